@@ -1,0 +1,27 @@
+# make demo: photographs to a trained, evaluated detector.   make test: everything is tested.
+# Both work from nothing; `make TORCH=` leaves the choice of torch to pip.
+
+PYTHON ?= python3
+TORCH ?= torch==2.14.1 torchvision==0.29.1
+READY := .venv/.ready
+
+.PHONY: demo test lint clean
+
+demo: $(READY)
+	launch/demo.sh out/demo
+
+test: $(READY)
+	.venv/bin/python -m pytest
+
+lint: $(READY)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+clean:
+	rm -rf out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): pyproject.toml
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) --editable '.[dev]'
+	touch $@

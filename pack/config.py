@@ -1,0 +1,78 @@
+"""The options of `python -m pack`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from recon.config import ReconstructionConfig, at_least_one
+from recon.errors import UserError
+
+CodecPolicy = Literal["match", "lossless-png", "lossless-webp", "keep"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackConfig(ReconstructionConfig):
+    """Packs real images and their reconstructions into a dataset of shards."""
+
+    source: str
+    """Folder of real images, walked recursively; or the root of a tree, see layout."""
+    out: str
+    """Directory or fsspec URL of the dataset. Where there are splits, it gets train/ and val/."""
+    reconstructions: str | None = None
+    """Folder of ready reconstructions, paired with source by relative name whatever the suffix."""
+    layout: Literal["folder", "tree"] = "folder"
+    """folder: source holds images. tree: source holds {train,val|valid}/GENERATOR/{0_real,1_fake}."""
+    name: str | None = None
+    """Name of the dataset, part of every pair's id; by default the name of the source folder."""
+    codec: CodecPolicy = "match"
+    """Coding of the reconstruction. match: as its real JPEG was (same tables, subsampling, kind),
+    lossless where that was no JPEG; keep: ready reconstructions keep their bytes (the codec may give
+    them away)."""
+    convert: bool = False
+    """Accept CMYK, 16-bit, palette and alpha images, as 8-bit RGB stored in PNG."""
+    tile: int | None = None
+    """Cut photographs into square tiles of this side, a multiple of 8, stored in PNG."""
+    tile_stride: int | None = None
+    """Distance between tiles, a multiple of 8; by default the side of a tile."""
+    min_side: int = 1
+    """Reject images whose shorter side is below this."""
+    max_pixels: int = 100_000_000
+    """Reject images of more pixels than this."""
+    limit: int | None = None
+    """Take only the first so many images of each split, in sorted order."""
+    val_fraction: float = 0.0
+    """Share of the images, chosen by a hash of their path, that goes to the validation split."""
+    shard_mb: int = 256
+    """Aimed size of a shard on disk in MiB; fixes the pairs per shard before the first is written."""
+    shard_pairs: int | None = None
+    """Pairs per shard, instead of shard_mb."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least_one(
+            self, "tile", "tile_stride", "min_side", "max_pixels", "limit", "shard_mb", "shard_pairs"
+        )
+        for name in ("tile", "tile_stride"):
+            if (getattr(self, name) or 0) % 8:
+                raise UserError(f"{name}={getattr(self, name)}, expected a multiple of 8")
+        if self.tile_stride and not self.tile:
+            raise UserError("tile_stride needs tile")
+        if not 0.0 <= self.val_fraction < 1.0:
+            raise UserError(f"val_fraction={self.val_fraction}, expected 0 <= val_fraction < 1")
+        self._check_combination()
+
+    def _check_combination(self) -> None:
+        if self.layout == "tree" and (self.reconstructions or self.val_fraction):
+            raise UserError("layout=tree brings its own reconstructions and splits; drop the other options")
+        if self.tile and self.has_reconstructions:
+            raise UserError(
+                "tile cuts photographs before reconstruction, so ready reconstructions can't be used"
+            )
+        if self.codec == "keep" and not self.has_reconstructions:
+            raise UserError(
+                "codec=keep needs ready reconstructions; choose match, lossless-png or lossless-webp"
+            )
+
+    @property
+    def has_reconstructions(self) -> bool:
+        """Whether the reconstructions are ready files rather than made now."""
+        return self.layout == "tree" or self.reconstructions is not None

@@ -1,0 +1,100 @@
+"""``dataset.json``: what a dataset holds, and the hash that readers pin."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pack.storage import Store
+from recon.errors import UserError
+
+FORMAT = "pairstream/1"
+NAME = "dataset.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardEntry:
+    """One shard of a dataset."""
+
+    name: str
+    """Stem of its files: NAME.tar and NAME.parquet."""
+    pairs: int
+    bytes: int
+    """Size of the tar."""
+    sha256: str
+    """Of the tar."""
+    index_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A dataset: one split in shards."""
+
+    name: str
+    """Part of every pair's id."""
+    split: str | None
+    shards: tuple[ShardEntry, ...]
+    rejected: int
+    """Images listed in ``rejected.jsonl`` beside the manifest."""
+    provenance: dict[str, Any]
+    """Autoencoder, options and library versions that made it."""
+    format: str = FORMAT
+
+    @property
+    def pairs(self) -> int:
+        """Pairs in all shards."""
+        return sum(shard.pairs for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tars."""
+        return sum(shard.bytes for shard in self.shards)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the manifest itself, without this field."""
+        return hashlib.sha256(_canonical(self._fields())).hexdigest()
+
+    def _fields(self) -> dict[str, Any]:
+        return asdict(self) | {"pairs": self.pairs, "bytes": self.bytes}
+
+    def to_json(self) -> str:
+        """The text of ``dataset.json``."""
+        fields = self._fields() | {"sha256": self.sha256}
+        return json.dumps(fields, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_manifest(store: Store) -> Manifest:
+    """Reads and checks ``dataset.json``.
+
+    Raises:
+        UserError: it is missing, of another format, edited, or lists no pair.
+    """
+    where = f"{store.url}/{NAME}"
+    if not store.exists(NAME):
+        raise UserError(
+            f"{where} not found: {store.url} is no finished dataset; pack one with python -m pack --out"
+        )
+    try:
+        fields = json.loads(store.read(NAME))
+    except ValueError as error:
+        raise UserError(f"{where} is not JSON: {error}; pack the dataset again") from error
+    return _checked(fields, where)
+
+
+def _checked(fields: Any, where: str) -> Manifest:
+    found = fields.get("format") if isinstance(fields, dict) else None
+    if found != FORMAT:
+        raise UserError(f"{where}: format {found!r}, expected {FORMAT!r}; pack it again with this version")
+    expected = {name: value for name, value in fields.items() if name != "sha256"}
+    if hashlib.sha256(_canonical(expected)).hexdigest() != fields.get("sha256"):
+        raise UserError(
+            f"{where} was changed after it was written (sha256 differs); restore it or pack again"
+        )
+    shards = tuple(ShardEntry(**shard) for shard in fields["shards"])
+    kept = {name: fields[name] for name in ("name", "split", "rejected", "provenance", "format")}
+    return Manifest(shards=shards, **kept)
+
+
+def _canonical(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

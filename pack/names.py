@@ -1,0 +1,44 @@
+"""Keys, pair ids and splits: pure functions of a source path."""
+
+import hashlib
+import os
+import re
+import unicodedata
+
+
+def make_key(path: str, tile: tuple[int, int] | None = None) -> str:
+    """The key of a pair: a readable slug and a hash of the source path.
+
+    Args:
+        path: path below the source folder, with ``/`` between its parts.
+        tile: (y, x) of the tile's corner in the photograph.
+
+    Returns:
+        At most 41 ASCII characters without a dot, so that every member name of the pair
+        stays under 60 and tar needs no PAX header.
+    """
+    where = path if tile is None else f"{path}@{tile[0]},{tile[1]}"
+    stem = path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    ascii_stem = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^a-z0-9]+", "-", ascii_stem.lower()).strip("-")[:24].strip("-")
+    return f"{slug or 'image'}-{_hash(where):016x}"
+
+
+def pair_id(dataset: str, key: str) -> int:
+    """The 64-bit id of a pair, 0 <= id < 2**64: what draws, splits and mixing start from."""
+    return _hash(f"{dataset}/{key}")
+
+
+def in_validation(path: str, fraction: float) -> bool:
+    """Whether a photograph belongs to the validation split, whatever else is in the set."""
+    return _hash(f"split/{path}") < fraction * 2.0**64
+
+
+def printable(path: str) -> str:
+    r"""The path as valid Unicode: bytes that are none are written as ``\xNN``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(os.fsencode(text), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

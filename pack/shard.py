@@ -1,0 +1,145 @@
+"""One shard: a plain USTAR WebDataset tar and its Parquet index.
+
+Members of a sample are adjacent: ``KEY.real.EXT``, ``KEY.fake.EXT``, ``KEY.json``. The
+index has a row a pair with the offset, size and CRC-32 of every member, so that any run
+of pairs is one ranged read, each payload of which can be checked.
+"""
+
+import hashlib
+import json
+import zlib
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pack.names import pair_id
+from pack.pairs import Pair
+from recon.codec import LOADABLE
+
+MEMBERS = ("real", "fake", "json")
+"""The members of a sample, in their order in the tar."""
+
+_HEADER = 512  # bytes of a USTAR member header; payloads are padded to the same
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("pair_id", pa.uint64()),
+        ("path", pa.string()),
+        ("tile_y", pa.int32()),
+        ("tile_x", pa.int32()),
+        ("group", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("channels", pa.int32()),
+        ("real_codec", pa.string()),
+        ("fake_codec", pa.string()),
+        ("orientation", pa.int32()),
+        ("converted", pa.string()),
+        ("jpeg_tables", pa.string()),
+        ("jpeg_quality", pa.int32()),
+        ("jpeg_subsampling", pa.string()),
+        ("jpeg_progressive", pa.bool_()),
+        ("codec_policy", pa.string()),
+        ("autoencoder", pa.string()),
+        ("revision", pa.string()),
+        ("weights_sha256", pa.string()),
+        ("dtype", pa.string()),
+        ("posterior", pa.string()),
+        ("seed", pa.int64()),
+        *[
+            (f"{member}_{column}", kind)
+            for member in MEMBERS
+            for column, kind in (("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32()))
+        ],
+    ]
+)
+"""Columns of the index; the offset is that of the payload, in bytes from the tar's start."""
+
+_INDEX_ONLY = {"key", "pair_id"} | {f"{m}_{c}" for m in MEMBERS for c in ("offset", "size", "crc32")}
+RECORD_FIELDS = tuple(name for name in INDEX_SCHEMA.names if name not in _INDEX_ONLY)
+"""The columns that ``KEY.json`` repeats."""
+
+
+class ShardWriter:
+    """Writes pairs into a tar through `webdataset.TarWriter` and collects their index rows.
+
+    Args:
+        file: an open binary file, written once from start to end.
+        dataset: the name that goes into the pair ids.
+    """
+
+    def __init__(self, file: BinaryIO, dataset: str) -> None:
+        from webdataset import TarWriter
+
+        self.sink = _HashingFile(file)
+        self.tar = TarWriter(self.sink, user="", group="", mode=0o644, mtime=0, encoder=False, compress=False)
+        self.dataset = dataset
+        self.rows: list[dict[str, Any]] = []
+        self._offset = 0
+
+    def add(self, pair: Pair) -> None:
+        """Appends one pair."""
+        record = {name: pair.record.get(name) for name in RECORD_FIELDS}
+        row: dict[str, Any] = {"key": pair.key, "pair_id": pair_id(self.dataset, pair.key)} | record
+        text = json.dumps({"key": pair.key} | record, sort_keys=True, ensure_ascii=False).encode()
+        row |= self._add_member(pair.key, "real", f"real.{LOADABLE[pair.real_codec]}", pair.real)
+        row |= self._add_member(pair.key, "fake", f"fake.{LOADABLE[pair.fake_codec]}", pair.fake)
+        row |= self._add_member(pair.key, "json", "json", text)
+        self.rows.append(row)
+
+    def _add_member(self, key: str, member: str, field: str, data: bytes) -> dict[str, int]:
+        self.tar.write({"__key__": key, field: data})  # one by one: write sorts the fields of a sample
+        offset = self._offset + _HEADER
+        self._offset = offset + -(-len(data) // _HEADER) * _HEADER
+        return {
+            f"{member}_offset": offset,
+            f"{member}_size": len(data),
+            f"{member}_crc32": zlib.crc32(data),
+        }
+
+    def close(self) -> tuple[int, str]:
+        """Ends the tar; returns its (bytes, sha256)."""
+        self.tar.close()
+        return self.sink.size, self.sink.sha256.hexdigest()
+
+
+class _HashingFile:
+    """Passes writes on, counting and hashing them."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.size += len(data)
+        self.sha256.update(data)
+        return self.file.write(data)
+
+
+def index_bytes(rows: list[dict[str, Any]], facts: dict[str, Any]) -> bytes:
+    """The Parquet file of a shard's index.
+
+    Args:
+        rows: one dict a pair with the columns of `INDEX_SCHEMA`.
+        facts: what a resumed run needs to know of the finished shard, kept as file metadata.
+    """
+    schema = INDEX_SCHEMA.with_metadata({"pairstream": json.dumps(facts, sort_keys=True)})
+    out = BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema), out, compression="zstd")
+    return out.getvalue()
+
+
+def index_facts(data: bytes) -> dict[str, Any]:
+    """The facts that `index_bytes` kept."""
+    metadata = pq.read_schema(BytesIO(data)).metadata or {}
+    facts: dict[str, Any] = json.loads(metadata.get(b"pairstream", b"{}"))
+    return facts
+
+
+def read_index(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """The index table; raises `pyarrow.ArrowInvalid` where the bytes are no Parquet file."""
+    return pq.read_table(BytesIO(data), columns=columns)

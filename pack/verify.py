@@ -1,0 +1,120 @@
+"""Re-reads every byte of a dataset against its indexes and manifest.
+
+    python -m pack.verify data/mine
+
+Exit status 0 where everything agrees; else 1 and a line for each difference.
+"""
+
+import hashlib
+import sys
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from recon.cli import run
+from recon.errors import UserError
+from recon.progress import progress
+
+if TYPE_CHECKING:
+    from pack.dataset import Dataset, ShardIndex
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    """Which dataset."""
+
+    url: str = field(kw_only=False)
+    """Directory or URL of a dataset."""
+
+
+def main() -> None:
+    """The command."""
+    run(VerifyConfig, _job, prog="python -m pack.verify", about=__doc__ or "")
+
+
+def _job(config: VerifyConfig) -> int:
+    from pack.dataset import open_dataset
+
+    dataset = open_dataset(config.url)
+    found = 0
+    for difference in verify(dataset):
+        found += 1
+        sys.stdout.write(difference + "\n")
+    manifest = dataset.manifest
+    verdict = f"{found} differences" if found else "every byte agrees"
+    sys.stdout.write(f"{manifest.pairs} pairs in {len(manifest.shards)} shards: {verdict}\n")
+    return 1 if found else 0
+
+
+def verify(dataset: "Dataset") -> Iterator[str]:
+    """Yields a line for each difference between the dataset's bytes and what its manifest says."""
+    shards = range(len(dataset.manifest.shards))
+    seen: set[str] = set()
+    for shard in progress(shards, total=len(shards), unit="shards", what="verify"):
+        yield from _verify_shard(dataset, shard, seen)
+    yield from _strangers(dataset)
+
+
+def _verify_shard(dataset: "Dataset", shard: int, seen: set[str]) -> Iterator[str]:
+    try:
+        index = dataset.index(shard)
+    except UserError as error:
+        yield str(error)
+        return
+    entry = index.entry
+    if len(index.keys) != entry.pairs:
+        yield f"{entry.name}.parquet: {len(index.keys)} rows, the manifest says {entry.pairs}"
+    for key in index.keys:
+        if key in seen:
+            yield f"{entry.name}: key {key} stands in the dataset twice"
+        seen.add(key)
+    yield from _verify_tar(dataset, index)
+
+
+def _verify_tar(dataset: "Dataset", index: "ShardIndex") -> Iterator[str]:
+    name, sha256, position = f"{index.entry.name}.tar", hashlib.sha256(), 0
+    try:
+        size = dataset.store.size(name)
+        if size != index.entry.bytes:
+            yield f"{name}: {size} bytes, the manifest says {index.entry.bytes}"
+        for row in range(len(index.keys)):
+            start, length = index.span(row, 1)
+            data = dataset.store.read(name, position, start + length - position)
+            sha256.update(data)
+            yield from _verify_pair(index, row, memoryview(data), position)
+            position = start + length
+        sha256.update(dataset.store.read(name, position))
+    except UserError as error:
+        yield str(error)
+        return
+    if sha256.hexdigest() != index.entry.sha256:
+        yield f"{name}: sha256 differs from the manifest"
+
+
+def _verify_pair(index: "ShardIndex", row: int, data: memoryview, position: int) -> Iterator[str]:
+    """Checks a pair's member headers and payloads; `data` starts at byte `position` of the tar."""
+    for column, suffix in enumerate(index.fields[row]):
+        name, size = f"{index.keys[row]}.{suffix}", int(index.sizes[row, column])
+        where = f"{index.entry.name}.tar: {name}"
+        start = int(index.offsets[row, column]) - position
+        try:
+            header = tarfile.TarInfo.frombuf(bytes(data[start - 512 : start]), "ascii", "replace")
+            if (header.name, header.size) != (name, size):
+                yield f"{where}: the tar has {header.name} of {header.size} bytes, the index says {size}"
+        except tarfile.HeaderError as error:
+            yield f"{where}: broken tar header ({error})"
+        if zlib.crc32(data[start : start + size]) != index.crcs[row, column]:
+            yield f"{where}: CRC-32 differs from the index"
+
+
+def _strangers(dataset: "Dataset") -> Iterator[str]:
+    known = {f"{shard.name}.{suffix}" for shard in dataset.manifest.shards for suffix in ("tar", "parquet")}
+    for name in dataset.store.names():
+        if name.startswith("shard-") and name not in known:
+            yield f"{name}: not in the manifest"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""What an autoencoder is here, what is recorded of it, and how one is loaded by name.
+
+    autoencoder = load(ReconstructionConfig(autoencoder="sd15"))
+    fakes = reconstruct(autoencoder, reals, keys, batch_size=8)     # recon/reconstruct.py
+
+Importing this module does not import torch; `load` does.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.config import ReconstructionConfig
+from recon.errors import UserError
+from recon.locate import Location, locate, weight_files
+from recon.presets import IDENTITY
+
+CLASSES = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
+"""Classes of diffusers that can be loaded, by `_class_name` in a model's config.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What made the reconstructions: recorded beside them, and equal or not the same data."""
+
+    autoencoder: str
+    """Hub id, preset that needs no hub, or a local directory's own name."""
+    model_class: str
+    """One of `CLASSES`, or ``identity``."""
+    subfolder: str | None
+    """Folder of the autoencoder inside the model."""
+    revision: str | None
+    """Commit of a hub model, resolved; None for local directories."""
+    weights_sha256: str
+    """SHA-256 of the weight file (of several: of all, sorted by name); empty for identity."""
+    dtype: str
+    """Arithmetic: float32, bfloat16 or float16."""
+    device: str
+    """Kind of device, ``cpu`` or ``cuda``: kernels differ."""
+    posterior: Literal["mode", "sample"]
+    """What of the posterior was decoded."""
+    seed: int
+    """Seed of the samples, mixed with each image's key."""
+    threads: int
+    """CPU threads, resolved: kernels depend on their number."""
+    downscale: int
+    """Image pixels per latent pixel along each side."""
+
+
+class Autoencoder(Protocol):
+    """What `recon.reconstruct.reconstruct` needs of an autoencoder."""
+
+    provenance: Provenance
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of a batch must be multiples of this many pixels."""
+
+    def reconstruct_batch(self, x_BCHW: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float32]:
+        """Reconstructs float32 RGB in [0, 1]; the result has its shape and may overshoot [0, 1].
+
+        Args:
+            x_BCHW: batch, C = 3 channels, height and width multiples of `multiple`.
+            seeds: one for each image (`image_seed`), for the posterior's sample.
+
+        Raises:
+            UserError: not enough memory, or arithmetic that the device lacks.
+        """
+
+
+class Identity:
+    """The null control: its reconstruction is the image, exactly."""
+
+    def __init__(self, provenance: Provenance) -> None:
+        """Takes what is recorded beside the images."""
+        self.provenance = provenance
+
+    @property
+    def multiple(self) -> int:
+        """Any size will do."""
+        return self.provenance.downscale
+
+    def reconstruct_batch(self, x_BCHW: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float32]:
+        """Returns the batch."""
+        assert len(x_BCHW) == len(seeds)
+        return x_BCHW
+
+
+def load(config: ReconstructionConfig) -> Autoencoder:
+    """Loads the autoencoder that `config` names, ready to run; sets torch's thread count.
+
+    Raises:
+        UserError: it can't be found, read, or run as asked.
+    """
+    if config.autoencoder == IDENTITY:
+        here = Location(name=IDENTITY, folder=Path(), subfolder=None, revision=None)
+        _check_posterior(here, IDENTITY, config.posterior)
+        return Identity(_provenance(config, here, model_class=IDENTITY, downscale=1, device="cpu", sha256=""))
+    location = locate(config)
+    settings = _settings(location.folder)
+    model_class = _model_class(settings, location)
+    _check_posterior(location, model_class, config.posterior)
+    files = weight_files(location.folder)
+
+    from recon.network import Network, device, from_pretrained, set_threads
+
+    set_threads(_threads(config))
+    place = device(config.device)
+    provenance = _provenance(
+        config,
+        location,
+        model_class=model_class,
+        downscale=_downscale(model_class, settings),
+        device=place.type,
+        sha256=_sha256(files),
+    )
+    return Network(from_pretrained(model_class, files, config.dtype).to(place), provenance)
+
+
+def image_seed(seed: int, key: str) -> int:
+    """The seed in 0..2**63-1 of one image's posterior sample, whatever batch it runs in."""
+    text = f"{seed}\n{key}".encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def _provenance(
+    config: ReconstructionConfig,
+    location: Location,
+    *,
+    model_class: str,
+    downscale: int,
+    device: str,
+    sha256: str,
+) -> Provenance:
+    return Provenance(
+        autoencoder=location.name,
+        model_class=model_class,
+        subfolder=location.subfolder,
+        revision=location.revision,
+        weights_sha256=sha256,
+        dtype=config.dtype,
+        device=device,
+        posterior=config.posterior,
+        seed=config.seed,
+        threads=_threads(config),
+        downscale=downscale,
+    )
+
+
+def _threads(config: ReconstructionConfig) -> int:
+    return config.threads or os.cpu_count() or 1
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'config.json'} is not readable JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{folder / 'config.json'} holds no JSON object, expected a model's config")
+    return settings
+
+
+def _model_class(settings: dict[str, Any], location: Location) -> str:
+    found = settings.get("_class_name")
+    if found not in CLASSES:
+        raise UserError(
+            f"{location.folder / 'config.json'} is of class {found}, expected one of {', '.join(CLASSES)}; "
+            "is the --subfolder right?"
+        )
+    if settings.get("in_channels", 3) != 3:
+        raise UserError(f"{location.name} takes {settings['in_channels']} channels, expected 3 (RGB)")
+    return str(found)
+
+
+def _check_posterior(location: Location, model_class: str, posterior: str) -> None:
+    if posterior == "sample" and model_class != "AutoencoderKL":
+        raise UserError(f"{location.name} ({model_class}) has no posterior; use --posterior mode")
+
+
+def _downscale(model_class: str, settings: dict[str, Any]) -> int:
+    """Each stage after the first halves height and width, in all of `CLASSES`."""
+    stages = "num_encoder_blocks" if model_class == "AutoencoderTiny" else "block_out_channels"
+    if stages not in settings:
+        raise UserError(f"the autoencoder's config.json lacks {stages}; write it by save_pretrained")
+    return int(2 ** (len(settings[stages]) - 1))
+
+
+def _sha256(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,82 @@
+"""One grammar for every command: a config dataclass in, options, YAML and ``--help`` out.
+
+Only jsonargparse is imported here, so that ``--help`` answers at once; a job imports
+its heavy libraries when it runs.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from recon.errors import UserError
+
+Config = TypeVar("Config")
+
+
+def parse(
+    config: type[Config],
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str,
+    about: str,
+) -> Config:
+    """Builds `config` from command line options and an optional ``--config FILE.yaml``.
+
+    Args:
+        config: a dataclass; each field becomes an option, its docstring line the help. A field
+            with ``field(kw_only=False)`` becomes a positional argument.
+        argv: the arguments, by default those of the process.
+        prog: the command as the user types it, e.g. ``python -m pack``.
+        about: the text above the options in ``--help``.
+
+    Returns:
+        The validated config. A mistake ends the process with status 2 and one line.
+    """
+    from argparse import RawDescriptionHelpFormatter
+
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+
+    class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+        """Keeps the lines of `about`."""
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(prog=prog, description=about, formatter_class=Formatter)
+    parser.add_argument("--config", action="config", help="YAML file with these options.")
+    parser.add_class_arguments(config, as_group=False, as_positional=True)
+    parsed = parser.instantiate_classes(parser.parse_args(argv))
+    return config(**{name: value for name, value in vars(parsed).items() if name != "config"})
+
+
+def run(
+    config: type[Config],
+    job: Callable[[Config], int | None],
+    argv: Sequence[str] | None = None,
+    **parser: Any,
+) -> NoReturn:
+    """Parses the command line, runs the job and exits with its status.
+
+    Args:
+        config: the dataclass of the command's options.
+        job: the command; returns its exit status, None for 0.
+        argv: the arguments, by default those of the process.
+        **parser: `prog` and `about` of `parse`.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        status = job(parse(config, argv, **parser))
+    except UserError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted", status=130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    sys.exit(status or 0)
+
+
+def fail(message: str, *, status: int = 2) -> NoReturn:
+    """Prints ``error: message`` on standard error and exits with `status`."""
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(status)

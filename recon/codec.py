@@ -1,0 +1,221 @@
+"""Image bytes in, pixels out, and back: the only module that knows Pillow.
+
+Pixels are uint8 arrays (H, W, C) in the *stored* frame: an EXIF orientation tag is
+carried along, never applied. C is 3 for colour and 1 for grey, which stays grey.
+"""
+
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from recon.errors import RejectedImageError
+from recon.jpeg import JpegCoding, jpeg_coding
+
+Pixels = NDArray[np.uint8]
+
+Image.MAX_IMAGE_PIXELS = None  # `decode` checks max_pixels itself, before any pixel is read
+
+READABLE = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
+"""What `decode` opens (MPO comes as JPEG); Pillow's other plugins never see a user's bytes."""
+
+LOADABLE = {"jpeg": "jpg", "png": "png", "webp": "webp"}
+"""Codecs that the loader decodes, so that a real image keeps its bytes, by file suffix."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".mpo")
+"""File names that count as images, compared in lower case."""
+
+_ORIENTATION = 0x0112
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A decoded image and what its file says about it."""
+
+    pixels: Pixels
+    """(H, W, C) uint8 in the stored frame, C = 1 (grey) or 3."""
+    codec: str
+    """``jpeg``, ``png``, ``webp``, or another that must be stored anew."""
+    orientation: int | None = None
+    """EXIF orientation 2..8; None where the image stands upright."""
+    icc: bytes | None = None
+    """The embedded ICC profile."""
+    jpeg: JpegCoding | None = None
+    """How the JPEG was compressed; None for other codecs."""
+    converted: str | None = None
+    """The mode it had before `decode(convert=True)` made 8-bit RGB of it."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+def decode(data: bytes, *, max_pixels: int, convert: bool = False) -> Picture:
+    """Decodes one image file, refusing whatever could not be stored or paired exactly.
+
+    Args:
+        data: the file's bytes.
+        max_pixels: larger images are refused before a pixel is decoded.
+        convert: make 8-bit RGB of CMYK, 16-bit, palette and alpha (over white) images.
+
+    Raises:
+        RejectedImageError: the bytes are no readable image, or of a kind not accepted.
+    """
+    with _open(data, max_pixels) as image:
+        mode = _odd_mode(image, data)
+        if mode and not convert:
+            raise RejectedImageError(f"{mode} image, expected 8-bit RGB or grey; pack with --convert")
+        codec = {"MPO": "jpeg"}.get(str(image.format), str(image.format).lower())
+        try:
+            _load(image)
+            return Picture(
+                pixels=_as_rgb(image, mode) if mode else _as_pixels(image),
+                codec=codec,
+                orientation=_orientation(image),
+                icc=None if mode else image.info.get("icc_profile"),
+                jpeg=jpeg_coding(image) if codec == "jpeg" else None,
+                converted=mode,
+            )
+        except _BROKEN as error:
+            raise RejectedImageError(f"broken or truncated {codec}: {error}") from error
+
+
+def decode_rgb(data: bytes) -> Pixels:
+    """Decodes a stored member to (H, W, 3) uint8 for training; grey is repeated thrice.
+
+    Raises:
+        OSError: the bytes are not a whole image.
+    """
+    with Image.open(BytesIO(data), formats=READABLE) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def image_size(data: bytes, *, max_pixels: int) -> tuple[int, int]:
+    """The (height, width) that an image file's header states, without decoding it.
+
+    Raises:
+        RejectedImageError: the bytes are no readable image.
+    """
+    with _open(data, max_pixels) as image:
+        return image.height, image.width
+
+
+def encode(pixels: Pixels, like: Picture, codec: str) -> bytes:
+    """Compresses (H, W, C) uint8 losslessly, or exactly as the JPEG `like` was.
+
+    Args:
+        pixels: what to compress.
+        like: whose EXIF orientation, ICC profile and JPEG coding the file gets.
+        codec: ``png``, ``webp`` (both lossless) or ``jpeg``.
+
+    Raises:
+        RejectedImageError: the encoder can't repeat the coding of `like`.
+    """
+    out = BytesIO()
+    extra: dict[str, Any] = {"icc_profile": like.icc}
+    if like.orientation:
+        exif = Image.Exif()
+        exif[_ORIENTATION] = like.orientation
+        extra["exif"] = exif.tobytes()
+    image = _as_image(pixels)
+    if codec == "png":
+        image.save(out, "PNG", **extra)
+    elif codec == "webp":
+        image.save(out, "WEBP", lossless=True, exact=True, **extra)
+    else:
+        assert codec == "jpeg", codec
+        assert like.jpeg is not None, "only a JPEG's coding can be repeated"
+        image.save(out, "JPEG", **extra, **like.jpeg.encoder_options())
+        _check_same_coding(out.getvalue(), like.jpeg)
+    return out.getvalue()
+
+
+def resize(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Antialiased bilinear resampling of (H, W, 3) uint8, as Pillow and torchvision do it."""
+    image = _as_image(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def text_strip(text: str, width: int, height: int = 24) -> Pixels:
+    """A white (height, width, 3) strip with `text` in black, for contact sheets."""
+    image = Image.new("RGB", (width, height), "white")
+    font = ImageFont.load_default(size=height * 0.55)
+    ImageDraw.Draw(image).text((4, height * 0.18), text, fill="black", font=font)
+    return np.asarray(image)
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise RejectedImageError("zero bytes")
+    try:
+        image = Image.open(BytesIO(data), formats=READABLE)
+    except _BROKEN as error:
+        raise RejectedImageError(f"not a readable image ({', '.join(READABLE)})") from error
+    if image.width * image.height > max_pixels:
+        size = f"{image.width}x{image.height}"
+        raise RejectedImageError(f"{size} exceeds max_pixels={max_pixels}; raise --max_pixels")
+    return image
+
+
+def _load(image: Image.Image) -> None:
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        raise ValueError("several frames, expected one")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image.load()
+
+
+def _odd_mode(image: Image.Image, data: bytes) -> str | None:
+    """Names what keeps an image from being plain 8-bit RGB or grey; None if nothing does."""
+    if image.format == "PNG" and data[24] == 16:  # Pillow reads 16-bit RGB as 8-bit, in silence
+        return "16-bit"
+    if image.mode.startswith(("I", "F")):
+        return "16-bit" if image.mode.startswith("I") else "float"
+    if image.mode in ("P", "PA", "1"):
+        return "palette"
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        return "alpha"
+    return None if image.mode in ("L", "RGB") else image.mode
+
+
+def _as_rgb(image: Image.Image, mode: str) -> Pixels:
+    if mode == "16-bit" and image.mode.startswith("I"):
+        levels = np.asarray(image).astype(np.float64) / 257.0
+        return np.repeat(np.rint(levels).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if mode in ("alpha", "palette"):
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _as_pixels(image: Image.Image) -> Pixels:
+    pixels: Pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _as_image(pixels: Pixels) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _orientation(image: Image.Image) -> int | None:
+    value = image.getexif().get(_ORIENTATION)
+    return value if value in range(2, 9) else None
+
+
+def _check_same_coding(data: bytes, expected: JpegCoding) -> None:
+    with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+        found = jpeg_coding(image)
+    if found != expected:
+        raise RejectedImageError(
+            f"the encoder gives {found.describe()}, expected {expected.describe()}; "
+            "pack with --codec lossless-png"
+        )

@@ -1,0 +1,47 @@
+"""The options that say by which autoencoder, and how, images are reconstructed."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from recon.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionConfig:
+    """Which autoencoder, and how it runs; everything here is recorded beside the result."""
+
+    autoencoder: str = "tiny"
+    """A preset (tiny, ldm-f8, sd15, sd21, sdxl, sd3, flux1; identity is the null control), a hub id, or a directory written by save_pretrained."""  # noqa: E501
+    subfolder: str | None = None
+    """Folder of the autoencoder inside the model; presets know theirs."""
+    revision: str | None = None
+    """Commit of a hub model; presets and local directories need none."""
+    posterior: Literal["mode", "sample"] = "mode"
+    """Decode the posterior's mode, or a sample of it with a seed of its own per image."""
+    seed: int = 0
+    """Seed of the posterior samples, mixed with each image's key."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Arithmetic of the autoencoder."""
+    device: str = "auto"
+    """torch device; auto takes cuda where there is one, else cpu."""
+    batch_size: int = 8
+    """Images of one size reconstructed together, at most."""
+    threads: int = 0
+    """CPU threads of the autoencoder; 0 takes all cores. Recorded, since kernels depend on it."""
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "batch_size")
+        if self.threads < 0:
+            raise UserError(f"threads={self.threads}, expected 0 (all cores) or more")
+
+
+def at_least_one(config: object, *names: str, group: str = "") -> None:
+    """Checks numeric options; None stands for an option that was not given.
+
+    Raises:
+        UserError: one of them is below 1.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"{group}{name}={value}, expected at least 1")

@@ -1,0 +1,117 @@
+"""How a JPEG file was compressed: enough to compress another image the very same way."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+from recon.errors import RejectedImageError
+
+Table = tuple[int, ...]
+
+# Sampling factors (luma h, v, then 1x1 chroma) that the encoder can write, by Pillow's number.
+_SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class JpegCoding:
+    """Quantisation, chroma subsampling and kind of one JPEG file."""
+
+    tables: tuple[Table, ...]
+    """The 64 quantisation steps of each component, in component order."""
+    subsampling: str
+    """``4:4:4``, ``4:2:2``, ``4:2:0``, ``grey``, or the sampling factors of another kind."""
+    progressive: bool
+    """Progressive rather than baseline or sequential."""
+    colour: str = "ycc"
+    """``ycc``, ``grey``, or ``rgb`` for components stored without a colour transform."""
+
+    @property
+    def tables_hash(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the tables, in component order."""
+        return hashlib.sha256(np.array(self.tables, "<u2").tobytes()).hexdigest()[:16]
+
+    @property
+    def quality(self) -> int:
+        """The IJG quality 1..100 whose luma table is nearest (L1) to this file's."""
+        distance = np.abs(_standard_tables() - np.array(self.tables[0])).sum(axis=1)
+        return int(distance.argmin()) + 1
+
+    def encoder_options(self) -> dict[str, Any]:
+        """Pillow's ``save`` options that repeat this coding.
+
+        Raises:
+            RejectedImageError: Pillow's encoder can't write it.
+        """
+        if self.colour == "rgb":
+            raise RejectedImageError("JPEG stored as RGB can't be matched; pack with --codec lossless-png")
+        if max(map(max, self.tables)) > 255:
+            raise RejectedImageError(
+                "JPEG with 16-bit tables can't be matched; pack with --codec lossless-png"
+            )
+        options: dict[str, Any] = {
+            "qtables": [list(table) for table in self.tables],
+            "progressive": self.progressive,
+        }
+        if self.colour == "grey":
+            return options
+        if self.subsampling not in _SUBSAMPLING:
+            raise RejectedImageError(
+                f"JPEG chroma subsampling {self.subsampling} can't be matched, expected one of "
+                f"{', '.join(_SUBSAMPLING)}; pack with --codec lossless-png"
+            )
+        return options | {"subsampling": _SUBSAMPLING[self.subsampling]}
+
+    def describe(self) -> str:
+        """One phrase for messages, e.g. ``quality 90, 4:2:0, baseline``."""
+        kind = "progressive" if self.progressive else "baseline"
+        return f"tables {self.tables_hash} (quality {self.quality}), {self.subsampling}, {kind}"
+
+
+def jpeg_coding(image: Image.Image) -> JpegCoding:
+    """Reads the coding from an opened JPEG (or the first picture of an MPO)."""
+    assert isinstance(image, JpegImageFile), image.format
+    layers: list[tuple[Any, int, int, int]] = image.layer
+    factors = [(h, v) for _, h, v, _ in layers]
+    return JpegCoding(
+        tables=tuple(tuple(image.quantization[table]) for *_, table in layers),
+        subsampling=_subsampling(factors),
+        progressive=bool(image.info.get("progressive", 0)),
+        colour=_colour(image, [bytes([name]) if isinstance(name, int) else name for name, *_ in layers]),
+    )
+
+
+def _subsampling(factors: list[tuple[int, int]]) -> str:
+    if len(factors) == 1:
+        return "grey"
+    (luma_h, luma_v), *chroma = factors
+    known = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0"}
+    if len(chroma) == 2 and all(factor == (1, 1) for factor in chroma):
+        return known.get((luma_h, luma_v), f"{luma_h}x{luma_v}")
+    return ",".join(f"{h}x{v}" for h, v in factors)
+
+
+def _colour(image: JpegImageFile, names: list[Any]) -> str:
+    if len(names) == 1:
+        return "grey"
+    stored_rgb = image.info.get("adobe_transform") == 0 or names == [b"R", b"G", b"B"]
+    return "rgb" if stored_rgb else "ycc"
+
+
+@cache
+def _standard_tables() -> NDArray[np.int64]:
+    """(100, 64) luma tables of libjpeg's qualities 1..100, as its own encoder writes them."""
+    tables = []
+    for quality in range(1, 101):
+        out = BytesIO()
+        Image.new("L", (8, 8)).save(out, "JPEG", quality=quality)
+        with Image.open(out) as image:
+            assert isinstance(image, JpegImageFile)
+            tables.append(list(image.quantization[0]))
+    return np.array(tables)

@@ -1,0 +1,135 @@
+"""Runs a batch through an autoencoder of diffusers: encode, then decode.
+
+The latents go from encoder to decoder as they are: a model's `scaling_factor` matters only to
+the diffusion between them, and `AutoencoderTiny.forward`, which also rounds the latents to
+8 bits, is not what pipelines run (they call encode and decode). Imported by `autoencoder.load`
+only, since torch and diffusers take seconds.
+
+Shapes: B batch, C channels, H height, W width.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recon.autoencoder import Provenance
+from recon.errors import UserError
+from recon.locate import quiet
+
+
+class Network:
+    """A loaded model of one of `recon.autoencoder.CLASSES`; an `Autoencoder`."""
+
+    def __init__(self, model: torch.nn.Module, provenance: Provenance) -> None:
+        """Takes a model on its device and what is recorded beside its results."""
+        self.provenance = provenance
+        self._model: Any = model.eval().requires_grad_(False)
+
+    @property
+    def multiple(self) -> int:
+        """Image pixels per latent pixel along each side."""
+        return self.provenance.downscale
+
+    def reconstruct_batch(self, x_BCHW: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float32]:
+        """See `recon.autoencoder.Autoencoder.reconstruct_batch`."""
+        with torch.inference_mode(), _repeatable_kernels(), _clear_errors(x_BCHW.shape):
+            x = torch.from_numpy(x_BCHW).to(self._model.device, self._model.dtype) * 2 - 1  # [-1, 1]
+            decoded: Tensor = self._model.decode(self._latents(x, seeds)).sample  # about [-1, 1]
+            return ((decoded.float() + 1) / 2).cpu().numpy()
+
+    def _latents(self, x_BCHW: Tensor, seeds: Sequence[int]) -> Tensor:
+        encoded = self._model.encode(x_BCHW)
+        if self.provenance.model_class != "AutoencoderKL":
+            latents: Tensor = encoded.latents
+            return latents
+        mean: Tensor = encoded.latent_dist.mean
+        if self.provenance.posterior == "mode":
+            return mean
+        std: Tensor = encoded.latent_dist.std
+        return mean + std * _noise(mean, seeds)
+
+
+def from_pretrained(model_class: str, files: Sequence[Path], dtype: str) -> torch.nn.Module:
+    """Builds the model from its local directory, without any use of the network.
+
+    Args:
+        model_class: a class of diffusers.
+        files: the weight files, beside the model's config.json.
+        dtype: name of a torch dtype.
+
+    Raises:
+        UserError: config and weights don't make a whole model.
+    """
+    folder = files[0].parent
+    try:
+        with quiet("diffusers"):
+            model, report = getattr(diffusers, model_class).from_pretrained(
+                folder,
+                torch_dtype=getattr(torch, dtype),
+                local_files_only=True,
+                low_cpu_mem_usage=False,  # True needs accelerate, for models far larger than these
+                use_safetensors=files[0].suffix == ".safetensors",
+                output_loading_info=True,
+            )
+    except Exception as error:  # SafetensorError, pickle's, ValueError...: all mean a broken model
+        cause = (str(error).strip() or repr(error)).splitlines()[0]
+        raise UserError(f"{folder} holds no whole {model_class}: {cause}") from error
+    if missing := report["missing_keys"]:
+        raise UserError(f"{files[0]} lacks {len(missing)} weights of its {model_class}, e.g. {missing[0]}")
+    assert isinstance(model, torch.nn.Module)
+    return model
+
+
+def device(name: str) -> torch.device:
+    """The torch device of that name; ``auto`` takes cuda where there is one, else cpu.
+
+    Raises:
+        UserError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(name)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} can't be used ({cause}); expected auto, cpu or cuda") from error
+    return found
+
+
+def set_threads(count: int) -> None:
+    """Sets the number of CPU threads of torch in this process."""
+    torch.set_num_threads(count)
+
+
+def _noise(like: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Standard normals in the shape of `like`, drawn on the CPU, each image from its own seed."""
+    draws = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(draws).to(like.device, like.dtype)
+
+
+@contextmanager
+def _repeatable_kernels() -> Iterator[None]:
+    """No TF32 (10 bits of mantissa) and no autotuning: one GPU gives the same pixels again."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
+
+
+@contextmanager
+def _clear_errors(shape: tuple[int, ...]) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if "memory" in str(error):  # CUDA's and the CPU allocator's alike
+            size = "x".join(map(str, shape))
+            raise UserError(f"a batch of {size} doesn't fit into memory; lower --batch_size") from error
+        if "not implemented for" in str(error):
+            raise UserError(f"{error} on this device; pass --dtype float32") from error
+        raise

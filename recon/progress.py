@@ -1,0 +1,99 @@
+"""Progress of a long job: a bar on a terminal, otherwise a line in the log now and then."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+Item = TypeVar("Item")
+
+_LOG = logging.getLogger(__name__)
+_LOG_EVERY_S = 10.0
+
+
+class Progress:
+    """Counts units of work, shown with rate and time left; a context manager.
+
+    On a terminal (standard error) it is a tqdm bar; elsewhere it logs a line at most every
+    10 s, and one at the end.
+    """
+
+    def __init__(self, *, total: int | None, unit: str, what: str) -> None:
+        """Starts at zero.
+
+        Args:
+            total: units to come; None where nobody knows.
+            unit: what is counted, in the plural: ``images``.
+            what: the job, as the line begins: ``reconstruct``.
+        """
+        self._total, self._unit, self._what = total, unit, what
+        self._done, self._note = 0, ""
+        self._started = self._logged = time.monotonic()
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, unit=f" {unit}", desc=what, file=sys.stderr, dynamic_ncols=True)
+
+    def update(self, count: int = 1) -> None:
+        """Counts `count` more units."""
+        self._done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif time.monotonic() - self._logged >= _LOG_EVERY_S:
+            self._log()
+
+    def note(self, text: str) -> None:
+        """Shows `text` behind the counts from now on, e.g. the loss."""
+        self._note = text
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Closes the bar, or logs the last line."""
+        if self._bar is not None:
+            self._bar.close()
+        else:
+            self._log()
+
+    def _log(self) -> None:
+        self._logged = time.monotonic()
+        rate = self._done / max(self._logged - self._started, 1e-9)
+        total = "" if self._total is None else f"/{self._total}"
+        parts = [f"{self._what}: {self._done}{total} {self._unit}", f"{rate:.3g} {self._unit}/s"]
+        if self._total is not None and 0 < self._done < self._total:
+            parts.append(f"{_clock((self._total - self._done) / rate)} left")
+        _LOG.info(", ".join([*parts, self._note] if self._note else parts))
+
+
+def progress(iterable: Iterable[Item], *, total: int | None, unit: str, what: str) -> Iterator[Item]:
+    """Yields the items of `iterable`, counting each once it has been dealt with.
+
+    Args:
+        iterable: the work.
+        total: its length; None where nobody knows.
+        unit: what is counted, in the plural: ``images``.
+        what: the job, as the line begins: ``reconstruct``.
+    """
+    with Progress(total=total, unit=unit, what=what) as shown:
+        for item in iterable:
+            yield item
+            shown.update()
+
+
+def _clock(seconds: float) -> str:
+    """``M:SS`` or ``H:MM:SS``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,415 @@
+"""Autoencoders by name, and reconstructions that keep size, order and grey, and round."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from recon.autoencoder import Autoencoder, Identity, Provenance, image_seed, load
+from recon.codec import Pixels
+from recon.config import ReconstructionConfig
+from recon.errors import UserError
+from recon.presets import PRESETS
+from recon.reconstruct import reconstruct
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+sizes = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from((1, 3)))
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small random models, one of each class, written by save_pretrained."""
+    import torch
+    from diffusers import AutoencoderKL, AutoencoderTiny, VQModel
+
+    root = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    blocks: dict[str, Any] = {
+        "block_out_channels": (8, 8),
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "norm_num_groups": 4,
+    }
+    AutoencoderKL(**blocks, latent_channels=4).save_pretrained(root / "kl")
+    VQModel(**blocks, num_vq_embeddings=16).save_pretrained(root / "vq")
+    AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
+    ).save_pretrained(root / "taesd")
+    shutil.copytree(root / "kl", root / "pipeline" / "vae")
+    return root
+
+
+def config(autoencoder: Path | str, **options: Any) -> ReconstructionConfig:
+    return ReconstructionConfig(autoencoder=str(autoencoder), **{"device": "cpu", "threads": 1} | options)
+
+
+def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+class Stub:
+    """An autoencoder that maps values by a function and remembers the shapes of its batches."""
+
+    def __init__(self, change: Any = lambda x: x, multiple: int = 8) -> None:
+        self.provenance = identity().provenance
+        self.multiple = multiple
+        self.change = change
+        self.shapes: list[tuple[int, ...]] = []
+
+    def reconstruct_batch(self, x_BCHW: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float32]:
+        assert len(seeds) == len(x_BCHW)
+        self.shapes.append(x_BCHW.shape)
+        result: NDArray[np.float32] = self.change(x_BCHW)
+        return result
+
+
+def identity(multiple: int = 1) -> Autoencoder:
+    loaded = load(config("identity"))
+    return Identity(replace(loaded.provenance, downscale=multiple))
+
+
+@pytest.mark.parametrize(
+    ("folder", "model_class", "downscale"),
+    [("kl", "AutoencoderKL", 2), ("vq", "VQModel", 2), ("taesd", "AutoencoderTiny", 4)],
+)
+def test_directory_loads_by_the_class_in_its_own_config(
+    models: Path, folder: str, model_class: str, downscale: int
+) -> None:
+    autoencoder = load(config(models / folder))
+    assert autoencoder.multiple == downscale
+    assert autoencoder.provenance == Provenance(
+        autoencoder=folder,
+        model_class=model_class,
+        subfolder=None,
+        revision=None,
+        weights_sha256=hashlib.sha256((models / folder / WEIGHTS).read_bytes()).hexdigest(),
+        dtype="float32",
+        device="cpu",
+        posterior="mode",
+        seed=0,
+        threads=1,
+        downscale=downscale,
+    )
+    [fake] = reconstruct(autoencoder, [noise(13, 9)], ["key"], 1)
+    assert fake.shape == (13, 9, 3)
+
+
+def test_result_is_that_of_the_models_own_encode_and_decode(models: Path) -> None:
+    import torch
+    from diffusers import AutoencoderKL
+
+    model = AutoencoderKL.from_pretrained(models / "kl", low_cpu_mem_usage=False).eval()
+    pixels = noise(8, 12)
+    with torch.inference_mode():
+        x = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 * 2 - 1
+        y = model.decode(model.encode(x).latent_dist.mode()).sample[0].permute(1, 2, 0)
+    expected = ((y + 1) / 2).clamp(0, 1).mul(255).round().numpy()
+    [fake] = reconstruct(load(config(models / "kl")), [pixels], ["key"], 1)
+    assert np.abs(fake.astype(float) - expected).max() <= 1
+
+
+def test_subfolder_of_a_local_pipeline_is_loaded(models: Path) -> None:
+    provenance = load(config(models / "pipeline", subfolder="vae")).provenance
+    assert (provenance.autoencoder, provenance.subfolder) == ("pipeline", "vae")
+
+
+def test_bin_weights_load_and_are_hashed(models: Path, tmp_path: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    model = AutoencoderKL.from_pretrained(models / "kl", low_cpu_mem_usage=False)
+    model.save_pretrained(tmp_path / "bin", safe_serialization=False)
+    autoencoder, same = load(config(tmp_path / "bin")), load(config(models / "kl"))
+    data = (tmp_path / "bin" / "diffusion_pytorch_model.bin").read_bytes()
+    assert autoencoder.provenance.weights_sha256 == hashlib.sha256(data).hexdigest()
+    fakes = [reconstruct(each, [noise(8, 8)], ["key"], 1)[0] for each in (autoencoder, same)]
+    assert np.array_equal(*fakes)
+
+
+def test_sharded_weights_are_all_hashed(models: Path, tmp_path: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    model = AutoencoderKL.from_pretrained(models / "kl", low_cpu_mem_usage=False)
+    model.save_pretrained(tmp_path / "parts", max_shard_size="20KB")
+    parts = sorted((tmp_path / "parts").glob("*.safetensors"))
+    assert len(parts) > 1
+    expected = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+    assert load(config(tmp_path / "parts")).provenance.weights_sha256 == expected
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_reconstructs_nearly_the_same(models: Path, dtype: Any) -> None:
+    full, half = load(config(models / "kl")), load(config(models / "kl", dtype=dtype))
+    assert half.provenance.dtype == dtype
+    fakes = [reconstruct(each, [noise(8, 8)], ["key"], 1)[0].astype(int) for each in (full, half)]
+    assert 0 < np.abs(fakes[0] - fakes[1]).max() + 1 <= 12
+
+
+@pytest.mark.parametrize("name", ["sd-that-is-not-there", "./missing", "/missing/model", "a/b/c", "a\nb"])
+def test_name_that_cannot_be_a_hub_id_is_refused_without_network_and_lists_the_presets(name: str) -> None:
+    with pytest.raises(UserError, match="tiny, ldm-f8, sd15, sd21, sdxl, sd3, flux1, identity") as caught:
+        load(config(name))
+    assert repr(name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_neighbour_of_a_local_directory_is_not_looked_for_on_the_hub(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models.parent)
+    with pytest.raises(UserError, match="is no directory and no hub id"):
+        load(config(f"{models.name}/typo"))
+
+
+def test_directory_without_config_names_the_subfolders_that_have_one(models: Path) -> None:
+    with pytest.raises(UserError, match="pass --subfolder, one of: vae"):
+        load(config(models / "pipeline"))
+
+
+def broken(models: Path, tmp_path: Path, name: str, data: bytes | None) -> Path:
+    folder = tmp_path / "broken"
+    shutil.copytree(models / "kl", folder)
+    (folder / name).unlink() if data is None else (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("config.json", b"{", "not readable JSON"),
+        ("config.json", b"[]", "holds no JSON object"),
+        (
+            "config.json",
+            b'{"_class_name": "UNet2DModel"}',
+            "expected one of AutoencoderKL, AutoencoderTiny, VQ",
+        ),
+        (
+            "config.json",
+            b'{"_class_name": "AutoencoderKL", "in_channels": 4}',
+            "takes 4 channels, expected 3",
+        ),
+        ("config.json", b'{"_class_name": "AutoencoderKL"}', "lacks block_out_channels"),
+        (WEIGHTS, None, "no weights in"),
+        (WEIGHTS, b"not safetensors", "no whole AutoencoderKL"),
+    ],
+)
+def test_broken_directory_is_one_clear_line(
+    models: Path, tmp_path: Path, name: str, data: bytes | None, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load(config(broken(models, tmp_path, name, data)))
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_lack_a_tensor_are_refused_instead_of_filled_at_random(
+    models: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(models / "kl" / WEIGHTS)
+    tensors.pop("quant_conv.bias")
+    folder = broken(models, tmp_path, WEIGHTS, None)
+    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks 1 weights of its AutoencoderKL, e.g. quant_conv.bias"):
+        load(config(folder))
+
+
+@pytest.mark.parametrize("folder", ["vq", "taesd"])
+def test_class_without_posterior_cannot_be_sampled(models: Path, folder: str) -> None:
+    with pytest.raises(UserError, match="has no posterior; use --posterior mode"):
+        load(config(models / folder, posterior="sample"))
+
+
+def test_revision_of_a_local_directory_is_refused(models: Path) -> None:
+    with pytest.raises(UserError, match="--revision is for hub models"):
+        load(config(models / "kl", revision="main"))
+
+
+def test_unknown_device_is_one_clear_line(models: Path) -> None:
+    with pytest.raises(UserError, match="device 'warp' can't be used"):
+        load(config(models / "kl", device="warp"))
+
+
+@pytest.fixture
+def hub_cache(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache with one model, and the network switched off."""
+    from huggingface_hub import constants
+
+    snapshot = tmp_path / "models--owner--model" / "snapshots" / COMMIT
+    shutil.copytree(models / "kl", snapshot / "vae")
+    (tmp_path / "models--owner--model" / "refs").mkdir()
+    (tmp_path / "models--owner--model" / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return snapshot
+
+
+@pytest.mark.parametrize("revision", [None, COMMIT])
+def test_hub_model_is_recorded_by_the_commit_it_was_resolved_to(
+    hub_cache: Path, revision: str | None
+) -> None:
+    provenance = load(config("owner/model", subfolder="vae", revision=revision)).provenance
+    assert (provenance.autoencoder, provenance.subfolder, provenance.revision) == (
+        "owner/model",
+        "vae",
+        COMMIT,
+    )
+    data = (hub_cache / "vae" / WEIGHTS).read_bytes()
+    assert provenance.weights_sha256 == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["owner/other", "sd15"])
+@pytest.mark.usefixtures("hub_cache")
+def test_hub_model_out_of_reach_is_one_clear_line(name: str) -> None:
+    with pytest.raises(UserError, match=r"the hub can't be reached .* expected a preset \(tiny") as caught:
+        load(config(name))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_preset_is_pinned_and_described() -> None:
+    for name, preset in PRESETS.items():
+        on_hub = "/" in preset.id
+        assert on_hub == (preset.revision is not None), name
+        assert not on_hub or len(preset.revision or "") == 40, name
+        assert preset.note, name
+
+
+def test_importing_recon_imports_no_torch() -> None:
+    modules = "recon, recon.presets, recon.autoencoder, recon.reconstruct, recon.folder"
+    script = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@settings(deadline=None, max_examples=100)
+@given(shapes=st.lists(sizes, min_size=1, max_size=6), multiple=st.sampled_from((1, 2, 8, 16)))
+def test_identity_gives_back_every_pixel_of_any_size(
+    shapes: list[tuple[int, int, int]], multiple: int
+) -> None:
+    images = [noise(*shape, seed=index) for index, shape in enumerate(shapes)]
+    fakes = reconstruct(identity(multiple), images, [str(index) for index in range(len(images))], 2)
+    for image, fake in zip(images, fakes, strict=True):
+        assert fake.dtype == np.uint8
+        assert np.array_equal(fake, image)
+
+
+@settings(deadline=None, max_examples=25)
+@given(shape=sizes)
+def test_any_size_from_one_pixel_up_is_kept(models: Path, shape: tuple[int, int, int]) -> None:
+    [fake] = reconstruct(load_once(models / "taesd"), [noise(*shape)], ["key"], 4)
+    assert fake.shape == shape
+
+
+_loaded: dict[Path, Autoencoder] = {}
+
+
+def load_once(folder: Path) -> Autoencoder:
+    if folder not in _loaded:
+        _loaded[folder] = load(config(folder))
+    return _loaded[folder]
+
+
+def test_batches_hold_one_padded_size_in_input_order_and_at_most_batch_size() -> None:
+    stub = Stub()
+    images = [noise(*shape) for shape in ((8, 8), (9, 8), (7, 1), (16, 8), (1, 8), (8, 8))]
+    reconstruct(stub, images, list("abcdef"), 3)
+    assert stub.shapes == [(3, 3, 8, 8), (1, 3, 8, 8), (2, 3, 16, 8)]
+
+
+def test_padding_reflects_and_replicates_where_an_image_is_too_small_to_reflect() -> None:
+    seen: list[NDArray[np.float32]] = []
+    stub = Stub(lambda x: seen.append(x) or x)
+    column = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((5, 2, 3), np.uint8)
+    column[:, 1] += 100
+    reconstruct(stub, [column], ["key"], 1)
+    grid = np.rint(seen[0][0, 0] * 255)
+    assert grid[:, 0].tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
+    assert grid[0].tolist() == [0, 100, 100, 100, 100, 100, 100, 100]
+
+
+def test_levels_are_rounded_not_truncated() -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    for shift, step in ((0.4, 0), (-0.4, 0), (0.6, 1), (-0.6, -1)):
+        stub = Stub(lambda x, shift=shift: x + np.float32(shift / 255))
+        [fake] = reconstruct(stub, [pixels], ["key"], 1)
+        assert np.array_equal(fake, np.clip(pixels.astype(int) + step, 0, 255))
+
+
+def test_values_outside_0_to_1_are_clipped() -> None:
+    [fake] = reconstruct(Stub(lambda x: x * 9 - 4), [noise(8, 8)], ["key"], 1)
+    assert set(np.unique(fake)) >= {0, 255}
+
+
+def test_grey_comes_back_as_the_luma_of_the_decoded_colours() -> None:
+    tint = np.array([0.5, 0.25, 1.0], np.float32)[None, :, None, None]
+    [fake] = reconstruct(Stub(lambda x: x * 0 + tint), [noise(8, 8, 1)], ["key"], 1)
+    assert fake.shape == (8, 8, 1)
+    assert (fake == round((0.299 * 0.5 + 0.587 * 0.25 + 0.114) * 255)).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_an_error_that_names_the_image(value: float) -> None:
+    def spoil(x_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
+        x_BCHW[1, 0, 0, 0] = value
+        return x_BCHW
+
+    with pytest.raises(UserError, match=r"reconstruction of 'b' is not finite.*--dtype bfloat16"):
+        reconstruct(Stub(spoil), [noise(8, 8)] * 2, ["a", "b"], 2)
+
+
+def test_autoencoder_that_changes_the_size_is_an_error() -> None:
+    with pytest.raises(UserError, match="its downscale is not its upscale"):
+        reconstruct(Stub(lambda x: x[..., ::2]), [noise(8, 8)], ["key"], 1)
+
+
+@pytest.mark.parametrize("folder", ["kl", "vq", "taesd"])
+def test_result_does_not_depend_on_batches_or_order_beyond_one_level(models: Path, folder: str) -> None:
+    """Kernels depend on the batch's shape: 1 level of 255, in at most 1 % of the values."""
+    autoencoder = load_once(models / folder)
+    images = [noise(8 + index % 3, 16, seed=index) for index in range(7)]
+    keys = [str(index) for index in range(7)]
+    alone = [reconstruct(autoencoder, [image], [key], 1)[0] for image, key in zip(images, keys, strict=True)]
+    together = reconstruct(autoencoder, images[::-1], keys[::-1], 4)[::-1]
+    for one, other in zip(alone, together, strict=True):
+        difference = np.abs(one.astype(int) - other)
+        assert difference.max() <= 1
+        assert (difference > 0).mean() <= 0.01
+
+
+def test_posterior_sample_depends_on_seed_and_key_alone(models: Path) -> None:
+    image = noise(16, 16)
+    autoencoder = load(config(models / "kl", posterior="sample", seed=3))
+    assert autoencoder.provenance.posterior == "sample"
+    first, other, again = (reconstruct(autoencoder, [image], [key], 1)[0] for key in ("a", "b", "a"))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    reloaded = load(config(models / "kl", posterior="sample", seed=3))
+    assert np.array_equal(first, reconstruct(reloaded, [image], ["a"], 1)[0])
+    reseeded = load(config(models / "kl", posterior="sample", seed=4))
+    assert not np.array_equal(first, reconstruct(reseeded, [image], ["a"], 1)[0])
+
+
+def test_posterior_samples_of_a_batch_are_those_of_the_images_alone(models: Path) -> None:
+    autoencoder = load(config(models / "kl", posterior="sample"))
+    images, keys = [noise(16, 16, seed=index) for index in range(4)], list("abcd")
+    alone = [reconstruct(autoencoder, [image], [key], 1)[0] for image, key in zip(images, keys, strict=True)]
+    together = reconstruct(autoencoder, images[::-1], keys[::-1], 4)[::-1]
+    assert max(np.abs(a.astype(int) - b).max() for a, b in zip(alone, together, strict=True)) <= 1
+
+
+@given(seed=st.integers(), key=st.text())
+def test_image_seed_is_one_that_torch_takes(seed: int, key: str) -> None:
+    assert 0 <= image_seed(seed, key) < 2**63
+    assert image_seed(seed, key) != image_seed(seed + 1, key)

@@ -1,0 +1,235 @@
+"""Image files: what is read, what is refused and why, and that writing loses nothing but JPEG's own."""
+
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from recon.codec import Picture, Pixels, decode, decode_rgb, encode, image_size
+from recon.errors import RejectedImageError
+
+MAX = 1_000_000
+ORIENTATION = 0x0112
+
+pixels_of_any_size = st.tuples(st.integers(1, 20), st.integers(1, 20), st.sampled_from((1, 3))).flatmap(
+    lambda shape: arrays(np.uint8, shape)
+)
+
+
+def noise(height: int, width: int, channels: int = 3) -> Pixels:
+    return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def file_of(image: Image.Image, codec: str, **options: object) -> bytes:
+    out = BytesIO()
+    image.save(out, codec, **options)
+    return out.getvalue()
+
+
+def jpeg(subsampling: str, quality: int = 80, channels: int = 3, **options: object) -> bytes:
+    """A JPEG of noise; 4:4:0, which Pillow can't write, is 4:2:2 with its factors exchanged."""
+    pixels = noise(24, 40, channels)
+    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    if subsampling != "4:4:0":
+        return file_of(image, "JPEG", quality=quality, subsampling=subsampling, **options)
+    data = file_of(image, "JPEG", quality=quality, subsampling="4:2:2", **options)
+    frame = data.index(b"\xff\xc0")
+    assert data[frame + 11] == 0x21
+    return data[: frame + 11] + b"\x12" + data[frame + 12 :]
+
+
+@pytest.mark.parametrize("codec", ["png", "webp"])
+@settings(deadline=None, max_examples=60)
+@given(pixels=pixels_of_any_size)
+def test_png_and_webp_give_every_pixel_back(codec: str, pixels: Pixels) -> None:
+    data = encode(pixels, Picture(pixels=pixels, codec="jpeg"), codec)
+    back = decode(data, max_pixels=MAX)
+    assert back.codec == codec
+    grey_as_rgb = codec == "webp" and pixels.shape[2] == 1  # WebP has no grey
+    assert np.array_equal(back.pixels, np.repeat(pixels, 3, axis=2) if grey_as_rgb else pixels)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    quality=st.integers(1, 100),
+    subsampling=st.sampled_from(("4:4:4", "4:2:2", "4:2:0")),
+    progressive=st.booleans(),
+    channels=st.sampled_from((1, 3)),
+)
+def test_matched_jpeg_has_the_tables_subsampling_and_kind_of_the_real_one(
+    quality: int, subsampling: str, progressive: bool, channels: int
+) -> None:
+    real = decode(jpeg(subsampling, quality, channels, progressive=progressive), max_pixels=MAX)
+    fake = decode(encode(255 - real.pixels, real, "jpeg"), max_pixels=MAX)
+    assert real.jpeg is not None
+    assert fake.jpeg == real.jpeg
+    assert real.jpeg.quality == quality
+    assert real.jpeg.progressive == progressive
+    assert real.jpeg.subsampling == ("grey" if channels == 1 else subsampling)
+    assert fake.pixels.shape == real.pixels.shape
+
+
+def test_jpeg_with_tables_of_its_own_is_matched() -> None:
+    tables = [list(range(1, 65)), list(range(64, 0, -1))]
+    real = decode(jpeg("4:2:0", qtables=tables), max_pixels=MAX)
+    fake = decode(encode(real.pixels, real, "jpeg"), max_pixels=MAX)
+    assert real.jpeg is not None
+    assert sorted(map(sorted, real.jpeg.tables)) == [list(range(1, 65))] * 3
+    assert fake.jpeg == real.jpeg
+
+
+def test_jpeg_that_the_encoder_cannot_match_is_rejected_with_its_cause() -> None:
+    real = decode(jpeg("4:4:0"), max_pixels=MAX)
+    with pytest.raises(RejectedImageError, match="subsampling 4:4:0 can't be matched"):
+        encode(real.pixels, real, "jpeg")
+
+
+def test_jpeg_stored_as_rgb_is_rejected_with_its_cause() -> None:
+    data = file_of(Image.fromarray(noise(16, 16)), "JPEG", keep_rgb=True)
+    real = decode(data, max_pixels=MAX)
+    with pytest.raises(RejectedImageError, match="RGB can't be matched"):
+        encode(real.pixels, real, "jpeg")
+
+
+@pytest.mark.parametrize("codec", ["PNG", "JPEG", "TIFF", "BMP"])
+def test_grey_stays_grey(codec: str) -> None:
+    picture = decode(file_of(Image.fromarray(noise(9, 7, 1)[..., 0]), codec), max_pixels=MAX)
+    assert picture.pixels.shape == (9, 7, 1)
+    assert decode(encode(picture.pixels, picture, "png"), max_pixels=MAX).pixels.shape == (9, 7, 1)
+
+
+def test_grey_is_repeated_thrice_for_training() -> None:
+    grey = noise(9, 7, 1)
+    rgb = decode_rgb(file_of(Image.fromarray(grey[..., 0]), "PNG"))
+    assert np.array_equal(rgb, np.repeat(grey, 3, axis=2))
+
+
+def rgb48_png() -> bytes:
+    """A 16-bit RGB PNG, 2x2, all 0x1234; Pillow reads such files as 8-bit without a word."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    rows = (b"\0" + b"\x12\x34" * 6) * 2
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_16_bit_colour_is_rejected_although_pillow_reads_it_as_8_bit() -> None:
+    with pytest.raises(RejectedImageError, match="16-bit"):
+        decode(rgb48_png(), max_pixels=MAX)
+    assert (decode(rgb48_png(), max_pixels=MAX, convert=True).pixels == 0x12).all()
+
+
+def odd_files() -> dict[str, bytes]:
+    rgb = Image.fromarray(noise(8, 8))
+    return {
+        "CMYK": file_of(rgb.convert("CMYK"), "JPEG"),
+        "16-bit": file_of(Image.fromarray(np.full((8, 8), 40_000, np.uint16)), "PNG"),
+        "palette": file_of(rgb.quantize(8), "PNG"),
+        "alpha": file_of(rgb.convert("RGBA"), "PNG"),
+        "float": file_of(Image.fromarray(np.zeros((8, 8), np.float32)), "TIFF"),
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(odd_files()))
+def test_image_that_is_not_8_bit_rgb_is_rejected_by_the_name_of_its_kind(kind: str) -> None:
+    with pytest.raises(RejectedImageError, match=kind):
+        decode(odd_files()[kind], max_pixels=MAX)
+
+
+@pytest.mark.parametrize("kind", sorted(odd_files()))
+def test_convert_makes_8_bit_rgb_and_says_what_it_was(kind: str) -> None:
+    picture = decode(odd_files()[kind], max_pixels=MAX, convert=True)
+    assert picture.pixels.shape == (8, 8, 3)
+    assert picture.pixels.dtype == np.uint8
+    assert picture.converted == kind
+
+
+def test_convert_scales_16_bit_and_lays_alpha_over_white() -> None:
+    wide = decode(odd_files()["16-bit"], max_pixels=MAX, convert=True).pixels
+    assert (wide == round(40_000 / 257)).all()
+    clear = file_of(Image.new("RGBA", (2, 2), (9, 9, 9, 0)), "PNG")
+    assert (decode(clear, max_pixels=MAX, convert=True).pixels == 255).all()
+
+
+@pytest.mark.parametrize("codec", ["PNG", "JPEG", "WEBP"])
+def test_bomb_is_refused_by_its_header(codec: str) -> None:
+    data = file_of(Image.new("RGB", (200, 100)), codec)
+    with pytest.raises(RejectedImageError, match=r"200x100 exceeds max_pixels=19999; raise --max_pixels"):
+        decode(data, max_pixels=19_999)
+    assert image_size(data, max_pixels=20_000) == (100, 200)
+
+
+def test_zero_bytes_are_rejected_as_such() -> None:
+    with pytest.raises(RejectedImageError, match="zero bytes"):
+        decode(b"", max_pixels=MAX)
+
+
+@pytest.mark.parametrize("codec", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM"])
+@settings(deadline=None, max_examples=25)
+@given(share=st.floats(0.01, 0.9))
+def test_truncated_file_is_rejected_and_never_half_read(codec: str, share: float) -> None:
+    data = file_of(Image.fromarray(noise(32, 32)), codec)
+    with pytest.raises(RejectedImageError):
+        decode(data[: int(len(data) * share)], max_pixels=MAX)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.binary(min_size=1, max_size=200))
+def test_bytes_that_are_no_image_are_rejected(data: bytes) -> None:
+    with pytest.raises(RejectedImageError):
+        decode(data, max_pixels=MAX)
+
+
+@pytest.mark.parametrize("codec", ["png", "webp", "jpeg"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_exif_orientation_is_carried_and_not_applied(codec: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    real = decode(file_of(Image.fromarray(noise(8, 16)), "JPEG", exif=exif), max_pixels=MAX)
+    assert real.size == (8, 16)
+    fake = decode(encode(real.pixels, real, codec), max_pixels=MAX)
+    assert fake.size == (8, 16)
+    assert fake.orientation == real.orientation == orientation
+
+
+@pytest.mark.parametrize("codec", ["png", "webp", "jpeg"])
+def test_icc_profile_is_carried(codec: str) -> None:
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    real = decode(file_of(Image.fromarray(noise(8, 8)), "JPEG", icc_profile=profile), max_pixels=MAX)
+    assert real.icc == profile
+    assert decode(encode(real.pixels, real, codec), max_pixels=MAX).icc == profile
+
+
+def test_multi_picture_jpeg_is_read_as_its_first_picture() -> None:
+    first, second = Image.fromarray(noise(8, 16)), Image.new("RGB", (4, 4))
+    picture = decode(file_of(first, "MPO", save_all=True, append_images=[second]), max_pixels=MAX)
+    assert picture.codec == "jpeg"
+    assert picture.size == (8, 16)
+    assert picture.jpeg is not None
+
+
+def test_animation_is_rejected() -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    data = file_of(frames[0], "WEBP", save_all=True, append_images=frames[1:])
+    with pytest.raises(RejectedImageError, match="several frames"):
+        decode(data, max_pixels=MAX)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1)])
+def test_image_one_pixel_high_or_wide_is_read(shape: tuple[int, int]) -> None:
+    assert decode(file_of(Image.fromarray(noise(*shape)), "PNG"), max_pixels=MAX).size == shape

@@ -1,0 +1,41 @@
+"""Checkpoints: written atomically, read without running code."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pack.storage import Store
+from recon.errors import UserError
+
+FORMAT = "pairstream-checkpoint/1"
+
+
+def save_checkpoint(store: Store, name: str, content: dict[str, Any]) -> None:
+    """Publishes `content` (tensors and plain values) as object `name`, whole or not at all."""
+    with store.publish(name) as file:
+        torch.save({"format": FORMAT, **content}, file)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint onto the CPU.
+
+    Returns:
+        ``config`` (the run's options as plain values), ``model`` (state dict), ``optimizer``,
+        ``plateau``, ``data`` (loader state), ``epoch``, ``step``, ``best``.
+
+    Raises:
+        UserError: there is none, or the file is no checkpoint of this version.
+    """
+    where = Path(path).expanduser()
+    if not where.is_file():
+        raise UserError(f"checkpoint {where} not found; expected a file such as RUN/best.pt")
+    try:
+        content = torch.load(where, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"{where} is not a whole checkpoint; train again or take another") from error
+    found = content.get("format") if isinstance(content, dict) else type(content).__name__
+    if found != FORMAT:
+        raise UserError(f"{where}: format {found!r}, expected {FORMAT!r}; train with this version")
+    return dict(content)

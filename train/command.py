@@ -1,0 +1,22 @@
+"""Trains a detector of generated images on packed pairs.
+
+    python -m train --config configs/demo.yaml --out runs/one
+    torchrun --standalone --nproc-per-node 2 -m train --config configs/aligned.yaml
+    launch/torchrun.sh --config configs/aligned.yaml        (the same, on one node or many)
+
+The run directory gets last.pt and best.pt, metrics.jsonl, timing.jsonl and TensorBoard files.
+"""
+
+from recon.cli import run
+from train.config import TrainConfig
+
+
+def main() -> None:
+    """The command."""
+    run(TrainConfig, _job, prog="python -m train", about=__doc__ or "")
+
+
+def _job(config: TrainConfig) -> None:
+    from train.run import train
+
+    train(config)

@@ -1,0 +1,140 @@
+"""The options of a training run; one YAML of `configs/` fills them, dotted options override.
+
+Nothing heavy is imported here, so that ``--help`` answers at once.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from recon.config import at_least_one
+from recon.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderConfig:
+    """The order of an epoch: together with the manifest and the seed it fixes every step."""
+
+    global_batch: int = 64
+    """Pairs per optimiser step over all ranks; a multiple of the world size."""
+    lanes: int = 192
+    """Independent reading lanes; a multiple of the world size. More lanes mix better."""
+    block: int = 16
+    """Pairs read together from one shard; 1 is taken where a dataset has under lanes x block pairs."""
+    window: int = 3
+    """Successive blocks of a lane that are shuffled together. A rank holds
+    lanes / world size x window x block payloads."""
+    seed: int = 0
+    """Seed of the order, the augmentation draws and the dropout."""
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "global_batch", "lanes", "block", "window", group="order.")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"order.seed={self.seed}, expected 0 <= seed < 2**63")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """The geometry of a training window, drawn once a pair and shared by its two images."""
+
+    crop: int = 96
+    """Side of the square training crop in pixels; smaller images are padded symmetrically."""
+    resized_crop_p: float = 0.2
+    """Probability of a random resized crop (area .08..1, ratio 3/4..4/3) to 256x256 before the crop."""
+    rotate: bool = True
+    """Rotate by 0, 90, 180 or 270 degrees, each with probability 1/4."""
+    flip_p: float = 0.5
+    """Probability of a horizontal flip."""
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "crop", group="augment.")
+        for name in ("resized_crop_p", "flip_p"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise UserError(f"augment.{name}={getattr(self, name)}, expected a probability in [0, 1]")
+        if self.resized_crop_p and self.crop > 256:
+            raise UserError(
+                f"augment.crop={self.crop} exceeds the resized crop's 256; set resized_crop_p to 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the pairs come from and how a rank reads them."""
+
+    train: str
+    """Directory or URL of the packed training dataset."""
+    val: str | None = None
+    """Directory or URL of the packed validation dataset; without it nothing is validated."""
+    threads: int = 2
+    """Threads of a rank that read and decode."""
+    read_ahead_mb: int = 64
+    """Bytes that a rank reads ahead of need, at most."""
+    val_crop: int = 256
+    """Side of the clean centre crop that validation sees."""
+    val_batch: int = 16
+    """Pairs that a rank validates together."""
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "threads", "read_ahead_mb", "val_crop", "val_batch", group="data.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The detector."""
+
+    backbone: str = "res50nodown"
+    """res50nodown, res18nodown, highpass (small enough for two CPU cores), or timm:NAME."""
+    weights: str | None = None
+    """imagenet, a file of weights with torchvision's names, or none: train from scratch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Adam, and the plateau schedule on validated balanced accuracy."""
+
+    lr: float = 1e-4
+    """First learning rate."""
+    patience: int = 5
+    """Epochs without a gain of balanced accuracy before the rate is divided by ten."""
+    min_lr: float = 1e-6
+    """Training stops once the rate falls below this."""
+    max_nonfinite: int = 10
+    """Steps with a non-finite loss (each is left out and counted) before the run stops."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_lr <= self.lr:
+            raise UserError(f"expected 0 < optim.min_lr <= optim.lr, found {self.min_lr} and {self.lr}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run."""
+
+    out: str
+    """Directory of the run: checkpoints, metrics.jsonl, TensorBoard files."""
+    data: DataConfig
+    """Where the pairs come from."""
+    order: OrderConfig = field(default_factory=OrderConfig)
+    """The order of an epoch."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """The geometry of a training window."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The detector."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """The optimiser."""
+    epochs: int = 100
+    """Epochs at most; the plateau schedule usually stops earlier."""
+    device: str = "auto"
+    """cuda, cpu, or auto: cuda where there is one."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward pass; bfloat16 uses autocast."""
+    channels_last: bool = False
+    """Lay activations out as NHWC."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    threads: int = 0
+    """CPU threads of a rank's model; 0 takes the cores divided by the ranks of the node."""
+    log_every: int = 10
+    """Steps between two lines of metrics; each is the mean over those steps."""
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "epochs", "log_every")

@@ -1,0 +1,57 @@
+"""A counter-based hash: random numbers as a pure function of what they are for.
+
+The same code runs on int64 numpy arrays and torch tensors, on any device, bit for bit.
+"""
+
+import hashlib
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Words = TypeVar("Words", NDArray[np.int64], torch.Tensor)
+
+# The finaliser and increment of SplitMix64: Steele, Lea, Flood, OOPSLA 2014, as int64.
+_MIX1 = 0xBF58476D1CE4E5B9 - 2**64
+_MIX2 = 0x94D049BB133111EB - 2**64
+_STEP = 0x9E3779B97F4A7C15 - 2**64
+
+
+def stream_key(seed: int, epoch: int, name: str) -> int:
+    """The int64 that sets one use (`name`) of one epoch of one run apart from all others."""
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def words(key: int, ids: Words, draw: int = 0) -> Words:
+    """Uniform int64 words, one an id.
+
+    Args:
+        key: of `stream_key`.
+        ids: int64 counters or hashes, any shape.
+        draw: number of the draw, where an id needs several.
+    """
+    step = (_STEP * (draw + 1) + 2**63) % 2**64 - 2**63
+    return _mix(_mix(ids ^ key) + step)
+
+
+def uniform(key: int, ids: Words, draw: int = 0) -> Any:
+    """Uniform float64 in [0, 1) on a grid of 2**-53, one an id; arguments as of `words`."""
+    return _shift_right(words(key, ids, draw), 11) * 2.0**-53
+
+
+def permutation(key: int, count: int) -> NDArray[np.int64]:
+    """A permutation of 0..count-1."""
+    return np.argsort(words(key, np.arange(count, dtype=np.int64)), kind="stable")
+
+
+def _mix(x: Words) -> Words:
+    x = (x ^ _shift_right(x, 30)) * _MIX1
+    x = (x ^ _shift_right(x, 27)) * _MIX2
+    return x ^ _shift_right(x, 31)
+
+
+def _shift_right(x: Words, bits: int) -> Words:
+    """Logical shift: int64 would drag its sign along."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,0 +1,197 @@
+"""Labelled images to score: a packed dataset, a folder tree, or a CSV.
+
+Bytes are read one image at a time, so that a source of any size streams.
+"""
+
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pack.dataset import iterate_pairs, open_dataset
+from recon.codec import SUFFIXES, Pixels, decode
+from recon.errors import RejectedImageError, UserError
+from train.metrics import SHARED
+
+REAL_FOLDER, FAKE_FOLDER = "0_real", "1_fake"
+"""The folders of a tree whose images are real and fake (CNNDetection, Wang et al. 2020)."""
+
+CSV_COLUMNS = ("filename", "typ")
+"""The columns of a list of images, as in grip-unina's ClipBased-SyntheticImageDetection."""
+
+_FORMS = (
+    "a packed dataset (a directory or URL that holds dataset.json), "
+    f"a folder tree (.../{REAL_FOLDER}/... and .../{FAKE_FOLDER}/...), "
+    f"or a CSV with the columns {','.join(CSV_COLUMNS)}"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledImage:
+    """An image file's bytes and what is known of it."""
+
+    name: str
+    """Path relative to the source, or the pair's key with ``.real`` or ``.fake``."""
+    group: str
+    """Label group (generator); `train.metrics.SHARED` for a real image that has none."""
+    label: Literal[0, 1]
+    """0 real, 1 fake."""
+    data: bytes
+    """The file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSource:
+    """Images to score; `images` begins anew at each call."""
+
+    name: str
+    """Short name, good for a folder."""
+    total: int
+    """Number of images."""
+    images: Callable[[], Iterator[LabelledImage]]
+    """Reads them, in a fixed order."""
+
+
+def open_source(data: str) -> ImageSource:
+    """Opens whichever of the three forms `data` has.
+
+    Args:
+        data: directory, URL or CSV file.
+
+    Raises:
+        UserError: it has none of the three forms, or holds no image.
+    """
+    path = Path(data)
+    if "://" in data or (path / "dataset.json").is_file():
+        source = _packed(data)
+    elif path.is_dir():
+        source = _tree(path)
+    elif path.is_file() and path.suffix.lower() == ".csv":
+        source = _table(path)
+    else:
+        found = "a file of another kind" if path.is_file() else "nothing"
+        raise UserError(f"data={data}: found {found}, expected {_FORMS}")
+    if not source.total:
+        raise UserError(f"data={data} holds no image; expected {_FORMS}")
+    return source
+
+
+def pixels_of(image: LabelledImage, max_pixels: int) -> Pixels:
+    """Decodes to (H, W, 3) uint8 RGB in the stored frame: an EXIF rotation is not applied.
+
+    Grey is repeated thrice; other modes become RGB as `recon.codec.decode` converts them.
+
+    Raises:
+        UserError: the file is broken or exceeds `max_pixels`; the text names it.
+    """
+    try:
+        pixels = decode(image.data, max_pixels=max_pixels, convert=True).pixels
+    except RejectedImageError as error:
+        raise UserError(f"{image.name}: {error}") from error
+    return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+
+
+def centre_crop(pixels_HWC: Pixels, side: int) -> Pixels:
+    """Cuts the (side, side, C) centre; a smaller image is first padded by mirroring.
+
+    As torchvision's RandomCrop(pad_if_needed, padding_mode="symmetric") pads: the whole
+    deficit on *each* side, then its CenterCrop.
+    """
+    height, width = pixels_HWC.shape[:2]
+    tall, wide = max(side - height, 0), max(side - width, 0)
+    if tall or wide:
+        pixels_HWC = np.pad(pixels_HWC, ((tall, tall), (wide, wide), (0, 0)), mode="symmetric")
+        height, width = pixels_HWC.shape[:2]
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    return pixels_HWC[top : top + side, left : left + side]
+
+
+def _packed(url: str) -> ImageSource:
+    def images() -> Iterator[LabelledImage]:
+        for pair in iterate_pairs(url):
+            yield LabelledImage(name=f"{pair.key}.real", group=pair.group, label=0, data=pair.real)
+            yield LabelledImage(name=f"{pair.key}.fake", group=pair.group, label=1, data=pair.fake)
+
+    total = 2 * open_dataset(url).manifest.pairs
+    return ImageSource(name=url.rstrip("/").rsplit("/", 1)[-1], total=total, images=images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """An image that is still on disk."""
+
+    path: Path
+    name: str
+    group: str
+    label: Literal[0, 1]
+
+
+def _on_disk(name: str, entries: list[_Entry]) -> ImageSource:
+    def images() -> Iterator[LabelledImage]:
+        for entry in entries:
+            data = _read(entry.path)
+            yield LabelledImage(name=entry.name, group=entry.group, label=entry.label, data=data)
+
+    return ImageSource(name=name, total=len(entries), images=images)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from error
+
+
+def _tree(root: Path) -> ImageSource:
+    """The label group is the folder, relative to `root`, that holds 0_real and 1_fake."""
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    entries = [entry for path in files if (entry := _tree_entry(root, path))]
+    if len(entries) < len(files):
+        strays = len(files) - len(entries)
+        raise UserError(
+            f"data={root}: {strays} of {len(files)} images lie in no {REAL_FOLDER} or {FAKE_FOLDER} folder; "
+            f"expected {_FORMS}"
+        )
+    return _on_disk(root.resolve().name, entries)
+
+
+def _tree_entry(root: Path, path: Path) -> _Entry | None:
+    parts = path.relative_to(root).parts
+    for depth in reversed(range(len(parts) - 1)):
+        if parts[depth] in (REAL_FOLDER, FAKE_FOLDER):
+            group = "/".join(parts[:depth]) or root.resolve().name
+            label: Literal[0, 1] = 1 if parts[depth] == FAKE_FOLDER else 0
+            return _Entry(path=path, name="/".join(parts), group=group, label=label)
+    return None
+
+
+def _table(path: Path) -> ImageSource:
+    """``typ`` is ``real`` or a generator's name; the real images stand against every generator."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [column for column in CSV_COLUMNS if column not in (reader.fieldnames or ())]
+            if missing:
+                raise UserError(
+                    f"{path}: expected the columns {','.join(CSV_COLUMNS)}, "
+                    f"found {','.join(reader.fieldnames or ()) or 'none'}"
+                )
+            entries = [_table_entry(path, reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV in UTF-8: {error}") from error
+    return _on_disk(path.stem, entries)
+
+
+def _table_entry(table: Path, line: int, row: dict[str, str]) -> _Entry:
+    name, kind = row["filename"], row["typ"]
+    if not name or not kind:
+        raise UserError(f"{table} line {line}: filename and typ must both be given")
+    path = table.parent / name
+    if not path.is_file():
+        raise UserError(f"{table} line {line}: there is no file {path}")
+    if kind == "real":
+        return _Entry(path=path, name=name, group=SHARED, label=0)
+    return _Entry(path=path, name=name, group=kind, label=1)
