@@ -94,7 +94,7 @@ class Identity:
 
 
 def load(config: ReconstructionConfig) -> Autoencoder:
-    """Loads the autoencoder that `config` names, ready to run; sets torch's thread count.
+    """Loads the autoencoder that `config` names, ready to run; sets torch's threads in this process.
 
     Raises:
         UserError: it can't be found, read, or run as asked.
@@ -109,9 +109,9 @@ def load(config: ReconstructionConfig) -> Autoencoder:
     _check_posterior(location, model_class, config.posterior)
     files = weight_files(location.folder)
 
-    from recon.network import Network, device, from_pretrained, set_threads
+    from recon.network import Network, device, from_pretrained, prepare_cpu
 
-    set_threads(_threads(config))
+    prepare_cpu(_threads(config))
     place = device(config.device)
     provenance = _provenance(
         config,

@@ -45,7 +45,7 @@ def parse(
     parser = ArgumentParser(prog=prog, description=about, formatter_class=Formatter)
     parser.add_argument("--config", action="config", help="YAML file with these options.")
     parser.add_class_arguments(config, as_group=False, as_positional=True)
-    parsed = parser.instantiate_classes(parser.parse_args(argv))
+    parsed = parser.instantiate(parser.parse_args(argv))
     return config(**{name: value for name, value in vars(parsed).items() if name != "config"})
 
 

@@ -7,6 +7,8 @@ carried along, never applied. C is 3 for colour and 1 for grey, which stays grey
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -69,7 +71,7 @@ def decode(data: bytes, *, max_pixels: int, convert: bool = False) -> Picture:
     Raises:
         RejectedImageError: the bytes are no readable image, or of a kind not accepted.
     """
-    with _open(data, max_pixels) as image:
+    with _no_warnings(), _open(data, max_pixels) as image:
         mode = _odd_mode(image, data)
         if mode and not convert:
             raise RejectedImageError(f"{mode} image, expected 8-bit RGB or grey; pack with --convert")
@@ -104,7 +106,7 @@ def image_size(data: bytes, *, max_pixels: int) -> tuple[int, int]:
     Raises:
         RejectedImageError: the bytes are no readable image.
     """
-    with _open(data, max_pixels) as image:
+    with _no_warnings(), _open(data, max_pixels) as image:
         return image.height, image.width
 
 
@@ -168,9 +170,15 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 def _load(image: Image.Image) -> None:
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise ValueError("several frames, expected one")
+    image.load()
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Silences Pillow on odd metadata, which says nothing about the pixels."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image.load()
+        yield
 
 
 def _odd_mode(image: Image.Image, data: bytes) -> str | None:

@@ -177,12 +177,12 @@ def _claim(out: Path, record: str, jobs: Sequence[Job]) -> None:
         _write(path, record.encode())
         return
     try:
-        found, expected = json.loads(path.read_text("utf-8")), json.loads(record)
-    except (OSError, ValueError) as error:
+        found, expected = dict(json.loads(path.read_text("utf-8"))), json.loads(record)
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} can't be read: {error}; give another --out") from error
     if found != expected:
-        other = [f"{name} {found.get(name)!r}, now {value!r}" for name, value in expected.items()
-                 if found.get(name) != value]  # fmt: skip
+        names = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
+        other = [f"{name} {found.get(name)!r}, now {expected.get(name)!r}" for name in names]
         raise UserError(f"{out} was made otherwise: {'; '.join(other)}; give another --out")
 
 

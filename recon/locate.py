@@ -7,7 +7,7 @@ weights that are hashed are those that run.
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,26 +92,29 @@ def _local(path: Path, name: str, config: ReconstructionConfig) -> Location:
 
 
 def _hub(model: str, subfolder: str | None, revision: str | None) -> Location:
+    from huggingface_hub import hf_hub_download  # sets its own log level, so before `quiet`
+
     try:
         with quiet("huggingface_hub"):
-            folder, commit = _download(model, subfolder, revision)
+            folder, commit = _download(hf_hub_download, model, subfolder, revision)
     except Exception as error:  # the HTTP library, and so its exceptions, differ between versions
         raise UserError(_hub_message(error, model, subfolder, revision)) from error
     return Location(name=model, folder=folder, subfolder=subfolder, revision=commit)
 
 
-def _download(model: str, subfolder: str | None, revision: str | None) -> tuple[Path, str]:
+def _download(
+    fetch: Callable[..., str], model: str, subfolder: str | None, revision: str | None
+) -> tuple[Path, str]:
     """Fetches config and weights of one commit, whose name the hub's cache gives to a directory."""
-    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
-    folder = Path(hf_hub_download(model, "config.json", subfolder=subfolder, revision=revision)).parent
+    folder = Path(fetch(model, "config.json", subfolder=subfolder, revision=revision)).parent
     commit = [folder, *folder.parents][len(Path(subfolder or "").parts)].name
     safetensors, pickled = _WEIGHTS
     try:
-        hf_hub_download(model, safetensors, subfolder=subfolder, revision=commit)
+        fetch(model, safetensors, subfolder=subfolder, revision=commit)
     except EntryNotFoundError:
-        hf_hub_download(model, pickled, subfolder=subfolder, revision=commit)
+        fetch(model, pickled, subfolder=subfolder, revision=commit)
     return folder, commit
 
 
@@ -137,7 +140,7 @@ def _hub_message(error: Exception, model: str, subfolder: str | None, revision: 
         (errors.RevisionNotFoundError, "the model has no such revision; give a commit by --revision"),
         (
             errors.LocalEntryNotFoundError,
-            f"the hub can't be reached and its cache lacks the model; connect, or {_choices()}",
+            f"the hub can't be reached and its cache lacks the model; {_choices()}",
         ),
         (
             errors.EntryNotFoundError,

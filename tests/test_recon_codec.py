@@ -32,7 +32,7 @@ def file_of(image: Image.Image, codec: str, **options: object) -> bytes:
     return out.getvalue()
 
 
-def jpeg(subsampling: str, quality: int = 80, channels: int = 3, **options: object) -> bytes:
+def jpeg(subsampling: str, quality: int = -1, channels: int = 3, **options: object) -> bytes:
     """A JPEG of noise; 4:4:0, which Pillow can't write, is 4:2:2 with its factors exchanged."""
     pixels = noise(24, 40, channels)
     image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)

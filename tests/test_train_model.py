@@ -37,6 +37,13 @@ def resnet18_weights() -> dict[str, Tensor]:
     return imagenet_like(torchvision.models.resnet18())
 
 
+@pytest.fixture
+def published() -> dict[str, Tensor]:
+    """Weights of the small network with an ImageNet classifier."""
+    state = build_model(ModelConfig(backbone="highpass")).state_dict()
+    return state | {"fc.weight": torch.rand(1000, 32), "fc.bias": torch.rand(1000)}
+
+
 @pytest.mark.parametrize(
     ("backbone", "original", "features"),
     [("res50nodown", "resnet50", 2048), ("res18nodown", "resnet18", 512)],
@@ -61,8 +68,16 @@ def test_the_stem_does_not_reduce_the_resolution() -> None:
     assert seen == {"maxpool": (48, 40), "layer1": (48, 40), "layer4": (6, 5)}
 
 
-@pytest.mark.parametrize("backbone", ["res18nodown", "highpass"])
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (17, 31), (64, 9)])
+@pytest.mark.parametrize(
+    ("backbone", "height", "width"),
+    [
+        ("res18nodown", 17, 31),
+        ("highpass", 8, 8),
+        ("highpass", 17, 31),
+        ("highpass", 64, 9),
+        ("highpass", 1, 2),
+    ],
+)
 def test_any_size_gives_one_logit_an_image(backbone: str, height: int, width: int) -> None:
     model = build_model(ModelConfig(backbone=backbone)).eval()
     logits_B = model(torch.randn(2, 3, height, width))
@@ -83,6 +98,14 @@ def test_highpass_is_small_and_blind_to_brightness() -> None:
     torch.testing.assert_close(model(normalize(x_B3HW)), model(normalize(x_B3HW + 20)), rtol=0, atol=1e-4)
 
 
+def test_highpass_keeps_its_residual_exact_under_autocast() -> None:
+    residual = build_model(ModelConfig(backbone="highpass")).get_submodule("residual")
+    x_B3HW = normalize(torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = residual(x_B3HW)
+    assert torch.equal(mixed, residual(x_B3HW))
+
+
 def test_normalize_equals_torchvisions() -> None:
     x_B3HW = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
     expected = torchvision.transforms.functional.normalize(
@@ -91,7 +114,7 @@ def test_normalize_equals_torchvisions() -> None:
     torch.testing.assert_close(normalize(x_B3HW), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("key", [None, "model", "state_dict"])
+@pytest.mark.parametrize("key", [None, "state_dict"])
 def test_imagenet_weights_load_without_their_classifier(
     tmp_path: Path, resnet18_weights: dict[str, Tensor], key: str | None
 ) -> None:
@@ -101,69 +124,70 @@ def test_imagenet_weights_load_without_their_classifier(
     assert model.state_dict()["fc.weight"].shape == (1, 512)
 
 
-def test_a_detectors_weights_load_with_their_classifier(
-    tmp_path: Path, resnet18_weights: dict[str, Tensor]
-) -> None:
-    head = {"fc.weight": torch.full((1, 512), 0.25), "fc.bias": torch.full((1,), 2.0)}
-    saved = {f"module.{name}": value for name, value in (resnet18_weights | head).items()}
-    model = build_model(ModelConfig(backbone=SMALL, weights=weights_file(tmp_path, {"model": saved})))
+def test_a_detectors_weights_load_with_their_classifier(tmp_path: Path, published: dict[str, Tensor]) -> None:
+    head = {"fc.weight": torch.full((1, 32), 0.25), "fc.bias": torch.full((1,), 2.0)}
+    saved = {f"module.{name}": value for name, value in (published | head).items()}
+    model = build_model(ModelConfig(backbone="highpass", weights=weights_file(tmp_path, {"model": saved})))
     assert torch.equal(model.state_dict()["fc.weight"], head["fc.weight"])
     assert torch.equal(model.state_dict()["fc.bias"], head["fc.bias"])
 
 
-def test_old_weights_without_step_counters_load(tmp_path: Path, resnet18_weights: dict[str, Tensor]) -> None:
-    old = {name: value for name, value in resnet18_weights.items() if "num_batches_tracked" not in name}
-    build_model(ModelConfig(backbone=SMALL, weights=weights_file(tmp_path, old)))
+def test_old_weights_without_step_counters_load(tmp_path: Path, published: dict[str, Tensor]) -> None:
+    old = {name: value for name, value in published.items() if "num_batches_tracked" not in name}
+    build_model(ModelConfig(backbone="highpass", weights=weights_file(tmp_path, old)))
 
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"fc.weight": torch.zeros(1000, 2048)}, r"expected fc.weight \(1, 512\), found \(1000, 2048\)"),
-        ({"fc.weight": torch.zeros(2, 512)}, r"expected fc.weight \(1, 512\), found \(2, 512\)"),
-        ({"conv1.weight": torch.zeros(64, 3, 3, 3)}, r"expected conv1.weight .*, found \(64, 3, 3, 3\)"),
-        ({"conv1.weight": None}, r"expected conv1.weight \(64, 3, 7, 7\), found none"),
+        ({"fc.weight": torch.zeros(1000, 64)}, r"expected fc.weight \(1, 32\), found \(1000, 64\)"),
+        ({"fc.weight": torch.zeros(2, 32)}, r"expected fc.weight \(1, 32\), found \(2, 32\)"),
+        (
+            {"block1.0.weight": torch.zeros(16, 3, 3, 3)},
+            r"expected block1.0.weight .*, found \(16, 3, 3, 3\)",
+        ),
+        ({"block1.0.weight": None}, r"expected block1.0.weight \(16, 6, 3, 3\), found none"),
         ({"head.bias": torch.zeros(4)}, r"found head.bias \(4,\), expected none"),
         ({"fc.weight": "text"}, "expected a dict of tensors by name"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_in_one_line(
-    tmp_path: Path, resnet18_weights: dict[str, Tensor], changes: dict[str, Any], complaint: str
+    tmp_path: Path, published: dict[str, Tensor], changes: dict[str, Any], complaint: str
 ) -> None:
-    state = {name: value for name, value in (resnet18_weights | changes).items() if value is not None}
+    state = {name: value for name, value in (published | changes).items() if value is not None}
     path = weights_file(tmp_path, state)
     with pytest.raises(UserError, match=complaint) as caught:
-        build_model(ModelConfig(backbone=SMALL, weights=path))
+        build_model(ModelConfig(backbone="highpass", weights=path))
     assert path in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_another_architecture_is_refused_by_naming_three_differences(
-    tmp_path: Path, resnet18_weights: dict[str, Tensor]
+    tmp_path: Path, published: dict[str, Tensor]
 ) -> None:
-    path = weights_file(tmp_path, resnet18_weights)
-    with pytest.raises(UserError, match=r"does not fit highpass: expected .* and \d+ more"):
-        build_model(ModelConfig(backbone="highpass", weights=path))
+    path = weights_file(tmp_path, published)
+    with pytest.raises(UserError, match=r"does not fit res18nodown: expected .* and \d+ more"):
+        build_model(ModelConfig(backbone=SMALL, weights=path))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])
 def test_a_file_that_holds_no_weights_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="holds no weights that torch.load reads safely") as caught:
-        build_model(ModelConfig(backbone=SMALL, weights=str(path)))
+    with pytest.raises(UserError, match=r"holds no weights that torch\.load reads safely") as caught:
+        build_model(ModelConfig(backbone="highpass", weights=str(path)))
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_with_code_in_it_is_not_run(tmp_path: Path) -> None:
     path = weights_file(tmp_path, {"model": Path("x")})
     with pytest.raises(UserError, match="reads safely"):
-        build_model(ModelConfig(backbone=SMALL, weights=path))
+        build_model(ModelConfig(backbone="highpass", weights=path))
 
 
 def test_missing_weights_are_named() -> None:
     with pytest.raises(UserError, match=r"model\.weights=gone\.pth: no such file"):
-        build_model(ModelConfig(backbone=SMALL, weights="gone.pth"))
+        build_model(ModelConfig(backbone="highpass", weights="gone.pth"))
 
 
 def test_a_failed_download_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +260,7 @@ def test_a_checkpoint_of_another_model_is_refused() -> None:
 
 
 def test_a_checkpoint_without_a_model_is_refused() -> None:
-    with pytest.raises(UserError, match="not a checkpoint of a training run.*found no 'model'"):
+    with pytest.raises(UserError, match=r"not a checkpoint of a training run.*found no 'model'"):
         model_from_checkpoint({"config": {}})
 
 

@@ -41,7 +41,7 @@ class EvaluateConfig:
     out: str | None = None
     """Directory or URL of the results; by default eval-NAME beside the checkpoint."""
     crop: int | None = None
-    """Score the square centre of this many pixels; smaller images are mirrored outwards. None: all."""
+    """Score the square centre of this many pixels, mirrored outwards in smaller images. None: all of it."""
     batch_size: int = 16
     """Images of one size scored together, at most; large images go fewer at a time."""
     device: str = "auto"
@@ -130,7 +130,8 @@ def score_source(
         One score an image, in the source's order.
     """
     from recon.progress import Progress
-    from train.images import centre_crop, pixels_of
+    from train.augment.geometry import centre_crop
+    from train.images import pixels_of
     from train.scoring import Waiting, score
 
     known: list[tuple[str, str, int]] = []

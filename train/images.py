@@ -94,21 +94,6 @@ def pixels_of(image: LabelledImage, max_pixels: int) -> Pixels:
     return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
 
 
-def centre_crop(pixels_HWC: Pixels, side: int) -> Pixels:
-    """Cuts the (side, side, C) centre; a smaller image is first padded by mirroring.
-
-    As torchvision's RandomCrop(pad_if_needed, padding_mode="symmetric") pads: the whole
-    deficit on *each* side, then its CenterCrop.
-    """
-    height, width = pixels_HWC.shape[:2]
-    tall, wide = max(side - height, 0), max(side - width, 0)
-    if tall or wide:
-        pixels_HWC = np.pad(pixels_HWC, ((tall, tall), (wide, wide), (0, 0)), mode="symmetric")
-        height, width = pixels_HWC.shape[:2]
-    top, left = round((height - side) / 2), round((width - side) / 2)
-    return pixels_HWC[top : top + side, left : left + side]
-
-
 def _packed(url: str) -> ImageSource:
     def images() -> Iterator[LabelledImage]:
         for pair in iterate_pairs(url):

@@ -25,6 +25,8 @@ from train.normalize import STD
 
 DROPOUT = 0.5
 """Before the ResNets' classifier."""
+HIGHPASS_DROPOUT = 0.3
+"""Between the layers of ``highpass``."""
 TIMM = "timm:"
 """Prefix of a backbone that timm builds; its state-dict names begin with ``timm.``."""
 IMAGENET_CLASSES = 1000
@@ -83,59 +85,56 @@ def model_from_checkpoint(checkpoint: Mapping[str, Any]) -> nn.Module:
 
 
 class HighPass(nn.Module):
-    """Third-order differences along rows and columns, relative to their local strength.
+    """Third-order differences along rows and columns, squashed to a few grey levels.
 
-    A decoder leaves its trace in the finest detail, whose strength varies with content and
-    camera far more than between the pair's halves. Dividing by the local mean magnitude and
-    squashing takes the content's strength out, so that what is learned from few photographs
-    holds on others. The third-order residual is that of Cozzolino et al. 2014 and of the
-    ``residue3`` front end of grip-unina's detectors.
+    A decoder leaves its trace in the finest detail; content and brightness are mostly gone from
+    these differences, and edges, far stronger than the trace, saturate. As the residuals of
+    Cozzolino et al. 2014 and the ``residue3`` front end of grip-unina's detectors, the
+    quantiser there being the tanh here.
     """
 
     CHANNELS = 6
     """Two residuals of each colour channel."""
-    FLOOR = 1.0
-    """Grey levels added to the local magnitude, so that flat areas stay near 0."""
-    AREA = 17
-    """Side in pixels of the area that counts as local."""
+    SCALE = 4.0
+    """Grey levels at which the tanh bends."""
 
     def __init__(self) -> None:
         """Lays out the fixed filters; there is nothing to learn here and nothing to save."""
         super().__init__()
         taps = torch.tensor([1.0, -3.0, 3.0, -1.0]) / 3.0
         levels = 255.0 * torch.tensor(STD).view(3, 1, 1, 1)  # undoes `normalize`: residuals in grey levels
-        self.register_buffer("rows", levels * taps.view(1, 1, 1, 4), persistent=False)
-        self.register_buffer("columns", levels * taps.view(1, 1, 4, 1), persistent=False)
+        self.register_buffer("rows", levels * taps.view(1, 1, 1, 4) / self.SCALE, persistent=False)
+        self.register_buffer("columns", levels * taps.view(1, 1, 4, 1) / self.SCALE, persistent=False)
 
     def forward(self, x_B3HW: Tensor) -> Tensor:
         """Maps normalised images (B, 3, H, W) to residuals (B, 6, H, W) in -1..1."""
-        rows = self.get_buffer("rows").to(x_B3HW.dtype)
-        columns = self.get_buffer("columns").to(x_B3HW.dtype)
-        across = F.conv2d(F.pad(x_B3HW, (1, 2, 0, 0), mode="replicate"), rows, groups=3)
-        down = F.conv2d(F.pad(x_B3HW, (0, 0, 1, 2), mode="replicate"), columns, groups=3)
-        r_B6HW = torch.cat([across, down], dim=1)
-        strength_B1HW = F.avg_pool2d(
-            r_B6HW.abs().mean(dim=1, keepdim=True),
-            self.AREA,
-            stride=1,
-            padding=self.AREA // 2,
-            count_include_pad=False,
-        )
-        return torch.tanh(r_B6HW / (2.0 * (strength_B1HW + self.FLOOR)))
+        rows, columns = self.get_buffer("rows"), self.get_buffer("columns")
+        with torch.autocast(x_B3HW.device.type, enabled=False):  # bfloat16 would round the residual away
+            across = F.conv2d(F.pad(x_B3HW, (1, 2, 0, 0), mode="replicate"), rows, groups=3)
+            down = F.conv2d(F.pad(x_B3HW, (0, 0, 1, 2), mode="replicate"), columns, groups=3)
+            return torch.tanh(torch.cat([across, down], dim=1))
 
 
 def _highpass() -> nn.Module:
-    """About 67,000 parameters; three halvings, then the mean over the image. Any H, W >= 1."""
-    width = 32
+    """17,217 parameters on `HighPass` residuals; any H, W >= 1.
+
+    Small, and with dropout between its layers, because it learns from few photographs. Trained
+    with ``taesd`` on 30 tiles of six photographs for 40 to 100 s of one core it ranked tiles of
+    three other sources at AUC .86 to .93; without the dropout .86 to .88, four times as wide .86
+    to .88, with residuals divided by their local strength .73 to .89. Single runs differ by .03.
+    """
+    width = 16
     return nn.Sequential(
         OrderedDict(
             residual=HighPass(),
-            block1=_conv_block(HighPass.CHANNELS, width, stride=2),
-            block2=_conv_block(width, width, stride=1),
+            block1=_conv_block(HighPass.CHANNELS, width, stride=1),  # full resolution, as the trace
+            block2=_conv_block(width, width, stride=2),
             block3=_conv_block(width, 2 * width, stride=2),
+            channels=nn.Dropout2d(HIGHPASS_DROPOUT),
             block4=_conv_block(2 * width, 2 * width, stride=2),
             avgpool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
+            dropout=nn.Dropout(HIGHPASS_DROPOUT),
             fc=nn.Linear(2 * width, 1),
             logit=nn.Flatten(0),  # (B, 1) -> (B,)
         )

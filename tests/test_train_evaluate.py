@@ -1,0 +1,302 @@
+"""Evaluation: every image scored once, in its group, whatever the form of the data."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from recon.codec import Picture, encode
+from recon.errors import UserError
+from train.augment.geometry import centre_crop
+from train.config import ModelConfig
+from train.evaluate import EvaluateConfig, evaluate, main
+from train.images import LabelledImage, open_source, pixels_of
+from train.model import build_model
+from train.scoring import BATCH_PIXELS, Waiting, by_size, logits_of, resolve_device, score
+
+SIZES = [(16, 16), (24, 16), (17, 9)]
+
+
+def pixels(seed: int, size: tuple[int, int] = (16, 16), channels: int = 3) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (*size, channels), dtype=np.uint8)
+
+
+def png(
+    seed: int, size: tuple[int, int] = (16, 16), channels: int = 3, orientation: int | None = None
+) -> bytes:
+    array = pixels(seed, size, channels)
+    return encode(array, Picture(pixels=array, codec="png", orientation=orientation), "png")
+
+
+def put(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("run") / "best.pt"
+    torch.manual_seed(3)
+    state = build_model(ModelConfig(backbone="highpass")).state_dict()
+    config = {"model": {"backbone": "highpass", "weights": None}}
+    torch.save({"format": "pairstream-checkpoint/1", "config": config, "model": state}, path)
+    return str(path)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Two generators; 5 real and 5 fake images of three sizes, one of them grey."""
+    for index, size in enumerate([*SIZES, (16, 16)]):
+        put(tmp_path / f"tree/val/gan/0_real/{index}.png", png(index, size, 1 if index == 3 else 3))
+        put(tmp_path / f"tree/val/gan/1_fake/{index}.png", png(index + 10, size))
+    put(tmp_path / "tree/val/ldm/0_real/deep/er/a.PNG", png(20))
+    put(tmp_path / "tree/val/ldm/1_fake/a b.é.png", png(21))
+    put(tmp_path / "tree/val/ldm/1_fake/readme.txt", b"no image")
+    return tmp_path / "tree"
+
+
+def scores_csv(folder: Path) -> list[dict[str, str]]:
+    with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_tree_is_scored_once_an_image_by_generator(
+    tree: Path,
+    tmp_path: Path,
+    checkpoint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["x", "--checkpoint", checkpoint, "--data", str(tree), "--out", str(out), "--device", "cpu"],
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    counts = {name: (row["n_real"], row["n_fake"]) for name, row in metrics["groups"].items()}
+    assert counts == {"val/gan": (4, 4), "val/ldm": (1, 1)}
+    assert (metrics["overall"]["n_real"], metrics["overall"]["n_fake"], metrics["images"]) == (5, 5, 10)
+    assert (metrics["backbone"], metrics["crop"]) == ("highpass", None)
+    rows = scores_csv(out)
+    assert len({row["name"] for row in rows}) == len(rows) == 10
+    assert {row["name"]: row["label"] for row in rows}["val/ldm/1_fake/a b.é.png"] == "1"
+    right = [(float(row["logit"]) > 0) == (row["label"] == "1") for row in rows]
+    assert metrics["overall"]["accuracy"] == pytest.approx(np.mean(right))
+    assert capsys.readouterr().out == (out / "table.md").read_text()
+
+
+def test_a_table_holds_each_generator_against_all_reals(tmp_path: Path, checkpoint: str) -> None:
+    kinds = {"r/1.png": "real", "r/2.png": "real", "f/1.png": "sd", "f/2.png": "flux", "f/3.png": "flux"}
+    for index, name in enumerate(kinds):
+        put(tmp_path / name, png(index))
+    lines = ["filename,typ,extra", *(f"{name},{kind},x" for name, kind in kinds.items())]
+    put(tmp_path / "list.csv", "\n".join(lines).encode("utf-8-sig"))
+    rows = evaluate(EvaluateConfig(checkpoint=checkpoint, data=str(tmp_path / "list.csv"), device="cpu"))
+    assert {name: (row.n_real, row.n_fake) for name, row in rows.items()} == {
+        "flux": (2, 2),
+        "sd": (2, 1),
+        "overall": (2, 3),
+    }
+    written = scores_csv(Path(checkpoint).parent / "eval-list")
+    assert [(row["name"], row["group"]) for row in written][1:3] == [("r/2.png", ""), ("f/1.png", "sd")]
+
+
+def test_batches_score_as_single_images_do(tree: Path, tmp_path: Path, checkpoint: str) -> None:
+    single, batched = tmp_path / "single", tmp_path / "batched"
+    for out, size in ((single, 1), (batched, 16)):
+        evaluate(
+            EvaluateConfig(checkpoint=checkpoint, data=str(tree), out=str(out), batch_size=size, device="cpu")
+        )
+    ones, together = scores_csv(single), scores_csv(batched)
+    assert [row["name"] for row in ones] == [row["name"] for row in together]
+    logits = [[float(row["logit"]) for row in rows] for rows in (ones, together)]
+    np.testing.assert_allclose(logits[0], logits[1], rtol=0, atol=1e-5)  # sums in another order
+
+
+def test_crops_of_all_sizes_are_scored(tree: Path, tmp_path: Path, checkpoint: str) -> None:
+    evaluate(
+        EvaluateConfig(checkpoint=checkpoint, data=str(tree), out=str(tmp_path / "o"), crop=12, device="cpu")
+    )
+    model = build_model(ModelConfig(backbone="highpass")).eval()
+    model.load_state_dict(torch.load(checkpoint, weights_only=True)["model"])
+    crop = centre_crop(pixels(1, SIZES[1]), 12)
+    expected = logits_of(model, crop[None], torch.device("cpu"))[0]
+    scores = {row["name"]: float(row["logit"]) for row in scores_csv(tmp_path / "o")}
+    assert scores["val/gan/0_real/1.png"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_exif_rotation_is_not_applied_and_grey_becomes_rgb() -> None:
+    rotated = LabelledImage(name="a", group="g", label=0, data=png(1, (8, 6), orientation=6))
+    np.testing.assert_array_equal(pixels_of(rotated, 1000), pixels(1, (8, 6)))
+    grey = LabelledImage(name="a", group="g", label=0, data=png(1, (8, 6), channels=1))
+    assert pixels_of(grey, 1000).shape == (8, 6, 3)
+
+
+def stream(sizes: list[tuple[int, int]]) -> Iterator[Waiting]:
+    for index, size in enumerate(sizes):
+        yield Waiting(index=index, pixels=np.zeros((*size, 3), np.uint8))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), max_size=40),
+    st.integers(1, 5),
+    st.integers(1, 60),
+)
+def test_batches_hold_every_image_once_with_one_size_and_within_bounds(
+    sizes: list[tuple[int, int]], batch_size: int, held: int
+) -> None:
+    taken = 0
+
+    def counted() -> Iterator[Waiting]:
+        nonlocal taken
+        for one in stream(sizes):
+            taken += one.pixels.shape[0] * one.pixels.shape[1]
+            yield one
+
+    seen: list[int] = []
+    for batch in by_size(counted(), batch_size, held):
+        assert len({image.pixels.shape for image in batch}) == 1
+        assert 1 <= len(batch) <= batch_size
+        waiting = taken - sum(sizes[index][0] * sizes[index][1] for index in seen)
+        assert waiting <= held + 9  # the largest image here
+        seen += [image.index for image in batch]
+    assert sorted(seen) == list(range(len(sizes)))
+
+
+def test_large_images_go_alone() -> None:
+    side = int((BATCH_PIXELS / 1.5) ** 0.5)
+    assert [len(batch) for batch in by_size(stream([(side, side)] * 3), 16)] == [1, 1, 1]
+
+
+def test_scoring_puts_the_model_in_eval_mode() -> None:
+    model = build_model(ModelConfig(backbone="highpass")).train()
+    images = list(stream([(8, 8)] * 2))
+    (places, logits_B), *rest = score(model, images, batch_size=4, device=torch.device("cpu"))
+    assert not model.training
+    assert places == [0, 1]
+    assert logits_B[0] == logits_B[1]  # no dropout
+    assert not rest
+
+
+def test_an_unknown_device_is_refused() -> None:
+    with pytest.raises(UserError, match="device=abacus can't be used"):
+        resolve_device("abacus")
+
+
+def bad_inputs(folder: Path, checkpoint: str) -> dict[str, tuple[list[str], str]]:
+    """Options and what the one line must say, by case."""
+    good = put(folder / "good/0_real/a.png", png(1)).parent.parent
+    cut = put(folder / "cut/0_real/a.png", png(1)[:-30]).parent.parent
+    put(folder / "stray/0_real/a.png", png(1))
+    stray = put(folder / "stray/b.png", png(1)).parent
+    (folder / "empty").mkdir()
+    text = put(folder / "list.csv", b"filename,typ\ngone.png,real\n")
+    columns = put(folder / "columns.csv", b"file,kind\na.png,real\n")
+    short = put(folder / "short.csv", b"filename,typ\na.png\n")
+    none = put(folder / "none.csv", b"filename,typ\n")
+    binary = put(folder / "binary.csv", b"\xff\xfe\x00")
+    other = folder / "other.pt"
+    content = torch.load(checkpoint, weights_only=True)
+    content["config"]["model"]["backbone"] = "res18nodown"
+    torch.save(content, other)
+    with_model = ["--checkpoint", checkpoint, "--data"]
+    return {
+        "nothing": ([*with_model, str(folder / "gone")], "found nothing, expected a packed dataset"),
+        "another file": ([*with_model, str(other)], "found a file of another kind"),
+        "empty": ([*with_model, str(folder / "empty")], "holds no image"),
+        "stray": ([*with_model, str(stray)], "1 of 2 images lie in no 0_real or 1_fake folder"),
+        "cut": ([*with_model, str(cut)], "0_real/a.png: broken or truncated png"),
+        "bomb": (
+            [*with_model, str(good), "--max_pixels", "255"],
+            "0_real/a.png: 16x16 exceeds max_pixels=255",
+        ),
+        "no file": ([*with_model, str(text)], "list.csv line 2: there is no file"),
+        "columns": ([*with_model, str(columns)], "expected the columns filename,typ, found file,kind"),
+        "short row": ([*with_model, str(short)], "short.csv line 2: filename and typ must both be given"),
+        "no row": ([*with_model, str(none)], "holds no image"),
+        "binary": ([*with_model, str(binary)], "is not a CSV in UTF-8"),
+        "crop": ([*with_model, str(good), "--crop", "0"], "crop=0, expected at least 1"),
+        "no checkpoint": (["--checkpoint", "gone.pt", "--data", str(good)], "gone.pt not found"),
+        "other model": (["--checkpoint", str(other), "--data", str(good)], "checkpoint of another model"),
+    }
+
+
+def test_bad_input_is_one_line_and_status_2(
+    tmp_path: Path, checkpoint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for case, (options, complaint) in bad_inputs(tmp_path, checkpoint).items():
+        out = tmp_path / f"out-{case}"
+        monkeypatch.setattr(sys, "argv", ["x", *options, "--out", str(out)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        error = capsys.readouterr().err
+        assert (case, ended.value.code) == (case, 2)
+        assert complaint in error, (case, error)
+        assert "Traceback" not in error
+        assert not out.exists(), case
+
+
+def test_diverged_weights_are_refused_and_nothing_is_written(
+    tree: Path, tmp_path: Path, checkpoint: str
+) -> None:
+    content: dict[str, Any] = torch.load(checkpoint, weights_only=True)
+    content["model"]["fc.bias"].fill_(float("nan"))
+    torch.save(content, tmp_path / "nan.pt")
+    with pytest.raises(UserError, match="8 of 8 logits are not finite"):
+        evaluate(EvaluateConfig(checkpoint=str(tmp_path / "nan.pt"), data=str(tree), out=str(tmp_path / "o")))
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("module", ["train.evaluate", "train.report"])
+def test_help_answers_without_heavy_imports(module: str) -> None:
+    code = (
+        f"import sys; sys.argv = ['x', '--help']; from {module} import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'sklearn', 'matplotlib', 'diffusers'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    began = time.monotonic()
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert f"python -m {module}" in answer.stdout
+    assert time.monotonic() - began < 20  # about .5 s on an idle machine
+
+
+def test_a_packed_dataset_gives_both_halves_of_every_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train import images
+
+    class Pair:
+        key, group, real, fake = "k", "tiny", png(1), png(2)
+
+    class Opened:
+        manifest = type("Manifest", (), {"pairs": 1})
+
+    monkeypatch.setattr(images, "open_dataset", lambda _url: Opened)
+    monkeypatch.setattr(images, "iterate_pairs", lambda _url: iter([Pair]))
+    put(tmp_path / "set/dataset.json", b"{}")
+    source = open_source(str(tmp_path / "set") + "/")
+    assert (source.name, source.total) == ("set", 2)
+    assert [(image.name, image.group, image.label) for image in source.images()] == [
+        ("k.real", "tiny", 0),
+        ("k.fake", "tiny", 1),
+    ]
+    assert [image.data for image in source.images()] == [png(1), png(2)]
