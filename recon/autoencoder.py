@@ -109,7 +109,8 @@ def load(config: ReconstructionConfig) -> Autoencoder:
     _check_posterior(location, model_class, config.posterior)
     files = weight_files(location.folder)
 
-    from recon.network import Network, device, from_pretrained, prepare_cpu
+    from recon.cpu import prepare_cpu
+    from recon.network import Network, device, from_pretrained
 
     prepare_cpu(_threads(config))
     place = device(config.device)

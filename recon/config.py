@@ -15,7 +15,7 @@ class ReconstructionConfig:
     subfolder: str | None = None
     """Folder of the autoencoder inside the model; presets know theirs."""
     revision: str | None = None
-    """Commit of a hub model; presets and local directories need none."""
+    """Commit of a hub model; presets pin their own, local directories have none."""
     posterior: Literal["mode", "sample"] = "mode"
     """Decode the posterior's mode, or a sample of it with a seed of its own per image."""
     seed: int = 0

@@ -8,9 +8,8 @@ only, since torch and diffusers take seconds.
 Shapes: B batch, C channels, H height, W width.
 """
 
-import ctypes
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from recon.autoencoder import Provenance
 from recon.errors import UserError
 from recon.locate import quiet
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 class Network:
@@ -105,20 +103,6 @@ def device(name: str) -> torch.device:
         cause = str(error).splitlines()[0]
         raise UserError(f"device {name!r} can't be used ({cause}); expected auto, cpu or cuda") from error
     return found
-
-
-def prepare_cpu(threads: int) -> None:
-    """Sets torch's CPU threads, and keeps freed memory for the next batch, in this process.
-
-    Otherwise glibc maps and unmaps each large activation anew: 4 images of 768x512 by taesd on
-    2 cores took 4.5 million page faults and 30 s of CPU, and take 22 s (61 s against 25 s by the
-    clock) with freed memory kept.
-    """
-    torch.set_num_threads(threads)
-    with suppress(OSError, AttributeError):  # no glibc, no harm
-        glibc = ctypes.CDLL("libc.so.6")
-        glibc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        glibc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _noise(like: Tensor, seeds: Sequence[int]) -> Tensor:

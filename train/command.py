@@ -7,6 +7,8 @@
 The run directory gets last.pt and best.pt, metrics.jsonl, timing.jsonl and TensorBoard files.
 """
 
+import os
+
 from recon.cli import run
 from train.config import TrainConfig
 
@@ -17,6 +19,7 @@ def main() -> None:
 
 
 def _job(config: TrainConfig) -> None:
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of find_unused_parameters, see World.wrap
     from train.run import train
 
     train(config)

@@ -17,6 +17,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pack.storage import open_store
+from recon.cpu import prepare_cpu
 from recon.errors import UserError
 from recon.progress import Progress
 from train.checkpoint import save_checkpoint
@@ -39,7 +40,7 @@ def train(config: TrainConfig) -> None:
         UserError: the options, the data or the output directory don't fit together.
     """
     with open_world(config.device) as world:
-        torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // world.local_size))
+        prepare_cpu(config.threads or max(1, (os.cpu_count() or 1) // world.local_size))
         out = _claim(config.out)
         loader, validation = build_loaders(config, world)
         trainee = Trainee(_seeded_model(config), config, world)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 
 import torch
 import torch.distributed as dist
@@ -12,6 +13,12 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from recon.errors import UserError
+
+_SYNC_BUFFERS = next(  # torch 2.14 renamed it
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in signature(DistributedDataParallel).parameters
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +56,8 @@ class World:
         return DistributedDataParallel(
             model,
             device_ids=[self.device.index] if on_gpu else None,
-            broadcast_buffers=False,
             find_unused_parameters=not on_gpu,  # no bucket rebuilding after step 1: resume stays bitwise
+            **{_SYNC_BUFFERS: False},
         )
 
     def share_buffers(self, model: nn.Module) -> None:
