@@ -14,13 +14,14 @@ if [ -z "${PYTHON:-}" ]; then
   PYTHON=python3
   [ -x .venv/bin/python ] && PYTHON=.venv/bin/python
 fi
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # the trainer sets its own number of threads
 processes=${NPROC_PER_NODE:-auto}
 nodes=${NNODES:-1}
 
 if [ "$nodes" = 1 ]; then
-  exec "$PYTHON" -m torch.distributed.run --standalone --nproc-per-node "$processes" -m train "$@"
+  exec "$PYTHON" launch/torchrun.py --standalone --nproc-per-node "$processes" -m train "$@"
 fi
-exec "$PYTHON" -m torch.distributed.run \
+exec "$PYTHON" launch/torchrun.py \
   --nnodes "$nodes" --nproc-per-node "$processes" \
   --rdzv-id "${RDZV_ID:?name the job, the same on all nodes}" \
   --rdzv-backend "${RDZV_BACKEND:-c10d}" \

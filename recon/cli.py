@@ -42,7 +42,7 @@ def parse(
         """Keeps the lines of `about`."""
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=prog, description=about, formatter_class=Formatter)
+    parser = ArgumentParser(prog=prog, description=about, formatter_class=Formatter, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with these options.")
     parser.add_class_arguments(config, as_group=False, as_positional=True)
     parsed = parser.instantiate(parser.parse_args(argv))

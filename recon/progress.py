@@ -29,7 +29,7 @@ class Progress:
             what: the job, as the line begins: ``reconstruct``.
         """
         self._total, self._unit, self._what = total, unit, what
-        self._done, self._note = 0, ""
+        self._done, self._told, self._note = 0, 0, ""
         self._started = self._logged = time.monotonic()
         self._bar: Any = None
         if sys.stderr.isatty():
@@ -64,11 +64,11 @@ class Progress:
         """Closes the bar, or logs the last line."""
         if self._bar is not None:
             self._bar.close()
-        else:
+        elif self._done != self._told or not self._done:
             self._log()
 
     def _log(self) -> None:
-        self._logged = time.monotonic()
+        self._logged, self._told = time.monotonic(), self._done
         rate = self._done / max(self._logged - self._started, 1e-9)
         total = "" if self._total is None else f"/{self._total}"
         parts = [f"{self._what}: {self._done}{total} {self._unit}", f"{rate:.3g} {self._unit}/s"]

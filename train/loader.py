@@ -7,6 +7,7 @@ for batch in loader:                     # one epoch
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +65,8 @@ class PairLoader:
             one out: their number and order are checked.
 
     Raises:
-        UserError: no dataset is there, or the world size does not divide lanes.
+        UserError: no dataset is there, the world size does not divide lanes, or a number is out of
+            its range.
     """
 
     def __init__(
@@ -85,6 +87,9 @@ class PairLoader:
         device: str | torch.device = "cpu",
         stages: Sequence[Stage] = (),
     ) -> None:
+        counts = {"batch_size": batch_size, "world_size": world_size, "lanes": lanes, "block": block}
+        counts |= {"window": window, "threads": threads, "read_ahead_mb": read_ahead_mb}
+        _check_arguments(counts | {"centre_crop": centre_crop}, rank)
         self.dataset = open_dataset(url)
         self.global_batch = batch_size * world_size
         check_world(world_size=world_size, lanes=lanes, global_batch=self.global_batch)
@@ -134,10 +139,11 @@ class PairLoader:
     def __iter__(self) -> Iterator[Batch]:
         """The rest of the current epoch."""
         epoch, first = self.epoch, self.step
-        for number, batch in enumerate(prefetch(self._batches(epoch, first), _BATCHES_AHEAD), first + 1):
-            over = number == len(self)
-            self.epoch, self.step = (epoch + 1, 0) if over else (epoch, number)
-            yield self._to_device(batch)
+        with closing(prefetch(self._batches(epoch, first), _BATCHES_AHEAD)) as batches:
+            for number, batch in enumerate(batches, first + 1):
+                over = number == len(self)
+                self.epoch, self.step = (epoch + 1, 0) if over else (epoch, number)
+                yield self._to_device(batch)
 
     def _batches(self, epoch: int, step: int) -> Generator[WindowBatch, None, None]:
         """Reads, decodes and cuts, from a step of an epoch on."""
@@ -150,7 +156,7 @@ class PairLoader:
             window=self.window,
         )
         cutter = WindowCutter(self.augment, side=self.centre_crop, seed=self.seed, epoch=epoch)
-        with ThreadPoolExecutor(self.threads) as readers, ThreadPoolExecutor(self.threads) as decoders:
+        with _threads(self.threads) as readers, _threads(self.threads) as decoders:
             samples = self._samples(order, step, readers)
             cuts = map_ahead(cutter, samples, decoders, ahead=2 * self.threads)
             for places in order.positions(self.rank, self.world_size, self.global_batch, step):
@@ -178,12 +184,9 @@ class PairLoader:
         samples = iter(DataPipeline(read, *self.stages))
         for place in places:
             sample = next(samples, None)
-            if sample is None or sample.get("__position__") != place:
-                found = "nothing" if sample is None else f"position {sample.get('__position__')}"
-                raise UserError(
-                    f"stages gave {found}, expected position {place}; give one sample for each, in order"
-                )
+            _check_place(sample, f"position {place}")
             yield sample
+        _check_place(next(samples, None), "nothing")
 
     def _to_device(self, batch: WindowBatch) -> Batch:
         """Moves a batch to the device and turns its windows there."""
@@ -192,3 +195,34 @@ class PairLoader:
             for tensor in (batch.windows_BPCHW, batch.mask_B, batch.rotation_B, batch.flip_B)
         )
         return Batch(images=turn(windows, rotation, flip), mask=mask, keys=batch.keys)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose end waits for what runs, and drops what has not begun."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _check_place(sample: Any, expected: str) -> None:
+    """Refuses a sample that the user's stages moved, doubled, dropped or made something else of."""
+    found = "nothing"
+    if isinstance(sample, dict):
+        found = f"position {sample.get('__position__')}"
+    elif sample is not None:
+        found = f"a {type(sample).__name__}"
+    if found != expected:
+        raise UserError(
+            f"stages gave {found}, expected {expected}; give one sample (a dict) for each, in order"
+        )
+
+
+def _check_arguments(counts: dict[str, int], rank: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise UserError(f"{name}={value}, expected at least 1")
+    if not 0 <= rank < counts["world_size"]:
+        raise UserError(f"rank={rank}, expected 0 <= rank < world_size={counts['world_size']}")

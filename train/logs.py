@@ -20,7 +20,7 @@ class RunLog:
     """The log of one process; only the first rank's writes.
 
     Args:
-        out: directory of the run.
+        out: the existing directory of the run.
         every: steps between two lines.
         writes: whether this is the first rank.
     """
@@ -32,7 +32,6 @@ class RunLog:
         if writes:
             from torch.utils.tensorboard import SummaryWriter
 
-            out.mkdir(parents=True, exist_ok=True)
             self.metrics = (out / "metrics.jsonl").open("a")
             self.timing = (out / "timing.jsonl").open("a")
             self.board = SummaryWriter(str(out / "tensorboard"))
@@ -58,9 +57,12 @@ class RunLog:
         if bar:
             bar.update(result.images // 2)
         if step % self.every == 0:
-            self._flush(epoch=epoch, step=step, lr=lr, bar=bar)
+            self.flush(epoch=epoch, step=step, lr=lr, bar=bar)
 
-    def _flush(self, *, epoch: int, step: int, lr: float, bar: Progress | None) -> None:
+    def flush(self, *, epoch: int, step: int, lr: float, bar: Progress | None) -> None:
+        """Writes the line of the steps since the last one, if there are any: an epoch's end drops none."""
+        if not self.steps:
+            return
         seconds = max(time.monotonic() - self.since, 1e-9)
         loss = self.loss_sum / self.images if self.images else None
         timing = {"pairs_per_s": self.images / 2 / seconds, "waiting_share": self.waited_s / seconds}

@@ -44,7 +44,7 @@ def train(config: TrainConfig) -> None:
         out = _claim(config.out)
         loader, validation = build_loaders(config, world)
         trainee = Trainee(_seeded_model(config), config, world)
-        plateau = ReduceLROnPlateau(trainee.optimizer, mode="max", factor=0.1, patience=config.optim.patience)
+        plateau = _plateau(trainee, config.optim.patience)
         log = RunLog(out, every=config.log_every, writes=world.is_first)
         try:
             _Run(config, world, loader, validation, trainee, plateau, log).epochs()
@@ -114,6 +114,7 @@ class _Run:
                 self.step += 1
                 self._count_left_out(result.applied)
                 self.log.step(result, epoch=epoch, step=self.step, lr=self.trainee.lr, bar=bar)
+            self.log.flush(epoch=epoch, step=self.step, lr=self.trainee.lr, bar=bar)
 
     def _batches(self) -> Iterator[Batch]:
         """The epoch's batches, the time spent waiting for them being logged."""
@@ -177,6 +178,14 @@ class _Run:
         return Progress(total=total, unit="pairs", what=what) if self.world.is_first else nullcontext()
 
 
+def _plateau(trainee: Trainee, patience: int) -> ReduceLROnPlateau:
+    """Divides the rate by ten at the `patience`-th epoch without a gain, however small the gain or the rate."""
+    allowed = max(0, patience - 1)  # torch counts the epochs that it lets pass
+    return ReduceLROnPlateau(
+        trainee.optimizer, mode="max", factor=0.1, patience=allowed, threshold=0.0, eps=0.0
+    )
+
+
 def _score(summary: Summary) -> float:
     return summary.balanced_accuracy or 0.0
 
@@ -195,4 +204,8 @@ def _claim(out: str) -> Path:
     path = Path(out).expanduser()
     if (path / "last.pt").exists() or (path / "metrics.jsonl").exists():
         raise UserError(f"{path} holds a run already; choose another --out or delete it")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"can't make the directory out={path}: {error.strerror}") from error
     return path

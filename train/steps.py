@@ -64,6 +64,7 @@ class Trainee:
             number: of the step in the run, seeds the dropout.
         """
         torch.manual_seed(_dropout_seed(self.seed, number, self.world.rank))
+        buffers = [buffer.clone() for buffer in self.module.buffers()]
         loss_sum, images = self._loss_sum(batch)
         mine = torch.stack([loss_sum.detach().double(), images.double()])
         total_loss, total_images = self.world.add_up(mine).tolist()
@@ -72,8 +73,15 @@ class Trainee:
             # DDP averages gradients over ranks; the loss is the mean over all ranks' images.
             (loss_sum * (self.world.size / total_images)).backward()
             self.optimizer.step()
+        else:
+            self._restore(buffers)
         self.optimizer.zero_grad(set_to_none=True)
         return StepResult(loss_sum=total_loss, images=int(total_images), applied=applied)
+
+    def _restore(self, buffers: list[torch.Tensor]) -> None:
+        """Takes back what a left out step did to BatchNorm's statistics, where a NaN would stay."""
+        for buffer, before in zip(self.module.buffers(), buffers, strict=True):
+            buffer.copy_(before)
 
     def _loss_sum(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The summed loss and the number of images; masked rows never enter the model."""

@@ -81,9 +81,10 @@ class WindowCutter:
 
 def _decode_pair(sample: Sample) -> tuple[Pixels, Pixels]:
     where = f"key {sample['__key__']!r} in {sample['__url__']}"
+    members = [_member(sample, name) for name in ("real", "fake")]
     try:
-        real, fake = (decode_rgb(_member(sample, name)) for name in ("real", "fake"))
-    except (OSError, ValueError, SyntaxError) as error:
+        real, fake = map(decode_rgb, members)
+    except Exception as error:  # Pillow's decoders let struct, zlib, EOF and index errors through
         raise UserError(f"{where} can't be decoded: {error}; run python -m pack.verify") from error
     if real.shape != fake.shape:
         sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in (real, fake))
@@ -126,7 +127,7 @@ def map_ahead(
         yield pending.popleft().result()
 
 
-def prefetch(items: Generator[Item, None, None], depth: int) -> Iterator[Item]:
+def prefetch(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
     """Runs a generator on a thread of its own, `depth` items ahead; its exceptions come out here."""
     queue: Queue[tuple[str, Any]] = Queue(depth)
     stop = threading.Event()

@@ -1,0 +1,70 @@
+"""A folder of photographs of every accepted kind, and the dataset that it packs into."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recon.codec import Pixels
+
+ORIENTATION = 0x0112
+PROFILE = b"profile" * 20
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Repeats the filter that `recon.codec` sets on import: pytest puts its own in its place."""
+    config.addinivalue_line("filterwarnings", r"ignore:::PIL\.")
+
+
+def photograph(height: int, width: int, seed: int) -> Pixels:
+    """(H, W, 3) uint8: waves of several lengths and a little noise, so that codecs have work."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [np.sin(y * a + x * b + c) for a, b, c in rng.uniform(0.05, 0.5, (3, 3))]
+    levels = 128 + 80 * np.stack(waves, axis=2) + rng.normal(0, 8, (height, width, 3))
+    return levels.clip(0, 255).astype(np.uint8)
+
+
+def save(path: Path, pixels: Pixels, **options: Any) -> None:
+    """Writes (H, W, 3), or (H, W) for grey; the codec goes by the suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def write_photographs(root: Path) -> None:
+    """Eleven small photographs in three folders: each codec, kind of JPEG and odd name once."""
+    grey = photograph(33, 47, 3)[..., 0]
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    save(root / "plain.jpg", photograph(40, 56, 0), quality=90, subsampling="4:2:0")
+    save(root / "rotated.jpg", photograph(32, 48, 1), quality=85, exif=exif, icc_profile=PROFILE)
+    save(root / "a/full.jpg", photograph(40, 56, 2), quality=50, subsampling="4:4:4")
+    save(root / "a/grey.jpg", grey, quality=80)
+    save(root / "a/progressive.jpeg", photograph(31, 57, 4), subsampling="4:2:2", progressive=True)
+    save(root / "b/dotted.v1.2.JPG", photograph(24, 24, 5), quality=95)
+    save(root / "b/grey.png", grey)
+    save(root / "b/lossy.webp", photograph(40, 24, 6), quality=80)
+    save(root / "b/rgb.png", photograph(17, 23, 7))
+    save(root / "b/with space.png", photograph(16, 16, 8))
+    save(root / "Grüße/写真.jpg", photograph(48, 32, 9), quality=75)
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder ``photos`` of `write_photographs`; to be read only."""
+    root = tmp_path_factory.mktemp("source") / "photos"
+    write_photographs(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def packed(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`photographs` packed by the identity, four pairs a shard; to be read only."""
+    from pack.config import PackConfig
+    from pack.packing import pack
+
+    out = tmp_path_factory.mktemp("packed") / "photos"
+    pack(PackConfig(source=str(photographs), out=str(out), autoencoder="identity", threads=2, shard_pairs=4))
+    return out
