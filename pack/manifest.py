@@ -92,6 +92,8 @@ def _checked(fields: Any, where: str) -> Manifest:
             f"{where} was changed after it was written (sha256 differs); restore it or pack again"
         )
     shards = tuple(ShardEntry(**shard) for shard in fields["shards"])
+    if not sum(shard.pairs for shard in shards):
+        raise UserError(f"{where} lists no pair; pack the dataset again")
     kept = {name: fields[name] for name in ("name", "split", "rejected", "provenance", "format")}
     return Manifest(shards=shards, **kept)
 

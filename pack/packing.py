@@ -72,6 +72,8 @@ class _Packing:
     def run(self) -> None:
         """Writes what is missing."""
         if self._is_finished():
+            if self.store.exists(PLAN):  # killed between the manifest and this
+                self.store.remove(PLAN)
             _LOG.info("%s is complete already, nothing to do", self.store.url)
             return
         self._claim()
@@ -93,7 +95,7 @@ class _Packing:
     def _claim(self) -> None:
         """Leaves the plan's hash in the output, or checks that the one there is ours."""
         if self.store.exists(PLAN):
-            if self.store.read(PLAN).decode() != self.plan_sha256:
+            if self.store.read(PLAN) != self.plan_sha256.encode():
                 raise UserError(
                     f"{self.store.url} holds an unfinished dataset of other images, options or versions; "
                     "choose another --out or delete it"
@@ -169,12 +171,15 @@ class _Packing:
             file.write(text.encode())
 
     def _report(self, manifest: Manifest, rejected: list[Facts]) -> None:
-        shards = len(manifest.shards)
-        size = f"{shards} shard{'s' if shards > 1 else ''}, {manifest.bytes / 1e6:.1f} MB"
-        _LOG.info("%d pairs in %s -> %s", manifest.pairs, size, self.store.url)
+        size = f"{_count(len(manifest.shards), 'shard')}, {manifest.bytes / 1e6:.1f} MB"
+        _LOG.info("%s in %s -> %s", _count(manifest.pairs, "pair"), size, self.store.url)
         if rejected:
-            where = f"{self.store.url}/{REJECTED}"
-            _LOG.warning("%d images rejected, listed in %s: %s", len(rejected), where, _causes(rejected))
+            what, where = _count(len(rejected), "image"), f"{self.store.url}/{REJECTED}"
+            _LOG.warning("%s rejected, listed in %s: %s", what, where, _causes(rejected))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _causes(rejected: list[Facts], shown: int = 3) -> str:

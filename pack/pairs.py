@@ -20,10 +20,7 @@ from recon.errors import RejectedImageError
 CHUNK = 32
 """Items whose pixels are in memory together."""
 
-_LOSSY = (
-    "reconstruction is a JPEG coded unlike its real image, which gives it away; "
-    "make it losslessly or pack with --codec keep"
-)
+_LOSSY = "reconstruction is a {}, which gives it away; make it losslessly or pack with --codec keep"
 
 
 class Reconstruct(Protocol):
@@ -152,11 +149,15 @@ class PairMaker:
 
     def _finish_given(self, one: _Prepared) -> Pair | Rejection:
         assert one.fake is not None
-        if self.config.codec == "keep" or _coded_alike(one.fake, one.picture):
-            return self._pair(one, one.fake_data, one.fake.codec)
-        if one.fake.codec == "jpeg":
-            return _rejection(one.item, RejectedImageError(_LOSSY))
-        return self._finish(one, one.fake.pixels)
+        fake, keep = one.fake, self.config.codec == "keep"
+        loadable = fake.codec in LOADABLE and fake.converted is None
+        if loadable and (keep or _coded_alike(fake, one.picture)):
+            return self._pair(one, one.fake_data, fake.codec)
+        if fake.codec == "jpeg" and not keep:
+            return _rejection(one.item, RejectedImageError(_LOSSY.format("JPEG coded unlike its real image")))
+        if fake.codec == "webp" and not keep and not _is_lossless_webp(one.fake_data):
+            return _rejection(one.item, RejectedImageError(_LOSSY.format("lossy WebP")))
+        return self._finish(one, fake.pixels)
 
     def _finish(self, one: _Prepared, fake: Pixels) -> Pair | Rejection:
         codec = self._codec(one.picture)
@@ -164,11 +165,14 @@ class PairMaker:
             return self._pair(one, encode(fake, one.picture, codec), codec)
         except RejectedImageError as error:
             return _rejection(one.item, error)
+        except (OSError, ValueError) as error:  # a side beyond the codec's limit
+            return _rejection(one.item, RejectedImageError(f"can't be stored as {codec}: {error}"))
 
     def _codec(self, real: Picture) -> str:
-        if self.config.codec == "match":
-            return "jpeg" if real.jpeg and not real.converted else "webp" if real.codec == "webp" else "png"
-        return self.config.codec.removeprefix("lossless-")
+        """The codec of a reconstruction that is compressed here."""
+        if self.config.codec == "match" and real.codec in LOADABLE and not real.converted:
+            return real.codec
+        return "webp" if self.config.codec == "lossless-webp" else "png"
 
     def _pair(self, one: _Prepared, fake: bytes, fake_codec: str) -> Pair:
         real_codec = one.picture.codec if one.data is not None else "png"
@@ -204,7 +208,18 @@ def _coded_alike(fake: Picture, real: Picture) -> bool:
     """Whether both images of a pair were compressed in the same way, so that no codec tells them apart."""
     if fake.converted or real.converted or fake.orientation != real.orientation:
         return False
-    return fake.codec == real.codec and fake.jpeg == real.jpeg and fake.codec != "webp"
+    if fake.codec == "jpeg":
+        return fake.jpeg == real.jpeg
+    return fake.codec == real.codec == "png" and fake.icc == real.icc
+
+
+def _is_lossless_webp(data: bytes) -> bool:
+    """Whether a WebP file holds a VP8L bitstream, and none of another kind."""
+    chunk = 12  # after RIFF, size, WEBP
+    while chunk < len(data) and data[chunk : chunk + 4] != b"VP8L":
+        size = int.from_bytes(data[chunk + 4 : chunk + 8], "little")
+        chunk += 8 + size + size % 2
+    return chunk < len(data)
 
 
 def _read(path: Path) -> bytes:

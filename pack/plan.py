@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from pack.config import PackConfig
@@ -21,7 +22,7 @@ LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "pyarrow", "webdataset")
 
 _SAMPLED = 64  # items whose size on disk is looked at to choose the pairs per shard
 _PNG_BYTES_PER_PIXEL = 1.6  # lossless reconstructions of photographs: median of Kodak's 24 with taesd
-_PLACES = {"out", "source", "reconstructions"}  # where things lie changes no byte
+_PLACES = {"out", "source", "reconstructions", "autoencoder"}  # where things lie changes no byte
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +35,9 @@ class Plan:
 
     @property
     def sha256(self) -> str:
-        """Hash of items, options, autoencoder and library versions: equal hash, equal bytes."""
+        """Hash of all that decides the bytes; of the source files' contents only their sizes."""
         items = [
-            [printable(item.path), item.tile, item.group, len(shard)]
+            [printable(item.path), item.tile, item.group, len(shard), _size(item.real), _size(item.fake)]
             for shard in self.shards
             for item in shard
         ]
@@ -66,8 +67,6 @@ def make_plan(items: Sequence[Item], config: PackConfig, autoencoder: dict[str, 
 
 def dataset_name(config: PackConfig) -> str:
     """The name given, else that of the source folder."""
-    from pathlib import Path
-
     return config.name or printable(Path(config.source).expanduser().resolve().name)
 
 
@@ -83,6 +82,13 @@ def _check_keys(items: Sequence[Item]) -> None:
         other = seen.setdefault(key, item)
         if other is not item:
             raise UserError(f"{item.path} and {other.path} have the same key {key}; rename one of them")
+
+
+def _size(path: Path | None) -> int | None:
+    try:
+        return None if path is None else path.stat().st_size
+    except OSError:  # the item will be rejected
+        return None
 
 
 def _pairs_per_shard(items: Sequence[Item], config: PackConfig) -> int:

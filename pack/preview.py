@@ -59,7 +59,8 @@ def _job(config: PreviewConfig) -> None:
 def contact_sheet(dataset: "Dataset", *, count: int, gain: int, side: int) -> Pixels:
     """The sheet as (H, W, 3) uint8: a row a pair, three pictures a row, titles above."""
     pairs = dataset.manifest.pairs
-    numbers = sorted({round(i * (pairs - 1) / max(1, count - 1)) for i in range(min(count, pairs))})
+    count = min(count, pairs)
+    numbers = [round(i * (pairs - 1) / max(1, count - 1)) for i in range(count)]
     rows = [_row(_nth(dataset, number), gain, side) for number in numbers]
     titles = ("real", "reconstruction", f"difference x{gain}")
     head = np.concatenate([text_strip(title, side + 2 * _GAP) for title in titles], axis=1)

@@ -115,6 +115,8 @@ class _HashingFile:
         self.sha256 = hashlib.sha256()
 
     def write(self, data: bytes) -> int:
+        if self.file.closed:  # the shard was given up, and its tar ends itself when it is collected
+            return len(data)
         self.size += len(data)
         self.sha256.update(data)
         return self.file.write(data)

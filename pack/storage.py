@@ -90,7 +90,7 @@ class LocalStore:
         with _writing(self.root / name):
             self.root.mkdir(parents=True, exist_ok=True)
             with partial.open("ab") as file:
-                _lock(file, self.root / name)
+                _lock(file, partial, self.root / name)
                 file.truncate(0)
                 try:
                     yield file
@@ -98,7 +98,7 @@ class LocalStore:
                     os.fsync(file.fileno())
                     partial.replace(self.root / name)
                 except BaseException:
-                    partial.unlink()
+                    partial.unlink(missing_ok=True)
                     raise
             _sync_directory(self.root)
 
@@ -202,18 +202,20 @@ def _writing(where: Path | str) -> Iterator[None]:
 
 
 def _free(where: Path | str) -> str:
-    if not isinstance(where, Path):
+    if not isinstance(where, Path) or not where.parent.is_dir():
         return ""
     return f" ({shutil.disk_usage(where.parent).free >> 20} MiB free)"
 
 
-def _lock(file: BinaryIO, target: Path) -> None:
+def _lock(file: BinaryIO, partial: Path, target: Path) -> None:
+    """Keeps other writers of `target` away; refuses where there is one, or was one a moment ago."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(
-            f"another process is writing {target}; wait for it or choose another --out"
-        ) from error
+        ours = os.path.samestat(os.fstat(file.fileno()), partial.stat())  # else renamed since we opened it
+    except (BlockingIOError, FileNotFoundError):
+        ours = False
+    if not ours:
+        raise UserError(f"another process is writing {target}; wait for it or choose another --out")
 
 
 def _sync_directory(path: Path) -> None:

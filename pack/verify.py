@@ -43,7 +43,7 @@ def _job(config: VerifyConfig) -> int:
         found += 1
         sys.stdout.write(difference + "\n")
     manifest = dataset.manifest
-    verdict = f"{found} differences" if found else "every byte agrees"
+    verdict = f"{found} difference{'s' if found > 1 else ''}" if found else "every byte agrees"
     sys.stdout.write(f"{manifest.pairs} pairs in {len(manifest.shards)} shards: {verdict}\n")
     return 1 if found else 0
 

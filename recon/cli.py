@@ -41,8 +41,14 @@ def parse(
     class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
         """Keeps the lines of `about`."""
 
+    class Parser(ArgumentParser):
+        """Says what is wrong in one line."""
+
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # noqa: ARG002
+            fail(f"{' '.join(message.split())}; see {prog} --help")
+
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=prog, description=about, formatter_class=Formatter, allow_abbrev=False)
+    parser = Parser(prog=prog, description=about, formatter_class=Formatter, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with these options.")
     parser.add_class_arguments(config, as_group=False, as_positional=True)
     parsed = parser.instantiate(parser.parse_args(argv))

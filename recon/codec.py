@@ -7,8 +7,6 @@ carried along, never applied. C is 3 for colour and 1 for grey, which stays grey
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -24,6 +22,10 @@ Pixels = NDArray[np.uint8]
 
 Image.MAX_IMAGE_PIXELS = None  # `decode` checks max_pixels itself, before any pixel is read
 
+# Odd metadata says nothing about the pixels. Once and for all: `warnings.catch_warnings` around each
+# decoding is not thread-safe, and left every warning of the process ignored after 8 threads' work.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 READABLE = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 """What `decode` opens (MPO comes as JPEG); Pillow's other plugins never see a user's bytes."""
 
@@ -34,7 +36,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", "
 """File names that count as images, compared in lower case."""
 
 _ORIENTATION = 0x0112
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ def decode(data: bytes, *, max_pixels: int, convert: bool = False) -> Picture:
     Raises:
         RejectedImageError: the bytes are no readable image, or of a kind not accepted.
     """
-    with _no_warnings(), _open(data, max_pixels) as image:
+    with _open(data, max_pixels) as image:
         mode = _odd_mode(image, data)
         if mode and not convert:
             raise RejectedImageError(f"{mode} image, expected 8-bit RGB or grey; pack with --convert")
@@ -106,7 +108,7 @@ def image_size(data: bytes, *, max_pixels: int) -> tuple[int, int]:
     Raises:
         RejectedImageError: the bytes are no readable image.
     """
-    with _no_warnings(), _open(data, max_pixels) as image:
+    with _open(data, max_pixels) as image:
         return image.height, image.width
 
 
@@ -171,14 +173,6 @@ def _load(image: Image.Image) -> None:
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise ValueError("several frames, expected one")
     image.load()
-
-
-@contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Silences Pillow on odd metadata, which says nothing about the pixels."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _odd_mode(image: Image.Image, data: bytes) -> str | None:

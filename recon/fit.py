@@ -41,6 +41,10 @@ class FitConfig:
     """Folder of photographs on which the PSNR is measured, never trained on."""
     out: str
     """Directory of the model, in diffusers' format."""
+    start: str | None = None
+    """Model of an earlier run to go on from, instead of random weights."""
+    scales: tuple[int, ...] = (2, 4)
+    """Photographs are shrunk by these factors, since at full size they hold little fine detail."""
     minutes: float = 60.0
     """Time limit; the learning rate falls to zero by then."""
     steps: int | None = None
@@ -60,6 +64,8 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "batch_size", "crop")
+        if not self.scales or min(self.scales) < 1:
+            raise UserError(f"scales={self.scales}, expected factors of 1 or more")
         if self.crop % 8:
             raise UserError(f"crop={self.crop}, expected a multiple of 8")
         if self.minutes <= 0 or self.lr <= 0:
@@ -75,7 +81,7 @@ def main() -> None:
 
 def _job(config: FitConfig) -> None:
     heldout = [centre(photo) for photo in load_photographs(config.heldout)]
-    model, steps, seconds = fit(config, shrink(load_photographs(config.source), config.crop))
+    model, steps, seconds = fit(config, shrink(load_photographs(config.source), config.crop, config.scales))
     save(model, config.out)
     psnr = measure_psnr(model, heldout)
     sys.stdout.write(f"{config.out}: {steps} steps in {seconds / 60:.1f} min, ")
@@ -96,7 +102,7 @@ def fit(config: FitConfig, photographs: list[Pixels]) -> tuple[Any, int, float]:
     rng = np.random.default_rng(config.seed)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = _build().to(memory_format=torch.channels_last)
+        model = _build(config.start).to(memory_format=torch.channels_last)
         steps, seconds = _train(model, photographs, config, rng)
     return model.eval(), steps, seconds
 
@@ -130,10 +136,14 @@ def save(model: Any, out: str) -> None:
     partial.rmdir()
 
 
-def _build() -> Any:
+def _build(start: str | None = None) -> Any:
     import diffusers
 
     untyped: Any = diffusers.AutoencoderKL
+    if start is not None:
+        return untyped.from_pretrained(
+            Path(start).expanduser(), local_files_only=True, low_cpu_mem_usage=False
+        )
     return untyped(
         down_block_types=("DownEncoderBlock2D",) * len(CHANNELS),
         up_block_types=("UpDecoderBlock2D",) * len(CHANNELS),

@@ -3,7 +3,7 @@
 Shapes: B batch, H height, W width, C = 3 channels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ CENTRE_SIDE = 256
 """Side in pixels of the centres on which a model is measured."""
 
 _MAX_PIXELS = 100_000_000
-_SCALES = (2, 4)  # photographs are shrunk by these, since at full size they hold no fine detail
 
 
 def load_photographs(folder: str) -> list[Pixels]:
@@ -33,8 +32,8 @@ def load_photographs(folder: str) -> list[Pixels]:
     return [_load(root / name) for name in names]
 
 
-def shrink(photographs: list[Pixels], crop: int) -> list[Pixels]:
-    """The photographs at the scales that they are trained at, the small ones as they are.
+def shrink(photographs: list[Pixels], crop: int, scales: Sequence[int]) -> list[Pixels]:
+    """The photographs shrunk by each factor that leaves room for a crop; too small ones as they are.
 
     Raises:
         UserError: a photograph is smaller than a crop.
@@ -43,7 +42,7 @@ def shrink(photographs: list[Pixels], crop: int) -> list[Pixels]:
         if min(photo.shape[:2]) < crop:
             size = f"{photo.shape[1]}x{photo.shape[0]}"
             raise UserError(f"crop={crop} exceeds a photograph of {size}; remove it or lower --crop")
-    return [small for photo in photographs for small in _scales(photo, crop)]
+    return [small for photo in photographs for small in _shrunk(photo, crop, scales)]
 
 
 def random_crops(
@@ -70,9 +69,9 @@ def _load(path: Path) -> Pixels:
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
-def _scales(photo: Pixels, crop: int) -> Iterator[Pixels]:
+def _shrunk(photo: Pixels, crop: int, scales: Sequence[int]) -> Iterator[Pixels]:
     height, width = photo.shape[:2]
-    for scale in _SCALES if min(height, width) >= 4 * crop else (1,):
+    for scale in [scale for scale in scales if min(height, width) >= scale * crop] or [1]:
         yield resize(photo, height // scale, width // scale)
 
 

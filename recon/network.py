@@ -24,7 +24,6 @@ from recon.errors import UserError
 from recon.locate import quiet
 
 
-
 class Network:
     """A loaded model of one of `recon.autoencoder.CLASSES`; an `Autoencoder`."""
 

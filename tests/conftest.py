@@ -1,5 +1,7 @@
 """A folder of photographs of every accepted kind, and the dataset that it packs into."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from recon.codec import Pixels
 
 ORIENTATION = 0x0112
 PROFILE = b"profile" * 20
+
+Finished = subprocess.CompletedProcess[str]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,6 +53,12 @@ def write_photographs(root: Path) -> None:
     save(root / "b/rgb.png", photograph(17, 23, 7))
     save(root / "b/with space.png", photograph(16, 16, 8))
     save(root / "Grüße/写真.jpg", photograph(48, 32, 9), quality=75)
+
+
+def python(script: str, *arguments: object, options: tuple[str, ...] = ()) -> Finished:
+    """Runs a script in a process of its own, started in the repository."""
+    command = [sys.executable, *options, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[1])
 
 
 @pytest.fixture(scope="session")

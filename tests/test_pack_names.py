@@ -36,9 +36,9 @@ def test_keys_of_different_images_and_tiles_differ(
 
 
 def test_keys_are_those_of_format_1() -> None:
-    assert make_key("a/Été 2024.v1.JPG") == "ete-2024-v1-16ef9a6e6cb81c3f"
-    assert make_key("写真.jpg", (8, 16)) == "image-0000000000000000"
-    assert pair_id("photos", "plain-0123456789abcdef") == 0
+    assert make_key("a/Été 2024.v1.JPG") == "ete-2024-v1-2d225804135a134b"
+    assert make_key("写真.jpg", (8, 16)) == "image-181bb3590519b0cd"
+    assert pair_id("photos", "plain-0123456789abcdef") == 0x869BD292ACBA7E3F
 
 
 def test_files_that_differ_by_suffix_or_folder_alone_have_keys_of_their_own() -> None:

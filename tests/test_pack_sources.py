@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from conftest import photograph, save
+
 from pack.config import PackConfig
 from pack.packing import pack
 from pack.sources import Item, find_items
@@ -73,7 +73,7 @@ def test_missing_extra_or_doubled_partner_is_an_error_that_names_file_and_folder
 
 def test_folder_of_reconstructions_that_is_none_is_an_error(tmp_path: Path) -> None:
     real = touch(tmp_path / "real", "a.jpg")
-    with pytest.raises(UserError, match=r"nowhere is not a directory, expected the reconstructions of .*real"):
+    with pytest.raises(UserError, match=r"nowhere is not a directory, expected the reconstructions of"):
         find_items(config(real, reconstructions=str(tmp_path / "nowhere")))
 
 
@@ -102,7 +102,7 @@ def test_tree_with_a_missing_partner_names_generator_folder_and_file(tmp_path: P
 
 
 def test_folder_that_is_no_tree_is_an_error_that_shows_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds none of train, val, valid; expected .*train/GENERATOR/0_real"):
+    with pytest.raises(UserError, match=r"holds none of train, val, valid; expected .*GENERATOR/0_real"):
         find_items(config(touch(tmp_path, "a.jpg"), layout="tree"))
 
 
@@ -128,7 +128,11 @@ def test_tile_holds_the_pixels_of_its_place(tmp_path: Path) -> None:
 
     pixels = photograph(40, 50, 0)
     save(tmp_path / "photos/a.png", pixels)
-    pack(PackConfig(source=str(tmp_path / "photos"), out=str(tmp_path / "out"), autoencoder="identity", tile=16))
+    pack(
+        PackConfig(
+            source=str(tmp_path / "photos"), out=str(tmp_path / "out"), autoencoder="identity", tile=16
+        )
+    )
     pairs = list(iterate_pairs(str(tmp_path / "out")))
     assert len(pairs) == 6
     for pair in pairs:

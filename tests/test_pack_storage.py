@@ -42,12 +42,18 @@ def put(store: Store, name: str, data: bytes = DATA) -> None:
         file.write(data)
 
 
+def put_and_raise(store: Store, name: str, failure: type[BaseException]) -> None:
+    with store.publish(name) as file:
+        file.write(DATA)
+        raise failure
+
+
 def files(root: Path) -> set[str]:
     """The names of all files below `root`, hidden ones too."""
     return {path.name for path in root.rglob("*") if path.is_file()}
 
 
-def disk_full(*_: object) -> None:
+def disk_full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -82,12 +88,16 @@ def test_ranged_reads_are_exact(store: Store) -> None:
     check()
 
 
-@pytest.mark.parametrize(("start", "length", "found"), [(1000, 25, 24), (0, 1025, 1024), (1024, 1, 0), (2000, 5, 0)])
+@pytest.mark.parametrize(
+    ("start", "length", "found"), [(1000, 25, 24), (0, 1025, 1024), (1024, 1, 0), (2000, 5, 0)]
+)
 def test_short_read_is_an_error_that_tells_expected_found_and_where(
     store: Store, start: int, length: int, found: int
 ) -> None:
     put(store, "a.tar")
-    with pytest.raises(UserError, match=rf"a\.tar ends early: expected {length} bytes at {start}, found {found};"):
+    with pytest.raises(
+        UserError, match=rf"a\.tar ends early: expected {length} bytes at {start}, found {found};"
+    ):
         store.read("a.tar", start, length)
 
 
@@ -127,9 +137,8 @@ def test_interrupted_publishing_leaves_what_was_there_and_no_partial(
     put(store, "other.tar")
     if before:
         put(store, "a.tar", before)
-    with pytest.raises(failure), store.publish("a.tar") as file:
-        file.write(DATA)
-        raise failure
+    with pytest.raises(failure):
+        put_and_raise(store, "a.tar", failure)
     assert store.names() == (["a.tar", "other.tar"] if before else ["other.tar"])
     if before:
         assert store.read("a.tar") == before
@@ -193,8 +202,8 @@ def test_disk_too_full_for_the_directory_is_the_same_line(
     local: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "mkdir", disk_full)
-    with pytest.raises(UserError, match=r"disk full while writing .*a\.tar"):
-        LocalStore(f"{local.url}/deeper/still").publish("a.tar").__enter__()
+    with pytest.raises(UserError, match=r"disk full while writing .*a\.tar; free some"):
+        put(local, "a.tar")
 
 
 def test_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:

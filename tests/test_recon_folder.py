@@ -334,7 +334,7 @@ def test_help_imports_no_torch_and_names_the_command() -> None:
         assert option in result.stdout
 
 
-def test_progress_logs_seldom_and_closes_with_the_count(
+def test_progress_logs_seldom_and_closes_with_the_count_said_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from recon import progress
@@ -343,7 +343,7 @@ def test_progress_logs_seldom_and_closes_with_the_count(
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
     with caplog.at_level("INFO"):
         assert list(progress.progress(range(30), total=30, unit="images", what="read")) == list(range(30))
-    assert len(caplog.messages) == 4
+    assert len(caplog.messages) == 3
     assert caplog.messages[0].startswith("read: 10/30 images, ")
     assert caplog.messages[0].endswith(" left")
     assert caplog.messages[-1].startswith("read: 30/30 images, ")

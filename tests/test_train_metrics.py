@@ -117,7 +117,7 @@ def test_the_table_has_a_row_a_group_and_a_dash_for_what_is_missing() -> None:
     rows = by_group(["a|b", "a|b", "c", "c", "c"], np.array([0, 1, 1, 1, 1]), LOGITS)
     lines = markdown_table(rows).splitlines()
     assert lines[0].startswith("| group | AUC | AP | balanced accuracy |")
-    assert lines[2] == r"| a\|b | 100.0 | 100.0 | 100.0 | 100.0 | 100.0 | 100.0 | 1 | 1 |"
-    assert lines[3] == "| c | – | – | – | 33.3 | – | 33.3 | 0 | 3 |"  # noqa: RUF001
+    assert lines[2] == r"| a\|b | 1.000 | 1.000 | 100.0% | 100.0% | 100.0% | 100.0% | 1 | 1 |"
+    assert lines[3] == "| c | – | – | – | 33.3% | – | 33.3% | 0 | 3 |"  # noqa: RUF001
     assert lines[4].startswith("| overall |")
     assert {line.count(" | ") for line in lines} == {8}

@@ -1,6 +1,6 @@
 """Checkpoints: written atomically, read without running code."""
 
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,23 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not where.is_file():
         raise UserError(f"checkpoint {where} not found; expected a file such as RUN/best.pt")
     try:
+        _check_bytes(where)
         content = torch.load(where, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except UserError:
+        raise
+    except PermissionError as error:
+        raise UserError(f"no permission to read {where}") from error
+    except Exception as error:  # spoilt bytes raise nearly anything in zipfile and the unpickler
         raise UserError(f"{where} is not a whole checkpoint; train again or take another") from error
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
     if found != FORMAT:
         raise UserError(f"{where}: format {found!r}, expected {FORMAT!r}; train with this version")
     return dict(content)
+
+
+def _check_bytes(where: Path) -> None:
+    """Compares every member with its CRC-32, which torch.load itself does not."""
+    with zipfile.ZipFile(where) as file:
+        damaged = file.testzip()
+    if damaged:
+        raise UserError(f"{where} is damaged at {damaged} (CRC-32 differs); train again or take another")

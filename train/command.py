@@ -19,7 +19,8 @@ def main() -> None:
 
 
 def _job(config: TrainConfig) -> None:
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of find_unused_parameters, see World.wrap
+    # DDP would warn of find_unused_parameters, which World.wrap sets for a reason.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from train.run import train
 
     train(config)

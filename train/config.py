@@ -101,6 +101,9 @@ class OptimConfig:
     """Steps with a non-finite loss (each is left out and counted) before the run stops."""
 
     def __post_init__(self) -> None:
+        at_least_one(self, "patience", group="optim.")
+        if self.max_nonfinite < 0:
+            raise UserError(f"optim.max_nonfinite={self.max_nonfinite}, expected 0 or more")
         if not 0 < self.min_lr <= self.lr:
             raise UserError(f"expected 0 < optim.min_lr <= optim.lr, found {self.min_lr} and {self.lr}")
 
@@ -138,3 +141,5 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "epochs", "log_every")
+        if self.threads < 0:
+            raise UserError(f"threads={self.threads}, expected 0 (all cores) or more")

@@ -24,21 +24,23 @@ def stream_key(seed: int, epoch: int, name: str) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-def words(key: int, ids: Words, draw: int = 0) -> Words:
+def words(key: int, ids: Words, draws: int | Words = 0) -> Words:
     """Uniform int64 words, one an id.
 
     Args:
         key: of `stream_key`.
         ids: int64 counters or hashes, any shape.
-        draw: number of the draw, where an id needs several.
+        draws: number of the draw, where an id needs several, from 0: an integer, or an array
+            that is broadcast against `ids`.
     """
-    step = (_STEP * (draw + 1) + 2**63) % 2**64 - 2**63
-    return _mix(_mix(ids ^ key) + step)
+    steps = _signed(_STEP * (draws + 1)) if isinstance(draws, int) else (draws + 1) * _STEP
+    return _mix(_mix(ids ^ key) + steps)
 
 
-def uniform(key: int, ids: Words, draw: int = 0) -> Any:
-    """Uniform float64 in [0, 1) on a grid of 2**-53, one an id; arguments as of `words`."""
-    return _shift_right(words(key, ids, draw), 11) * 2.0**-53
+def uniform(key: int, ids: Words, draws: int | Words = 0) -> Any:
+    """Uniform float64 in [0, 1) on a grid of 2**-53; arguments and shape as of `words`."""
+    top = _shift_right(words(key, ids, draws), 11)
+    return (top.double() if isinstance(top, torch.Tensor) else top) * 2.0**-53
 
 
 def permutation(key: int, count: int) -> NDArray[np.int64]:
@@ -50,6 +52,10 @@ def _mix(x: Words) -> Words:
     x = (x ^ _shift_right(x, 30)) * _MIX1
     x = (x ^ _shift_right(x, 27)) * _MIX2
     return x ^ _shift_right(x, 31)
+
+
+def _signed(word: int) -> int:
+    return (word + 2**63) % 2**64 - 2**63
 
 
 def _shift_right(x: Words, bits: int) -> Words:

@@ -185,6 +185,7 @@ class PairLoader:
         for place in places:
             sample = next(samples, None)
             _check_place(sample, f"position {place}")
+            assert sample is not None
             yield sample
         _check_place(next(samples, None), "nothing")
 

@@ -6,14 +6,17 @@ metrics.jsonl holds values that a repeated run gives again; rates and waits go t
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
+from recon.errors import UserError
 from recon.progress import Progress
 from train.metrics import Summary
 from train.steps import StepResult
+
+_METRICS, _TIMING = "metrics.jsonl", "timing.jsonl"
 
 
 class RunLog:
@@ -26,14 +29,13 @@ class RunLog:
     """
 
     def __init__(self, out: Path, *, every: int, writes: bool) -> None:
-        self.every, self.writes = every, writes
+        self.out, self.every, self.writes = out, every, writes
         self.waited_s = 0.0
         self._clear()
         if writes:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.metrics = (out / "metrics.jsonl").open("a")
-            self.timing = (out / "timing.jsonl").open("a")
+            self.files: dict[str, TextIO] = {name: (out / name).open("a") for name in (_METRICS, _TIMING)}
             self.board = SummaryWriter(str(out / "tensorboard"))
 
     def _clear(self) -> None:
@@ -68,10 +70,10 @@ class RunLog:
         timing = {"pairs_per_s": self.images / 2 / seconds, "waiting_share": self.waited_s / seconds}
         if self.writes:
             self._line(
-                self.metrics,
+                _METRICS,
                 {"step": step, "epoch": epoch, "loss": loss, "lr": lr, "left_out": self.left_out},
             )
-            self._line(self.timing, {"step": step, "seconds": seconds} | timing)
+            self._line(_TIMING, {"step": step, "seconds": seconds} | timing)
             self._scalars(
                 {"train/loss": loss, "train/lr": lr} | {f"time/{k}": v for k, v in timing.items()}, step
             )
@@ -83,13 +85,18 @@ class RunLog:
     def validation(self, summary: Summary, *, epoch: int, step: int) -> None:
         """Writes the figures of a validation."""
         if self.writes:
-            self._line(self.metrics, {"step": step, "epoch": epoch, "val": asdict(summary)})
+            self._line(_METRICS, {"step": step, "epoch": epoch, "val": asdict(summary)})
             self._scalars({f"val/{name}": value for name, value in asdict(summary).items()}, step)
         self._clear()
 
-    def _line(self, file: TextIO, values: dict[str, Any]) -> None:
-        file.write(json.dumps(values, sort_keys=True) + "\n")
-        file.flush()
+    def _line(self, name: str, values: dict[str, Any]) -> None:
+        try:
+            self.files[name].write(json.dumps(values, sort_keys=True) + "\n")
+            self.files[name].flush()
+        except OSError as error:
+            raise UserError(
+                f"can't write {self.out / name}: {error.strerror}; make room and run again"
+            ) from error
 
     def _scalars(self, values: dict[str, float | None], step: int) -> None:
         for name, value in values.items():
@@ -99,6 +106,7 @@ class RunLog:
     def close(self) -> None:
         """Ends the files."""
         if self.writes:
-            self.metrics.close()
-            self.timing.close()
+            for file in self.files.values():
+                with suppress(OSError):  # of what a full disk kept back; `_line` has said so
+                    file.close()
             self.board.close()

@@ -110,11 +110,11 @@ def by_group(groups: Sequence[str], labels_N: Labels, logits_N: Logits) -> dict[
 
 
 def markdown_table(rows: Mapping[str, Summary]) -> str:
-    """A Markdown table, one row a group, figures in per cent; a dash where there is none."""
+    """A Markdown table, one row a group, AUC and AP in 0..1, accuracies in per cent; a dash for none."""
     head = ["group", *_COLUMNS, "real", "fake"]
     lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
     for name, summary in rows.items():
-        figures = [_percent(getattr(summary, field)) for field in _COLUMNS.values()]
+        figures = [_figure(field, getattr(summary, field)) for field in _COLUMNS.values()]
         lines.append(_row([name.replace("|", r"\|"), *figures, str(summary.n_real), str(summary.n_fake)]))
     return "\n".join(lines) + "\n"
 
@@ -134,8 +134,10 @@ def _share(right_N: NDArray[np.bool_]) -> float | None:
     return float(right_N.mean()) if len(right_N) else None
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"  # noqa: RUF001
+def _figure(field: str, value: float | None) -> str:
+    if value is None:
+        return "–"  # noqa: RUF001
+    return f"{value:.3f}" if field in ("auc", "ap") else f"{value:.1%}"
 
 
 def _row(cells: Sequence[str]) -> str:

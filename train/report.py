@@ -94,7 +94,7 @@ def compose(config: ReportConfig, history: History, facts: dict[str, Any], table
     """
     out = Path(config.out)
     parts = [f"# {config.title}", _facts(config.run, history, facts), table.strip()]
-    parts.append("Figures in per cent; an image counts as fake where its logit is above 0.")
+    parts.append("An image counts as fake where its logit is above 0.")
     if config.preview is not None:
         parts.append(f"![Pairs: real, reconstruction, difference]({_link(Path(config.preview), out.parent)})")
     parts.append("![Loss by step; validation by epoch](curves.png)")

@@ -179,7 +179,7 @@ class _Run:
 
 
 def _plateau(trainee: Trainee, patience: int) -> ReduceLROnPlateau:
-    """Divides the rate by ten at the `patience`-th epoch without a gain, however small the gain or the rate."""
+    """Divides the rate by ten at the `patience`-th epoch in a row without any gain."""
     allowed = max(0, patience - 1)  # torch counts the epochs that it lets pass
     return ReduceLROnPlateau(
         trainee.optimizer, mode="max", factor=0.1, patience=allowed, threshold=0.0, eps=0.0

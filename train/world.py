@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,11 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from recon.errors import UserError
 
-_SYNC_BUFFERS = next(  # torch 2.14 renamed it
-    name
-    for name in ("forward_sync_buffers", "broadcast_buffers")
-    if name in signature(DistributedDataParallel).parameters
-)
+# torch 2.14 renamed broadcast_buffers
+_NEW_NAME = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+_KEEP_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,7 @@ class World:
             model,
             device_ids=[self.device.index] if on_gpu else None,
             find_unused_parameters=not on_gpu,  # no bucket rebuilding after step 1: resume stays bitwise
-            **{_SYNC_BUFFERS: False},
+            **_KEEP_BUFFERS,
         )
 
     def share_buffers(self, model: nn.Module) -> None:

@@ -46,8 +46,10 @@ def draw_geometry(config: AugmentConfig, seed: int, epoch: int, pair_ids: NDArra
     """
 
     def draw(op: str, count: int) -> NDArray[np.float64]:
-        key = stream_key(seed, epoch, op)
-        return np.stack([uniform(key, pair_ids, number) for number in range(count)], axis=-1)
+        numbers: NDArray[np.float64] = uniform(
+            stream_key(seed, epoch, op), pair_ids[:, None], np.arange(count)
+        )
+        return numbers
 
     turns = (draw("rotation", 1)[:, 0] * 4).astype(np.int64)
     return GeometryDraws(

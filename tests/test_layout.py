@@ -1,0 +1,136 @@
+"""The shape of the code: which way imports point, who owns a dependency, what importing costs."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import python
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("recon", "pack", "train")  # each may import itself and those before it
+FORBIDDEN = {"launch", "tests", "configs", "conftest"}
+OWNERS = {  # a dependency, and the files or folders that alone may import it
+    "fsspec": ("pack/storage.py",),
+    "boto3": ("pack/storage.py",),
+    "botocore": ("pack/storage.py",),
+    "PIL": ("recon/codec.py", "recon/jpeg.py"),
+    "diffusers": ("recon/",),
+    "kornia": ("train/augment/",),
+}
+MAX_FILE, MAX_FUNCTION = 400, 60  # lines
+HEAVY = ("torch", "torchvision", "diffusers", "sklearn", "pyarrow", "webdataset", "matplotlib", "timm")
+COMMANDS = (
+    "pack",
+    "pack.verify",
+    "pack.info",
+    "pack.preview",
+    "recon",
+    "recon.fit",
+    "train",
+    "train.evaluate",
+    "train.report",
+)
+
+FILES = sorted(
+    path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py")
+)
+
+
+def parsed(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text("utf-8"), file)
+
+
+def imports(file: str) -> Iterator[str]:
+    """Names of all modules that a file imports, inside functions too."""
+    return imports_of(parsed(file))
+
+
+def imports_of(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            assert node.module
+            yield node.module
+        elif isinstance(node, ast.Call) and _is_import_call(node) and isinstance(node.args[0], ast.Constant):
+            yield str(node.args[0].value)
+
+
+def _is_import_call(node: ast.Call) -> bool:
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return name in ("import_module", "__import__") and bool(node.args)
+
+
+def wrong_arrows(file: str, modules: Iterator[str]) -> list[str]:
+    allowed = PACKAGES[: PACKAGES.index(file.split("/")[0]) + 1]
+    tops = {module.split(".")[0] for module in modules}
+    return sorted(tops & (FORBIDDEN | set(PACKAGES)) - set(allowed))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_point_from_train_to_pack_to_recon_only(file: str) -> None:
+    assert wrong_arrows(file, imports(file)) == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_each_dependency_has_one_owner(file: str) -> None:
+    for module in imports(file):
+        owners = OWNERS.get(module.split(".")[0])
+        assert owners is None or file.startswith(owners), f"{module} belongs to {', '.join(owners)}"
+
+
+def test_wrong_arrows_are_seen_wherever_they_hide() -> None:
+    source = "def f():\n    if True:\n        from train.run import main\n        import_module('launch')\n"
+    modules = list(imports_of(ast.parse(source)))
+    assert sorted(modules) == ["launch", "train.run"]
+    assert wrong_arrows("pack/x.py", iter(modules)) == ["launch", "train"]
+    assert wrong_arrows("train/x.py", iter(["pack.shard", "recon", "train.run", "torch"])) == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_files_and_functions_stay_short(file: str) -> None:
+    assert len((ROOT / file).read_text("utf-8").splitlines()) <= MAX_FILE
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno
+            assert node.end_lineno - node.lineno < MAX_FUNCTION, node.name
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    assert [file for file in FILES if not ast.get_docstring(parsed(file))] == []
+
+
+def test_no_module_is_called_utils() -> None:
+    assert [file for file in FILES if Path(file).stem in ("utils", "util", "helpers", "common", "misc")] == []
+
+
+def test_help_of_every_command_answers_without_a_heavy_import() -> None:
+    script = (
+        "import contextlib, io, runpy, sys\n"
+        "heavy, *commands = sys.argv[1:]\n"
+        "for command in commands:\n"
+        "    sys.argv, text = [command, '--help'], io.StringIO()\n"
+        "    try:\n"
+        "        with contextlib.redirect_stdout(text):\n"
+        "            runpy.run_module(command, run_name='__main__')\n"
+        "    except SystemExit as end: assert not end.code, (command, end.code)\n"
+        "    else: raise AssertionError(command + ' went on after --help')\n"
+        "    assert 'usage: ' in text.getvalue(), command\n"
+        "    assert f'python -m {command} ' in ' '.join(text.getvalue().split()), command\n"
+        "    found = [name for name in heavy.split(',') if name in sys.modules]\n"
+        "    assert not found, (command, found)\n"
+    )
+    result = python(script, ",".join(HEAVY), *COMMANDS)
+    assert result.returncode == 0, result.stderr
+
+
+def test_importing_the_packages_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, recon, pack, train\n"
+        "found = [name for name in (*sys.argv[1].split(','), 'numpy', 'PIL') if name in sys.modules]\n"
+        "assert not found, found\n"
+    )
+    result = python(script, ",".join(HEAVY))
+    assert result.returncode == 0, result.stderr

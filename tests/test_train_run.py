@@ -1,0 +1,324 @@
+"""Whole runs on small data: what they write, what they repeat, what they refuse."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from train_data import make_dataset
+from train_ranks import NanOnBlack
+
+from pack.dataset import iterate_pairs
+from recon.errors import UserError
+from train import run
+from train.checkpoint import load_checkpoint
+from train.command import main
+from train.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig, OrderConfig, TrainConfig
+from train.metrics import Summary
+from train.model import model_from_checkpoint
+from train.steps import Trainee
+from train.world import World
+
+ROOT = Path(__file__).parents[1]
+PAIRS, VAL_PAIRS = 21, 7
+STEPS = 3  # of an epoch, at a global batch of 8
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("data")
+    return {
+        "train": make_dataset(folder / "train", pairs=PAIRS, shard_pairs=8, size=(40, 40)),
+        "val": make_dataset(folder / "val", pairs=VAL_PAIRS, shard_pairs=4, size=(40, 40), start=500),
+    }
+
+
+def options(data: dict[str, str], where: Path, **more: object) -> list[str]:
+    chosen: dict[str, object] = {
+        "out": where,
+        "data.train": data["train"],
+        "data.val": data["val"],
+        "data.val_crop": 32,
+        "data.val_batch": 2,
+        "augment.crop": 32,
+        "order.global_batch": 8,
+        "order.lanes": 8,
+        "model.backbone": "highpass",
+        "optim.lr": 0.002,
+        "epochs": 2,
+        "log_every": 2,
+        "device": "cpu",
+        "threads": 1,
+    }
+    return [f"--{name}={value}" for name, value in (chosen | more).items()]
+
+
+def command(words: Sequence[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHON": sys.executable} | variables,
+        timeout=200,
+        check=False,
+    )
+
+
+def config(urls: dict[str, str], out: Path, **more: Any) -> TrainConfig:
+    chosen: dict[str, Any] = {
+        "data": DataConfig(train=urls["train"], val=urls["val"], val_crop=32, val_batch=2),
+        "augment": AugmentConfig(crop=32),
+        "order": OrderConfig(global_batch=8, lanes=8),
+        "model": ModelConfig(backbone="highpass"),
+        "optim": OptimConfig(lr=0.002),
+        "epochs": 2,
+        "log_every": 2,
+        "device": "cpu",
+        "threads": 1,
+    }
+    return TrainConfig(out=str(out), **(chosen | more))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def two_ranks(data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that torchrun started."""
+    out = tmp_path_factory.mktemp("two") / "run"
+    ended = command(["bash", "launch/torchrun.sh", *options(data, out)], NPROC_PER_NODE="2")
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    return out
+
+
+def test_torchrun_writes_checkpoints_metrics_and_tensorboard(two_ranks: Path) -> None:
+    names = {path.name for path in two_ranks.iterdir()}
+    assert names == {"last.pt", "best.pt", "metrics.jsonl", "timing.jsonl", "tensorboard"}
+    assert [path.stat().st_size > 0 for path in (two_ranks / "tensorboard").iterdir()] == [True]
+    validations = [line for line in lines(two_ranks / "metrics.jsonl") if "val" in line]
+    assert [line["epoch"] for line in validations] == [0, 1]
+    assert all(line["val"]["n_real"] == line["val"]["n_fake"] == VAL_PAIRS for line in validations)
+
+
+def test_metrics_cover_every_step_and_hold_no_time(two_ranks: Path) -> None:
+    metrics = [line for line in lines(two_ranks / "metrics.jsonl") if "val" not in line]
+    assert [line["step"] for line in metrics] == [2, 3, 4, 6]  # every second, and the rest of an epoch
+    assert all(set(line) == {"step", "epoch", "loss", "lr", "left_out"} for line in metrics)
+    timing = lines(two_ranks / "timing.jsonl")
+    assert [line["step"] for line in timing] == [2, 3, 4, 6]
+    assert all(0 <= line["waiting_share"] <= 1 for line in timing)
+
+
+@pytest.fixture(scope="module")
+def one_process(data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run of ``python -m train``."""
+    out = tmp_path_factory.mktemp("one") / "run"
+    ended = command([sys.executable, "-m", "train", *options(data, out)])
+    assert ended.returncode == 0, ended.stderr
+    assert "validation AUC" in ended.stderr
+    return out
+
+
+def test_one_process_trains_by_python_m_train(one_process: Path) -> None:
+    content = load_checkpoint(one_process / "last.pt")
+    assert (content["epoch"], content["step"]) == (1, 2 * STEPS)
+    assert (content["data"]["epoch"], content["data"]["step"]) == (2, 0)
+
+
+def test_an_equal_run_writes_equal_metrics_and_weights(
+    data: dict[str, str], one_process: Path, tmp_path: Path
+) -> None:
+    run.train(config(data, tmp_path / "again"))
+    assert (tmp_path / "again/metrics.jsonl").read_bytes() == (one_process / "metrics.jsonl").read_bytes()
+    folders = (one_process, tmp_path / "again")
+    first, second = (load_checkpoint(folder / "last.pt")["model"] for folder in folders)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_loaders_of_a_run_see_each_pair_once_at_the_same_step(
+    data: dict[str, str], tmp_path: Path, size: int
+) -> None:
+    def steps(size: int) -> list[set[str]]:
+        ranks = [run.build_loaders(config(data, tmp_path), world_of(rank, size))[0] for rank in range(size)]
+        return [set().union(*(batch.keys for batch in batches)) for batches in zip(*ranks, strict=True)]
+
+    assert steps(size) == steps(1)
+    assert set().union(*steps(size)) == {pair.key for pair in iterate_pairs(data["train"])}
+    assert sum(map(len, steps(size))) == PAIRS
+
+
+def world_of(rank: int, size: int) -> World:
+    return World(rank=rank, size=size, local_rank=rank, local_size=size, device=torch.device("cpu"))
+
+
+def test_a_checkpoint_rebuilds_the_detector_and_says_how_it_came_to_be(
+    data: dict[str, str], two_ranks: Path
+) -> None:
+    best, last = (load_checkpoint(two_ranks / name) for name in ("best.pt", "last.pt"))
+    assert best["val"]["balanced_accuracy"] == last["best"] == best["best"]
+    assert last["config"]["data"]["train"] == data["train"]
+    assert last["optimizer"]["state"]
+    assert last["plateau"]["mode"] == "max"
+    model = model_from_checkpoint(last).eval()
+    assert model(torch.zeros(2, 3, 20, 20)).shape == (2,)
+
+
+def test_a_directory_that_holds_a_run_is_refused(data: dict[str, str], two_ranks: Path) -> None:
+    before = {path: path.read_bytes() for path in two_ranks.glob("*.*")}
+    with pytest.raises(UserError, match="holds a run already; choose another --out or delete it"):
+        run.train(config(data, two_ranks))
+    assert {path: path.read_bytes() for path in two_ranks.glob("*.*")} == before
+
+
+def test_without_validation_every_epoch_is_the_best(data: dict[str, str], tmp_path: Path) -> None:
+    run.train(config(data, tmp_path / "run", data=DataConfig(train=data["train"]), epochs=1))
+    assert load_checkpoint(tmp_path / "run/best.pt")["val"] is None
+    assert [line["step"] for line in lines(tmp_path / "run/metrics.jsonl")] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("patience", "balanced", "rates"),
+    [
+        # a gain in the first epoch; then the rate falls at each `patience`-th epoch without one
+        (1, [0.5] * 9, [1e-2, 1e-2, 1e-3, 1e-4]),
+        (2, [0.5] * 9, [1e-2, 1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4]),
+        (2, [0.5, 0.5, 0.50001, 0.5, 0.5, 0.5, 0.5, 0.5], [1e-2] * 5 + [1e-3] * 2 + [1e-4]),
+    ],
+)
+def test_the_rate_falls_by_ten_at_patience_and_ends_the_run_below_its_least(
+    data: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    patience: int,
+    balanced: list[float],
+    rates: list[float],
+) -> None:
+    scores = iter(balanced)
+    monkeypatch.setattr(Trainee, "validate", lambda _self, _batches: summary(next(scores)))
+    optim = OptimConfig(lr=1e-2, min_lr=1e-4, patience=patience)
+    run.train(config(data, tmp_path / "run", optim=optim, epochs=len(balanced), log_every=STEPS))
+    metrics = [line["lr"] for line in lines(tmp_path / "run/metrics.jsonl") if "lr" in line]
+    assert metrics == pytest.approx(rates[: len(balanced)])
+
+
+def summary(balanced: float) -> Summary:
+    shares = dict.fromkeys(("accuracy", "real_accuracy", "fake_accuracy"), balanced)
+    return Summary(ap=0.5, auc=0.5, balanced_accuracy=balanced, n_real=1, n_fake=1, **shares)
+
+
+def test_best_is_kept_when_later_epochs_are_worse(
+    data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.6, 0.8, 0.7])
+    monkeypatch.setattr(Trainee, "validate", lambda _self, _batches: summary(next(scores)))
+    run.train(config(data, tmp_path / "run", epochs=3))
+    assert load_checkpoint(tmp_path / "run/best.pt")["epoch"] == 1
+    last = load_checkpoint(tmp_path / "run/last.pt")
+    assert (last["epoch"], last["best"]) == (2, 0.8)
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_too_many_non_finite_steps_stop_the_run(
+    data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    class Broken(NanOnBlack):
+        def forward(self, x_N3HW: torch.Tensor) -> torch.Tensor:
+            return super().forward(x_N3HW) * float("inf")
+
+    monkeypatch.setattr(run, "build_model", lambda _config: Broken())
+    complaint = f"{limit + 1} steps had a non-finite loss, the last is step {limit + 1}; lower optim.lr"
+    with pytest.raises(UserError, match=complaint):
+        run.train(config(data, tmp_path / "run", optim=OptimConfig(max_nonfinite=limit)))
+    assert not (tmp_path / "run/last.pt").exists()
+
+
+def mistakes(folder: Path) -> dict[str, tuple[dict[str, object], str]]:
+    (folder / "file").write_text("")
+    return {
+        "no dataset": ({"data.train": folder / "none"}, "dataset.json not found"),
+        "no validation set": ({"data.val": folder / "none"}, "dataset.json not found"),
+        "unknown backbone": ({"model.backbone": "res51"}, "unknown backbone 'res51', expected one of"),
+        "no weights": ({"model.weights": folder / "w.pt"}, "w.pt: no such file"),
+        "device": ({"device": "abacus"}, "device='abacus', expected auto, cuda or cpu"),
+        "out is a URL": ({"out": "s3://bucket/run"}, "expected a local directory"),
+        "out is a file": ({"out": folder / "file"}, "file"),
+        "no epoch": ({"epochs": 0}, "epochs=0, expected at least 1"),
+        "crop": ({"augment.crop": 300}, "exceeds the resized crop's 256"),
+        "precision": ({"precision": "float8"}, "precision"),
+        "unknown option": ({"optim.momentum": 1}, "optim.momentum"),
+    }
+
+
+def test_mistakes_end_with_status_2_and_one_line(
+    data: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for case, (changed, complaint) in mistakes(tmp_path).items():
+        out = tmp_path / f"out of {case}"
+        monkeypatch.setattr(sys, "argv", ["train", *options(data, out, **changed)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        error = capsys.readouterr().err
+        assert (case, ended.value.code) == (case, 2)
+        assert complaint in error, (case, error)
+        assert error.count("error: ") == 1, (case, error)
+        assert "Traceback" not in error
+        assert not list(out.glob("*")), case
+
+
+def test_an_uneven_world_is_one_line_and_status_2(
+    data: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @contextmanager
+    def three_ranks(_device: str) -> Iterator[World]:
+        yield world_of(0, 3)
+
+    monkeypatch.setattr(run, "open_world", three_ranks)
+    monkeypatch.setattr(sys, "argv", ["train", *options(data, tmp_path / "run", **{"order.lanes": 9})])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error == "error: global_batch=8 is not a multiple of the world size 3; use 6 or 9\n"
+
+
+def test_a_full_disk_is_one_line(
+    data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_open = Path.open
+
+    def open_or_full(path: Path, *arguments: Any, **more: Any) -> Any:
+        if path.name != "metrics.jsonl":
+            return real_open(path, *arguments, **more)
+        return SimpleNamespace(write=full, flush=full, close=full)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", open_or_full)
+    with pytest.raises(UserError, match=r"can't write \S+metrics\.jsonl: No space left on device"):
+        run.train(config(data, tmp_path / "run"))
+
+
+def test_the_command_shows_no_traceback_of_a_mistake(data: dict[str, str], tmp_path: Path) -> None:
+    arguments = options(data, tmp_path / "run", **{"data.train": "gone"})
+    ended = command([sys.executable, "-m", "train", *arguments])
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: gone/dataset.json not found")
+    assert ended.stderr.count("\n") == 1

@@ -1,0 +1,144 @@
+"""Two gloo ranks and what they do, in a module of its own that spawned processes can import."""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import multiprocessing, nn
+
+from train.config import DataConfig, ModelConfig, TrainConfig
+from train.loader import Batch
+from train.model import build_model
+from train.steps import StepResult, Trainee
+from train.world import World, open_world
+
+CONFIG = TrainConfig(out="unused", data=DataConfig(train="unused"), model=ModelConfig(backbone="highpass"))
+
+_PATIENCE_S = 120  # about 10 on an idle machine
+
+Weights = dict[str, torch.Tensor]
+Job = Callable[[World], dict[str, Any]]
+
+
+def random_batch(pairs: int, seed: int, valid: int | None = None) -> Batch:
+    """A batch of `pairs` slots, the first `valid` of them (by default all) with images."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (pairs, 2, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    mask = torch.arange(pairs) < (pairs if valid is None else valid)
+    images[~mask] = 0
+    return Batch(images=images, mask=mask, keys=[str(row) for row in range(int(mask.sum()))])
+
+
+def rank_share(batch: Batch, rank: int) -> Batch:
+    """A rank's rows, of two ranks, as the loader deals them."""
+    return Batch(images=batch.images[rank::2], mask=batch.mask[rank::2], keys=batch.keys[rank::2])
+
+
+def plain_model() -> nn.Module:
+    """No BatchNorm and no dropout: its gradient is a mean over rows."""
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 1), nn.Flatten(0)
+    )
+
+
+class NanOnBlack(nn.Module):
+    """A model whose logits are NaN where an image is black all over, behind a BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.norm = nn.BatchNorm2d(3)
+        self.plain = plain_model()
+
+    def forward(self, x_N3HW: torch.Tensor) -> torch.Tensor:
+        black_N = (x_N3HW.amax((1, 2, 3)) < -1.5).float()
+        spoilt = x_N3HW / (1 - black_N).view(-1, 1, 1, 1)  # -inf, as an overflow would leave it
+        logit_N: torch.Tensor = self.plain(self.norm(spoilt))
+        return logit_N
+
+
+def black(batch: Batch) -> Batch:
+    return Batch(images=torch.zeros_like(batch.images), mask=batch.mask, keys=batch.keys)
+
+
+def trainee(model: nn.Module, world: World, *, plain_descent: bool = False) -> Trainee:
+    """With plain descent at rate 1, a step takes the gradient itself off the weights."""
+    made = Trainee(model, CONFIG, world)
+    if plain_descent:
+        made.optimizer = torch.optim.SGD(made.module.parameters(), lr=1.0)  # type: ignore[assignment]
+    return made
+
+
+def gradients(world: World, batch: Batch) -> tuple[Weights, StepResult]:
+    """The averaged gradients of one step of `plain_model`."""
+    one = trainee(plain_model(), world, plain_descent=True)
+    before = {name: weight.detach().clone() for name, weight in one.module.named_parameters()}
+    result = one.step(batch, 0)
+    return {name: before[name] - weight.detach() for name, weight in one.module.named_parameters()}, result
+
+
+def snapshot(one: Trainee) -> Weights:
+    return {name: value.clone() for name, value in one.module.state_dict().items()}
+
+
+def train_briefly(world: World) -> Trainee:
+    """Three steps of a model with BatchNorm and dropout, each rank on its own images."""
+    torch.manual_seed(3)
+    one = trainee(build_model(CONFIG.model), world)
+    for step in range(3):
+        one.step(random_batch(4, seed=10 * step + world.rank), step)
+    return one
+
+
+def two_rank_job(world: World) -> dict[str, Any]:
+    """Everything that the tests ask of two ranks; one start of two processes serves them all."""
+    found: dict[str, Any] = {}
+    share = rank_share(random_batch(7, seed=1, valid=5), world.rank)
+    found["union"] = gradients(world, share)
+    alone = random_batch(3, seed=2, valid=3 if world.rank == 0 else 0)
+    found["one rank only"] = gradients(world, alone)
+
+    again, normed = train_briefly(world), train_briefly(world)
+    found["trained"], found["again"] = snapshot(normed), snapshot(again)
+    tail = [random_batch(4, seed=50 + world.rank), random_batch(4, seed=60, valid=2 - 2 * world.rank)]
+    found["summary"] = normed.validate(tail)
+    found["validated"] = snapshot(normed)
+
+    spoilt = trainee(NanOnBlack(), world)
+    good = random_batch(4, seed=30 + world.rank)
+    found["spoilt"] = [spoilt.step(good, 0)]
+    before = snapshot(spoilt)
+    found["spoilt"] += [spoilt.step(black(good) if world.rank == 1 else good, 1)]
+    found["before and after"] = before, snapshot(spoilt)
+    found["spoilt"] += [spoilt.step(good, 2)]
+    return found
+
+
+def run_two_ranks(job: Job, folder: Path) -> list[dict[str, Any]]:
+    """What `job` returned on rank 0 and on rank 1."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = multiprocessing.start_processes(
+        _rank, (job, port, folder), nprocs=2, join=False, start_method="spawn"
+    )
+    deadline = time.monotonic() + _PATIENCE_S
+    while not ranks.join(timeout=5):
+        if time.monotonic() > deadline:
+            for process in ranks.processes:
+                process.kill()
+            raise TimeoutError(f"the ranks hang for {_PATIENCE_S} s")
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+def _rank(rank: int, job: Job, port: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    with open_world("cpu") as world:
+        torch.save(job(world), folder / f"{rank}.pt")
