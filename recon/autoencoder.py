@@ -109,11 +109,11 @@ def load(config: ReconstructionConfig) -> Autoencoder:
     _check_posterior(location, model_class, config.posterior)
     files = weight_files(location.folder)
 
-    from recon.cpu import prepare_cpu
-    from recon.network import Network, device, from_pretrained
+    from recon.device import find_device, prepare_cpu
+    from recon.network import Network, from_pretrained
 
     prepare_cpu(_threads(config))
-    place = device(config.device)
+    place = find_device(config.device)
     provenance = _provenance(
         config,
         location,

@@ -57,6 +57,8 @@ class FitConfig:
     """Peak learning rate."""
     kl_weight: float = 1e-6
     """Weight of the posterior's divergence from a normal distribution, per latent number."""
+    device: str = "auto"
+    """torch device; auto takes cuda where there is one, else cpu."""
     threads: int = 0
     """CPU threads; 0 takes all cores."""
     seed: int = 0
@@ -96,15 +98,15 @@ def fit(config: FitConfig, photographs: list[Pixels]) -> tuple[Any, int, float]:
     """
     import torch
 
-    from recon.cpu import prepare_cpu
+    from recon.device import find_device, prepare_cpu
 
     prepare_cpu(config.threads or os.cpu_count() or 1)
     rng = np.random.default_rng(config.seed)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = _build(config.start).to(memory_format=torch.channels_last)
+        model = _build(config.start).to(find_device(config.device), memory_format=torch.channels_last)
         steps, seconds = _train(model, photographs, config, rng)
-    return model.eval(), steps, seconds
+    return model.cpu().eval(), steps, seconds
 
 
 def measure_psnr(model: Any, centres: list[Pixels]) -> list[float]:
@@ -169,7 +171,7 @@ def _train(
         while share < 1.0:
             optimizer.param_groups[0]["lr"] = config.lr * _schedule(share)
             crops = random_crops(photographs, config.batch_size, config.crop, rng)
-            error = _step(model, optimizer, _to_tensor(crops), config.kl_weight)
+            error = _step(model, optimizer, _to_tensor(crops).to(model.device), config.kl_weight)
             step, seconds = step + 1, time.monotonic() - start
             share = max(step / (config.steps or float("inf")), seconds / (60 * config.minutes))
             minutes = f"{seconds / 60:.1f} of {config.minutes:g} min"
@@ -187,7 +189,7 @@ def _step(model: Any, optimizer: "torch.optim.Optimizer", x_BCHW: "torch.Tensor"
     """One step; returns the mean squared error on the scale -1..1."""
     import torch
 
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(x_BCHW.device.type, torch.bfloat16):
         posterior = model.encode(x_BCHW).latent_dist
         decoded = model.decode(posterior.sample()).sample
     error = (decoded.float() - x_BCHW).square().mean()

@@ -87,23 +87,6 @@ def from_pretrained(model_class: str, files: Sequence[Path], dtype: str) -> torc
     return model
 
 
-def device(name: str) -> torch.device:
-    """The torch device of that name; ``auto`` takes cuda where there is one, else cpu.
-
-    Raises:
-        UserError: no such device on this machine.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(name)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        cause = str(error).splitlines()[0]
-        raise UserError(f"device {name!r} can't be used ({cause}); expected auto, cpu or cuda") from error
-    return found
-
-
 def _noise(like: Tensor, seeds: Sequence[int]) -> Tensor:
     """Standard normals in the shape of `like`, drawn on the CPU, each image from its own seed."""
     draws = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]

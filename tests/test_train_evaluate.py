@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recon.codec import Picture, encode
+from recon.device import find_device
 from recon.errors import UserError
 from train.augment.geometry import centre_crop
 from train.config import ModelConfig
 from train.evaluate import EvaluateConfig, evaluate, main
 from train.images import LabelledImage, open_source, pixels_of
 from train.model import build_model
-from train.scoring import BATCH_PIXELS, Waiting, by_size, logits_of, resolve_device, score
+from train.scoring import BATCH_PIXELS, Waiting, by_size, logits_of, score
 
 SIZES = [(16, 16), (24, 16), (17, 9)]
 
@@ -195,8 +196,8 @@ def test_scoring_puts_the_model_in_eval_mode() -> None:
 
 
 def test_an_unknown_device_is_refused() -> None:
-    with pytest.raises(UserError, match="device=abacus can't be used"):
-        resolve_device("abacus")
+    with pytest.raises(UserError, match="device 'abacus' can't be used"):
+        find_device("abacus")
 
 
 def bad_inputs(folder: Path, checkpoint: str) -> dict[str, tuple[list[str], str]]:

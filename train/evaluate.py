@@ -83,14 +83,14 @@ def evaluate(config: EvaluateConfig) -> "dict[str, Summary]":
         UserError: the checkpoint, the data or the device can't be used, an image is unreadable
             (named; nothing is written then), or a logit is not finite.
     """
+    from recon.device import find_device
     from train.checkpoint import load_checkpoint
     from train.images import open_source
     from train.model import model_from_checkpoint
-    from train.scoring import resolve_device
 
     source = open_source(config.data)
     checkpoint = load_checkpoint(config.checkpoint)
-    device = resolve_device(config.device)
+    device = find_device(config.device)
     model = model_from_checkpoint(checkpoint).to(device)
     scores = score_source(
         model, source, device, crop=config.crop, batch_size=config.batch_size, max_pixels=config.max_pixels

@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pack.storage import open_store
-from recon.cpu import prepare_cpu
+from recon.device import prepare_cpu
 from recon.errors import UserError
 from recon.progress import Progress
 from train.checkpoint import save_checkpoint

@@ -60,23 +60,6 @@ def by_size(
     yield from buckets.values()
 
 
-def resolve_device(name: str) -> torch.device:
-    """The torch device of that name; ``auto`` takes cuda where there is one, else cpu.
-
-    Raises:
-        UserError: this machine has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        cause = str(error).splitlines()[0]
-        raise UserError(f"device={name} can't be used ({cause}); expected auto, cpu or cuda") from error
-    return device
-
-
 def logits_of(model: nn.Module, pixels_BHWC: NDArray[np.uint8], device: torch.device) -> NDArray[np.float32]:
     """Scores a batch of images of one size.
 

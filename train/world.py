@@ -13,6 +13,7 @@ from torch import nn
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
+from recon.device import find_device
 from recon.errors import UserError
 
 # torch 2.14 renamed broadcast_buffers
@@ -93,10 +94,9 @@ def open_world(device: str) -> Iterator[World]:
 
 
 def _device(name: str, local_rank: int) -> torch.device:
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if name not in ("auto", "cuda"):
-        raise UserError(f"device={name!r}, expected auto, cuda or cpu")
+    device = find_device(name)
+    if device.type != "cuda":
+        return device
     count = torch.cuda.device_count()
     if local_rank >= count:
         raise UserError(

@@ -1,9 +1,11 @@
-"""How a process uses the CPU under torch: its threads and its memory."""
+"""Where torch runs in this process: the device by its name, the CPU's threads and memory."""
 
 import ctypes
 from contextlib import suppress
 
 import torch
+
+from recon.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -20,3 +22,20 @@ def prepare_cpu(threads: int) -> None:
         glibc = ctypes.CDLL("libc.so.6")
         glibc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         glibc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def find_device(name: str) -> torch.device:
+    """The torch device of that name; ``auto`` takes cuda where there is one, else cpu.
+
+    Raises:
+        UserError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} can't be used ({cause}); expected auto, cpu or cuda") from error
+    return device
