@@ -21,6 +21,7 @@ from recon.codec import Pixels
 from recon.config import at_least_one
 from recon.errors import UserError
 from recon.fit_data import CENTRE_SIDE, centre, load_photographs, random_crops, shrink
+from recon.fit_init import start_linear
 from recon.progress import Progress
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class FitConfig:
     out: str
     """Directory of the model, in diffusers' format."""
     start: str | None = None
-    """Model of an earlier run to go on from, instead of random weights."""
-    scales: tuple[int, ...] = (2, 4)
+    """Model of an earlier run to go on from."""
+    scales: tuple[int, ...] = (2, 4, 8)
     """Photographs are shrunk by these factors, since at full size they hold little fine detail."""
     minutes: float = 60.0
     """Time limit; the learning rate falls to zero by then."""
@@ -53,7 +54,7 @@ class FitConfig:
     """Crops per step."""
     crop: int = 64
     """Side of a crop, a multiple of 8."""
-    lr: float = 2e-3
+    lr: float = 1e-3
     """Peak learning rate."""
     kl_weight: float = 1e-6
     """Weight of the posterior's divergence from a normal distribution, per latent number."""
@@ -66,6 +67,8 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "batch_size", "crop")
+        if self.start and not (Path(self.start).expanduser() / "config.json").is_file():
+            raise UserError(f"start={self.start} holds no config.json, expected a model's directory")
         if not self.scales or min(self.scales) < 1:
             raise UserError(f"scales={self.scales}, expected factors of 1 or more")
         if self.crop % 8:
@@ -104,7 +107,8 @@ def fit(config: FitConfig, photographs: list[Pixels]) -> tuple[Any, int, float]:
     rng = np.random.default_rng(config.seed)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = _build(config.start).to(find_device(config.device), memory_format=torch.channels_last)
+        model = _load(config.start) if config.start else _build(photographs, rng)
+        model = model.to(find_device(config.device), memory_format=torch.channels_last)
         steps, seconds = _train(model, photographs, config, rng)
     return model.cpu().eval(), steps, seconds
 
@@ -138,24 +142,29 @@ def save(model: Any, out: str) -> None:
     partial.rmdir()
 
 
-def _build(start: str | None = None) -> Any:
+def _load(folder: str) -> Any:
     import diffusers
 
     untyped: Any = diffusers.AutoencoderKL
-    if start is not None:
-        return untyped.from_pretrained(
-            Path(start).expanduser(), local_files_only=True, low_cpu_mem_usage=False
-        )
-    return untyped(
+    return untyped.from_pretrained(Path(folder).expanduser(), local_files_only=True, low_cpu_mem_usage=False)
+
+
+def _build(photographs: list[Pixels], rng: np.random.Generator) -> Any:
+    import diffusers
+
+    untyped: Any = diffusers.AutoencoderKL
+    model = untyped(
         down_block_types=("DownEncoderBlock2D",) * len(CHANNELS),
         up_block_types=("UpDecoderBlock2D",) * len(CHANNELS),
         block_out_channels=CHANNELS,
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=8,
+        norm_num_groups=1,  # groups of 2 of 16 channels lose the brightness of the whole image
         mid_block_add_attention=False,
         sample_size=CENTRE_SIDE,
     )
+    start_linear(model, photographs, rng)
+    return model
 
 
 def _train(
@@ -164,7 +173,7 @@ def _train(
     """Steps until the time or the steps are used up; returns the steps made and the seconds."""
     import torch
 
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
     start = time.monotonic()
     step, seconds, share = 0, 0.0, 0.0
     with Progress(total=config.steps, unit="steps", what="fit") as progress:

@@ -30,6 +30,13 @@ def picture(height: int, width: int, seed: int = 0) -> Pixels:
     return levels.clip(0, 255).round().astype(np.uint8)
 
 
+def striped(height: int, width: int, seed: int = 0) -> Pixels:
+    """`picture` with fine stripes, which a model's start can't paint."""
+    stripes = 40 * np.sign(np.sin(np.arange(width) * np.pi / 4 + 0.5))
+    levels = picture(height, width, seed) + stripes[None, :, None]
+    return levels.clip(0, 255).round().astype(np.uint8)
+
+
 def store(folder: Path, *pictures: Pixels) -> Path:
     folder.mkdir()
     for index, pixels in enumerate(pictures):
@@ -40,7 +47,7 @@ def store(folder: Path, *pictures: Pixels) -> Path:
 
 def small(tmp_path: Path, **options: Any) -> FitConfig:
     paths = {name: str(tmp_path / name) for name in ("source", "heldout", "out")}
-    return FitConfig(**paths | {"steps": 60, "batch_size": 4, "crop": 16, "threads": 1} | options)
+    return FitConfig(**paths | {"steps": 40, "batch_size": 4, "crop": 16, "threads": 1} | options)
 
 
 def load(folder: Path) -> Any:
@@ -51,12 +58,12 @@ def load(folder: Path) -> Any:
 
 
 def test_training_raises_the_psnr_and_the_model_loads_as_it_was_saved(tmp_path: Path) -> None:
-    photographs = [picture(64, 48, seed) for seed in range(4)]
+    photographs = [striped(64, 48, seed) for seed in range(4)]
     config = small(tmp_path)
     untrained, steps, _ = fit(replace(config, steps=1), photographs)
     assert steps == 1
     trained, steps, _ = fit(config, photographs)
-    assert steps == 60
+    assert steps == config.steps
     before, after = measure_psnr(untrained, photographs), measure_psnr(trained, photographs)
     assert np.mean(after) > np.mean(before) + 3
 
@@ -64,6 +71,28 @@ def test_training_raises_the_psnr_and_the_model_loads_as_it_was_saved(tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
     assert sorted(path.name for path in Path(config.out).iterdir()) == ["config.json", WEIGHTS]
     assert measure_psnr(load(Path(config.out)), photographs) == measure_psnr(trained, photographs)
+
+
+def test_training_goes_on_from_a_saved_model(tmp_path: Path) -> None:
+    photographs = [picture(64, 48)]
+    config = small(tmp_path, lr=1e-9, steps=1)
+    save(fit(replace(config, lr=1e-3, steps=20), photographs)[0], config.out)
+    saved, fresh = (
+        measure_psnr(load(Path(config.out)), photographs),
+        measure_psnr(fit(config, photographs)[0], photographs),
+    )
+    gone_on = measure_psnr(fit(replace(config, start=config.out), photographs)[0], photographs)
+    assert gone_on == pytest.approx(saved, abs=0.01)
+    assert gone_on != pytest.approx(fresh, abs=0.1)
+
+
+def test_a_model_starts_by_painting_each_block_in_its_mean_colour(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(40, 216, (12, 16, 3), dtype=np.uint8)
+    photo = colours.repeat(8, axis=0).repeat(8, axis=1)
+    smooth = [picture(96, 128, seed) for seed in range(8)]
+    model, _, _ = fit(small(tmp_path, steps=1, lr=1e-9), smooth)
+    assert measure_psnr(model, [photo])[0] > 20
+    assert measure_psnr(model, [np.full_like(photo, 90)])[0] > 25
 
 
 def test_the_same_seed_trains_the_same_weights(tmp_path: Path) -> None:
@@ -126,7 +155,9 @@ def test_the_command_prints_the_psnr_of_the_photographs_held_out(tmp_path: Path)
     [
         ({"crop": 60}, "crop=60, expected a multiple of 8"),
         ({"steps": 0}, "steps=0, expected at least 1"),
-        ({"minutes": 0}, "minutes=0 and lr=0.002, expected more than 0"),
+        ({"minutes": 0}, "minutes=0 and lr=0.001, expected more than 0"),
+        ({"scales": ()}, r"scales=\(\), expected factors of 1 or more"),
+        ({"start": "nowhere"}, "start=nowhere holds no config.json, expected a model's directory"),
         ({"out": __file__}, "is a file, expected a directory or a new name"),
     ],
 )
