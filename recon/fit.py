@@ -22,6 +22,7 @@ from recon.config import at_least_one
 from recon.errors import UserError
 from recon.fit_data import CENTRE_SIDE, centre, load_photographs, random_crops, shrink
 from recon.fit_init import start_linear
+from recon.locate import quiet
 from recon.progress import Progress
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ def save(model: Any, out: str) -> None:
     target = Path(out).expanduser()
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.to(torch.float16).save_pretrained(partial, safe_serialization=True)
+    with quiet("diffusers"):
+        model.to(torch.float16).save_pretrained(partial, safe_serialization=True)
     model.to(torch.float32)
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "diffusion_pytorch_model.safetensors"):
