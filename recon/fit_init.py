@@ -1,8 +1,9 @@
 """Starts a small autoencoder as an almost linear one, so that minutes of training on a CPU suffice.
 
-From random weights 34 minutes taught it little more than the mean colour of each 8x8 block (20 dB
-on photographs it never saw). Here the encoder starts as the principal components of the blocks,
-and the decoder paints each block in its mean colour; 75 seconds later it reached 25.7 dB.
+Here the encoder starts as the principal components of 8x8 blocks, and the decoder paints each
+block in its mean colour: 21 dB at 256x256 on the photographs held out from `recon/tiny`, and 25.7
+after 535 steps. From random weights 540 steps reached 15.7 dB, and 7,206 steps (with 8 groups in
+the normalisations) 20.3 dB: little more than the mean colours.
 
 Three properties of the network make a linear path through it possible:
 

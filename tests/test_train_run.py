@@ -250,7 +250,7 @@ def mistakes(folder: Path) -> dict[str, tuple[dict[str, object], str]]:
         "no validation set": ({"data.val": folder / "none"}, "dataset.json not found"),
         "unknown backbone": ({"model.backbone": "res51"}, "unknown backbone 'res51', expected one of"),
         "no weights": ({"model.weights": folder / "w.pt"}, "w.pt: no such file"),
-        "device": ({"device": "abacus"}, "device='abacus', expected auto, cuda or cpu"),
+        "device": ({"device": "abacus"}, "device 'abacus' can't be used"),
         "out is a URL": ({"out": "s3://bucket/run"}, "expected a local directory"),
         "out is a file": ({"out": folder / "file"}, "file"),
         "no epoch": ({"epochs": 0}, "epochs=0, expected at least 1"),
