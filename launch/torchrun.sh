@@ -8,20 +8,21 @@
 # NPROC_PER_NODE is by default what torchrun calls auto: the number of GPUs, else of CPUs.
 # PYTHON names the interpreter, by default the one of .venv where there is one.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+root=$(cd "$(dirname "$0")/.." && pwd)
 
 if [ -z "${PYTHON:-}" ]; then
   PYTHON=python3
-  [ -x .venv/bin/python ] && PYTHON=.venv/bin/python
+  [ -x "$root/.venv/bin/python" ] && PYTHON=$root/.venv/bin/python
 fi
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # the trainer sets its own number of threads
 processes=${NPROC_PER_NODE:-auto}
 nodes=${NNODES:-1}
 
 if [ "$nodes" = 1 ]; then
-  exec "$PYTHON" launch/torchrun.py --standalone --nproc-per-node "$processes" -m train "$@"
+  exec "$PYTHON" "$root/launch/torchrun.py" --standalone --nproc-per-node "$processes" -m train "$@"
 fi
-exec "$PYTHON" launch/torchrun.py \
+exec "$PYTHON" "$root/launch/torchrun.py" \
   --nnodes "$nodes" --nproc-per-node "$processes" \
   --rdzv-id "${RDZV_ID:?name the job, the same on all nodes}" \
   --rdzv-backend "${RDZV_BACKEND:-c10d}" \

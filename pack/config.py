@@ -48,6 +48,8 @@ class PackConfig(ReconstructionConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.source or not self.out:
+            raise UserError("source and out must not be empty")
         at_least_one(
             self, "tile", "tile_stride", "min_side", "max_pixels", "limit", "shard_mb", "shard_pairs"
         )

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pack.storage import Store
+from pack.storage import Store, open_store
 from recon.errors import UserError
 
 FORMAT = "pairstream/1"
@@ -72,9 +72,9 @@ def read_manifest(store: Store) -> Manifest:
     """
     where = f"{store.url}/{NAME}"
     if not store.exists(NAME):
-        raise UserError(
-            f"{where} not found: {store.url} is no finished dataset; pack one with python -m pack --out"
-        )
+        below = [split for split in ("train", "val") if open_store(f"{store.url}/{split}").exists(NAME)]
+        hint = f"take {store.url}/{below[0]}" if below else "pack one with python -m pack --out"
+        raise UserError(f"{where} not found: {store.url} is no finished dataset; {hint}")
     try:
         fields = json.loads(store.read(NAME))
     except ValueError as error:

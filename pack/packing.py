@@ -10,11 +10,13 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+import pyarrow as pa
+
 from pack.config import PackConfig
 from pack.manifest import NAME, Manifest, ShardEntry, read_manifest
 from pack.pairs import Pair, PairMaker, Rejection
 from pack.plan import make_plan, shard_name
-from pack.shard import ShardWriter, index_bytes, index_facts
+from pack.shard import ShardWriter, index_bytes, index_facts, tar_sha256
 from pack.sources import Item, find_items
 from pack.storage import open_store
 from recon.errors import UserError
@@ -110,15 +112,28 @@ class _Packing:
     def _shard(self, number: int, progress: Progress) -> Facts:
         """Facts of a shard: those that its index kept if it is finished, else of writing it now."""
         name = shard_name(number)
-        if self.store.exists(f"{name}.parquet"):
+        if (facts := self._finished(name)) is not None:
             progress.update(len(self.plan.shards[number]))
-            return index_facts(self.store.read(f"{name}.parquet"))
+            return facts
         rejected: list[Rejection] = []
         pairs = self._pairs(number, rejected, progress)
         first = next(pairs, None)
         if first is None:
             return {"pairs": 0, "rejected": [asdict(one) for one in rejected]}
         return self._write(name, chain([first], pairs), rejected)
+
+    def _finished(self, name: str) -> Facts | None:
+        """Facts of a shard that an earlier run published; None unless its tar has the very bytes."""
+        if not (self.store.exists(f"{name}.parquet") and self.store.exists(f"{name}.tar")):
+            return None
+        try:
+            facts = index_facts(self.store.read(f"{name}.parquet"))
+        except pa.ArrowInvalid:
+            return None
+        if facts.get("sha256") == tar_sha256(self.store, name):
+            return facts
+        _LOG.warning("%s/%s.tar was changed since it was written; it is packed again", self.store.url, name)
+        return None
 
     def _pairs(self, number: int, rejected: list[Rejection], progress: Progress) -> Iterator[Pair]:
         for one in self.maker.make(self.plan.shards[number]):

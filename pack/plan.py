@@ -22,7 +22,8 @@ LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "pyarrow", "webdataset")
 
 _SAMPLED = 64  # items whose size on disk is looked at to choose the pairs per shard
 _PNG_BYTES_PER_PIXEL = 1.6  # lossless reconstructions of photographs: median of Kodak's 24 with taesd
-_PLACES = {"out", "source", "reconstructions", "autoencoder"}  # where things lie changes no byte
+# Where things lie changes no byte; the autoencoder and its device are recorded by its own provenance.
+_PLACES = {"device", "out", "source", "reconstructions", "autoencoder"}
 
 
 @dataclass(frozen=True, kw_only=True)

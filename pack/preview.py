@@ -5,7 +5,6 @@ python -m pack.preview data/mine --out preview.png
 
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,6 @@ import numpy as np
 from recon.cli import run
 from recon.codec import Picture, Pixels, decode_rgb, encode, resize, text_strip
 from recon.config import at_least_one
-from recon.errors import UserError
 
 if TYPE_CHECKING:
     from pack.dataset import Dataset, StoredPair
@@ -47,12 +45,12 @@ def main() -> None:
 
 def _job(config: PreviewConfig) -> None:
     from pack.dataset import open_dataset
+    from pack.storage import open_store
 
     sheet = contact_sheet(open_dataset(config.url), count=config.count, gain=config.gain, side=config.side)
-    try:
-        Path(config.out).write_bytes(encode(sheet, Picture(pixels=sheet, codec="png"), "png"))
-    except OSError as error:
-        raise UserError(f"can't write {config.out}: {error.strerror}") from error
+    folder, _, name = config.out.rpartition("/")
+    with open_store(folder or ".").publish(name) as file:
+        file.write(encode(sheet, Picture(pixels=sheet, codec="png"), "png"))
     logging.getLogger(__name__).info("%s", config.out)
 
 

@@ -16,11 +16,13 @@ import pyarrow.parquet as pq
 
 from pack.names import pair_id
 from pack.pairs import Pair
+from pack.storage import Store
 from recon.codec import LOADABLE
 
 MEMBERS = ("real", "fake", "json")
 """The members of a sample, in their order in the tar."""
 
+_PIECE = 16 << 20
 _HEADER = 512  # bytes of a USTAR member header; payloads are padded to the same
 
 INDEX_SCHEMA = pa.schema(
@@ -133,6 +135,14 @@ def index_bytes(rows: list[dict[str, Any]], facts: dict[str, Any]) -> bytes:
     out = BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema), out, compression="zstd")
     return out.getvalue()
+
+
+def tar_sha256(store: Store, name: str) -> str:
+    """The SHA-256 of a shard's tar, read in pieces of 16 MiB."""
+    sha256, size = hashlib.sha256(), store.size(f"{name}.tar")
+    for start in range(0, size, _PIECE):
+        sha256.update(store.read(f"{name}.tar", start, min(_PIECE, size - start)))
+    return sha256.hexdigest()
 
 
 def index_facts(data: bytes) -> dict[str, Any]:

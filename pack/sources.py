@@ -48,7 +48,9 @@ def find_items(config: PackConfig) -> dict[str | None, list[Item]]:
 
 
 def _find_folder(source: Path, config: PackConfig) -> dict[str | None, list[Item]]:
-    items = [Item(path=path, group=_group(source, path), real=source / path) for path in find_images(source)]
+    paths = find_images(source)
+    _refuse_tree(source, paths)
+    items = [Item(path=path, group=_group(source, path), real=source / path) for path in paths]
     if config.reconstructions:
         items = _paired(items, source, Path(config.reconstructions).expanduser())
     if not config.val_fraction:
@@ -57,6 +59,16 @@ def _find_folder(source: Path, config: PackConfig) -> dict[str | None, list[Item
     for item in items:
         split["val" if in_validation(item.path, config.val_fraction) else "train"].append(item)
     return split
+
+
+def _refuse_tree(source: Path, paths: list[str]) -> None:
+    """A published tree taken for a folder of photographs would label its fakes as real."""
+    for path in paths:
+        if "1_fake" in path.split("/"):
+            raise UserError(
+                f"{source} holds fakes ({path}), expected photographs only; "
+                "pass --layout tree, or a 0_real folder as --source and its 1_fake as --reconstructions"
+            )
 
 
 def _group(source: Path, path: str) -> str:

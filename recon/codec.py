@@ -76,7 +76,7 @@ def decode(data: bytes, *, max_pixels: int, convert: bool = False) -> Picture:
     with _open(data, max_pixels) as image:
         mode = _odd_mode(image, data)
         if mode and not convert:
-            raise RejectedImageError(f"{mode} image, expected 8-bit RGB or grey; pack with --convert")
+            raise RejectedImageError(f"{mode} image, expected 8-bit RGB or grey; add --convert true")
         codec = {"MPO": "jpeg"}.get(str(image.format), str(image.format).lower())
         try:
             _load(image)

@@ -25,7 +25,7 @@ class ReconstructionConfig:
     device: str = "auto"
     """torch device; auto takes cuda where there is one, else cpu."""
     batch_size: int = 8
-    """Images of one size reconstructed together, at most."""
+    """Images of one size reconstructed together, at most; large ones go 4 megapixels at a time."""
     threads: int = 0
     """CPU threads of the autoencoder; 0 takes all cores. Recorded, since kernels depend on it."""
 

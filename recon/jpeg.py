@@ -56,7 +56,7 @@ class JpegCoding:
                 "JPEG with 16-bit tables can't be matched; pack with --codec lossless-png"
             )
         options: dict[str, Any] = {
-            "qtables": [list(table) for table in self.tables],
+            "qtables": [list(table) for table in self._distinct_tables()],
             "progressive": self.progressive,
         }
         if self.colour == "grey":
@@ -67,6 +67,13 @@ class JpegCoding:
                 f"{', '.join(_SUBSAMPLING)}; pack with --codec lossless-png"
             )
         return options | {"subsampling": _SUBSAMPLING[self.subsampling]}
+
+    def _distinct_tables(self) -> tuple[Table, ...]:
+        """The tables up to the last that differs: Pillow's encoder gives it to the components that follow."""
+        kept = len(self.tables)
+        while kept > 1 and self.tables[kept - 1] == self.tables[kept - 2]:
+            kept -= 1
+        return self.tables[:kept]
 
     def describe(self) -> str:
         """One phrase for messages, e.g. ``quality 90, 4:2:0, baseline``."""

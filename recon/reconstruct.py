@@ -12,6 +12,9 @@ from recon.autoencoder import Autoencoder, image_seed
 from recon.codec import Pixels
 from recon.errors import UserError
 
+BATCH_PIXELS = 1 << 22
+"""Pixels of a batch of several images, at most, whatever the batch size: bounds the memory."""
+
 _LUMA = (np.float32(0.299), np.float32(0.587), np.float32(0.114))  # ITU-R BT.601
 _CHANNELS = 3
 
@@ -28,7 +31,7 @@ def reconstruct(
         autoencoder: what encodes and decodes.
         images: (H, W, C) uint8 each, C = 1 (grey) or 3 (RGB).
         keys: one for each image; seeds its posterior sample.
-        batch_size: images a batch, at most.
+        batch_size: images a batch, at most; fewer where they exceed `BATCH_PIXELS`.
 
     Returns:
         uint8 images in the order and of the shapes given.
@@ -62,14 +65,15 @@ def reconstruct_each(
 
 
 def _batches(images: Sequence[Pixels], multiple: int, batch_size: int) -> Iterator[list[int]]:
-    """Indices of images of one padded size, in input order, at most `batch_size` at a time."""
+    """Indices of images of one padded size, in input order: `batch_size` or `BATCH_PIXELS` at a time."""
     buckets: dict[tuple[int, int], list[int]] = {}
     for index, image in enumerate(images):
         height, width, _ = image.shape
         buckets.setdefault((_rounded_up(height, multiple), _rounded_up(width, multiple)), []).append(index)
-    for bucket in buckets.values():
-        for start in range(0, len(bucket), batch_size):
-            yield bucket[start : start + batch_size]
+    for (height, width), bucket in buckets.items():
+        count = max(1, min(batch_size, BATCH_PIXELS // (height * width)))
+        for start in range(0, len(bucket), count):
+            yield bucket[start : start + count]
 
 
 def _rounded_up(size: int, multiple: int) -> int:

@@ -112,7 +112,7 @@ def test_bad_image_is_listed_with_its_cause_and_the_rest_is_packed(
     assert list(causes(out)) == [name]
     assert cause in causes(out)[name]
     if name in odd_modes():
-        assert "expected 8-bit RGB or grey; pack with --convert" in causes(out)[name]
+        assert "expected 8-bit RGB or grey; add --convert true" in causes(out)[name]
     assert caplog.messages[-1].startswith(f"1 image rejected, listed in {out}/rejected.jsonl: 1x ")
 
 

@@ -17,6 +17,7 @@ from conftest import photograph, python, save
 from pack.config import PackConfig
 from pack.dataset import StoredPair, iterate_pairs, open_dataset
 from pack.packing import pack
+from pack.pairs import PairMaker
 from pack.plan import make_plan
 from pack.shard import ShardWriter
 from pack.sources import find_items
@@ -363,3 +364,21 @@ def test_undecodable_and_odd_file_names_survive(tmp_path: Path) -> None:
     paths = {json.loads(pair.members["json"])["path"] for pair in iterate_pairs(str(tmp_path / "out"))}
     assert paths == {r"caf\xe9.png", "写真.v1.2.png", "new\nline.png", " .png", "-.png"}
     assert json.loads((tmp_path / "out/rejected.jsonl").read_text())["path"] == r"\xff.png"
+
+
+@pytest.mark.parametrize("harm", ["tar gone", "tar changed", "index changed"])
+def test_finished_shard_that_was_harmed_before_the_resume_is_packed_again(
+    packed: Path, photographs: Path, tmp_path: Path, harm: str
+) -> None:
+    out = tmp_path / "out"
+    assert interrupted(config(photographs, out), PairMaker, "_make_chunk", 1)
+    tar, index = out / "shard-000000.tar", out / "shard-000000.parquet"
+    if harm == "tar gone":
+        tar.unlink()
+    else:
+        harmed = tar if harm == "tar changed" else index
+        data = bytearray(harmed.read_bytes())
+        data[-8:] = bytes(8) if harm == "index changed" else b"\1" * 8
+        harmed.write_bytes(data)
+    pack(config(photographs, out))
+    assert files(out) == files(packed)

@@ -186,6 +186,12 @@ def test_limit_takes_the_first_images_of_each_split(tmp_path: Path) -> None:
     assert some == {split: items[:3] for split, items in whole.items()}
 
 
+def test_tree_is_not_packed_as_a_folder_of_photographs(tmp_path: Path) -> None:
+    touch(tmp_path, "train/sd/0_real/a.png", "train/sd/1_fake/a.png")
+    with pytest.raises(UserError, match=r"holds fakes \(train/sd/1_fake/a.png\).* pass --layout tree"):
+        find_items(config(tmp_path))
+
+
 def test_source_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere is not a directory"):
         find_items(config(tmp_path / "nowhere"))

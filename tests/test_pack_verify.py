@@ -261,6 +261,7 @@ def _records(root: Path) -> list[dict[str, Any]]:
 def test_preview_that_cannot_be_written_is_one_line_with_status_2(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "nowhere/sheet.png"
+    (tmp_path / "file").touch()
+    out = tmp_path / "file/sheet.png"
     assert status(monkeypatch, preview.main, packed, "--out", out) == 2
-    assert capsys.readouterr().err == f"error: can't write {out}: No such file or directory\n"
+    assert capsys.readouterr().err == f"error: can't write {out}: File exists\n"

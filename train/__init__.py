@@ -1,7 +1,6 @@
 """Training and evaluation of detectors of generated images on packed pairs.
 
-`PairLoader` serves any trainer; ``torchrun ... -m train`` is ours. The only package that
-knows kornia.
+`PairLoader` serves any trainer; ``torchrun ... -m train`` is ours.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,7 @@
 """Checkpoints: written atomically, read without running code."""
 
 import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ FORMAT = "pairstream-checkpoint/1"
 
 def save_checkpoint(store: Store, name: str, content: dict[str, Any]) -> None:
     """Publishes `content` (tensors and plain values) as object `name`, whole or not at all."""
+    data = BytesIO()  # torch would make a RuntimeError of a full disk
+    torch.save({"format": FORMAT, **content}, data)
     with store.publish(name) as file:
-        torch.save({"format": FORMAT, **content}, file)
+        file.write(data.getbuffer())
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

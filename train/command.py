@@ -1,8 +1,8 @@
 """Trains a detector of generated images on packed pairs.
 
     python -m train --config configs/demo.yaml --out runs/one
-    torchrun --standalone --nproc-per-node 2 -m train --config configs/aligned.yaml
-    launch/torchrun.sh --config configs/aligned.yaml        (the same, on one node or many)
+    torchrun --standalone --nproc-per-node 2 -m train --config configs/aligned-iclr25.yaml
+    launch/torchrun.sh --config configs/aligned-iclr25.yaml        (the same, on one node or many)
 
 The run directory gets last.pt and best.pt, metrics.jsonl, timing.jsonl and TensorBoard files.
 """

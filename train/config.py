@@ -140,6 +140,8 @@ class TrainConfig:
     """Steps between two lines of metrics; each is the mean over those steps."""
 
     def __post_init__(self) -> None:
+        if not self.out:
+            raise UserError("out must not be empty")
         at_least_one(self, "epochs", "log_every")
         if self.threads < 0:
             raise UserError(f"threads={self.threads}, expected 0 (all cores) or more")

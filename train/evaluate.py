@@ -39,7 +39,7 @@ class EvaluateConfig:
     data: str
     """Packed dataset (directory or URL), folder tree with 0_real and 1_fake, or CSV with filename,typ."""
     out: str | None = None
-    """Directory or URL of the results; by default eval-NAME beside the checkpoint."""
+    """Directory or URL of the results; by default eval-FOLDER-NAME beside the checkpoint."""
     crop: int | None = None
     """Score the square centre of this many pixels, mirrored outwards in smaller images. None: all of it."""
     batch_size: int = 16
@@ -103,7 +103,7 @@ def evaluate(config: EvaluateConfig) -> "dict[str, Summary]":
         "crop": config.crop,
         "images": len(scores),
     }
-    _write(config.out or _beside(config.checkpoint, source.name), scores, rows, facts)
+    _write(config.out or _beside(config), scores, rows, facts)
     return rows
 
 
@@ -170,8 +170,11 @@ def _job(config: EvaluateConfig) -> None:
     sys.stdout.write(markdown_table(evaluate(config)))
 
 
-def _beside(checkpoint: str, name: str) -> str:
-    return f"{checkpoint.rpartition('/')[0] or '.'}/eval-{name}"
+def _beside(config: EvaluateConfig) -> str:
+    """A folder beside the checkpoint, named after the data's last two parts and the crop."""
+    parts = [part for part in config.data.removesuffix(".csv").split("/") if part not in ("", ".", "..")]
+    name = "-".join(["eval", *parts[-2:], *([f"crop{config.crop}"] if config.crop else [])])
+    return f"{config.checkpoint.rpartition('/')[0] or '.'}/{name}"
 
 
 def _write(out: str, scores: list[ScoredImage], rows: "dict[str, Summary]", facts: dict[str, Any]) -> None:

@@ -47,8 +47,6 @@ class LabelledImage:
 class ImageSource:
     """Images to score; `images` begins anew at each call."""
 
-    name: str
-    """Short name, good for a folder."""
     total: int
     """Number of images."""
     images: Callable[[], Iterator[LabelledImage]]
@@ -101,7 +99,7 @@ def _packed(url: str) -> ImageSource:
             yield LabelledImage(name=f"{pair.key}.fake", group=pair.group, label=1, data=pair.fake)
 
     total = 2 * open_dataset(url).manifest.pairs
-    return ImageSource(name=url.rstrip("/").rsplit("/", 1)[-1], total=total, images=images)
+    return ImageSource(total=total, images=images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +112,13 @@ class _Entry:
     label: Literal[0, 1]
 
 
-def _on_disk(name: str, entries: list[_Entry]) -> ImageSource:
+def _on_disk(entries: list[_Entry]) -> ImageSource:
     def images() -> Iterator[LabelledImage]:
         for entry in entries:
             data = _read(entry.path)
             yield LabelledImage(name=entry.name, group=entry.group, label=entry.label, data=data)
 
-    return ImageSource(name=name, total=len(entries), images=images)
+    return ImageSource(total=len(entries), images=images)
 
 
 def _read(path: Path) -> bytes:
@@ -140,7 +138,7 @@ def _tree(root: Path) -> ImageSource:
             f"data={root}: {strays} of {len(files)} images lie in no {REAL_FOLDER} or {FAKE_FOLDER} folder; "
             f"expected {_FORMS}"
         )
-    return _on_disk(root.resolve().name, entries)
+    return _on_disk(entries)
 
 
 def _tree_entry(root: Path, path: Path) -> _Entry | None:
@@ -167,13 +165,15 @@ def _table(path: Path) -> ImageSource:
             entries = [_table_entry(path, reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is not a CSV in UTF-8: {error}") from error
-    return _on_disk(path.stem, entries)
+    return _on_disk(entries)
 
 
 def _table_entry(table: Path, line: int, row: dict[str, str]) -> _Entry:
     name, kind = row["filename"], row["typ"]
     if not name or not kind:
         raise UserError(f"{table} line {line}: filename and typ must both be given")
+    if kind != "real" and kind.strip().casefold() in ("real", "0", "0_real"):
+        raise UserError(f"{table} line {line}: typ {kind!r}, expected exactly 'real', or a generator's name")
     path = table.parent / name
     if not path.is_file():
         raise UserError(f"{table} line {line}: there is no file {path}")

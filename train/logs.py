@@ -35,8 +35,11 @@ class RunLog:
         if writes:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.files: dict[str, TextIO] = {name: (out / name).open("a") for name in (_METRICS, _TIMING)}
-            self.board = SummaryWriter(str(out / "tensorboard"))
+            try:
+                self.files: dict[str, TextIO] = {name: (out / name).open("w") for name in (_METRICS, _TIMING)}
+                self.board = SummaryWriter(str(out / "tensorboard"))
+            except OSError as error:
+                raise UserError(f"can't write the log in {out}: {error.strerror or error}") from error
 
     def _clear(self) -> None:
         self.loss_sum, self.images, self.steps, self.left_out = 0.0, 0, 0, 0

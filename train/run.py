@@ -202,7 +202,7 @@ def _claim(out: str) -> Path:
     if "://" in out:
         raise UserError(f"out={out}, expected a local directory")
     path = Path(out).expanduser()
-    if (path / "last.pt").exists() or (path / "metrics.jsonl").exists():
+    if (path / "last.pt").exists():
         raise UserError(f"{path} holds a run already; choose another --out or delete it")
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from recon.device import find_device
 from recon.errors import UserError
 
+_PEER_GONE = ("Connection closed by peer", "Connection reset by peer")  # of gloo
+
 # torch 2.14 renamed broadcast_buffers
 _NEW_NAME = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
 _KEEP_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
@@ -89,6 +91,10 @@ def open_world(device: str) -> Iterator[World]:
             local_size=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
             device=place,
         )
+    except RuntimeError as error:
+        if size > 1 and any(words in str(error) for words in _PEER_GONE):
+            raise UserError(f"rank {rank} stops: another rank ended; its own line says why") from error
+        raise
     finally:
         dist.destroy_process_group()
 
