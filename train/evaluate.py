@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from recon.cli import run
-from recon.errors import UserError
+from recon.config import at_least_one
 
 if TYPE_CHECKING:
     import torch
@@ -51,10 +51,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         """Refuses what can't be meant."""
-        for name in ("crop", "batch_size", "max_pixels"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name}={value}, expected at least 1")
+        at_least_one(self, "crop", "batch_size", "max_pixels")
 
 
 @dataclass(frozen=True, kw_only=True)
