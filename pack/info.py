@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from recon.cli import run
+from recon.progress import counted
 
 if TYPE_CHECKING:
     from pack.dataset import Dataset
@@ -80,8 +81,8 @@ def _megapixels(pixels: int) -> str:
 
 def _text(facts: dict[str, Any], top: int) -> str:
     lines = [
-        f"{facts['name']} ({facts['split'] or 'no split'}): {facts['pairs']} pairs in "
-        f"{facts['shards']} shards, {facts['bytes'] / 1e6:.1f} MB, {facts['rejected']} rejected",
+        f"{facts['name']} ({facts['split'] or 'no split'}): {counted(facts['pairs'], 'pair')} in "
+        f"{counted(facts['shards'], 'shard')}, {facts['bytes'] / 1e6:.1f} MB, {facts['rejected']} rejected",
         f"manifest sha256 {facts['sha256']}",
     ]
     for name, values in facts["counts"].items():

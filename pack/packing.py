@@ -20,7 +20,7 @@ from pack.shard import ShardWriter, index_bytes, index_facts, tar_sha256
 from pack.sources import Item, find_items
 from pack.storage import open_store
 from recon.errors import UserError
-from recon.progress import Progress
+from recon.progress import Progress, counted
 
 PLAN = "plan.json"
 """Stands in an unfinished dataset: the hash of what is being written there."""
@@ -186,15 +186,11 @@ class _Packing:
             file.write(text.encode())
 
     def _report(self, manifest: Manifest, rejected: list[Facts]) -> None:
-        size = f"{_count(len(manifest.shards), 'shard')}, {manifest.bytes / 1e6:.1f} MB"
-        _LOG.info("%s in %s -> %s", _count(manifest.pairs, "pair"), size, self.store.url)
+        size = f"{counted(len(manifest.shards), 'shard')}, {manifest.bytes / 1e6:.1f} MB"
+        _LOG.info("%s in %s -> %s", counted(manifest.pairs, "pair"), size, self.store.url)
         if rejected:
-            what, where = _count(len(rejected), "image"), f"{self.store.url}/{REJECTED}"
+            what, where = counted(len(rejected), "image"), f"{self.store.url}/{REJECTED}"
             _LOG.warning("%s rejected, listed in %s: %s", what, where, _causes(rejected))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _causes(rejected: list[Facts], shown: int = 3) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from recon.cli import run
 from recon.errors import UserError
-from recon.progress import progress
+from recon.progress import counted, progress
 
 if TYPE_CHECKING:
     from pack.dataset import Dataset, ShardIndex
@@ -43,8 +43,9 @@ def _job(config: VerifyConfig) -> int:
         found += 1
         sys.stdout.write(difference + "\n")
     manifest = dataset.manifest
-    verdict = f"{found} difference{'s' if found > 1 else ''}" if found else "every byte agrees"
-    sys.stdout.write(f"{manifest.pairs} pairs in {len(manifest.shards)} shards: {verdict}\n")
+    verdict = counted(found, "difference") if found else "every byte agrees"
+    shards = counted(len(manifest.shards), "shard")
+    sys.stdout.write(f"{counted(manifest.pairs, 'pair')} in {shards}: {verdict}\n")
     return 1 if found else 0
 
 

@@ -92,6 +92,11 @@ def progress(iterable: Iterable[Item], *, total: int | None, unit: str, what: st
             shown.update()
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, e.g. ``1 pair`` and ``2 pairs``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _clock(seconds: float) -> str:
     """``M:SS`` or ``H:MM:SS``."""
     minutes, rest = divmod(round(seconds), 60)

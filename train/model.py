@@ -221,7 +221,8 @@ def _load_file(model: nn.Module, path: str, backbone: str) -> None:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         raise UserError(
-            f"{path} holds no weights that torch.load reads safely: {_one_line(error)}"
+            f"{path} holds no plain weights ({type(error).__name__}), expected a state dict of tensors "
+            "written by torch.save"
         ) from error
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
