@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from pack.config import PackConfig
 from pack.names import make_key, printable
 from pack.sources import Item
-from recon.codec import LOADABLE, Picture, Pixels, decode, encode
+from recon.codec import LOADABLE, Picture, Pixels, decode, encode, is_lossless_webp
 from recon.errors import RejectedImageError
 
 CHUNK = 32
@@ -155,7 +155,7 @@ class PairMaker:
             return self._pair(one, one.fake_data, fake.codec)
         if fake.codec == "jpeg" and not keep:
             return _rejection(one.item, RejectedImageError(_LOSSY.format("JPEG coded unlike its real image")))
-        if fake.codec == "webp" and not keep and not _is_lossless_webp(one.fake_data):
+        if fake.codec == "webp" and not keep and not is_lossless_webp(one.fake_data):
             return _rejection(one.item, RejectedImageError(_LOSSY.format("lossy WebP")))
         return self._finish(one, fake.pixels)
 
@@ -211,15 +211,6 @@ def _coded_alike(fake: Picture, real: Picture) -> bool:
     if fake.codec == "jpeg":
         return fake.jpeg == real.jpeg
     return fake.codec == real.codec == "png" and fake.icc == real.icc
-
-
-def _is_lossless_webp(data: bytes) -> bool:
-    """Whether a WebP file holds a VP8L bitstream, and none of another kind."""
-    chunk = 12  # after RIFF, size, WEBP
-    while chunk < len(data) and data[chunk : chunk + 4] != b"VP8L":
-        size = int.from_bytes(data[chunk + 4 : chunk + 8], "little")
-        chunk += 8 + size + size % 2
-    return chunk < len(data)
 
 
 def _read(path: Path) -> bytes:

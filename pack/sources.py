@@ -7,7 +7,7 @@ from pack.config import PackConfig
 from pack.names import in_validation
 from recon.codec import image_size
 from recon.errors import RejectedImageError, UserError
-from recon.folder import find_images
+from recon.folder import FAKE, REAL, find_images
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -64,7 +64,7 @@ def _find_folder(source: Path, config: PackConfig) -> dict[str | None, list[Item
 def _refuse_tree(source: Path, paths: list[str]) -> None:
     """A published tree taken for a folder of photographs would label its fakes as real."""
     for path in paths:
-        if "1_fake" in path.split("/"):
+        if FAKE in path.split("/"):
             raise UserError(
                 f"{source} holds fakes ({path}), expected photographs only; "
                 "pass --layout tree, or a 0_real folder as --source and its 1_fake as --reconstructions"
@@ -86,11 +86,11 @@ def _find_tree(source: Path) -> dict[str | None, list[Item]]:
 
 def _find_generators(source: Path, folder: Path) -> list[Item]:
     items: list[Item] = []
-    for real in sorted(folder.rglob("0_real")):
+    for real in sorted(folder.rglob(REAL)):
         group = real.parent.relative_to(folder).as_posix()
         prefix = real.relative_to(source).as_posix()
         reals = [Item(path=f"{prefix}/{path}", group=group, real=real / path) for path in find_images(real)]
-        items += _paired(reals, real, real.with_name("1_fake"))
+        items += _paired(reals, real, real.with_name(FAKE))
     return sorted(items, key=lambda item: item.path)
 
 

@@ -148,6 +148,15 @@ def resize(pixels: Pixels, height: int, width: int) -> Pixels:
     return np.asarray(image)
 
 
+def is_lossless_webp(data: bytes) -> bool:
+    """Whether a WebP file holds a VP8L bitstream, and none of another kind."""
+    chunk = 12  # after RIFF, size, WEBP
+    while chunk < len(data) and data[chunk : chunk + 4] != b"VP8L":
+        size = int.from_bytes(data[chunk + 4 : chunk + 8], "little")
+        chunk += 8 + size + size % 2
+    return chunk < len(data)
+
+
 def text_strip(text: str, width: int, height: int = 24) -> Pixels:
     """A white (height, width, 3) strip with `text` in black, for contact sheets."""
     image = Image.new("RGB", (width, height), "white")

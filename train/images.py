@@ -14,17 +14,15 @@ import numpy as np
 from pack.dataset import iterate_pairs, open_dataset
 from recon.codec import SUFFIXES, Pixels, decode
 from recon.errors import RejectedImageError, UserError
+from recon.folder import FAKE, REAL
 from train.metrics import SHARED
-
-REAL_FOLDER, FAKE_FOLDER = "0_real", "1_fake"
-"""The folders of a tree whose images are real and fake (CNNDetection, Wang et al. 2020)."""
 
 CSV_COLUMNS = ("filename", "typ")
 """The columns of a list of images, as in grip-unina's ClipBased-SyntheticImageDetection."""
 
 _FORMS = (
     "a packed dataset (a directory or URL that holds dataset.json), "
-    f"a folder tree (.../{REAL_FOLDER}/... and .../{FAKE_FOLDER}/...), "
+    f"a folder tree (.../{REAL}/... and .../{FAKE}/...), "
     f"or a CSV with the columns {','.join(CSV_COLUMNS)}"
 )
 
@@ -135,7 +133,7 @@ def _tree(root: Path) -> ImageSource:
     if len(entries) < len(files):
         strays = len(files) - len(entries)
         raise UserError(
-            f"data={root}: {strays} of {len(files)} images lie in no {REAL_FOLDER} or {FAKE_FOLDER} folder; "
+            f"data={root}: {strays} of {len(files)} images lie in no {REAL} or {FAKE} folder; "
             f"expected {_FORMS}"
         )
     return _on_disk(entries)
@@ -144,9 +142,9 @@ def _tree(root: Path) -> ImageSource:
 def _tree_entry(root: Path, path: Path) -> _Entry | None:
     parts = path.relative_to(root).parts
     for depth in reversed(range(len(parts) - 1)):
-        if parts[depth] in (REAL_FOLDER, FAKE_FOLDER):
+        if parts[depth] in (REAL, FAKE):
             group = "/".join(parts[:depth]) or root.resolve().name
-            label: Literal[0, 1] = 1 if parts[depth] == FAKE_FOLDER else 0
+            label: Literal[0, 1] = 1 if parts[depth] == FAKE else 0
             return _Entry(path=path, name="/".join(parts), group=group, label=label)
     return None
 

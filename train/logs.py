@@ -30,7 +30,6 @@ class RunLog:
 
     def __init__(self, out: Path, *, every: int, writes: bool) -> None:
         self.out, self.every, self.writes = out, every, writes
-        self.waited_s = 0.0
         self._clear()
         if writes:
             from torch.utils.tensorboard import SummaryWriter
