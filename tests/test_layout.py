@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("recon", "pack", "train")  # each may import itself and those before it
 FORBIDDEN = {"launch", "tests", "configs", "conftest"}
 OWNERS = {  # a dependency, and the files or folders that alone may import it
-    "fsspec": ("pack/storage.py",),
-    "boto3": ("pack/storage.py",),
-    "botocore": ("pack/storage.py",),
+    "fsspec": ("pack/storage/",),
+    "boto3": ("pack/storage/",),
+    "botocore": ("pack/storage/",),
     "PIL": ("recon/codec.py", "recon/jpeg.py"),
     "diffusers": ("recon/",),
     "kornia": ("train/augment/",),

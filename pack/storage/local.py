@@ -1,0 +1,146 @@
+"""Directories of the local file system."""
+
+import errno
+import fcntl
+import filecmp
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from pack.storage.trouble import reading, replaced, taken, whole, writing
+from recon.errors import UserError
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+Version = tuple[int, int, int]
+"""Inode, size in bytes, time of change in nanoseconds."""
+
+
+class LocalStore:
+    """A directory of the local file system."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.root = Path(url).expanduser()
+        self._pins: dict[str, Version] = {}
+        self._lock = threading.Lock()
+
+    def exists(self, name: str) -> bool:
+        """See `Store.exists`."""
+        return (self.root / name).is_file()
+
+    def size(self, name: str) -> int:
+        """See `Store.size`."""
+        with reading(self.root / name):
+            return (self.root / name).stat().st_size
+
+    def names(self) -> list[str]:
+        """See `Store.names`."""
+        if not self.root.is_dir():
+            return []
+        return sorted(path.name for path in self.root.iterdir() if path.is_file())
+
+    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        """See `Store.read`."""
+        path, pinned = self.root / name, length is not None
+        with reading(path), path.open("rb", buffering=0) as file:
+            if length is None:
+                length = max(0, os.fstat(file.fileno()).st_size - start)
+            data = _pread(file.fileno(), start, length)
+            found = os.fstat(file.fileno())  # after reading: a change in between is seen too
+        if pinned:
+            self._pin(name, (found.st_ino, found.st_size, found.st_mtime_ns))
+        return whole(data, str(path), start, length)
+
+    def _pin(self, name: str, version: Version) -> None:
+        with self._lock:
+            pin = self._pins.setdefault(name, version)
+        if pin != version:
+            raise replaced(str(self.root / name))
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._pins.pop(name, None)
+
+    @contextmanager
+    def publish(self, name: str, *, create: bool = False) -> Iterator[BinaryIO]:
+        """See `Store.publish`: written beside the target, flushed to disk, then renamed."""
+        partial = self.root / f".{name}.partial"
+        with writing(self.root / name):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with partial.open("ab") as file:
+                _lock(file, partial, self.root / name)
+                file.truncate(0)
+                try:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                    (_create if create else Path.replace)(partial, self.root / name)
+                except BaseException:
+                    partial.unlink(missing_ok=True)
+                    raise
+            self._forget(name)
+            _sync_directory(self.root)
+
+    def remove(self, name: str) -> None:
+        """See `Store.remove`."""
+        with writing(self.root / name):
+            (self.root / name).unlink(missing_ok=True)
+        self._forget(name)
+
+
+@contextmanager
+def temporary_file() -> Iterator[BinaryIO]:
+    """A local file that is to be uploaded; its `name` is its path."""
+    folder = Path(tempfile.gettempdir())
+    with writing(folder / "a file to upload (TMPDIR chooses the folder)"):
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            yield file  # type: ignore[misc]
+
+
+def _create(partial: Path, target: Path) -> None:
+    """Moves `partial` to `target`, which must not exist with other content."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        if not filecmp.cmp(partial, target, shallow=False):
+            raise taken(str(target)) from None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if target.exists() and not filecmp.cmp(partial, target, shallow=False):
+            raise taken(str(target)) from None
+        partial.replace(target)  # the lock on `partial` keeps other writers of ours away
+        return
+    partial.unlink()
+
+
+def _pread(descriptor: int, start: int, length: int) -> bytes:
+    parts: list[bytes] = []
+    while length > 0 and (part := os.pread(descriptor, length, start)):
+        parts.append(part)
+        start, length = start + len(part), length - len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _lock(file: BinaryIO, partial: Path, target: Path) -> None:
+    """Keeps other writers of `target` away; refuses where there is one, or was one a moment ago."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = os.path.samestat(os.fstat(file.fileno()), partial.stat())  # else renamed since we opened it
+    except (BlockingIOError, FileNotFoundError):
+        ours = False
+    if not ours:
+        raise UserError(f"another process is writing {target}; wait for it or choose another --out")
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

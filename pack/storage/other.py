@@ -1,0 +1,123 @@
+"""URL prefixes of any scheme that fsspec knows."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from pack.storage.local import temporary_file
+from pack.storage.retry import Attempts, Retry, TransientError, bounded
+from pack.storage.trouble import ends_early, refuse_secrets, taken, without_secrets, writing
+from recon.errors import UserError
+
+T = TypeVar("T")
+
+_FINAL = (NotImplementedError, TypeError, ValueError, AttributeError, ImportError)  # time mends none of these
+
+
+class FsspecStore:
+    """A URL prefix of any scheme that fsspec knows.
+
+    Its reads are exact and retried, but not pinned: asking for a version would cost a request a read.
+    """
+
+    def __init__(self, url: str, retry: Retry = Retry()) -> None:  # noqa: B008
+        import fsspec
+
+        refuse_secrets(url)
+        self.url = url.rstrip("/")
+        self.retry = retry
+        try:
+            self.fs, self.root = fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise UserError(f"can't open {url}: {without_secrets(error)}") from None
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """See `Store.exists`."""
+        return self._ask(lambda: self._exists(name), name)
+
+    def _exists(self, name: str) -> bool:
+        try:
+            return bool(self.fs.info(self._path(name))["type"] == "file")  # isfile() takes any failure for no
+        except FileNotFoundError:
+            return False
+
+    def size(self, name: str) -> int:
+        """See `Store.size`."""
+        return self._ask(lambda: int(self.fs.size(self._path(name))), name)
+
+    def names(self) -> list[str]:
+        """See `Store.names`."""
+        return self._ask(self._names, "")
+
+    def _names(self) -> list[str]:
+        self.fs.invalidate_cache(self.root)
+        try:
+            entries = self.fs.ls(self.root, detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file")
+
+    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        """See `Store.read`."""
+        rest = "to the end" if length is None else f"to {start + length - 1}"
+        return self._ask(lambda: self._read(name, start, length), name, f", bytes {start} {rest}")
+
+    def _read(self, name: str, start: int, length: int | None) -> bytes:
+        end = None if length is None else start + length
+        data: bytes = self.fs.cat_file(self._path(name), start=start, end=end)
+        if length is None or len(data) == length:
+            return data
+        self.fs.invalidate_cache(self.root)
+        found = max(0, int(self.fs.size(self._path(name))) - start)
+        if found < length:
+            raise ends_early(f"{self.url}/{name}", start, length, found)
+        raise TransientError(f"short data, {len(data)} of {length} bytes")
+
+    def _ask(self, call: Callable[[], T], name: str, part: str = "") -> T:
+        where = f"{self.url}/{name}".rstrip("/")
+        return Attempts(self.retry).run(
+            lambda limit_s: bounded(call, limit_s, lambda error: _explained(error, where)),
+            f"can't read {where}{part}",
+        )
+
+    @contextmanager
+    def publish(self, name: str, *, create: bool = False) -> Iterator[BinaryIO]:
+        """See `Store.publish`: written to a local temporary file, then uploaded in one go."""
+        with temporary_file() as file:
+            yield file
+            file.flush()
+            if not (create and self._is_there(name, Path(file.name))):
+                with writing(f"{self.url}/{name}"):
+                    self.fs.makedirs(self.root, exist_ok=True)
+                    self.fs.put_file(file.name, self._path(name))
+
+    def _is_there(self, name: str, file: Path) -> bool:
+        if not self.exists(name):
+            return False
+        if self.size(name) != file.stat().st_size or self.read(name) != file.read_bytes():
+            raise taken(f"{self.url}/{name}")
+        return True
+
+    def remove(self, name: str) -> None:
+        """See `Store.remove`."""
+        with writing(f"{self.url}/{name}"):
+            try:
+                self.fs.rm_file(self._path(name))
+            except FileNotFoundError:
+                return
+
+
+def _explained(error: Exception, where: str) -> Exception:
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{where} not found; check the path or URL")
+    if isinstance(error, PermissionError):
+        return UserError(f"no permission to read {where}")
+    if isinstance(error, IsADirectoryError):
+        return UserError(f"{where} is a directory, expected a file")
+    if isinstance(error, _FINAL):
+        return UserError(f"can't read {where}: {type(error).__name__}: {without_secrets(error)}")
+    return TransientError(f"{type(error).__name__}: {without_secrets(error)}")

@@ -1,0 +1,210 @@
+"""Buckets of S3 and of all that speak its protocol, through boto3."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, BinaryIO, TypeVar
+
+from pack.storage.local import temporary_file
+from pack.storage.retry import Attempts, Retry, bounded
+from pack.storage.s3_client import connect, endpoint_of
+from pack.storage.s3_errors import (
+    MissingError,
+    PastEndError,
+    PreconditionError,
+    explained,
+    no_bucket,
+    status_of,
+)
+from pack.storage.s3_read import REQUEST, ObjectReader, Version
+from pack.storage.s3_write import Upload
+from pack.storage.trouble import ends_early, refuse_secrets, replaced, taken, whole
+from recon.errors import UserError
+
+T = TypeVar("T")
+
+
+class _ReplacedError(Exception):
+    """An object was replaced while it is read unpinned."""
+
+
+class S3Store:
+    """The objects below ``s3://BUCKET/PREFIX``."""
+
+    def __init__(self, url: str, retry: Retry = Retry()) -> None:  # noqa: B008
+        refuse_secrets(url)
+        self.url = url.rstrip("/")
+        self.bucket, _, self.prefix = url.removeprefix("s3://").strip("/").partition("/")
+        if not self.bucket:
+            raise UserError(f"expected s3://BUCKET/PREFIX, found {url}")
+        self.retry = retry
+        self._client = connect(self.url, retry)
+        self._endpoint = endpoint_of(self._client)
+        self._bucket_seen = False
+        self._pins: dict[str, Version] = {}
+        self._lock = threading.Lock()
+
+    def _target(self, name: str) -> dict[str, str]:
+        return {"Bucket": self.bucket, "Key": f"{self.prefix}/{name}".lstrip("/")}
+
+    def _explain(self, name: str) -> Callable[[Exception], Exception]:
+        return lambda error: explained(error, f"{self.url}/{name}".rstrip("/"), self._endpoint)
+
+    def _ask(self, call: Callable[[], T], name: str, verb: str = "read") -> T:
+        return Attempts(self.retry).run(
+            lambda limit_s: bounded(call, limit_s, self._explain(name)),
+            f"can't {verb} {self.url}/{name}".rstrip("/"),
+        )
+
+    def exists(self, name: str) -> bool:
+        """See `Store.exists`."""
+        try:
+            self.size(name)
+        except MissingError:
+            return False
+        return True
+
+    def size(self, name: str) -> int:
+        """See `Store.size`."""
+        try:
+            return int(self._ask(lambda: self._head(name)["ContentLength"], name))
+        except MissingError:
+            self._check_bucket()
+            raise
+
+    def _head(self, name: str) -> Any:
+        try:
+            return self._client.head_object(**self._target(name))
+        except Exception as error:
+            if status_of(error) != 403:
+                raise
+        # The answer to HEAD has no body to say why: wrong keys, a wrong clock or no permission.
+        self._client.get_object(**self._target(name), Range="bytes=0-0")["Body"].close()
+        return self._client.head_object(**self._target(name))
+
+    def _check_bucket(self) -> None:
+        """Tells a missing bucket from a missing object, which HEAD does not."""
+        if self._bucket_seen:
+            return
+        try:
+            self._ask(lambda: self._client.head_bucket(Bucket=self.bucket), "")
+        except MissingError:
+            raise no_bucket(self.url, self._endpoint) from None
+        except UserError:
+            pass  # no permission to ask
+        self._bucket_seen = True
+
+    def names(self) -> list[str]:
+        """See `Store.names`."""
+        prefix = f"{self.prefix}/".lstrip("/")
+        ask = partial(self._client.list_objects_v2, Bucket=self.bucket, Prefix=prefix, Delimiter="/")
+        found: list[str] = []
+        page: dict[str, Any] = {}
+        while not page or page.get("IsTruncated"):
+            token = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
+            page = self._ask(partial(ask, **token), "", "list")
+            found += [entry["Key"].removeprefix(prefix) for entry in page.get("Contents", [])]
+        return sorted(name for name in found if name and not name.endswith("/"))
+
+    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        """See `Store.read`."""
+        if length is not None:
+            return self._read_pinned(name, start, length) if length else b""
+        for _ in range(self.retry.attempts):
+            try:
+                return self._read_whole(name, start)
+            except _ReplacedError:
+                continue  # from the beginning: half of each version would be neither
+        raise replaced(f"{self.url}/{name}")
+
+    def _read_pinned(self, name: str, start: int, length: int) -> bytes:
+        where = f"{self.url}/{name}"
+        pinned = self._pins.get(name)
+        if pinned and pinned.total < start + length:
+            raise ends_early(where, start, length, max(0, pinned.total - start))
+        attempts = Attempts(self.retry)
+        reader = self._reader(name, start, pinned, partial(self._pin, name))
+        try:
+            data = reader.fetch(start + length, lambda: attempts)
+        except PastEndError:
+            raise ends_early(where, start, length, max(0, self.size(name) - start)) from None
+        except PreconditionError:
+            raise replaced(where) from None
+        return whole(data, where, start, length)
+
+    def _read_whole(self, name: str, start: int) -> bytes:
+        def accept(version: Version) -> None:
+            if reader.version not in (None, version):
+                raise _ReplacedError
+
+        reader = self._reader(name, start, None, accept)
+        try:
+            return reader.fetch(None, lambda: Attempts(self.retry))
+        except PastEndError:
+            return b""  # an empty object has no first byte to ask for
+        except PreconditionError:
+            raise _ReplacedError from None
+
+    def _reader(
+        self, name: str, start: int, version: Version | None, pin: Callable[[Version], None]
+    ) -> ObjectReader:
+        get = partial(self._client.get_object, **self._target(name))
+        return ObjectReader(get, self._explain(name), f"{self.url}/{name}", start, version, pin)
+
+    def _pin(self, name: str, version: Version) -> None:
+        with self._lock:
+            pin = self._pins.setdefault(name, version)
+        if pin != version:
+            raise replaced(f"{self.url}/{name}")
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._pins.pop(name, None)
+
+    @contextmanager
+    def publish(self, name: str, *, create: bool = False) -> Iterator[BinaryIO]:
+        """See `Store.publish`: written to a local temporary file, then uploaded."""
+        with temporary_file() as file:
+            yield file
+            file.flush()
+            self._upload(name, file.fileno(), create)
+
+    def _upload(self, name: str, file: int, create: bool) -> None:
+        where = f"{self.url}/{name}"
+        if create and self.exists(name):
+            if not self._holds(name, file):
+                raise taken(where)
+            return
+        upload = Upload(self._client, self._target(name), self._explain(name), where, self.retry, create)
+        try:
+            upload.send(file)
+        except (PreconditionError, MissingError) as error:
+            # An earlier attempt may have published it and its answer was lost: then this one finds the
+            # name taken, or no such upload.
+            if not self._holds(name, file):
+                raise taken(where) if isinstance(error, PreconditionError) else error from None
+        self._forget(name)
+
+    def _holds(self, name: str, file: int) -> bool:
+        """Whether the object's bytes are those of the open file."""
+        try:
+            size = self.size(name)
+            if size != os.fstat(file).st_size:
+                return False
+            return all(
+                self._read_piece(name, start, size) == os.pread(file, REQUEST, start)
+                for start in range(0, size, REQUEST)
+            )
+        except MissingError:
+            return False
+
+    def _read_piece(self, name: str, start: int, size: int) -> bytes:
+        reader = self._reader(name, start, None, lambda _: None)
+        return reader.fetch(min(start + REQUEST, size), lambda: Attempts(self.retry))
+
+    def remove(self, name: str) -> None:
+        """See `Store.remove`."""
+        self._ask(lambda: self._client.delete_object(**self._target(name)), name, "remove")
+        self._forget(name)

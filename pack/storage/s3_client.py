@@ -1,0 +1,80 @@
+"""An S3 client as the AWS SDK's own variables and files describe it."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from pack.storage.retry import Retry
+from pack.storage.s3_errors import explained, no_credentials
+from recon.errors import UserError
+
+_CONNECTIONS = 64  # kept open; more at once work too, but are closed after use
+_REGION = "us-east-1"  # what MinIO, SeaweedFS and most others call theirs
+
+
+def connect(url: str, retry: Retry) -> Any:
+    """A thread-safe client that retries nothing itself.
+
+    Endpoint, region, keys, profile and certificates are those that botocore finds.
+
+    Raises:
+        UserError: there are no credentials, or variables or files that botocore can't use.
+    """
+    _quiet()
+    failure: Exception | None = None
+    try:
+        session = boto3.session.Session()
+        if session.get_credentials() is None:
+            failure = no_credentials(url)
+        else:
+            return _client(session, retry)
+    except (BotoCoreError, ValueError, OSError) as error:
+        failure = error if isinstance(error, UserError) else explained(error, url, "")
+    raise failure if isinstance(failure, UserError) else UserError(f"can't open {url}: {failure}")
+
+
+def endpoint_of(client: Any) -> str:
+    """The endpoint, fit to be shown."""
+    parts = urlsplit(client.meta.endpoint_url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _client(session: Any, retry: Retry) -> Any:
+    region = session.region_name or _REGION
+    client = session.client("s3", region_name=region, config=_config(retry))
+    if "amazonaws.com" in endpoint_of(client) or _style(session):
+        return client
+    # Others seldom have a domain name a bucket, which is what "auto" takes for granted.
+    config = _config(retry).merge(Config(s3={"addressing_style": "path"}))
+    return session.client("s3", region_name=region, config=config)
+
+
+def _config(retry: Retry) -> Config:
+    return Config(
+        retries={"total_max_attempts": 1},
+        max_pool_connections=_CONNECTIONS,
+        connect_timeout=retry.silence_s,
+        read_timeout=retry.silence_s,
+        tcp_keepalive=True,
+        response_checksum_validation="when_required",  # no store has a checksum of a range
+    )
+
+
+def _style(session: Any) -> str | None:
+    """The addressing style of ~/.aws/config, if it has one."""
+    options: Mapping[str, Any] = session._session.get_scoped_config()
+    s3 = options.get("s3")
+    return s3.get("addressing_style") if isinstance(s3, Mapping) else None
+
+
+def _quiet() -> None:
+    """At DEBUG these would log headers and signatures."""
+    for name in ("boto3", "botocore", "s3transfer", "urllib3"):
+        logger = logging.getLogger(name)
+        if logger.level < logging.INFO:
+            logger.setLevel(logging.INFO)

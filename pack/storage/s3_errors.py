@@ -1,0 +1,185 @@
+"""What botocore and S3 servers report, in words, and whether time may mend it.
+
+No text of theirs is passed on: messages of servers repeat keys and signatures, and those of botocore
+whole URLs.
+"""
+
+import socket
+import ssl
+from collections.abc import Iterator
+
+import botocore.exceptions as boto
+from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
+
+from pack.storage.retry import TransientError
+from pack.storage.trouble import replaced
+from recon.errors import UserError
+
+_KEYS = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN for temporary ones), "
+    "or AWS_PROFILE for a profile of ~/.aws/credentials"
+)
+_THROTTLED = {
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "TooManyRequests",
+    "429",
+}
+_THROTTLED |= {"TooManyRequestsException", "RequestThrottled", "ThrottledException", "503"}
+_PASSING = {"RequestTimeout", "InternalError", "ServiceUnavailable", "OperationAborted", "IncompleteBody"}
+_PASSING |= {"ConditionalRequestConflict", "BadDigest", "XAmzContentSHA256Mismatch", "RequestTimeTooSlow"}
+_REFUSED_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidSecurity"}
+_EXPIRED_KEYS = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
+_OTHER_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+_OTHER_REGION |= {"301", "307", "TemporaryRedirect"}
+_NO_KEYS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
+_NO_LOGIN = (boto.SSOError, boto.NoAuthTokenError, boto.TokenRetrievalError)
+_NO_CONNECTION = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError)
+
+
+class PastEndError(UserError):
+    """A range that starts at or behind the end of the object."""
+
+
+class MissingError(UserError):
+    """There is no such object."""
+
+
+class PreconditionError(UserError):
+    """412: the object is another than the one asked for."""
+
+
+def code_of(error: Exception) -> str:
+    """S3's code of an error, such as NoSuchKey; HTTP's status where there was no body to tell it."""
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def status_of(error: Exception) -> int:
+    """HTTP's status of a server's answer, 0 if there was none."""
+    if not isinstance(error, ClientError):
+        return 0
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def no_credentials(url: str) -> UserError:
+    """The error of having no keys at all."""
+    return UserError(f"no credentials for {url}: {_KEYS}")
+
+
+def no_bucket(where: str, endpoint: str) -> UserError:
+    """The error of a bucket that does not exist."""
+    return UserError(f"bucket of {where} not found at {endpoint}: check the URL and AWS_ENDPOINT_URL")
+
+
+def explained(error: Exception, where: str, endpoint: str) -> Exception:
+    """A TransientError where another attempt makes sense, a UserError where none does.
+
+    Args:
+        error: what botocore, urllib3 or the socket raised.
+        where: the URL of the object or bucket.
+        endpoint: scheme and host that were asked.
+
+    Returns:
+        `error` itself if it is none of theirs: a mistake in our code.
+    """
+    if isinstance(error, ClientError):
+        return _answer(code_of(error), status_of(error), where, endpoint)
+    if isinstance(error, _NO_KEYS):
+        return no_credentials(where)
+    if isinstance(error, boto.ProfileNotFound):
+        return UserError(
+            f"AWS_PROFILE names a profile that ~/.aws/config and ~/.aws/credentials lack; {_KEYS}"
+        )
+    if isinstance(error, _NO_LOGIN):
+        return UserError(f"no valid login for {where}; run aws sso login, or {_KEYS}")
+    if _untrusted(error):
+        return UserError(
+            f"wrong endpoint {endpoint}: its certificate can't be verified or it speaks no TLS; "
+            "check AWS_ENDPOINT_URL and AWS_CA_BUNDLE"
+        )
+    if isinstance(error, _NO_CONNECTION):
+        return TransientError(
+            f"can't reach endpoint {endpoint} ({_cause(error)}): check AWS_ENDPOINT_URL and the network"
+        )
+    if isinstance(error, ResponseParserError):
+        return TransientError(f"{endpoint} does not answer as S3 does: check AWS_ENDPOINT_URL")
+    if isinstance(error, boto.ReadTimeoutError) or "timed out" in str(error).lower():
+        return TransientError("connection is silent")
+    if isinstance(error, boto.HTTPClientError | boto.IncompleteReadError | HTTPError | OSError):
+        return TransientError(f"connection broke ({_cause(error)})")
+    if isinstance(error, boto.BotoCoreError | ValueError):
+        return UserError(
+            f"can't use {where} with these settings ({type(error).__name__}); check the URL, "
+            "AWS_ENDPOINT_URL, AWS_REGION and ~/.aws/config"
+        )
+    return error
+
+
+def _answer(code: str, status: int, where: str, endpoint: str) -> Exception:
+    told = f"{status} {code}" if code != str(status) else code
+    if code in _THROTTLED or status == 429:
+        return TransientError(f"throttled ({told}): storage asks for fewer requests")
+    if code in _PASSING or status in (408, 500, 502, 503, 504):
+        return TransientError(f"server error ({told})")
+    if code in _EXPIRED_KEYS:
+        return UserError(f"credentials for {where} have expired ({told}): renew them; {_KEYS}")
+    if code in _REFUSED_KEYS:
+        return UserError(f"{endpoint} refuses the credentials for {where} ({told}): {_KEYS}")
+    if code == "RequestTimeTooSkewed":
+        return UserError(f"{endpoint} refuses requests for {where}: this machine's clock is wrong ({told})")
+    if code in _OTHER_REGION:
+        return UserError(
+            f"wrong endpoint or region for {where} ({told}): check AWS_REGION and AWS_ENDPOINT_URL"
+        )
+    if code == "NoSuchBucket":
+        return no_bucket(where, endpoint)
+    if status == 403:
+        return UserError(
+            f"no permission for {where} ({told}): check the policy of these credentials; to a reader "
+            "without s3:ListBucket, AWS answers so for an object that is not there, too"
+        )
+    if status == 404:
+        return MissingError(f"{where} not found ({told}): check the URL and AWS_ENDPOINT_URL")
+    if status == 412:
+        return PreconditionError(str(replaced(where)))
+    if status == 416:
+        return PastEndError(f"{where} ends before the range ({told})")
+    return UserError(
+        f"{endpoint} refused the request for {where} ({told}): check the URL and AWS_ENDPOINT_URL"
+    )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and those below it, as botocore and urllib3 nest them."""
+    seen: list[BaseException] = []
+    pending: list[object] = [error]
+    while pending:
+        one = pending.pop(0)
+        if isinstance(one, BaseException) and one not in seen:
+            seen.append(one)
+            below = one.kwargs.get("error") if isinstance(one, boto.BotoCoreError) else None
+            pending += [below, getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]
+            yield one
+
+
+def _untrusted(error: Exception) -> bool:
+    for one in _chain(error):
+        if isinstance(one, ssl.SSLCertVerificationError):
+            return True
+        if isinstance(one, ssl.SSLError) and one.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+            return True
+    return False
+
+
+def _cause(error: Exception) -> str:
+    """The innermost cause in a word or two: the operating system's, else the exception's name."""
+    for one in _chain(error):
+        if isinstance(one, socket.gaierror):
+            return "its name can't be resolved"
+        if isinstance(one, OSError) and not isinstance(one, HTTPError) and one.strerror and one.errno:
+            return one.strerror
+    return type(error).__name__

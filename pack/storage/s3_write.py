@@ -1,0 +1,127 @@
+"""Uploading a file to S3: whole or not at all, with checksums, each request tried again."""
+
+import base64
+import os
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
+
+from pack.storage.retry import Attempts, Retry, bounded
+
+T = TypeVar("T")
+
+PART = 16 << 20  # bytes
+_MOST_PARTS = 10_000  # of an upload
+_PIECE = 1 << 20
+_PARALLEL = 4
+_SLOWEST = 64 << 10  # bytes/s at which a part still arrives in time
+
+
+class Upload:
+    """Sends an open file to one key.
+
+    Args:
+        client: of boto3.
+        target: ``Bucket`` and ``Key``.
+        explain: names the errors of the client.
+        where: URL of the object.
+        retry: limits of a small request; those that carry data get more time by their size.
+        create: refuse to replace an object.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        target: dict[str, str],
+        explain: Callable[[Exception], Exception],
+        where: str,
+        retry: Retry,
+        create: bool,
+    ) -> None:
+        self._client, self._target, self._explain = client, target, explain
+        self._where, self._retry = where, retry
+        self._condition = {"IfNoneMatch": "*"} if create else {}
+        self._checked = client.meta.config.request_checksum_calculation != "when_required"
+
+    def send(self, file: int) -> None:
+        """Uploads the file with this descriptor, in parts if it is large.
+
+        Raises:
+            UserError: storage refused or did not answer; nothing was published.
+            PreconditionError: `create`, and there is an object.
+        """
+        size = os.fstat(file).st_size
+        if size > PART:
+            self._send_parts(file, size)
+            return
+        data = os.pread(file, size, 0)
+        self._ask(
+            lambda: self._client.put_object(
+                **self._target, Body=data, **self._condition, **self._checksum(zlib.crc32(data))
+            ),
+            size,
+        )
+
+    def _send_parts(self, file: int, size: int) -> None:
+        kind = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"} if self._checked else {}
+        upload = self._ask(lambda: self._client.create_multipart_upload(**self._target, **kind))["UploadId"]
+        part = max(PART, -(-size // _MOST_PARTS))
+        try:
+            with ThreadPoolExecutor(_PARALLEL) as pool:
+                starts = range(0, size, part)
+                parts = list(pool.map(lambda start: self._send_part(file, upload, start, part), starts))
+            whole = self._checksum(_crc32(file), ChecksumType="FULL_OBJECT")
+            self._ask(
+                lambda: self._client.complete_multipart_upload(
+                    **self._target,
+                    UploadId=upload,
+                    MultipartUpload={"Parts": parts},
+                    **self._condition,
+                    **whole,
+                )
+            )
+        except BaseException:
+            self._abort(upload)
+            raise
+
+    def _send_part(self, file: int, upload: str, start: int, length: int) -> dict[str, Any]:
+        data, number = os.pread(file, length, start), start // length + 1
+        checksum = self._checksum(zlib.crc32(data))
+        sent = self._ask(
+            lambda: self._client.upload_part(
+                **self._target, UploadId=upload, PartNumber=number, Body=data, **checksum
+            ),
+            len(data),
+        )
+        return {"PartNumber": number, "ETag": sent["ETag"], **checksum}
+
+    def _abort(self, upload: str) -> None:
+        """Frees the parts, if storage lets us: they are invisible, but cost money."""
+        with suppress(Exception):
+            abort = partial(self._client.abort_multipart_upload, **self._target, UploadId=upload)
+            bounded(abort, self._retry.silence_s, self._explain)
+
+    def _checksum(self, crc32: int, **more: str) -> dict[str, str]:
+        """Parameters that let storage check what it received; none where AWS's variable forbids them."""
+        return (
+            {"ChecksumCRC32": base64.b64encode(crc32.to_bytes(4, "big")).decode(), **more}
+            if self._checked
+            else {}
+        )
+
+    def _ask(self, call: Callable[[], T], size: int = 0) -> T:
+        retry = replace(self._retry, deadline_s=max(self._retry.deadline_s, size / _SLOWEST))
+        return Attempts(retry, share=1).run(
+            lambda limit_s: bounded(call, limit_s, self._explain), f"can't write {self._where}"
+        )
+
+
+def _crc32(file: int) -> int:
+    crc, start = 0, 0
+    while data := os.pread(file, _PIECE, start):
+        crc, start = zlib.crc32(data, crc), start + len(data)
+    return crc

@@ -1,0 +1,100 @@
+"""Failures of reading and writing in words, without secrets."""
+
+import errno
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recon.errors import UserError
+
+_SECRETS = (
+    (re.compile(r"(?<=://)[^/@\s]*@"), ""),
+    (
+        re.compile(
+            r"(?i)((?:[\w-]*(?:signature|credential|token|accesskeyid|secret\w*|password)|sig)=)[^&\s'\")]*"
+        ),
+        r"\1...",
+    ),
+    (re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*).*"), r"\1..."),
+)
+
+
+def without_secrets(text: object) -> str:
+    """`text` without what stands for a password, key or signature in URLs and headers."""
+    plain = str(text)
+    for pattern, replacement in _SECRETS:
+        plain = pattern.sub(replacement, plain)
+    return plain
+
+
+def refuse_secrets(url: str) -> None:
+    """UserError where a URL carries a password or signature: URLs get into logs and manifests."""
+    if re.search(r"://[^/]*@", url) or (url.startswith("http") and "?" in url):
+        raise UserError(
+            f"{without_secrets(url).split('?')[0]}: a URL with a user, password or signature gets into logs; "
+            "give credentials by the environment or the configuration files of boto3 or fsspec"
+        )
+
+
+def whole(data: bytes, where: str, start: int, length: int) -> bytes:
+    """`data`, if it has `length` bytes."""
+    if len(data) != length:
+        raise ends_early(where, start, length, len(data))
+    return data
+
+
+def ends_early(where: str, start: int, length: int, found: int) -> UserError:
+    """The error of an object that is too short for a range."""
+    return UserError(
+        f"{where} ends early: expected {length} bytes at {start}, found {found}; "
+        "run python -m pack.verify on the dataset"
+    )
+
+
+def replaced(where: str) -> UserError:
+    """The error of an object whose pinned version is gone."""
+    return UserError(
+        f"{where} was replaced while this run reads it; leave a dataset alone while it is read, "
+        "or start the run again"
+    )
+
+
+def taken(where: str) -> UserError:
+    """The error of creating an object that is there with other content."""
+    return UserError(f"{where} exists already with other content; choose another name or remove it")
+
+
+@contextmanager
+def reading(where: object) -> Iterator[None]:
+    """Turns the OSErrors of reading into UserErrors."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{where} not found; check the path or URL") from error
+    except PermissionError as error:
+        raise UserError(f"no permission to read {where}") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{where} is a directory, expected a file") from error
+    except OSError as error:
+        raise UserError(f"can't read {where}: {error.strerror or error}; check the disk or mount") from error
+
+
+@contextmanager
+def writing(where: Path | str) -> Iterator[None]:
+    """Turns the OSErrors of writing into UserErrors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"disk full while writing {where}{_free(where)}; free some and run again"
+            ) from error
+        raise UserError(f"can't write {where}: {error.strerror or error}") from error
+
+
+def _free(where: Path | str) -> str:
+    if not isinstance(where, Path) or not where.parent.is_dir():
+        return ""
+    return f" ({shutil.disk_usage(where.parent).free >> 20} MiB free)"
