@@ -2,14 +2,17 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from pack.settle import read_settled
 from pack.storage import Store, open_store
 from recon.errors import UserError
 
 FORMAT = "pairstream/1"
 NAME = "dataset.json"
+_ABOUT = ("name", "split", "rejected", "provenance", "format")  # the manifest's fields beside its shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,23 +43,25 @@ class Manifest:
     """Autoencoder, options and library versions that made it."""
     format: str = FORMAT
 
-    @property
+    @cached_property
     def pairs(self) -> int:
         """Pairs in all shards."""
         return sum(shard.pairs for shard in self.shards)
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """Bytes of all tars."""
         return sum(shard.bytes for shard in self.shards)
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Hash of the manifest itself, without this field."""
         return hashlib.sha256(_canonical(self._fields())).hexdigest()
 
     def _fields(self) -> dict[str, Any]:
-        return asdict(self) | {"pairs": self.pairs, "bytes": self.bytes}
+        shards = [vars(shard) for shard in self.shards]  # asdict would copy each value of 20,000 shards
+        about = {name: getattr(self, name) for name in _ABOUT}
+        return about | {"shards": shards, "pairs": self.pairs, "bytes": self.bytes}
 
     def to_json(self) -> str:
         """The text of ``dataset.json``."""
@@ -75,27 +80,41 @@ def read_manifest(store: Store) -> Manifest:
         below = [split for split in ("train", "val") if open_store(f"{store.url}/{split}").exists(NAME)]
         hint = f"take {store.url}/{below[0]}" if below else "pack one with python -m pack --out"
         raise UserError(f"{where} not found: {store.url} is no finished dataset; {hint}")
+    data, _ = read_settled(lambda: store.read(NAME), _is_whole, where)
     try:
-        fields = json.loads(store.read(NAME))
+        fields = json.loads(data)
     except ValueError as error:
         raise UserError(f"{where} is not JSON: {error}; pack the dataset again") from error
     return _checked(fields, where)
+
+
+def _is_whole(data: bytes) -> bool:
+    try:
+        return _agrees(json.loads(data))
+    except ValueError:
+        return False
+
+
+def _agrees(fields: Any) -> bool:
+    """Whether a manifest is what its own hash says."""
+    if not isinstance(fields, dict):
+        return False
+    expected = {name: value for name, value in fields.items() if name != "sha256"}
+    return hashlib.sha256(_canonical(expected)).hexdigest() == fields.get("sha256")
 
 
 def _checked(fields: Any, where: str) -> Manifest:
     found = fields.get("format") if isinstance(fields, dict) else None
     if found != FORMAT:
         raise UserError(f"{where}: format {found!r}, expected {FORMAT!r}; pack it again with this version")
-    expected = {name: value for name, value in fields.items() if name != "sha256"}
-    if hashlib.sha256(_canonical(expected)).hexdigest() != fields.get("sha256"):
+    if not _agrees(fields):
         raise UserError(
             f"{where} was changed after it was written (sha256 differs); restore it or pack again"
         )
     shards = tuple(ShardEntry(**shard) for shard in fields["shards"])
     if not sum(shard.pairs for shard in shards):
         raise UserError(f"{where} lists no pair; pack the dataset again")
-    kept = {name: fields[name] for name in ("name", "split", "rejected", "provenance", "format")}
-    return Manifest(shards=shards, **kept)
+    return Manifest(shards=shards, **{name: fields[name] for name in _ABOUT})
 
 
 def _canonical(fields: dict[str, Any]) -> bytes:

@@ -1,22 +1,46 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recon.errors import UserError
-from train.order import EpochOrder, check_world
+from train.order import EpochOrder, Source, Window, check_world
 
-Pair = tuple[int, int]  # shard, row
+Visit = tuple[int, int, int, int]  # source, shard, row, copy
+
+
+def order_of(
+    *shard_pairs: int,
+    weight: float = 1.0,
+    seed: int = 0,
+    epoch: int = 0,
+    lanes: int = 4,
+    block: int = 16,
+    window: int = 3,
+) -> EpochOrder:
+    """The order of one dataset alone."""
+    source = Source(shard_pairs=shard_pairs, weight=weight)
+    return EpochOrder([source], seed=seed, epoch=epoch, lanes=lanes, block=block, window=window)
 
 
 @st.composite
-def orders(draw: st.DrawFn) -> tuple[EpochOrder, int]:
-    """An order and the largest world size that divides its lanes."""
-    world = draw(st.integers(1, 6))
+def sources(draw: st.DrawFn) -> list[Source]:
+    """One to three datasets with some shards left empty by a filter."""
+    shards = st.lists(st.integers(0, 60), min_size=1, max_size=7)
+    weights = st.just(1.0) | st.floats(0.01, 3.5)
+    return [Source(shard_pairs=draw(shards), weight=draw(weights)) for _ in range(draw(st.integers(1, 3)))]
+
+
+@st.composite
+def orders(draw: st.DrawFn, most_pairs: int = 10**6) -> tuple[EpochOrder, int]:
+    """An order and a world size, 1..16, that divides its lanes."""
+    world = draw(st.integers(1, 16))
+    taken = draw(sources().filter(lambda some: sum(one.epoch_pairs for one in some) <= most_pairs))
     order = EpochOrder(
-        draw(st.lists(st.integers(1, 60), min_size=1, max_size=7)),
+        taken,
         seed=draw(st.integers(0, 2**63 - 1)),
         epoch=draw(st.integers(0, 5)),
         lanes=world * draw(st.integers(1, 4)),
@@ -26,9 +50,15 @@ def orders(draw: st.DrawFn) -> tuple[EpochOrder, int]:
     return order, world
 
 
-def rank_pairs(order: EpochOrder, rank: int, world: int, position: int = 0) -> Iterator[Pair]:
+def visits(window: Window) -> list[Visit]:
+    """The pairs that a window hands out."""
+    read = [(run.source, run.shard, run.first + i, run.copy) for run in window.runs for i in range(run.count)]
+    return [read[i] for i in window.shuffle]
+
+
+def rank_pairs(order: EpochOrder, rank: int, world: int, position: int = 0) -> Iterator[Visit]:
     """The pairs that a rank sees from a position on, as a reader hands them out."""
-    buffers: dict[int, list[Pair]] = {lane: [] for lane in range(order.lanes)}
+    buffers: dict[int, list[Visit]] = {lane: [] for lane in range(order.lanes)}
     windows = order.rank_windows(rank, world, position)
     first = position + (rank - position) % world
     for place in range(first, order.pairs, world):
@@ -37,16 +67,15 @@ def rank_pairs(order: EpochOrder, rank: int, world: int, position: int = 0) -> I
             window = next(windows)
             assert window.lane == lane
             assert window.item == place // order.lanes
-            read = [(run.shard, run.first + i) for run in window.runs for i in range(run.count)]
-            buffers[lane] = [read[i] for i in window.shuffle]
+            buffers[lane] = visits(window)
         yield buffers[lane].pop(0)
     assert next(windows, None) is None
     assert not any(buffers.values())
 
 
-def sequence(order: EpochOrder, world: int, position: int = 0) -> list[Pair]:
+def sequence(order: EpochOrder, world: int, position: int = 0) -> list[Visit]:
     """The pairs at positions from `position` on, put together from all ranks of a world."""
-    found: dict[int, Pair] = {}
+    found: dict[int, Visit] = {}
     for rank in range(world):
         first = position + (rank - position) % world
         places = range(first, order.pairs, world)
@@ -56,13 +85,43 @@ def sequence(order: EpochOrder, world: int, position: int = 0) -> list[Pair]:
 
 @given(orders())
 @settings(max_examples=100, deadline=None)
-def test_each_pair_comes_exactly_once_and_every_world_size_sees_the_same_order(
+def test_each_visit_comes_exactly_once_and_every_world_size_sees_the_same_order(
     drawn: tuple[EpochOrder, int],
 ) -> None:
-    order, world = drawn
+    order, most = drawn
     alone = sequence(order, 1)
     assert len(set(alone)) == len(alone) == order.pairs
-    assert sequence(order, world) == alone
+    for world in range(2, most + 1):
+        if order.lanes % world == 0:
+            assert sequence(order, world) == alone
+
+
+@pytest.mark.parametrize("lanes", [720, 2002])  # between them, multiples of all of 1..16
+def test_worlds_of_1_to_16_ranks_see_the_same_order(lanes: int) -> None:
+    order = order_of(*[700] * 5, weight=1.6, lanes=lanes, block=2)
+    assert order.block == 2
+    alone = sequence(order, 1)
+    for world in range(2, 17):
+        if lanes % world == 0:
+            assert sequence(order, world) == alone
+
+
+@given(orders(most_pairs=150), st.integers(1, 4), st.data())
+@settings(max_examples=40, deadline=None)
+def test_entering_at_every_step_on_another_world_size_gives_the_very_tail(
+    drawn: tuple[EpochOrder, int], per_rank: int, data: st.DataObject
+) -> None:
+    order, world = drawn
+    other = data.draw(st.sampled_from([ranks for ranks in range(1, 17) if order.lanes % ranks == 0]))
+    batch = per_rank * int(np.lcm(world, other))
+    whole = sequence(order, world)
+    for step in range(order.steps(batch) + 1):
+        tail = whole[step * batch :]
+        assert sequence(order, world, step * batch) == tail
+        assert sequence(order, other, step * batch) == tail
+        for rank in range(world):
+            steps = list(order.positions(rank, world, batch))
+            assert list(order.positions(rank, world, batch, step)) == steps[step:]
 
 
 @given(orders(), st.data())
@@ -91,8 +150,8 @@ def test_all_ranks_have_equal_steps_and_only_the_last_is_masked(
 
 
 def test_epochs_and_seeds_differ() -> None:
-    def line(seed: int, epoch: int) -> list[Pair]:
-        return sequence(EpochOrder([40, 40], seed=seed, epoch=epoch, lanes=4, block=4, window=2), 1)
+    def line(seed: int, epoch: int) -> list[Visit]:
+        return sequence(order_of(40, 40, seed=seed, epoch=epoch, block=4, window=2), 1)
 
     assert line(0, 0) == line(0, 0)
     assert line(0, 0) != line(0, 1)
@@ -100,18 +159,18 @@ def test_epochs_and_seeds_differ() -> None:
 
 
 def test_neighbours_in_a_shard_do_not_stay_neighbours() -> None:
-    order = EpochOrder([3000] * 4, seed=1, epoch=0, lanes=48, block=16, window=3)
+    order = order_of(*[3000] * 4, seed=1, lanes=48)
     line = sequence(order, 1)
-    together = sum(a[0] == b[0] and abs(a[1] - b[1]) < 16 for a, b in pairwise(line))
+    together = sum(a[1] == b[1] and abs(a[2] - b[2]) < 16 for a, b in pairwise(line))
     assert together < len(line) // 100
 
 
 def test_a_small_dataset_is_shuffled_pair_by_pair() -> None:
-    assert EpochOrder([100], seed=0, epoch=0, lanes=192, block=16, window=3).block == 1
+    assert order_of(100, lanes=192).block == 1
 
 
 def test_a_reader_holds_at_most_one_window_a_lane() -> None:
-    order = EpochOrder([1000], seed=0, epoch=0, lanes=4, block=16, window=3)
+    order = order_of(1000)
     for lane in range(4):
         for window in order.windows(lane):
             assert len(window.runs) <= 3
@@ -122,9 +181,3 @@ def test_a_reader_holds_at_most_one_window_a_lane() -> None:
 def test_a_world_size_that_divides_unevenly_is_refused_by_name(lanes: int, batch: int) -> None:
     with pytest.raises(UserError, match=r"=10 is not a multiple of the world size 4; use 8 or 12"):
         check_world(world_size=4, lanes=lanes, global_batch=batch)
-
-
-def test_twenty_million_pairs_can_be_entered_anywhere() -> None:
-    order = EpochOrder([1000] * 20_000, seed=0, epoch=3, lanes=192, block=16, window=3)
-    window = next(order.rank_windows(0, 8, position=12_345_678))
-    assert window.item * 192 + window.lane >= 12_345_678

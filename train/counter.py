@@ -1,16 +1,19 @@
 """A counter-based hash: random numbers as a pure function of what they are for.
 
-The same code runs on int64 numpy arrays and torch tensors, on any device, bit for bit.
+The same code runs on int64 numpy arrays and torch tensors, on any device, bit for bit. It
+does not import torch: whoever has a tensor has done so, and the reading process has none.
 """
 
 import hashlib
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-Words = TypeVar("Words", NDArray[np.int64], torch.Tensor)
+if TYPE_CHECKING:
+    import torch
+
+Words = TypeVar("Words", NDArray[np.int64], "torch.Tensor")
 
 # The finaliser and increment of SplitMix64: Steele, Lea, Flood, OOPSLA 2014, as int64.
 _MIX1 = 0xBF58476D1CE4E5B9 - 2**64
@@ -40,7 +43,7 @@ def words(key: int, ids: Words, draws: int | Words = 0) -> Words:
 def uniform(key: int, ids: Words, draws: int | Words = 0) -> Any:
     """Uniform float64 in [0, 1) on a grid of 2**-53; arguments and shape as of `words`."""
     top = _shift_right(words(key, ids, draws), 11)
-    return (top.double() if isinstance(top, torch.Tensor) else top) * 2.0**-53
+    return (top if isinstance(top, np.ndarray | np.generic) else top.double()) * 2.0**-53
 
 
 def permutation(key: int, count: int) -> NDArray[np.int64]:

@@ -1,31 +1,43 @@
-"""The order of an epoch: a function of (manifest, seed, epoch) alone.
+"""The order of an epoch: a function of (manifests, weights, seed, epoch) alone.
 
-Pairs lie in *blocks* (runs of one shard). Blocks are permuted and laid end to end; the
-line is cut into one run a *lane*; within a lane the pairs of successive blocks are shuffled
-in *windows*. Position p of the epoch is item p // lanes of lane p % lanes. Step t of global
-batch G takes positions [tG, (t+1)G), and rank r of a world those with p % world == r, so
-that ranks, workers and timing change nothing. Nothing here reads a byte.
+Pairs lie in *blocks* (runs of one shard). All blocks that the epoch takes of its datasets (see
+`train.mixture`) are permuted and laid end to end; the line is cut into one run a *lane*; within
+a lane the pairs of successive blocks are shuffled in *windows*. Position p of the epoch is item
+p // lanes of lane p % lanes. Step t of global batch G takes positions [tG, (t+1)G), and rank r
+of a world those with p % world == r, so that ranks, workers and timing change nothing. Nothing
+here reads a byte, and nothing imports torch: the reading process does without.
 """
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon.errors import UserError
 from train.counter import permutation, stream_key, words
+from train.mixture import Blocks, Source
+
+__all__ = ["EpochOrder", "Run", "Source", "Window", "check_world"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """Successive pairs of one shard, read in one request."""
 
+    source: int
+    """Number of the dataset within the mixture."""
     shard: int
+    """Within its dataset."""
     first: int
+    """Number of the first pair within the shard (among those that its filter selects)."""
     count: int
+    copy: int
+    """Tells the visits of a pair within the epoch apart, from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,41 +54,47 @@ class Window:
 
 
 class EpochOrder:
-    """The order of one epoch of one dataset.
+    """The order of one epoch of a mixture of datasets, or of one alone.
 
     Args:
-        shard_pairs: pairs of each shard, in the manifest's order.
+        sources: the datasets, in the order in which the run names them.
         seed: of the run.
         epoch: from 0.
         lanes: reading lanes; a multiple of every world size that is to be used.
-        block: pairs read together; 1 is taken where there are under lanes x block pairs.
+        block: pairs read together; 1 is taken where an epoch has under lanes x block pairs.
         window: successive blocks shuffled together.
     """
 
     def __init__(
-        self, shard_pairs: Sequence[int], *, seed: int, epoch: int, lanes: int, block: int, window: int
+        self, sources: Sequence[Source], *, seed: int, epoch: int, lanes: int, block: int, window: int
     ) -> None:
-        self.pairs = int(sum(shard_pairs))
+        self.pairs = sum(source.epoch_pairs for source in sources)
         self.seed, self.epoch = seed, epoch
         self.lanes, self.window = lanes, window
         self.block = block if self.pairs >= lanes * block else 1
-        self._lay_blocks(np.asarray(shard_pairs, np.int64))
+        self._lay_pieces(sources)
         self._cut_lanes()
 
     def _key(self, name: str) -> int:
         return stream_key(self.seed, self.epoch, name)
 
-    def _lay_blocks(self, shard_pairs: NDArray[np.int64]) -> None:
-        """The permuted line of blocks: shard, first pair and end on the line of each."""
-        blocks = -(-shard_pairs // self.block)
-        shard = np.repeat(np.arange(len(shard_pairs)), blocks)
-        number = np.arange(len(shard)) - np.repeat(np.cumsum(blocks) - blocks, blocks)
-        first = number * self.block
-        count = np.minimum(self.block, shard_pairs[shard] - first)
-        line = permutation(self._key("blocks"), len(shard))
-        self._shard, self._first = shard[line], first[line]
-        self._end = np.cumsum(count[line])
-        self._start = self._end - count[line]
+    def _lay_pieces(self, sources: Sequence[Source]) -> None:
+        """Permutes the blocks, whole or cut, that the epoch takes, and lays them end to end.
+
+        Only a number a piece and its place on the line are kept, 8 bytes in all: the rest of what a
+        piece is follows from the number when a window is cut.
+        """
+        self._blocks = [
+            Blocks(source, number=number, seed=self.seed, block=self.block)
+            for number, source in enumerate(sources)
+        ]
+        self._parts = [part for blocks in self._blocks for part in blocks.parts(self.epoch)]
+        self._part_starts = list(accumulate((len(part.blocks) for part in self._parts), initial=0))
+        self._line = permutation(self._key("blocks"), self._part_starts[-1]).astype(np.int32)
+        counts = np.concatenate([np.zeros(0, np.int32), *(part.counts for part in self._parts)])
+        self._edges = np.zeros(len(counts) + 1, np.int32 if self.pairs < 2**31 else np.int64)
+        """Places on the line where the pieces begin, and the line's end."""
+        np.cumsum(counts[self._line], out=self._edges[1:])
 
     def _cut_lanes(self) -> None:
         """Where each lane's run begins on the line, and how many pairs it has."""
@@ -96,41 +114,49 @@ class EpochOrder:
         begin, length = int(self._begin[lane]), int(self._length[lane])
         if item >= length:
             return
-        first_block = int(np.searchsorted(self._end, begin, side="right"))
-        here = int(np.searchsorted(self._end, begin + item, side="right")) - first_block
+        first_piece = self._piece_at(begin)
+        here = self._piece_at(begin + item) - first_piece
         lead = int(self._first_window[lane])
         number = 0 if here < lead else 1 + (here - lead) // self.window
         done = 0
         while done < length:
-            low = first_block + (0 if number == 0 else lead + (number - 1) * self.window)
-            high = first_block + lead + number * self.window
+            low = first_piece + (0 if number == 0 else lead + (number - 1) * self.window)
+            high = first_piece + lead + number * self.window
             window, done = self._cut_window(lane, low, high, begin, length, item)
             yield window
             number += 1
 
+    def _piece_at(self, place: int) -> int:
+        """The piece of the line on which a place lies."""
+        needle = self._edges.dtype.type(place)  # of another type, numpy would first convert all edges
+        return int(np.searchsorted(self._edges, needle, side="right")) - 1
+
     def _cut_window(
         self, lane: int, low: int, high: int, begin: int, length: int, item: int
     ) -> tuple[Window, int]:
-        """The window of blocks low..high-1 of the line, and the lane's pairs done after it."""
-        high = min(high, len(self._end))
-        starts = np.maximum(self._start[low:high], begin)
-        ends = np.minimum(self._end[low:high], begin + length)
-        inside = ends > starts
-        starts, ends = starts[inside], ends[inside]
-        blocks = np.arange(low, high)[inside]
+        """The window of pieces low..high-1 of the line, and the lane's pairs done after it."""
+        edges = np.clip(self._edges[low : high + 1].astype(np.int64), begin, begin + length).tolist()
         runs = tuple(
-            Run(
-                shard=int(self._shard[block]),
-                first=int(self._first[block] + start - self._start[block]),
-                count=int(end - start),
-            )
-            for block, start, end in zip(blocks, starts, ends, strict=True)
+            self._run(low + number, start, end - start)
+            for number, (start, end) in enumerate(pairwise(edges))
+            if end > start
         )
-        skipped = max(0, item - int(starts[0] - begin))
-        line = np.arange(starts[0], ends[-1])
+        skipped = max(0, begin + item - edges[0])
+        line = np.arange(edges[0], edges[-1])
         shuffle = np.argsort(words(self._key("items"), line), kind="stable")[skipped:]
-        window = Window(lane=lane, item=int(starts[0]) - begin + skipped, runs=runs, shuffle=shuffle)
-        return window, int(ends[-1]) - begin
+        window = Window(lane=lane, item=edges[0] - begin + skipped, runs=runs, shuffle=shuffle)
+        return window, edges[-1] - begin
+
+    def _run(self, piece: int, start: int, count: int) -> Run:
+        """Pairs of a piece of the line, from place `start` of the line on."""
+        number = int(self._line[piece])
+        which = bisect_right(self._part_starts, number) - 1
+        part, within = self._parts[which], number - self._part_starts[which]
+        shard, first = self._blocks[part.source].place(int(part.blocks[within]))
+        if within == 0:
+            first += part.skip
+        first += start - int(self._edges[piece])
+        return Run(source=part.source, shard=shard, first=first, count=count, copy=part.copy)
 
     def steps(self, global_batch: int) -> int:
         """Optimiser steps of the epoch; the last may have masked slots."""
