@@ -1,23 +1,28 @@
 """A packed dataset, opened for reading: its manifest, its indexes, its blocks of pairs."""
 
 import hashlib
+import sys
 import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pack.cache import BlockCache, block_key
 from pack.manifest import Manifest, ShardEntry, read_manifest
+from pack.settle import read_settled
 from pack.shard import MEMBERS, read_index
-from pack.storage import Store, open_store
+from pack.storage import Retry, Store, open_store
 from recon.codec import LOADABLE
 from recon.errors import UserError
 
 _CACHED_BYTES = 64 << 20  # of index rows kept in memory
+_GAP_BYTES = 128 << 10  # read rather than asked for anew: some 2 ms at 60 MB/s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,8 @@ class StoredPair:
     """A pair as it lies in a shard, its CRC checked."""
 
     key: str
+    url: str
+    """Of its shard's tar."""
     group: str
     pair_id: int
     members: dict[str, bytes]
@@ -71,71 +78,165 @@ class StoredPair:
         return next(data for field, data in self.members.items() if field.startswith("fake."))
 
 
+@dataclass(frozen=True, kw_only=True)
+class DamagedPair:
+    """A pair that lies in the storage in no usable state."""
+
+    key: str
+    url: str
+    """Of its shard's tar."""
+    cause: str
+    """What is wrong, in words that group: ``CRC-32 differs``."""
+
+
 class Dataset:
     """A dataset at a directory or URL. Opening reads the manifest alone.
 
     Args:
-        url: directory or fsspec URL that holds ``dataset.json``.
+        url: directory or URL that holds ``dataset.json``.
+        retry: patience with failing storage.
+        cache: where blocks are kept on local disk; None reads all from `url`.
+        manifest: of the dataset, where another process has read it already.
 
     Raises:
         UserError: there is no finished dataset of this version.
     """
 
-    def __init__(self, url: str) -> None:
-        self.store: Store = open_store(url)
-        self.manifest: Manifest = read_manifest(self.store)
-        self._cache: OrderedDict[int, ShardIndex] = OrderedDict()
+    def __init__(
+        self,
+        url: str,
+        *,
+        retry: Retry | None = None,
+        cache: BlockCache | None = None,
+        manifest: Manifest | None = None,
+    ) -> None:
+        self.store: Store = open_store(url, retry or Retry())
+        self.cache = cache
+        self.manifest: Manifest = manifest or read_manifest(self.store)
+        self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
         self._lock = threading.Lock()
+
+    def tar_url(self, shard: int) -> str:
+        """Where a shard's tar lies."""
+        return f"{self.store.url}/{self.manifest.shards[shard].name}.tar"
 
     def index(self, shard: int) -> ShardIndex:
         """The index of a shard by its place in the manifest, from a cache bounded in bytes."""
         with self._lock:
-            if shard in self._cache:
-                self._cache.move_to_end(shard)
-                return self._cache[shard]
+            if shard in self._indexes:
+                self._indexes.move_to_end(shard)
+                return self._indexes[shard]
         index = _shard_index(self.manifest.shards[shard], self.table(shard))
         with self._lock:
-            self._cache[shard] = index
-            while len(self._cache) > 1 and sum(one.memory for one in self._cache.values()) > _CACHED_BYTES:
-                self._cache.popitem(last=False)
+            self._indexes[shard] = index
+            while len(self._indexes) > 1 and sum(i.memory for i in self._indexes.values()) > _CACHED_BYTES:
+                self._indexes.popitem(last=False)
         return index
 
     def table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
-        """The index of a shard with all its columns, checked against the manifest."""
+        """The index of a shard with all its columns, or some, checked against the manifest."""
         entry = self.manifest.shards[shard]
-        data = self.store.read(f"{entry.name}.parquet")
-        if hashlib.sha256(data).hexdigest() != entry.index_sha256:
+        name = f"{entry.name}.parquet"
+
+        def is_sound(data: bytes) -> bool:
+            return hashlib.sha256(data).hexdigest() == entry.index_sha256
+
+        data, sound = read_settled(lambda: self.store.read(name), is_sound, f"{self.store.url}/{name}")
+        if not sound:
             raise UserError(
-                f"{self.store.url}/{entry.name}.parquet differs from the manifest (sha256); "
+                f"{self.store.url}/{name} differs from the manifest (sha256); "
                 "run python -m pack.verify, then restore or repack it"
             )
         return read_index(data, columns)
 
-    def read_block(self, shard: int, first: int, count: int) -> list[StoredPair]:
-        """Reads `count` successive pairs of a shard in one request and checks every payload's CRC.
+    def read_rows(self, shard: int, rows: NDArray[np.int64]) -> list[StoredPair | DamagedPair]:
+        """Reads some pairs of a shard, near ones in one request.
+
+        Args:
+            shard: by its place in the manifest.
+            rows: (n,) rising numbers of pairs within the shard.
 
         Raises:
-            UserError: the shard is missing or short, or a payload is damaged.
+            UserError: see `read_block`.
         """
-        index = self.index(shard)
-        start, length = index.span(first, count)
-        block = memoryview(self.store.read(f"{index.entry.name}.tar", start, length))
-        return [self._pair(index, row, block, start) for row in range(first, first + count)]
+        pairs: list[StoredPair | DamagedPair] = []
+        for part in self._near(shard, rows):
+            first, count = int(part[0]), int(part[-1] - part[0]) + 1
+            block = self.read_block(shard, first, count)
+            pairs += [block[row - first] for row in part]
+        return pairs
 
-    def _pair(self, index: ShardIndex, row: int, block: memoryview, start: int) -> StoredPair:
+    def _near(self, shard: int, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Splits rows where so much lies between two of them that a request of its own is cheaper."""
+        if len(rows) <= rows[-1] - rows[0]:
+            index = self.index(shard)
+            between = index.offsets[rows[1:], 0] - index.offsets[rows[:-1] + 1, 0]
+            return np.split(rows, np.flatnonzero(between > _GAP_BYTES) + 1)
+        return [rows]
+
+    def read_block(self, shard: int, first: int, count: int) -> list[StoredPair | DamagedPair]:
+        """Reads `count` successive pairs of a shard, each payload's CRC checked.
+
+        A payload that fails is read again: a `DamagedPair` is one that comes the same and wrong
+        each time, so it lies damaged in the storage.
+
+        Raises:
+            UserError: the shard is missing, short or replaced, or storage fails for too long.
+        """
+        index, key = self.index(shard), block_key(self.manifest.shards[shard].sha256, first, count)
+        start, length = index.span(first, count)
+        if self.cache and (kept := self.cache.get(key)) is not None:
+            pairs = self._pairs(index, shard, first, count, kept) if len(kept) == length else []
+            if pairs and not _damaged(pairs):
+                return pairs
+            self.cache.drop(key)
+        block = self.store.read(f"{index.entry.name}.tar", start, length)
+        pairs = self._pairs(index, shard, first, count, block)
+        wrong = _damaged(pairs)
+        for number in wrong:
+            pairs[number] = self._settle(index, shard, first + number)
+        if self.cache and not wrong:
+            self.cache.put(key, block)
+        return pairs
+
+    def _pairs(
+        self, index: ShardIndex, shard: int, first: int, count: int, block: bytes
+    ) -> list[StoredPair | DamagedPair]:
+        """The pairs in the bytes of a block."""
+        view, start = memoryview(block), index.span(first, count)[0]
+        return [self._pair(index, shard, row, view, start) for row in range(first, first + count)]
+
+    def _pair(
+        self, index: ShardIndex, shard: int, row: int, block: memoryview, start: int
+    ) -> StoredPair | DamagedPair:
+        key, url = index.keys[row], self.tar_url(shard)
         members: dict[str, bytes] = {}
         for column, field in enumerate(index.fields[row]):
             offset = int(index.offsets[row, column]) - start
             data = bytes(block[offset : offset + int(index.sizes[row, column])])
             if zlib.crc32(data) != index.crcs[row, column]:
-                raise UserError(
-                    f"{self.store.url}/{index.entry.name}.tar: {index.keys[row]}.{field} is damaged "
-                    "(CRC-32 differs from the index); run python -m pack.verify, then restore the shard"
-                )
+                return DamagedPair(key=key, url=url, cause=f"CRC-32 of {MEMBERS[column]} differs")
             members[field] = data
-        return StoredPair(
-            key=index.keys[row], group=index.groups[row], pair_id=int(index.pair_ids[row]), members=members
+        pair_id, group = int(index.pair_ids[row]), index.groups[row]
+        return StoredPair(key=key, url=url, group=group, pair_id=pair_id, members=members)
+
+    def _settle(self, index: ShardIndex, shard: int, row: int) -> StoredPair | DamagedPair:
+        """Reads a pair until it comes right, or until it has come the same and wrong often enough."""
+        start, length = index.span(row, 1)
+
+        def unpack(data: bytes) -> StoredPair | DamagedPair:
+            return self._pair(index, shard, row, memoryview(data), start)
+
+        data, _ = read_settled(
+            lambda: self.store.read(f"{index.entry.name}.tar", start, length),
+            lambda data: isinstance(unpack(data), StoredPair),
+            f"{self.tar_url(shard)} bytes {start}-{start + length - 1}",
         )
+        return unpack(data)
+
+
+def _damaged(pairs: list[StoredPair | DamagedPair]) -> list[int]:
+    return [number for number, pair in enumerate(pairs) if isinstance(pair, DamagedPair)]
 
 
 def open_dataset(url: str) -> Dataset:
@@ -144,24 +245,47 @@ def open_dataset(url: str) -> Dataset:
 
 
 def iterate_pairs(url: str, block: int = 32) -> Iterator[StoredPair]:
-    """All pairs of a dataset in stored order, `block` of them a request."""
+    """All pairs of a dataset in stored order, `block` of them a request.
+
+    Raises:
+        UserError: a pair is damaged, or storage fails.
+    """
     dataset = Dataset(url)
     for shard, entry in enumerate(dataset.manifest.shards):
         for first in range(0, entry.pairs, block):
-            yield from dataset.read_block(shard, first, min(block, entry.pairs - first))
+            for pair in dataset.read_block(shard, first, min(block, entry.pairs - first)):
+                yield sound(pair)
+
+
+def sound(pair: StoredPair | DamagedPair) -> StoredPair:
+    """The pair, where none may be left out.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if isinstance(pair, DamagedPair):
+        raise UserError(
+            f"{pair.url}: {pair.key} is damaged ({pair.cause}); "
+            "run python -m pack.verify, then restore the shard"
+        )
+    return pair
 
 
 def _shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
     def columns(name: str) -> NDArray[np.int64]:
         return np.stack([table[f"{member}_{name}"].to_numpy() for member in MEMBERS], axis=1)
 
+    @cache
+    def fields(real: str, fake: str) -> tuple[str, ...]:  # one tuple for all pairs of these codecs
+        return (f"real.{LOADABLE[real]}", f"fake.{LOADABLE[fake]}", "json")
+
     codecs = zip(table["real_codec"].to_pylist(), table["fake_codec"].to_pylist(), strict=True)
     return ShardIndex(
         entry=entry,
         keys=table["key"].to_pylist(),
-        groups=table["group"].to_pylist(),
+        groups=list(map(sys.intern, table["group"].to_pylist())),
         pair_ids=table["pair_id"].to_numpy(),
-        fields=[(f"real.{LOADABLE[real]}", f"fake.{LOADABLE[fake]}", "json") for real, fake in codecs],
+        fields=[fields(real, fake) for real, fake in codecs],
         offsets=columns("offset"),
         sizes=columns("size"),
         crcs=columns("crc32").astype(np.uint32),

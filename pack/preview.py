@@ -66,9 +66,11 @@ def contact_sheet(dataset: "Dataset", *, count: int, gain: int, side: int) -> Pi
 
 
 def _nth(dataset: "Dataset", number: int) -> "StoredPair":
+    from pack.dataset import sound
+
     for shard, entry in enumerate(dataset.manifest.shards):
         if number < entry.pairs:
-            return dataset.read_block(shard, number, 1)[0]
+            return sound(dataset.read_block(shard, number, 1)[0])
         number -= entry.pairs
     raise AssertionError("number is below the manifest's pairs")
 

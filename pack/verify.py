@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pack.dataset import Dataset, ShardIndex
 
 
+_REQUEST = 8 << 20  # bytes read together, if a pair has no more
+
+
 @dataclass(frozen=True, kw_only=True)
 class VerifyConfig:
     """Which dataset."""
@@ -80,11 +83,12 @@ def _verify_tar(dataset: "Dataset", index: "ShardIndex") -> Iterator[str]:
         size = dataset.store.size(name)
         if size != index.entry.bytes:
             yield f"{name}: {size} bytes, the manifest says {index.entry.bytes}"
-        for row in range(len(index.keys)):
-            start, length = index.span(row, 1)
-            data = dataset.store.read(name, position, start + length - position)
+        for rows in _requests(index):
+            start, length = index.span(rows[0], len(rows))
+            data = memoryview(dataset.store.read(name, position, start + length - position))
             sha256.update(data)
-            yield from _verify_pair(index, row, memoryview(data), position)
+            for row in rows:
+                yield from _verify_pair(index, row, data, position)
             position = start + length
         sha256.update(dataset.store.read(name, position))
     except UserError as error:
@@ -92,6 +96,15 @@ def _verify_tar(dataset: "Dataset", index: "ShardIndex") -> Iterator[str]:
         return
     if sha256.hexdigest() != index.entry.sha256:
         yield f"{name}: sha256 differs from the manifest"
+
+
+def _requests(index: "ShardIndex") -> Iterator[range]:
+    """Runs of rows whose pairs are read together."""
+    first = 0
+    for row in range(len(index.keys)):
+        if row + 1 == len(index.keys) or index.span(first, row + 2 - first)[1] > _REQUEST:
+            yield range(first, row + 1)
+            first = row + 1
 
 
 def _verify_pair(index: "ShardIndex", row: int, data: memoryview, position: int) -> Iterator[str]:

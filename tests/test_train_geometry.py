@@ -12,7 +12,8 @@ from torchvision.transforms import functional as tv
 from recon.codec import Pixels
 from recon.errors import UserError
 from train.augment.draws import GeometryDraws, draw_geometry, resized_box
-from train.augment.geometry import centre_crop, cut_window, plan_window, turn
+from train.augment.geometry import centre_crop, cut_window, plan_window
+from train.augment.turn import turn
 from train.config import AugmentConfig
 
 IDS = np.arange(20_000, dtype=np.int64) * 7919

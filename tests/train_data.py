@@ -65,9 +65,9 @@ AUGMENT = AugmentConfig(crop=24, resized_crop_p=0.3)
 ORDER: dict[str, Any] = {"lanes": 6, "block": 2, "window": 2, "seed": 5, "augment": AUGMENT}
 
 
-def world(url: str, size: int, **options: Any) -> list[PairLoader]:
-    """The loaders of all ranks, by default with one global batch whatever the size."""
-    options = {**ORDER, "batch_size": GLOBAL_BATCH // size, **options}
+def world(url: str | dict[str, float], size: int, **options: Any) -> list[PairLoader]:
+    """The loaders of all ranks, by default in this process, with one global batch whatever the size."""
+    options = {**ORDER, "workers": 0, "batch_size": GLOBAL_BATCH // size, **options}
     return [PairLoader(url, rank=rank, world_size=size, **options) for rank in range(size)]
 
 

@@ -60,21 +60,48 @@ class AugmentConfig:
 class DataConfig:
     """Where the pairs come from and how a rank reads them."""
 
-    train: str
-    """Directory or URL of the packed training dataset."""
+    train: str | dict[str, float]
+    """Directory or URL of the packed training dataset, or several with their weights:
+    '{"s3://b/coco/train": 1, "s3://b/faces/train": 0.5}' sees each pair of the first once an epoch
+    and half of the second, another half the next time."""
+    filter: str | None = None
+    """Trains only on pairs whose index columns say so: 'width >= 256 and group == "coco"'."""
     val: str | None = None
     """Directory or URL of the packed validation dataset; without it nothing is validated."""
-    threads: int = 2
-    """Threads of a rank that read and decode."""
-    read_ahead_mb: int = 64
-    """Bytes that a rank reads ahead of need, at most."""
+    val_filter: str | None = None
+    """Validates only on pairs whose index columns say so."""
     val_crop: int = 256
     """Side of the clean centre crop that validation sees."""
     val_batch: int = 16
     """Pairs that a rank validates together."""
+    workers: int = 1
+    """1 reads and decodes in a process of its own beside each rank; 0 in the rank itself, to debug."""
+    threads: int = 2
+    """Threads of a rank that decode."""
+    reads: int = 8
+    """Requests to storage that a rank has under way at once."""
+    read_ahead_mb: int = 64
+    """MiB that a rank reads ahead of need. Its loader holds in all about read_ahead_mb + lanes / world
+    size x window x block stored pairs + 4 batches of windows + 150 MiB."""
+    deadline_s: float = 60.0
+    """Seconds after which a block that storage does not deliver, however often it is asked, stops the run."""
+    cache_dir: str | None = None
+    """Local folder that keeps blocks read from storage, shared by all ranks and jobs of a node."""
+    cache_gb: float = 100.0
+    """Most that cache_dir may hold, in GB."""
+    max_damaged: float = 0.001
+    """Share of the pairs that may be damaged at rest (each is left out and listed in quarantine.jsonl)
+    before the run stops; counted after the first 1,000."""
 
     def __post_init__(self) -> None:
-        at_least_one(self, "threads", "read_ahead_mb", "val_crop", "val_batch", group="data.")
+        at_least_one(self, "threads", "reads", "read_ahead_mb", "val_crop", "val_batch", group="data.")
+        if self.workers not in (0, 1):
+            raise UserError(f"data.workers={self.workers}, expected 1 (a process of its own) or 0 (none)")
+        for name in ("deadline_s", "cache_gb"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"data.{name}={getattr(self, name)}, expected more than 0")
+        if not 0 <= self.max_damaged <= 1:
+            raise UserError(f"data.max_damaged={self.max_damaged}, expected a share in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +140,7 @@ class TrainConfig:
     """A training run."""
 
     out: str
-    """Directory of the run: checkpoints, metrics.jsonl, TensorBoard files."""
+    """Directory or URL of the run: checkpoints, metrics.jsonl, TensorBoard files."""
     data: DataConfig
     """Where the pairs come from."""
     order: OrderConfig = field(default_factory=OrderConfig)
@@ -126,6 +153,13 @@ class TrainConfig:
     """The optimiser."""
     epochs: int = 100
     """Epochs at most; the plateau schedule usually stops earlier."""
+    resume: Literal["never", "auto"] = "never"
+    """auto goes on from the newest whole checkpoint in `out`, and begins where there is none. A restart by
+    torchrun --max-restarts always does."""
+    checkpoint_every: int = 1000
+    """Steps between two checkpoints; one more follows every epoch."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints that are kept, beside best.pt."""
     device: str = "auto"
     """cuda, cpu, or auto: cuda where there is one."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -142,6 +176,6 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.out:
             raise UserError("out must not be empty")
-        at_least_one(self, "epochs", "log_every")
+        at_least_one(self, "epochs", "log_every", "checkpoint_every", "keep_checkpoints")
         if self.threads < 0:
             raise UserError(f"threads={self.threads}, expected 0 (all cores) or more")

@@ -5,25 +5,24 @@ for batch in loader:                     # one epoch
     x = batch.images[batch.mask]         # (B, 2, 3, 96, 96) uint8: real, fake
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
-from pack.dataset import open_dataset
+from pack.dataset import DamagedPair, Dataset
+from pack.selection import Selection, select
+from pack.storage import Retry
 from recon.errors import UserError
-from train.augment.geometry import turn
+from train.augment.turn import turn
 from train.config import AugmentConfig
-from train.order import EpochOrder, check_world
-from train.stream import Sample, read_samples
-from train.windows import WindowBatch, WindowCutter, collate, map_ahead, prefetch
-
-Stage = Callable[[Iterator[Sample]], Iterator[Sample]]
-
-_BATCHES_AHEAD = 2  # decoded batches waiting for the trainer
+from train.host import Host, HostPlan, SourcePlan, Stage
+from train.order import check_world
+from train.windows import HostBatch
+from train.worker import Worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +32,12 @@ class Batch:
     images: torch.Tensor
     """(B, P, 3, H, W) uint8 RGB on the loader's device; zeros where masked."""
     mask: torch.Tensor
-    """(B,) bool on the loader's device: False where the epoch had no pair left for the slot."""
+    """(B,) bool on the loader's device: False where the epoch had no pair left for the slot, or
+    a damaged one."""
     keys: list[str]
     """Keys of the valid pairs, in the order of ``images[mask]``."""
+    damaged: list[DamagedPair] = field(default_factory=list)
+    """Pairs whose slots are masked because they lie damaged in the storage."""
 
 
 class PairLoader:
@@ -43,10 +45,14 @@ class PairLoader:
 
     Each ``for batch in loader`` is the rest of the current epoch; the next one continues with the
     next epoch. The pairs of each step depend on the dataset, the seed and the global batch
-    alone (see `train.order`), not on ranks or threads.
+    alone (see `train.order`), not on ranks, workers or threads.
+
+    A pair that lies damaged in the storage is never half used: its slot is masked and `Batch.damaged`
+    names it; what to make of that is the caller's choice (`train.quarantine`).
 
     Args:
-        url: directory or fsspec URL of a packed dataset.
+        url: directory or URL of a packed dataset, or a mapping of several to their weights: how often
+            an epoch sees each pair, e.g. ``{"s3://b/one": 1, "s3://b/two": 0.5}``.
         batch_size: pairs per step of this rank; the global batch is batch_size x world_size.
         seed: of the order and of the augmentation.
         rank: of this process, 0..world_size-1.
@@ -54,15 +60,23 @@ class PairLoader:
         augment: geometry of the training windows, by default that of the recipe; None gives clean
             centre crops.
         centre_crop: side of the centre crop, where augment is None.
+        filter: takes only pairs whose index columns say so, e.g. ``width >= 256 and group == "coco"``
+            (see `pack.selection`); or the selections that were made of one, by URL.
         lanes: reading lanes, see `train.order`; with block and window part of the order.
         block: pairs read together.
         window: blocks shuffled together in a lane.
-        threads: reading threads, and as many decoding threads.
-        read_ahead_mb: MiB read ahead of need. The loader holds about that, plus lanes / world_size
-            x window x block stored pairs.
+        workers: 1 reads and decodes in a process beside this one, started at the first batch; 0 in
+            this one, to debug. Both give the same bytes.
+        threads: decoding threads.
+        reads: requests to storage under way at once.
+        read_ahead_mb: MiB read ahead of need. Beside some 150 MiB the loader holds about that, plus
+            lanes / world_size x window x block stored pairs, plus 4 batches of windows.
+        deadline_s: seconds for a block to arrive, all attempts together.
+        cache_dir: local folder that keeps blocks, shared with whoever names the same one.
+        cache_gb: most that it may hold, in GB.
         device: where the batches go.
         stages: WebDataset stages such as ``wds.map(f)`` between reading and decoding, one sample in,
-            one out: their number and order are checked.
+            one out: their number and order are checked. They go to the worker pickled.
 
     Raises:
         UserError: no dataset is there, the world size does not divide lanes, or a number is out of
@@ -71,7 +85,7 @@ class PairLoader:
 
     def __init__(
         self,
-        url: str,
+        url: str | Mapping[str, float],
         *,
         batch_size: int,
         seed: int = 0,
@@ -79,31 +93,54 @@ class PairLoader:
         world_size: int = 1,
         augment: AugmentConfig | None = AugmentConfig(),  # noqa: B008 - frozen
         centre_crop: int = 256,
+        filter: str | Mapping[str, Selection] | None = None,
         lanes: int = 192,
         block: int = 16,
         window: int = 3,
+        workers: int = 1,
         threads: int = 2,
+        reads: int = 8,
         read_ahead_mb: int = 64,
+        deadline_s: float = 60.0,
+        cache_dir: str | None = None,
+        cache_gb: float = 100.0,
         device: str | torch.device = "cpu",
         stages: Sequence[Stage] = (),
     ) -> None:
         counts = {"batch_size": batch_size, "world_size": world_size, "lanes": lanes, "block": block}
-        counts |= {"window": window, "threads": threads, "read_ahead_mb": read_ahead_mb}
-        _check_arguments(counts | {"centre_crop": centre_crop}, rank)
-        self.dataset = open_dataset(url)
+        counts |= {"window": window, "threads": threads, "reads": reads, "read_ahead_mb": read_ahead_mb}
+        _check_arguments(counts | {"centre_crop": centre_crop}, rank, workers)
         self.global_batch = batch_size * world_size
         check_world(world_size=world_size, lanes=lanes, global_batch=self.global_batch)
-        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
-        self.seed, self.lanes, self.block, self.window = seed, lanes, block, window
-        self.augment, self.centre_crop = augment, centre_crop
-        self.threads, self.read_ahead_mb = threads, read_ahead_mb
+        self.plan = HostPlan(
+            sources=_open_sources(url, filter, deadline_s),
+            rank=rank,
+            world_size=world_size,
+            batch_size=batch_size,
+            seed=seed,
+            lanes=lanes,
+            block=block,
+            window=window,
+            augment=augment,
+            centre_crop=centre_crop,
+            threads=threads,
+            reads=reads,
+            read_ahead_mb=read_ahead_mb,
+            deadline_s=deadline_s,
+            cache_dir=cache_dir,
+            cache_gb=cache_gb,
+            stages=tuple(stages),
+        )
+        self.pairs = sum(source.ordered().epoch_pairs for source in self.plan.sources)
+        self.workers = workers
         self.device = torch.device(device)
-        self.stages = tuple(stages)
         self.epoch = self.step = 0
+        self._host: Host | None = None
+        self._worker: Worker | None = None
 
     def __len__(self) -> int:
         """Steps of an epoch, the same on all ranks."""
-        return -(-self.dataset.manifest.pairs // self.global_batch)
+        return -(-self.pairs // self.global_batch)
 
     def set_epoch(self, epoch: int) -> None:
         """Starts the given epoch (from 0) at its first step."""
@@ -117,7 +154,7 @@ class PairLoader:
         """Goes on where a `state_dict` was taken, on this or another world size.
 
         Raises:
-            UserError: the state is of another dataset, seed or order.
+            UserError: the state is of another dataset, filter, seed or order.
         """
         for name, value in self._order_facts().items():
             if state.get(name) != value:
@@ -128,103 +165,75 @@ class PairLoader:
 
     def _order_facts(self) -> dict[str, Any]:
         return {
-            "manifest": self.dataset.manifest.sha256,
-            "seed": self.seed,
+            "manifests": [source.manifest.sha256 for source in self.plan.sources],
+            "weights": [source.weight for source in self.plan.sources],
+            "filters": [source.selection and source.selection.sha256 for source in self.plan.sources],
+            "seed": self.plan.seed,
             "global_batch": self.global_batch,
-            "lanes": self.lanes,
-            "block": self.block,
-            "window": self.window,
+            "lanes": self.plan.lanes,
+            "block": self.plan.block,
+            "window": self.plan.window,
         }
 
     def __iter__(self) -> Iterator[Batch]:
         """The rest of the current epoch."""
         epoch, first = self.epoch, self.step
-        with closing(prefetch(self._batches(epoch, first), _BATCHES_AHEAD)) as batches:
+        with closing(self._batches(epoch, first)) as batches:
             for number, batch in enumerate(batches, first + 1):
                 over = number == len(self)
                 self.epoch, self.step = (epoch + 1, 0) if over else (epoch, number)
                 yield self._to_device(batch)
 
-    def _batches(self, epoch: int, step: int) -> Generator[WindowBatch, None, None]:
-        """Reads, decodes and cuts, from a step of an epoch on."""
-        order = EpochOrder(
-            [shard.pairs for shard in self.dataset.manifest.shards],
-            seed=self.seed,
-            epoch=epoch,
-            lanes=self.lanes,
-            block=self.block,
-            window=self.window,
-        )
-        cutter = WindowCutter(self.augment, side=self.centre_crop, seed=self.seed, epoch=epoch)
-        with _threads(self.threads) as readers, _threads(self.threads) as decoders:
-            samples = self._samples(order, step, readers)
-            cuts = map_ahead(cutter, samples, decoders, ahead=2 * self.threads)
-            for places in order.positions(self.rank, self.world_size, self.global_batch, step):
-                valid = sum(place < order.pairs for place in places)
-                yield collate([next(cuts) for _ in range(valid)], len(places), cutter.side)
+    def _batches(self, epoch: int, step: int) -> Generator[HostBatch, None, None]:
+        if self.workers:
+            self._worker = self._worker or Worker(self.plan)
+            return self._worker.batches(epoch, step)
+        self._host = self._host or Host(self.plan)
+        return self._host.batches(epoch, step, lambda: np.empty(self.plan.window_shape, np.uint8))
 
-    def _samples(self, order: EpochOrder, step: int, readers: ThreadPoolExecutor) -> Iterator[Sample]:
-        """The rank's samples after the user's stages, each checked to stand in its place."""
-        from webdataset import DataPipeline
+    def close(self) -> None:
+        """Ends the worker, if there is one; the next loop starts another."""
+        if self._worker:
+            self._worker.close()
+            self._worker = None
 
-        position = step * self.global_batch
-
-        def read() -> Iterator[Sample]:
-            return read_samples(
-                self.dataset,
-                order,
-                rank=self.rank,
-                world_size=self.world_size,
-                position=position,
-                pool=readers,
-                read_ahead_bytes=self.read_ahead_mb << 20,
-            )
-
-        places = range(position + self.rank, order.pairs, self.world_size)
-        samples = iter(DataPipeline(read, *self.stages))
-        for place in places:
-            sample = next(samples, None)
-            _check_place(sample, f"position {place}")
-            assert sample is not None
-            yield sample
-        _check_place(next(samples, None), "nothing")
-
-    def _to_device(self, batch: WindowBatch) -> Batch:
+    def _to_device(self, batch: HostBatch) -> Batch:
         """Moves a batch to the device, through pinned memory to a GPU, and turns its windows there."""
-        on_gpu = self.device.type == "cuda"
-        windows, mask, rotation, flip = (
-            (tensor.pin_memory() if on_gpu else tensor).to(self.device, non_blocking=True)
-            for tensor in (batch.windows_BPCHW, batch.mask_B, batch.rotation_B, batch.flip_B)
+        arrays = (batch.windows_BPHWC, batch.mask_B, batch.rotation_B, batch.flip_B)
+        windows, mask, rotation, flip = (self._moved(torch.from_numpy(array)) for array in arrays)
+        images = turn(windows.movedim(-1, 2).contiguous(), rotation, flip)
+        return Batch(images=images, mask=mask, keys=batch.keys, damaged=batch.damaged)
+
+    def _moved(self, host: torch.Tensor) -> torch.Tensor:
+        """A copy on the device: the worker fills the host's memory again."""
+        if self.device.type != "cuda":
+            return host.clone()
+        pinned = torch.empty_like(host, pin_memory=True).copy_(host)
+        return pinned.to(self.device, non_blocking=True)
+
+
+def _open_sources(
+    url: str | Mapping[str, float], wanted: str | Mapping[str, Selection] | None, deadline_s: float
+) -> tuple[SourcePlan, ...]:
+    """Reads the manifests; a filter scans the indexes once."""
+    weights = {url: 1.0} if isinstance(url, str) else url
+    if not weights:
+        raise UserError("no dataset is named, expected a URL or a mapping of URLs to weights")
+    sources = []
+    for one, weight in weights.items():
+        dataset = Dataset(one, retry=Retry(deadline_s=deadline_s))
+        selection = select(dataset, wanted) if isinstance(wanted, str) else (wanted or {}).get(one)
+        sources.append(
+            SourcePlan(url=one, manifest=dataset.manifest, weight=float(weight), selection=selection)
         )
-        return Batch(images=turn(windows, rotation, flip), mask=mask, keys=batch.keys)
+    return tuple(sources)
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose end waits for what runs, and drops what has not begun."""
-    pool = ThreadPoolExecutor(count)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _check_place(sample: Any, expected: str) -> None:
-    """Refuses a sample that the user's stages moved, doubled, dropped or made something else of."""
-    found = "nothing"
-    if isinstance(sample, dict):
-        found = f"position {sample.get('__position__')}"
-    elif sample is not None:
-        found = f"a {type(sample).__name__}"
-    if found != expected:
-        raise UserError(
-            f"stages gave {found}, expected {expected}; give one sample (a dict) for each, in order"
-        )
-
-
-def _check_arguments(counts: dict[str, int], rank: int) -> None:
+def _check_arguments(counts: dict[str, int], rank: int, workers: int) -> None:
     for name, value in counts.items():
         if value < 1:
             raise UserError(f"{name}={value}, expected at least 1")
     if not 0 <= rank < counts["world_size"]:
         raise UserError(f"rank={rank}, expected 0 <= rank < world_size={counts['world_size']}")
+    if workers not in (0, 1):
+        raise UserError(f"workers={workers}, expected 1 (a process of its own) or 0 (none)")

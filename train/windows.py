@@ -1,19 +1,21 @@
-"""The host side of loading: samples to batches of uint8 windows, decoded on threads."""
+"""Samples to batches of uint8 windows, on the host's side of loading: numpy alone.
 
-import threading
+Shapes: B slots of a rank's step, P = (real, fake), H = W = the window's side, C = RGB.
+"""
+
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import Empty, Full, Queue
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
+from pack.dataset import DamagedPair
 from recon.codec import Pixels, decode_rgb
 from recon.errors import UserError
-from train.augment.draws import draw_geometry
+from train.augment.draws import draw_geometry, visit_ids
 from train.augment.geometry import centre_crop, cut_window, plan_window
 from train.config import AugmentConfig
 from train.stream import Sample
@@ -23,23 +25,25 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowBatch:
-    """A rank's share of one step, before it goes to the device. B pairs, P = (real, fake)."""
+class HostBatch:
+    """A rank's share of one step, before it goes to the device."""
 
-    windows_BPCHW: torch.Tensor
+    windows_BPHWC: Pixels
     """uint8; zeros where masked."""
-    mask_B: torch.Tensor
-    """bool, False where the epoch has no pair left for the slot."""
-    rotation_B: torch.Tensor
-    """int64 quarter turns, still to be done."""
-    flip_B: torch.Tensor
-    """bool, still to be done, after the rotation."""
+    mask_B: NDArray[np.bool_]
+    """False where the epoch has no pair left for the slot, or a damaged one."""
+    rotation_B: NDArray[np.int64]
+    """Quarter turns, still to be done."""
+    flip_B: NDArray[np.bool_]
+    """Still to be done, after the rotation."""
     keys: list[str]
     """Of the valid pairs, in the order of the rows that the mask keeps."""
+    damaged: list[DamagedPair]
+    """Pairs whose slots are masked for what they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Cut:
+class Cut:
     """One pair's windows and how they are to be turned."""
 
     key: str
@@ -63,31 +67,42 @@ class WindowCutter:
         self.side = augment.crop if augment else side
         self.seed, self.epoch = seed, epoch
 
-    def __call__(self, sample: Sample) -> _Cut:
-        """Cuts one sample.
+    def __call__(self, sample: Sample | DamagedPair) -> Cut | DamagedPair:
+        """Cuts one sample; a damaged one stays what it is, and an undecodable one becomes one.
 
         Raises:
-            UserError: an image can't be decoded, or the two differ in size.
+            UserError: the two images differ in size, or a stage took one away.
         """
-        key, (real, fake) = sample["__key__"], _decode_pair(sample)
+        if isinstance(sample, DamagedPair):
+            return sample
+        key, images = sample["__key__"], _decode_pair(sample)
+        if isinstance(images, DamagedPair):
+            return images
+        real, fake = images
         if self.augment is None:
-            return _Cut(key=key, windows_PHWC=np.stack([centre_crop(one, self.side) for one in (real, fake)]))
-        ids = np.array([sample["__pair_id__"]], np.int64)
+            return Cut(key=key, windows_PHWC=np.stack([centre_crop(one, self.side) for one in images]))
+        ids = visit_ids(np.array([sample["__pair_id__"]], np.int64), sample["__copy__"])
         draws = draw_geometry(self.augment, self.seed, self.epoch, ids)
         plan = plan_window(draws, 0, real.shape[0], real.shape[1], self.augment.crop)
         windows = np.stack([cut_window(one, plan) for one in (real, fake)])
-        return _Cut(key=key, windows_PHWC=windows, rotation=plan.rotation, flip=plan.flip)
+        return Cut(key=key, windows_PHWC=windows, rotation=plan.rotation, flip=plan.flip)
 
 
-def _decode_pair(sample: Sample) -> tuple[Pixels, Pixels]:
-    where = f"key {sample['__key__']!r} in {sample['__url__']}"
-    members = [_member(sample, name) for name in ("real", "fake")]
-    try:
-        real, fake = map(decode_rgb, members)
-    except Exception as error:  # Pillow's decoders let struct, zlib, EOF and index errors through
-        raise UserError(f"{where} can't be decoded: {error}; run python -m pack.verify") from error
+def _decode_pair(sample: Sample) -> tuple[Pixels, Pixels] | DamagedPair:
+    images = []
+    for name in ("real", "fake"):
+        data = _member(sample, name)
+        try:
+            images.append(decode_rgb(data))
+        except MemoryError:
+            raise
+        except Exception:  # Pillow's decoders let struct, zlib, EOF and index errors through
+            cause = f"{name} can't be decoded"
+            return DamagedPair(key=sample["__key__"], url=sample["__url__"], cause=cause)
+    real, fake = images
     if real.shape != fake.shape:
-        sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in (real, fake))
+        where = f"key {sample['__key__']!r} in {sample['__url__']}"
+        sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in images)
         raise UserError(f"{where}: real and fake are {sizes}, expected equal sizes; pack them again")
     return real, fake
 
@@ -99,18 +114,28 @@ def _member(sample: Sample, name: str) -> bytes:
     return data
 
 
-def collate(cuts: list[_Cut], slots: int, side: int) -> WindowBatch:
-    """Stacks up to `slots` pairs; the slots past them are masked."""
-    windows = np.zeros((slots, 2, side, side, 3), np.uint8)
+def collate(cuts: Sequence[Cut | DamagedPair], windows_BPHWC: Pixels) -> HostBatch:
+    """Lays pairs into the slots of a batch; slots past them, and those of damaged pairs, are masked.
+
+    Args:
+        cuts: at most B.
+        windows_BPHWC: the memory to fill.
+    """
+    slots = len(windows_BPHWC)
+    mask_B, flip_B = np.zeros(slots, bool), np.zeros(slots, bool)
+    rotation_B = np.zeros(slots, np.int64)
     for row, cut in enumerate(cuts):
-        windows[row] = cut.windows_PHWC
-    padding = slots - len(cuts)
-    return WindowBatch(
-        windows_BPCHW=torch.from_numpy(windows).movedim(-1, 2).contiguous(),
-        mask_B=torch.arange(slots) < len(cuts),
-        rotation_B=torch.tensor([cut.rotation for cut in cuts] + [0] * padding),
-        flip_B=torch.tensor([cut.flip for cut in cuts] + [False] * padding),
-        keys=[cut.key for cut in cuts],
+        if isinstance(cut, Cut):
+            windows_BPHWC[row] = cut.windows_PHWC
+            mask_B[row], rotation_B[row], flip_B[row] = True, cut.rotation, cut.flip
+    windows_BPHWC[~mask_B] = 0
+    return HostBatch(
+        windows_BPHWC=windows_BPHWC,
+        mask_B=mask_B,
+        rotation_B=rotation_B,
+        flip_B=flip_B,
+        keys=[cut.key for cut in cuts if isinstance(cut, Cut)],
+        damaged=[cut for cut in cuts if isinstance(cut, DamagedPair)],
     )
 
 
@@ -125,48 +150,3 @@ def map_ahead(
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
-
-
-def prefetch(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
-    """Runs a generator on a thread of its own, `depth` items ahead; its exceptions come out here."""
-    queue: Queue[tuple[str, Any]] = Queue(depth)
-    stop = threading.Event()
-
-    def put(message: tuple[str, Any]) -> None:
-        while not stop.is_set():
-            try:
-                return queue.put(message, timeout=0.1)
-            except Full:
-                continue
-
-    def produce() -> None:
-        try:
-            for item in items:
-                put(("item", item))
-                if stop.is_set():
-                    return
-            put(("end", None))
-        except BaseException as error:
-            put(("error", error))
-        finally:
-            items.close()
-
-    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while (message := queue.get())[0] == "item":
-            yield message[1]
-        if message[0] == "error":
-            raise message[1]
-    finally:
-        stop.set()
-        thread.join()
-        _drain(queue)
-
-
-def _drain(queue: Queue[Any]) -> None:
-    try:
-        while True:
-            queue.get_nowait()
-    except Empty:
-        return

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.config import AugmentConfig
-from train.counter import stream_key, uniform
+from train.counter import stream_key, uniform, words
 
 _TRIES = 10  # of torchvision's RandomResizedCrop, before its fallback
 _AREA = (0.08, 1.0)
@@ -35,6 +35,16 @@ class GeometryDraws:
     """(n, 2): top and left of the final crop."""
 
 
+def visit_ids(pair_ids: NDArray[np.int64], copy: int) -> NDArray[np.int64]:
+    """What stands for pairs in the draws: their ids, or others where an epoch meets them once more.
+
+    Args:
+        pair_ids: (n,) int64.
+        copy: number of the visit within the epoch, from 0.
+    """
+    return words(stream_key(0, copy, "copy"), pair_ids) if copy else pair_ids
+
+
 def draw_geometry(config: AugmentConfig, seed: int, epoch: int, pair_ids: NDArray[np.int64]) -> GeometryDraws:
     """Draws the geometry of n pairs.
 
@@ -42,7 +52,7 @@ def draw_geometry(config: AugmentConfig, seed: int, epoch: int, pair_ids: NDArra
         config: the probabilities.
         seed: of the run.
         epoch: from 0.
-        pair_ids: (n,) int64.
+        pair_ids: (n,) int64 of `visit_ids`.
     """
 
     def draw(op: str, count: int) -> NDArray[np.float64]:

@@ -9,7 +9,6 @@ same pixels.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from recon.codec import Pixels, resize
@@ -91,22 +90,3 @@ def mirror(start: int, count: int, size: int) -> NDArray[np.int64]:
     """Indices start..start+count-1 folded into 0..size-1 as `numpy.pad(mode="symmetric")` folds them."""
     place = np.arange(start, start + count) % (2 * size)
     return np.minimum(place, 2 * size - 1 - place)
-
-
-def turn(x_BPCHW: torch.Tensor, rotation_B: torch.Tensor, flip_B: torch.Tensor) -> torch.Tensor:
-    """Rotates by quarter turns counter-clockwise, then mirrors left and right, each pair its own way.
-
-    Args:
-        x_BPCHW: any dtype, H = W.
-        rotation_B: int64, 0..3.
-        flip_B: bool.
-
-    Returns:
-        A new tensor of the same shape.
-    """
-    turned = x_BPCHW.clone()
-    for quarter in range(1, 4):
-        chosen = rotation_B == quarter
-        turned[chosen] = torch.rot90(x_BPCHW[chosen], quarter, (-2, -1))
-    turned[flip_B] = turned[flip_B].flip(-1)
-    return turned

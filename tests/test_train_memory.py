@@ -1,0 +1,54 @@
+"""What a loader holds: flat over the epochs, and within what its options say."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from train_data import put_png
+
+from pack.config import PackConfig
+from pack.packing import pack
+from train.loader import PairLoader
+
+PAIRS, SIDE = 240, 200  # 240 KB a pair, noise being incompressible
+OPTIONS = {"lanes": 8, "block": 4, "window": 2, "read_ahead_mb": 4, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("noise")
+    rng = np.random.default_rng(0)
+    for number in range(PAIRS):
+        for half in ("real", "fake"):
+            pixels = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+            put_png(folder / half / f"{number:03}.png", pixels)
+    out = str(folder / "packed")
+    source, fakes = str(folder / "real"), str(folder / "fake")
+    pack(PackConfig(source=source, reconstructions=fakes, out=out, shard_pairs=50, codec="lossless-png"))
+    return out
+
+
+def resident(pid: int) -> float:
+    """MiB, the pages of the shared windows included."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_the_worker_stays_flat_over_20_epochs_and_within_its_options(url: str) -> None:
+    loader = PairLoader(url, **OPTIONS)  # type: ignore[arg-type]
+    sizes = []
+    for _ in range(20):
+        for number, _batch in enumerate(loader):
+            if number == len(loader) // 2:
+                assert loader._worker
+                sizes.append(resident(loader._worker._process.pid))
+    loader.close()
+    settled = sizes[2:]
+    middle = sorted(settled)[len(settled) // 2]
+    assert max(settled) < 1.05 * middle, sizes
+    assert min(settled) > 0.95 * middle, sizes
+    pair, batch = 2 * SIDE * SIDE * 3 / 2**20, 16 * 2 * 96 * 96 * 3 / 2**20
+    assert max(sizes) < 4 + 8 * 2 * 4 * pair + 4 * batch + 150, sizes
+    sys.stdout.write(f"worker, MiB: {' '.join(f'{size:.0f}' for size in sizes)}\n")
