@@ -1,17 +1,21 @@
 # make demo: photographs to a trained, evaluated detector.   make test: everything is tested.
-# Both work from nothing; `make TORCH=` leaves the choice of torch to pip.
+# make soak: the same kinds of faults as in the tests, many times over (hours).
+# All work from nothing; `make TORCH=` leaves the choice of torch to pip.
 
 PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 READY := .venv/.ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test soak lint clean
 
 demo: $(READY)
 	launch/demo.sh out/demo
 
 test: $(READY)
 	.venv/bin/python -m pytest
+
+soak: $(READY)
+	.venv/bin/python -m pytest -m soak
 
 lint: $(READY)
 	.venv/bin/ruff check .

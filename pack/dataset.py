@@ -6,6 +6,7 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 
@@ -114,6 +115,7 @@ class Dataset:
         self.cache = cache
         self.manifest: Manifest = manifest or read_manifest(self.store)
         self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
+        self._coming: dict[int, Future[ShardIndex]] = {}
         self._lock = threading.Lock()
 
     def tar_url(self, shard: int) -> str:
@@ -126,12 +128,27 @@ class Dataset:
             if shard in self._indexes:
                 self._indexes.move_to_end(shard)
                 return self._indexes[shard]
-        index = _shard_index(self.manifest.shards[shard], self.table(shard))
+            is_first = shard not in self._coming
+            coming = self._coming.setdefault(shard, Future())
+        if is_first:
+            self._bring(shard, coming)
+        return coming.result()
+
+    def _bring(self, shard: int, coming: "Future[ShardIndex]") -> None:
+        """Reads an index for all threads that want it by now, and keeps it."""
+        try:
+            index = _shard_index(self.manifest.shards[shard], self.table(shard))
+        except BaseException as error:
+            with self._lock:
+                del self._coming[shard]
+            coming.set_exception(error)
+            return
         with self._lock:
+            del self._coming[shard]
             self._indexes[shard] = index
             while len(self._indexes) > 1 and sum(i.memory for i in self._indexes.values()) > _CACHED_BYTES:
                 self._indexes.popitem(last=False)
-        return index
+        coming.set_result(index)
 
     def table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """The index of a shard with all its columns, or some, checked against the manifest."""

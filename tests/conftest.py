@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from s3_server import proxy, s3, s3_env  # noqa: F401  # fixtures
 
 from recon.codec import Pixels
 

@@ -53,7 +53,7 @@ def heldout_auc(tiles: Path, change: Callable[[dict[str, Any]], dict[str, Any]])
         model=ModelConfig(backbone="highpass"),
         optim=OptimConfig(lr=2e-3),
     )
-    shared: dict[str, Any] = {"lanes": 16, "stages": [wds.map(change)]}
+    shared: dict[str, Any] = {"lanes": 16, "workers": 0, "stages": [wds.map(change)]}
     loader = PairLoader(str(tiles / "train"), batch_size=16, **shared)
     heldout = PairLoader(str(tiles / "val"), batch_size=16, augment=None, centre_crop=128, **shared)
     with open_world("cpu") as world, torch.random.fork_rng():

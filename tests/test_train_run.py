@@ -17,7 +17,7 @@ from train_ranks import NanOnBlack
 
 from pack.dataset import iterate_pairs
 from recon.errors import UserError
-from train import run
+from train import build, run
 from train.checkpoint import load_checkpoint
 from train.command import main
 from train.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig, OrderConfig, TrainConfig
@@ -29,6 +29,7 @@ from train.world import World
 ROOT = Path(__file__).parents[1]
 PAIRS, VAL_PAIRS = 21, 7
 STEPS = 3  # of an epoch, at a global batch of 8
+LAST = "step-00000006.pt"  # after two epochs
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,7 @@ def options(data: dict[str, str], where: Path, **more: object) -> list[str]:
         "log_every": 2,
         "device": "cpu",
         "threads": 1,
+        "data.workers": 0,
     }
     return [f"--{name}={value}" for name, value in (chosen | more).items()]
 
@@ -74,7 +76,7 @@ def command(words: Sequence[str], **variables: str) -> subprocess.CompletedProce
 
 def config(urls: dict[str, str], out: Path, **more: Any) -> TrainConfig:
     chosen: dict[str, Any] = {
-        "data": DataConfig(train=urls["train"], val=urls["val"], val_crop=32, val_batch=2),
+        "data": DataConfig(train=urls["train"], val=urls["val"], val_crop=32, val_batch=2, workers=0),
         "augment": AugmentConfig(crop=32),
         "order": OrderConfig(global_batch=8, lanes=8),
         "model": ModelConfig(backbone="highpass"),
@@ -103,7 +105,9 @@ def two_ranks(data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_torchrun_writes_checkpoints_metrics_and_tensorboard(two_ranks: Path) -> None:
     names = {path.name for path in two_ranks.iterdir()}
-    assert names == {"last.pt", "best.pt", "metrics.jsonl", "timing.jsonl", "tensorboard"}
+    checkpoints = {f"step-{step:08d}.pt" for step in (STEPS, 2 * STEPS)}
+    logs = {"metrics.jsonl", "timing.jsonl", "quarantine.jsonl", "tensorboard"}
+    assert names == checkpoints | logs | {"best.pt"}
     assert [path.stat().st_size > 0 for path in (two_ranks / "tensorboard").iterdir()] == [True]
     validations = [line for line in lines(two_ranks / "metrics.jsonl") if "val" in line]
     assert [line["epoch"] for line in validations] == [0, 1]
@@ -130,7 +134,7 @@ def one_process(data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_one_process_trains_by_python_m_train(one_process: Path) -> None:
-    content = load_checkpoint(one_process / "last.pt")
+    content = load_checkpoint(one_process / LAST)
     assert (content["epoch"], content["step"]) == (1, 2 * STEPS)
     assert (content["data"]["epoch"], content["data"]["step"]) == (2, 0)
 
@@ -141,7 +145,7 @@ def test_an_equal_run_writes_equal_metrics_and_weights(
     run.train(config(data, tmp_path / "again"))
     assert (tmp_path / "again/metrics.jsonl").read_bytes() == (one_process / "metrics.jsonl").read_bytes()
     folders = (one_process, tmp_path / "again")
-    first, second = (load_checkpoint(folder / "last.pt")["model"] for folder in folders)
+    first, second = (load_checkpoint(folder / LAST)["model"] for folder in folders)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -165,24 +169,49 @@ def world_of(rank: int, size: int) -> World:
 def test_a_checkpoint_rebuilds_the_detector_and_says_how_it_came_to_be(
     data: dict[str, str], two_ranks: Path
 ) -> None:
-    best, last = (load_checkpoint(two_ranks / name) for name in ("best.pt", "last.pt"))
-    assert best["val"]["balanced_accuracy"] == last["best"] == best["best"]
+    best, last = (load_checkpoint(two_ranks / name) for name in ("best.pt", LAST))
+    best_scores = [content["schedule"]["best"] for content in (best, last)]
+    assert [best["val"]["balanced_accuracy"]] * 2 == best_scores
     assert last["config"]["data"]["train"] == data["train"]
     assert last["optimizer"]["state"]
-    assert last["plateau"]["mode"] == "max"
+    assert last["schedule"]["plateau"]["last_epoch"] == 2
     model = model_from_checkpoint(last).eval()
     assert model(torch.zeros(2, 3, 20, 20)).shape == (2,)
 
 
 def test_a_directory_that_holds_a_run_is_refused(data: dict[str, str], two_ranks: Path) -> None:
     before = {path: path.read_bytes() for path in two_ranks.glob("*.*")}
-    with pytest.raises(UserError, match="holds a run already; choose another --out or delete it"):
+    with pytest.raises(UserError, match="holds a run already; go on with it by --resume auto"):
         run.train(config(data, two_ranks))
     assert {path: path.read_bytes() for path in two_ranks.glob("*.*")} == before
 
 
+def test_a_filter_is_evaluated_once_and_told_to_all_ranks(data: dict[str, str], tmp_path: Path) -> None:
+    chosen = options(data, tmp_path / "run", **{"data.filter": "pair_id % 2 == 0", "epochs": 1})
+    ended = command(["bash", "launch/torchrun.sh", *chosen], NPROC_PER_NODE="2")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("filter: ") == 1
+    taken = sum(pair.pair_id % 2 == 0 for pair in iterate_pairs(data["train"]))
+    assert 0 < taken < PAIRS
+    assert f"epoch 0: {taken}/{taken} pairs" in ended.stderr
+    state = load_checkpoint(next((tmp_path / "run").glob("step-*.pt")))["data"]
+    (file,) = (tmp_path / "run").glob("selection-*.npz")
+    again = command(["bash", "launch/torchrun.sh", *chosen, "--resume=auto"], NPROC_PER_NODE="2")
+    assert again.returncode == 0, again.stderr
+    assert "filter: " not in again.stderr
+    file.write_bytes(file.read_bytes()[:-9])
+    spoilt = command([sys.executable, "-m", "train", *chosen, "--resume=auto", "--epochs=2"])
+    assert spoilt.returncode == 0, spoilt.stderr
+    assert spoilt.stderr.count("filter: ") == 1
+    assert state["filters"][0] == load_checkpoint(tmp_path / "run/best.pt")["data"]["filters"][0]
+    changed = ["--resume=auto", "--epochs=3", "--data.filter=width > 1"]
+    other = command([sys.executable, "-m", "train", *chosen, *changed])
+    assert other.returncode == 2
+    assert "state has filters=" in other.stderr
+
+
 def test_without_validation_every_epoch_is_the_best(data: dict[str, str], tmp_path: Path) -> None:
-    run.train(config(data, tmp_path / "run", data=DataConfig(train=data["train"]), epochs=1))
+    run.train(config(data, tmp_path / "run", data=DataConfig(train=data["train"], workers=0), epochs=1))
     assert load_checkpoint(tmp_path / "run/best.pt")["val"] is None
     assert [line["step"] for line in lines(tmp_path / "run/metrics.jsonl")] == [2, 3]
 
@@ -224,8 +253,8 @@ def test_best_is_kept_when_later_epochs_are_worse(
     monkeypatch.setattr(Trainee, "validate", lambda _self, _batches: summary(next(scores)))
     run.train(config(data, tmp_path / "run", epochs=3))
     assert load_checkpoint(tmp_path / "run/best.pt")["epoch"] == 1
-    last = load_checkpoint(tmp_path / "run/last.pt")
-    assert (last["epoch"], last["best"]) == (2, 0.8)
+    last = load_checkpoint(tmp_path / "run/step-00000009.pt")
+    assert (last["epoch"], last["schedule"]["best"]) == (2, 0.8)
 
 
 @pytest.mark.parametrize("limit", [0, 2])
@@ -236,11 +265,11 @@ def test_too_many_non_finite_steps_stop_the_run(
         def forward(self, x_N3HW: torch.Tensor) -> torch.Tensor:
             return super().forward(x_N3HW) * float("inf")
 
-    monkeypatch.setattr(run, "build_model", lambda _config: Broken())
+    monkeypatch.setattr(build, "build_model", lambda _config: Broken())
     complaint = f"{limit + 1} steps had a non-finite loss, the last is step {limit + 1}; lower optim.lr"
     with pytest.raises(UserError, match=complaint):
         run.train(config(data, tmp_path / "run", optim=OptimConfig(max_nonfinite=limit)))
-    assert not (tmp_path / "run/last.pt").exists()
+    assert not list(tmp_path.glob("run/*.pt"))
 
 
 def mistakes(folder: Path) -> dict[str, tuple[dict[str, object], str]]:
@@ -251,7 +280,7 @@ def mistakes(folder: Path) -> dict[str, tuple[dict[str, object], str]]:
         "unknown backbone": ({"model.backbone": "res51"}, "unknown backbone 'res51', expected one of"),
         "no weights": ({"model.weights": folder / "w.pt"}, "w.pt: no such file"),
         "device": ({"device": "abacus"}, "device 'abacus' can't be used"),
-        "out is a URL": ({"out": "s3://bucket/run"}, "expected a local directory"),
+        "out is no URL": ({"out": "pigeon://bucket/run"}, "can't open pigeon://bucket/run"),
         "out is a file": ({"out": folder / "file"}, "file"),
         "no epoch": ({"epochs": 0}, "epochs=0, expected at least 1"),
         "crop": ({"augment.crop": 300}, "exceeds the resized crop's 256"),
@@ -286,7 +315,7 @@ def test_an_uneven_world_is_one_line_and_status_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     @contextmanager
-    def three_ranks(_device: str) -> Iterator[World]:
+    def three_ranks(_device: str, **_: object) -> Iterator[World]:
         yield world_of(0, 3)
 
     monkeypatch.setattr(run, "open_world", three_ranks)

@@ -166,3 +166,15 @@ def test_validation_counts_every_valid_pair_of_both_ranks(ranks: list[dict[str, 
     first, second = (found["summary"] for found in ranks)
     assert first == second
     assert (first.n_real, first.n_fake) == (10, 10)
+
+
+def test_damage_and_a_wish_to_end_reach_both_ranks_in_the_step(ranks: list[dict[str, Any]]) -> None:
+    for found in ranks:
+        assert [(result.damaged, result.stop) for result in found["told"]] == [(2, False), (0, True)]
+
+
+def test_both_ranks_learn_what_one_knows(ranks: list[dict[str, Any]]) -> None:
+    for found in ranks:
+        assert found["any"] == (True, False)
+        assert found["from first"] == b"bytes of rank 0"
+        assert found["objects"] == [{"rank": 0}, {"rank": 1}]  # and so neither hung after rank 0's error

@@ -4,12 +4,15 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import multiprocessing, nn
 
+from pack.dataset import DamagedPair
+from recon.errors import UserError
 from train.config import DataConfig, ModelConfig, TrainConfig
 from train.loader import Batch
 from train.model import build_model
@@ -116,7 +119,20 @@ def two_rank_job(world: World) -> dict[str, Any]:
     found["spoilt"] += [spoilt.step(black(good) if world.rank == 1 else good, 1)]
     found["before and after"] = before, snapshot(spoilt)
     found["spoilt"] += [spoilt.step(good, 2)]
+
+    pairs = [DamagedPair(key="k", url="u", cause="c")] * (2 * world.rank)
+    hurt = Batch(images=good.images, mask=good.mask, keys=good.keys, damaged=pairs)
+    found["told"] = [spoilt.step(hurt, 3), spoilt.step(good, 4, stop=world.rank == 1)]
+    found["any"] = world.any(world.rank == 1), world.any(False)
+    found["from first"] = bytes(world.from_first(lambda: b"bytes of rank %d" % world.rank))
+    with suppress(UserError):
+        world.from_first(_refuse)
+    found["objects"] = world.gather_objects({"rank": world.rank})
     return found
+
+
+def _refuse() -> bytes:
+    raise UserError("no")
 
 
 def run_two_ranks(job: Job, folder: Path) -> list[dict[str, Any]]:

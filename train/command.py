@@ -4,23 +4,44 @@
     torchrun --standalone --nproc-per-node 2 -m train --config configs/aligned-iclr25.yaml
     launch/torchrun.sh --config configs/aligned-iclr25.yaml        (the same, on one node or many)
 
-The run directory gets last.pt and best.pt, metrics.jsonl, timing.jsonl and TensorBoard files.
+The run directory (or URL) gets step-00001000.pt and so on, best.pt, metrics.jsonl, timing.jsonl,
+quarantine.jsonl and TensorBoard files. With --resume auto the same line starts a run and goes on
+with it. At SIGTERM or SIGUSR1 all ranks save after the same step and end with status 75.
 """
 
+import logging
 import os
 
 from recon.cli import run
 from train.config import TrainConfig
+from train.preempt import Preempted, StopFlag
+
+_LOG = logging.getLogger(__name__)
 
 
 def main() -> None:
     """The command."""
-    run(TrainConfig, _job, prog="python -m train", about=__doc__ or "")
+    stop = StopFlag()
+    stop.listen()
+    run(TrainConfig, lambda config: _job(config, stop), prog="python -m train", about=__doc__ or "")
 
 
-def _job(config: TrainConfig) -> None:
+def _job(config: TrainConfig, stop: StopFlag) -> int:
     # DDP would warn of find_unused_parameters, which World.wrap sets for a reason.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from train.resume import Launch
     from train.run import train
 
-    train(config)
+    launch = Launch(
+        job=os.environ.get("TORCHELASTIC_RUN_ID"),
+        restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)),
+    )
+    try:
+        train(config, launch=launch, stop=stop)
+    except Preempted as end:
+        if os.environ.get("RANK", "0") == "0":
+            _LOG.info("%s", end)
+        return os.EX_TEMPFAIL
+    finally:
+        stop.ignore()
+    return 0

@@ -1,83 +1,91 @@
 """The recipe: pairs in, a detector out.
 
-Read from the top: the loaders, the model, then epochs of steps, each followed by a validation
-on clean images, a turn of the plateau schedule, and checkpoints of the last and the best.
+Read from the top: the loaders, the checkpoint to go on from, the model, then epochs of steps, each
+followed by a validation on clean images and a turn of the plateau schedule. Checkpoints are published
+every so many steps, after each epoch, and when a scheduler asks the run to end.
 """
 
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from pack.storage import open_store
 from recon.device import prepare_cpu
 from recon.errors import UserError
 from recon.progress import Progress
-from train.checkpoint import save_checkpoint
+from train.build import build_loaders, seeded_model
+from train.checkpoint import BEST, checkpoint_name, pack_checkpoint, publish_checkpoint, remove_old
 from train.config import TrainConfig
 from train.loader import Batch, PairLoader
 from train.logs import RunLog
 from train.metrics import Summary
-from train.model import build_model
-from train.order import check_world
-from train.steps import Trainee
+from train.preempt import NOT_BEGUN, Preempted, StopFlag
+from train.quarantine import Quarantine
+from train.resume import (
+    TRAINED,
+    TRAINING,
+    VALIDATED,
+    Launch,
+    circumstances,
+    find_checkpoint,
+    is_over,
+    next_epoch,
+    open_run,
+    tell_circumstances,
+    tell_over,
+)
+from train.schedule import Schedule
+from train.steps import StepResult, Trainee
 from train.world import World, open_world
 
 _LOG = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig) -> None:
+def train(config: TrainConfig, *, launch: Launch = Launch(), stop: StopFlag | None = None) -> None:  # noqa: B008
     """Trains a detector as `config` says, as one process of those that torchrun started.
 
+    Args:
+        config: of the run.
+        launch: what started this process.
+        stop: is set when the run is to end early.
+
     Raises:
-        UserError: the options, the data or the output directory don't fit together.
+        UserError: the options, the data or the run's directory don't fit together.
+        Preempted: the run has saved itself and ends early.
     """
-    with open_world(config.device) as world:
+    stop = stop or StopFlag()
+    with ExitStack() as stack:
+        with stop.deadly():
+            world = stack.enter_context(open_world(config.device, restarts=launch.restarts))
         prepare_cpu(config.threads or max(1, (os.cpu_count() or 1) // world.local_size))
-        out = _claim(config.out)
         loader, validation = build_loaders(config, world)
-        trainee = Trainee(_seeded_model(config), config, world)
-        plateau = _plateau(trainee, config.optim.patience)
-        log = RunLog(out, every=config.log_every, writes=world.is_first)
-        try:
-            _Run(config, world, loader, validation, trainee, plateau, log).epochs()
-        finally:
-            log.close()
-
-
-def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, PairLoader | None]:
-    """The loaders of augmented training pairs and of clean validation pairs."""
-    order, data = config.order, config.data
-    check_world(world_size=world.size, lanes=order.lanes, global_batch=order.global_batch)
-    shared: dict[str, Any] = {
-        "seed": order.seed,
-        "rank": world.rank,
-        "world_size": world.size,
-        "lanes": order.lanes,
-        "block": order.block,
-        "window": order.window,
-        "threads": data.threads,
-        "read_ahead_mb": data.read_ahead_mb,
-        "device": world.device,
-    }
-    batch = order.global_batch // world.size
-    loader = PairLoader(data.train, batch_size=batch, augment=config.augment, **shared)
-    if data.val is None:
-        return loader, None
-    return loader, PairLoader(
-        data.val, batch_size=data.val_batch, augment=None, centre_crop=data.val_crop, **shared
-    )
+        with closing(loader), closing(validation) if validation else nullcontext():
+            if world.any(stop.is_set):
+                raise Preempted(NOT_BEGUN)
+            checkpoint = find_checkpoint(config, world, launch)
+            if checkpoint is not None and is_over(checkpoint, config):
+                return tell_over(checkpoint, world, config.out)
+            run = _Run(config, world, loader, validation, stop, launch, checkpoint)
+            with closing(run.log):
+                run.epochs()
 
 
 class _Run:
-    """A run in progress."""
+    """A run in progress.
+
+    Args:
+        config: of the run.
+        world: its processes.
+        loader: of training pairs.
+        validation: loader of validation pairs, if there are any.
+        stop: is set when the run is to end early.
+        launch: what started this process.
+        checkpoint: to go on from; None begins.
+    """
 
     def __init__(
         self,
@@ -85,36 +93,68 @@ class _Run:
         world: World,
         loader: PairLoader,
         validation: PairLoader | None,
-        trainee: Trainee,
-        plateau: ReduceLROnPlateau,
-        log: RunLog,
+        stop: StopFlag,
+        launch: Launch,
+        checkpoint: dict[str, Any] | None,
     ) -> None:
-        self.config, self.world, self.log = config, world, log
+        self.config, self.world, self.stop, self.launch = config, world, stop, launch
         self.loader, self.validation = loader, validation
-        self.trainee, self.plateau = trainee, plateau
-        self.step = self.left_out = 0
-        self.best = -1.0
+        self.trainee = Trainee(seeded_model(config, resumed=checkpoint is not None), config, world)
+        self.schedule = Schedule(self.trainee.optimizer, config.optim)
+        self.epoch = self.step = self.nonfinite = 0
+        self.stage = TRAINING
+        if checkpoint is not None:
+            self._load(checkpoint)
+        self.log = RunLog(
+            config.out,
+            every=config.log_every,
+            writes=world.is_first,
+            state=checkpoint and checkpoint["log"],
+            step=self.step,
+        )
+        self.quarantine = Quarantine(world, limit=config.data.max_damaged, write=self.log.damaged)
+        if checkpoint is not None:
+            self.quarantine.load_state_dict(checkpoint["quarantine"], self.log.listed())
+        self.log.quarantined = self.quarantine.causes
+
+    def _load(self, checkpoint: dict[str, Any]) -> None:
+        """Takes everything up again, the state of the files and of the quarantine apart."""
+        self.loader.load_state_dict(checkpoint["data"])
+        self.trainee.module.load_state_dict(checkpoint["model"])
+        self.trainee.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.schedule.load_state_dict(checkpoint["schedule"])
+        self.epoch, self.step = next_epoch(checkpoint), checkpoint["step"]
+        self.stage = TRAINED if checkpoint["stage"] == TRAINED else TRAINING
+        self.nonfinite = checkpoint["nonfinite"]
+        tell_circumstances(checkpoint, self.world)
 
     def epochs(self) -> None:
         """Trains until the epochs or the learning rate run out."""
-        for epoch in range(self.config.epochs):
-            self.train_epoch(epoch)
-            summary = self.validate(epoch)
-            self.save(epoch, summary)
-            if self.trainee.lr < self.config.optim.min_lr * (1 - 1e-6):
-                _LOG.info("learning rate fell below %g after epoch %d: done", self.config.optim.min_lr, epoch)
-                return
+        while self.epoch < self.config.epochs:
+            if self.stage == TRAINING:
+                self.train_epoch()
+            self.finish_epoch()
+            if self.schedule.is_over:
+                limit, epoch = self.config.optim.min_lr, self.epoch - 1
+                return _LOG.info("learning rate fell below %g after epoch %d: done", limit, epoch)
 
-    def train_epoch(self, epoch: int) -> None:
-        """One pass over the pairs, each exactly once."""
-        pairs = self.loader.dataset.manifest.pairs
-        with self._progress(pairs, f"epoch {epoch}") as bar:
+    def train_epoch(self) -> None:
+        """One pass over the pairs, each exactly once, or what is left of it."""
+        stop = False
+        with self._progress() as bar:
             for batch in self._batches():
-                result = self.trainee.step(batch, self.step)
+                result = self.trainee.step(batch, self.step, stop=self.stop.is_set)
                 self.step += 1
-                self._count_left_out(result.applied)
-                self.log.step(result, epoch=epoch, step=self.step, lr=self.trainee.lr, bar=bar)
-            self.log.flush(epoch=epoch, step=self.step, lr=self.trainee.lr, bar=bar)
+                self._take(batch, result)
+                self.log.step(result, epoch=self.epoch, step=self.step, lr=self.trainee.lr, bar=bar)
+                stop = result.stop
+                if not self._has_read_all():
+                    self._save_midway(stop)
+            self.log.flush(epoch=self.epoch, step=self.step, lr=self.trainee.lr, bar=bar)
+        self.stage = TRAINED
+        if stop or self.validation is not None:
+            self.save(self.stage)
+        self._leave_if(stop)
 
     def _batches(self) -> Iterator[Batch]:
         """The epoch's batches, the time spent waiting for them being logged."""
@@ -126,86 +166,101 @@ class _Run:
                 return
             yield batch
 
-    def _count_left_out(self, applied: bool) -> None:
-        self.left_out += not applied
-        if self.left_out > self.config.optim.max_nonfinite:
+    def _has_read_all(self) -> bool:
+        return bool(self.loader.state_dict()["epoch"] > self.epoch)
+
+    def _take(self, batch: Batch, result: StepResult) -> None:
+        """Counts what a step left out: damaged pairs, or all of it where the loss was not finite."""
+        self.quarantine.take(
+            batch.damaged,
+            damaged=result.damaged,
+            valid=result.images // 2,
+            epoch=self.epoch,
+            step=self.step,
+        )
+        self.nonfinite += result.images > 0 and not result.applied
+        if self.nonfinite > self.config.optim.max_nonfinite:
             raise UserError(
-                f"{self.left_out} steps had a non-finite loss, the last is step {self.step}; "
+                f"{self.nonfinite} steps had a non-finite loss, the last is step {self.step}; "
                 "lower optim.lr, use precision=float32, or raise optim.max_nonfinite"
             )
 
-    def validate(self, epoch: int) -> Summary | None:
-        """Scores the clean validation pairs and turns the schedule."""
+    def _save_midway(self, stop: bool) -> None:
+        if stop or self.step % self.config.checkpoint_every == 0:
+            self.save(TRAINING)
+        self._leave_if(stop)
+
+    def _leave_if(self, stop: bool) -> None:
+        if stop:
+            raise Preempted(
+                f"asked to end: {self.config.out} keeps step {self.step}, --resume auto goes on from there"
+            )
+
+    def finish_epoch(self) -> None:
+        """Validates, turns the schedule, and keeps what validated best."""
+        summary = self.validate()
+        is_best = self.schedule.turn(summary)
+        self.save(VALIDATED, summary, is_best=is_best)
+        self.epoch, self.stage = self.epoch + 1, TRAINING
+
+    def validate(self) -> Summary | None:
+        """Scores the clean validation pairs, if there are any."""
         if self.validation is None:
             self.world.share_buffers(self.trainee.module)
             return None
         self.validation.set_epoch(0)
-        summary = self.trainee.validate(self.validation)
-        self.log.validation(summary, epoch=epoch, step=self.step)
-        self.plateau.step(_score(summary))
-        if self.world.is_first:
-            auc, balanced = summary.auc or 0.0, _score(summary)
-            _LOG.info("epoch %d: validation AUC %.4f, balanced accuracy %.4f", epoch, auc, balanced)
+        summary = self.trainee.validate(self._watched(self.validation))
+        self.log.validation(summary, epoch=self.epoch, step=self.step)
         return summary
 
-    def save(self, epoch: int, summary: Summary | None) -> None:
-        """Keeps this epoch as last.pt, and as best.pt where no other validated better."""
-        score = -1.0 if summary is None else _score(summary)
-        is_best = summary is None or score > self.best
-        self.best = max(self.best, score)
-        if not self.world.is_first:
-            return
-        content = self._content(epoch, summary)
-        store = open_store(self.config.out)
-        save_checkpoint(store, "last.pt", content)
-        if is_best:
-            save_checkpoint(store, "best.pt", content)
+    def _watched(self, batches: PairLoader) -> Iterator[Batch]:
+        """Validation batches; all ranks count the damaged pairs of each, and leave where one is asked to."""
+        for batch in batches:
+            mine = torch.tensor([len(batch.damaged), len(batch.keys), self.stop.is_set])
+            damaged, valid, stops = (int(total) for total in self.world.add_up(mine).tolist())
+            self._leave_if(stops > 0)  # the checkpoint of the trained epoch is there
+            self.quarantine.take(
+                batch.damaged, damaged=damaged, valid=valid, epoch=self.epoch, step=self.step
+            )
+            yield batch
 
-    def _content(self, epoch: int, summary: Summary | None) -> dict[str, Any]:
+    def save(self, stage: str, summary: Summary | None = None, *, is_best: bool = False) -> None:
+        """Publishes a checkpoint of this moment; no rank goes on before it is there."""
+        self.world.from_first(lambda: self._publish(stage, summary, is_best))
+
+    def _publish(self, stage: str, summary: Summary | None, is_best: bool) -> bytes:
+        """The files first, the step's checkpoint last: who finds it finds all that belongs to it."""
+        self.log.sync()
+        store = open_run(self.config.out)
+        data = pack_checkpoint(self._content(stage, summary))
+        if is_best:
+            publish_checkpoint(store, BEST, data)
+        publish_checkpoint(store, checkpoint_name(self.step), data)
+        remove_old(store, keep=self.config.keep_checkpoints, step=self.step)
+        return b""
+
+    def _content(self, stage: str, summary: Summary | None) -> dict[str, Any]:
+        """All that going on needs; BatchNorm's statistics are rank 0's, those that validation uses."""
         return {
             "config": asdict(self.config),
             "model": self.trainee.module.state_dict(),
             "optimizer": self.trainee.optimizer.state_dict(),
-            "plateau": self.plateau.state_dict(),
+            "schedule": self.schedule.state_dict(),
             "data": self.loader.state_dict(),
-            "epoch": epoch,
+            "stage": stage,
+            "epoch": self.epoch,
             "step": self.step,
-            "best": self.best,
+            "nonfinite": self.nonfinite,
             "val": None if summary is None else asdict(summary),
+            "quarantine": self.quarantine.state_dict(),
+            "log": self.log.state_dict(),
+            "circumstances": circumstances(self.world),
+            "job": self.launch.job,
         }
 
-    def _progress(self, total: int, what: str) -> AbstractContextManager[Progress | None]:
-        return Progress(total=total, unit="pairs", what=what) if self.world.is_first else nullcontext()
-
-
-def _plateau(trainee: Trainee, patience: int) -> ReduceLROnPlateau:
-    """Divides the rate by ten at the `patience`-th epoch in a row without any gain."""
-    allowed = max(0, patience - 1)  # torch counts the epochs that it lets pass
-    return ReduceLROnPlateau(
-        trainee.optimizer, mode="max", factor=0.1, patience=allowed, threshold=0.0, eps=0.0
-    )
-
-
-def _score(summary: Summary) -> float:
-    return summary.balanced_accuracy or 0.0
-
-
-def _seeded_model(config: TrainConfig) -> nn.Module:
-    """The model, its first weights a function of the seed alone."""
-    with torch.random.fork_rng():
-        torch.manual_seed(config.order.seed)
-        return build_model(config.model)
-
-
-def _claim(out: str) -> Path:
-    """The run's directory; another run's is left alone."""
-    if "://" in out:
-        raise UserError(f"out={out}, expected a local directory")
-    path = Path(out).expanduser()
-    if (path / "last.pt").exists():
-        raise UserError(f"{path} holds a run already; choose another --out or delete it")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"can't make the directory out={path}: {error.strerror}") from error
-    return path
+    def _progress(self) -> AbstractContextManager[Progress | None]:
+        if not self.world.is_first:
+            return nullcontext()
+        done = self.loader.state_dict()["step"] * self.config.order.global_batch
+        what = f"epoch {self.epoch}" + (f" from pair {done}" if done else "")
+        return Progress(total=self.loader.pairs - done, unit="pairs", what=what)

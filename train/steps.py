@@ -29,6 +29,10 @@ class StepResult:
     """Images of the step, two a pair."""
     applied: bool
     """Whether the optimiser moved."""
+    damaged: int
+    """Pairs whose slots are masked because they are damaged."""
+    stop: bool
+    """Whether a rank was asked to end."""
 
 
 class Trainee:
@@ -56,18 +60,20 @@ class Trainee:
         """The learning rate."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def step(self, batch: Batch, number: int) -> StepResult:
+    def step(self, batch: Batch, number: int, *, stop: bool = False) -> StepResult:
         """One step on all ranks together; a non-finite loss leaves the weights as they are.
 
         Args:
             batch: this rank's share; ranks may have different numbers of valid pairs, even none.
             number: of the step in the run, seeds the dropout.
+            stop: whether this rank was asked to end; all ranks learn it in the step's one exchange.
         """
         torch.manual_seed(_dropout_seed(self.seed, number, self.world.rank))
         buffers = [buffer.clone() for buffer in self.module.buffers()]
         loss_sum, images = self._loss_sum(batch)
-        mine = torch.stack([loss_sum.detach().double(), images.double()])
-        total_loss, total_images = self.world.add_up(mine).tolist()
+        told = torch.tensor([len(batch.damaged), stop], dtype=torch.float64, device=self.world.device)
+        mine = torch.cat([torch.stack([loss_sum.detach().double(), images.double()]), told])
+        total_loss, total_images, damaged, stops = self.world.add_up(mine).tolist()
         applied = total_images > 0 and bool(np.isfinite(total_loss))
         if applied:
             # DDP averages gradients over ranks; the loss is the mean over all ranks' images.
@@ -76,7 +82,13 @@ class Trainee:
         else:
             self._restore(buffers)
         self.optimizer.zero_grad(set_to_none=True)
-        return StepResult(loss_sum=total_loss, images=int(total_images), applied=applied)
+        return StepResult(
+            loss_sum=total_loss,
+            images=int(total_images),
+            applied=applied,
+            damaged=int(damaged),
+            stop=stops > 0,
+        )
 
     def _restore(self, buffers: list[torch.Tensor]) -> None:
         """Takes back what a left out step did to BatchNorm's statistics, where a NaN would stay."""

@@ -31,7 +31,14 @@ from train.host import Host, HostPlan
 from train.windows import HostBatch
 
 _SLOTS = 4  # batches of windows: being filled, waiting, being taken
-_CHILD = "import sys; sys.path[:] = {path!r}; from train.worker import main; main({connection}, {memory})"
+_CHILD = """
+import signal, sys
+for number in {ignored}:  # before the imports: a scheduler may signal the whole process group at any time
+    signal.signal(number, signal.SIG_IGN)
+sys.path[:] = {path!r}
+from train.worker import main
+main({connection}, {memory})
+"""
 _SMALL = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 _ELSEWHERE = np.empty(0, np.uint8)
 _FOR_THE_TRAINER = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
@@ -90,7 +97,8 @@ class Worker:
         self._slots = _slots(memory, self._shape)
         ours, theirs = socket.socketpair()
         self._connection = Connection(ours.detach())
-        code = _CHILD.format(path=sys.path, connection=theirs.fileno(), memory=memory)
+        ignored = [int(number) for number in _FOR_THE_TRAINER]
+        code = _CHILD.format(ignored=ignored, path=sys.path, connection=theirs.fileno(), memory=memory)
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             pass_fds=(theirs.fileno(), memory),
@@ -200,8 +208,6 @@ def main(connection: int, memory: int) -> None:
         connection: file descriptor of its end of the socket.
         memory: file descriptor of the shared windows.
     """
-    for number in _FOR_THE_TRAINER:
-        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     with suppress(EOFError, OSError):  # the trainer is gone, or done with this loader

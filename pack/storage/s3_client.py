@@ -73,8 +73,8 @@ def _style(session: Any) -> str | None:
 
 
 def _quiet() -> None:
-    """At DEBUG these would log headers and signatures."""
+    """At INFO every process would tell where it found its credentials, at DEBUG headers and signatures."""
     for name in ("boto3", "botocore", "s3transfer", "urllib3"):
         logger = logging.getLogger(name)
-        if logger.level < logging.INFO:
-            logger.setLevel(logging.INFO)
+        if logger.level < logging.WARNING:
+            logger.setLevel(logging.WARNING)
