@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from s3_server import S3Env, upload
 from train_data import put_png
 
 from pack.config import PackConfig
@@ -37,6 +38,15 @@ def resident(pid: int) -> float:
 
 
 def test_the_worker_stays_flat_over_20_epochs_and_within_its_options(url: str) -> None:
+    check_memory(url)
+
+
+@pytest.mark.soak
+def test_soak_so_it_does_when_it_reads_from_a_bucket(url: str, s3_env: S3Env) -> None:
+    check_memory(upload(s3_env.server, Path(url), s3_env.url))
+
+
+def check_memory(url: str) -> None:
     loader = PairLoader(url, **OPTIONS)  # type: ignore[arg-type]
     sizes = []
     for _ in range(20):

@@ -14,6 +14,7 @@ from pack.storage.s3_errors import (
     MissingError,
     PastEndError,
     PreconditionError,
+    complete,
     explained,
     no_bucket,
     status_of,
@@ -102,9 +103,9 @@ class S3Store:
         ask = partial(self._client.list_objects_v2, Bucket=self.bucket, Prefix=prefix, Delimiter="/")
         found: list[str] = []
         page: dict[str, Any] = {}
-        while not page or page.get("IsTruncated"):
+        while not page or page["IsTruncated"]:
             token = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
-            page = self._ask(partial(ask, **token), "", "list")
+            page = self._ask(partial(complete, "IsTruncated", partial(ask, **token)), "", "list")
             found += [entry["Key"].removeprefix(prefix) for entry in page.get("Contents", [])]
         return sorted(name for name in found if name and not name.endswith("/"))
 

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError
 
 from pack.storage.retry import Retry
 from pack.storage.s3_errors import explained, no_credentials
+from pack.storage.s3_http import demand_whole_heads
 from recon.errors import UserError
 
 _CONNECTIONS = 64  # kept open; more at once work too, but are closed after use
@@ -32,7 +33,9 @@ def connect(url: str, retry: Retry) -> Any:
         if session.get_credentials() is None:
             failure = no_credentials(url)
         else:
-            return _client(session, retry)
+            client = _client(session, retry)
+            demand_whole_heads(client)
+            return client
     except (BotoCoreError, ValueError, OSError) as error:
         failure = error if isinstance(error, UserError) else explained(error, url, "")
     raise failure if isinstance(failure, UserError) else UserError(f"can't open {url}: {failure}")

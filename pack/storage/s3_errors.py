@@ -6,7 +6,8 @@ whole URLs.
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import botocore.exceptions as boto
 from botocore.exceptions import ClientError
@@ -117,6 +118,17 @@ def explained(error: Exception, where: str, endpoint: str) -> Exception:
             "AWS_ENDPOINT_URL, AWS_REGION and ~/.aws/config"
         )
     return error
+
+
+def complete(field: str, call: Callable[[], Any]) -> Any:
+    """The answer to a call, which must have `field`, as all of its kind have.
+
+    botocore takes an empty body for an answer without fields: for a list that has ended, for a success.
+    """
+    answer = call()
+    if field not in answer:
+        raise TransientError(f"answer without {field}: its body is missing")
+    return answer
 
 
 def _answer(code: str, status: int, where: str, endpoint: str) -> Exception:

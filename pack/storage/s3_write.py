@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from pack.storage.retry import Attempts, Retry, bounded
+from pack.storage.s3_errors import complete
 
 T = TypeVar("T")
 
@@ -68,22 +69,22 @@ class Upload:
 
     def _send_parts(self, file: int, size: int) -> None:
         kind = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"} if self._checked else {}
-        upload = self._ask(lambda: self._client.create_multipart_upload(**self._target, **kind))["UploadId"]
+        start = partial(self._client.create_multipart_upload, **self._target, **kind)
+        upload = self._ask(lambda: complete("UploadId", start))["UploadId"]
         part = max(PART, -(-size // _MOST_PARTS))
         try:
             with ThreadPoolExecutor(_PARALLEL) as pool:
                 starts = range(0, size, part)
                 parts = list(pool.map(lambda start: self._send_part(file, upload, start, part), starts))
-            whole = self._checksum(_crc32(file), ChecksumType="FULL_OBJECT")
-            self._ask(
-                lambda: self._client.complete_multipart_upload(
-                    **self._target,
-                    UploadId=upload,
-                    MultipartUpload={"Parts": parts},
-                    **self._condition,
-                    **whole,
-                )
+            finish = partial(
+                self._client.complete_multipart_upload,
+                **self._target,
+                UploadId=upload,
+                MultipartUpload={"Parts": parts},
+                **self._condition,
+                **self._checksum(_crc32(file), ChecksumType="FULL_OBJECT"),
             )
+            self._ask(lambda: complete("ETag", finish))
         except BaseException:
             self._abort(upload)
             raise

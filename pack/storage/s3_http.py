@@ -1,0 +1,74 @@
+"""HTTP for S3 that takes the head of an answer only if it came whole.
+
+Python's http.client takes the end of a connection within a head for the head's end. What is left of it
+then lies: a list without names, a size of fewer digits, an object without an ETag.
+"""
+
+from http.client import HTTPResponse, RemoteDisconnected
+from typing import Any, cast
+
+from botocore.awsrequest import (
+    AWSHTTPConnection,
+    AWSHTTPConnectionPool,
+    AWSHTTPSConnection,
+    AWSHTTPSConnectionPool,
+)
+
+
+def demand_whole_heads(client: Any) -> None:
+    """Makes a connection that ends within a head an error of the connection, for this client of boto3."""
+    # Before the first request: pools of connections are made when they are needed.
+    client._endpoint.http_session._pool_classes_by_scheme.update(http=_Pool, https=_TlsPool)
+
+
+class _Lines:
+    """The lines of a head, each of which must be whole; before the first, the connection may end."""
+
+    def __init__(self, file: Any, begun: bool = False) -> None:
+        self._file = file
+        self._begun = begun
+
+    def readline(self, limit: int = 1 << 16) -> bytes:
+        line: bytes = self._file.readline(limit)
+        if not line.endswith(b"\n") and len(line) < limit and (line or self._begun):
+            raise RemoteDisconnected("connection ended within the head of an answer")
+        self._begun = True
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Answer(HTTPResponse):
+    def begin(self) -> None:
+        received: Any = self.fp
+        self.fp = lines = cast(Any, _Lines(received))
+        try:
+            super().begin()
+        finally:
+            if self.fp is lines:  # not closed
+                self.fp = received
+
+
+class _WholeHeads:
+    response_class = _Answer
+
+    def _consume_headers(self, fp: Any) -> None:
+        """Those of a 100 Continue, which botocore would wait for until the end of time."""
+        super()._consume_headers(_Lines(fp, begun=True))  # type: ignore[misc]
+
+
+class _Connection(_WholeHeads, AWSHTTPConnection):  # type: ignore[misc]  # botocore has no types
+    pass
+
+
+class _TlsConnection(_WholeHeads, AWSHTTPSConnection):  # type: ignore[misc]
+    pass
+
+
+class _Pool(AWSHTTPConnectionPool):  # type: ignore[misc]
+    ConnectionCls = _Connection
+
+
+class _TlsPool(AWSHTTPSConnectionPool):  # type: ignore[misc]
+    ConnectionCls = _TlsConnection
