@@ -184,6 +184,10 @@ class FaultProxy:
                 thread.start()
         self._listener.close()
 
+    def _is_planned(self, fault: Fault) -> bool:
+        with self._lock:
+            return any(one is fault for one, _ in self._faults)
+
     def _cut_all(self) -> None:
         with self._lock:
             for one in self._open:
@@ -273,7 +277,8 @@ class FaultProxy:
         if fault and kind == "stall_head":
             self._wait(client, fault.seconds)
         elif fault and kind == "refuse":
-            self.refuse(fault.seconds)
+            if self._is_planned(fault):  # else another plan came while this request was on its way
+                self.refuse(fault.seconds)
             raise CutError(reset=True)
         elif kind == "replace":
             assert self._on_replace, "expected on_replace"

@@ -46,6 +46,7 @@ def proxy(shared_proxy: FaultProxy) -> Iterator[FaultProxy]:
     """The shared one, without faults."""
     shared_proxy.plan()
     yield shared_proxy
+    shared_proxy.plan()
     shared_proxy.accept()
 
 

@@ -18,6 +18,7 @@ from recon.errors import UserError
 T = TypeVar("T")
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
+_LAST = 20  # an attempt begins while more than this part of the deadline is left
 _PROGRESS = 64 << 10  # bytes that make an attempt worth while
 _LOG = logging.getLogger(__name__)
 
@@ -99,7 +100,8 @@ class Attempts:
     def _pause(self, cause: str, what: str, gained: int) -> None:
         self._fruitless = 0 if gained >= _PROGRESS else self._fruitless + 1
         left_s = self._left_s()
-        if self._fruitless >= self._retry.attempts or left_s <= 0:
+        spare_s = left_s - self._retry.deadline_s / _LAST  # the last attempt gets time to tell its own cause
+        if self._fruitless >= self._retry.attempts or spare_s <= 0:
             raise UserError(
                 f"{what}: {cause}; gave up after {self._made} attempts "
                 f"in {self._retry.deadline_s - left_s:.1f} s (deadline {self._retry.deadline_s:g} s, "
@@ -107,7 +109,7 @@ class Attempts:
             )
         _LOG.debug("%s: %s; attempt %d follows", what, cause, self._made + 1)
         longest = _FIRST_PAUSE_S * 2.0 ** max(0, self._fruitless - 1)
-        self._clock.sleep(self._clock.draw(min(longest, _LONGEST_PAUSE_S, left_s)))
+        self._clock.sleep(self._clock.draw(min(longest, _LONGEST_PAUSE_S, spare_s)))
 
 
 def bounded(

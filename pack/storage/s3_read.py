@@ -11,6 +11,7 @@ from typing import Any
 
 from pack.storage.retry import Attempts, TransientError, bounded
 from pack.storage.trouble import replaced
+from recon.errors import UserError
 
 REQUEST = 8 << 20  # bytes a ranged GET asks for at most
 _PIECE = 256 << 10  # bytes taken from the socket at most before they count as received
@@ -49,6 +50,7 @@ class ObjectReader:
         self._get, self._explain, self._where, self._pin = get, explain, where, pin
         self._start, self._end, self.version = start, 0, version
         self._reserved = False
+        self._made = 0
         self._received = BytesIO()  # hands its bytes over without copying them
 
     @property
@@ -83,8 +85,12 @@ class ObjectReader:
         if self.position > last:
             return  # the last piece came in the moment that its attempt was given up
         answer = _Answer(self._get, self.position, last, self.version, self._accept, self._received.write)
+        self._made += 1
         try:
             bounded(answer.receive, limit_s, self._explain)
+        except UserError as error:
+            asked = f"bytes {self.position} to {last}, attempt {self._made}"
+            raise type(error)(f"{error} ({asked})") from None
         finally:
             answer.abandon()
 
