@@ -36,7 +36,7 @@ from pack.storage import open_store
 from train.loader import PairLoader
 
 BLOCK = 16
-READS = 8
+READS = 4
 
 
 def write_dataset(url: str, shards: int, shard_mb: float, width: int) -> None:

@@ -78,7 +78,7 @@ class DataConfig:
     """1 reads and decodes in a process of its own beside each rank; 0 in the rank itself, to debug."""
     threads: int = 2
     """Threads of a rank that decode."""
-    reads: int = 8
+    reads: int = 4
     """Requests to storage that a rank has under way at once."""
     read_ahead_mb: int = 64
     """MiB that a rank reads ahead of need. Its loader holds in all about read_ahead_mb + lanes / world

@@ -99,7 +99,7 @@ class PairLoader:
         window: int = 3,
         workers: int = 1,
         threads: int = 2,
-        reads: int = 8,
+        reads: int = 4,
         read_ahead_mb: int = 64,
         deadline_s: float = 60.0,
         cache_dir: str | None = None,
