@@ -101,6 +101,7 @@ def test_a_state_of_another_mixture_is_refused_by_name(
     [
         ({}, "no dataset is named"),
         ({"URL": 0}, "weight=0.0 of URL, expected a finite number above 0"),
+        ({"URL": 1e9}, "weight=1000000000.0 of URL, expected at most 1000: how often"),
         ({"URL": float("nan")}, "weight=nan of URL, expected a finite number above 0"),
     ],
 )

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from recon.errors import UserError
 from train.counter import permutation, stream_key
 
+_MOST = 1000  # copies of a dataset in one epoch; more would fill the memory with nothing but places
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -36,6 +38,11 @@ class Source:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight > 0):
             raise UserError(f"weight={self.weight} of {self.name}, expected a finite number above 0")
+        if self.weight > _MOST:
+            raise UserError(
+                f"weight={self.weight} of {self.name}, expected at most {_MOST}: how often an epoch sees "
+                "each pair; only the weights' ratios matter for the mixture, so divide all of them"
+            )
 
     @cached_property
     def pairs(self) -> int:
