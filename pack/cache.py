@@ -75,6 +75,8 @@ class BlockCache:
     """
 
     def __init__(self, folder: str, limit_bytes: int, shards: Collection[str] = ()) -> None:
+        if "://" in folder:
+            raise UserError(f"cache_dir={folder}, expected a local folder")
         self.root = Path(folder).expanduser() / _FOLDER
         self.limit_bytes = limit_bytes
         self._shards = frozenset(shards)

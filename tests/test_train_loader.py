@@ -164,6 +164,15 @@ def test_a_resumed_epoch_goes_over_into_the_next(url: str) -> None:
     assert_equal(steps_of(resumed), expected[1])
 
 
+def test_a_loop_that_another_overtook_says_so(url: str) -> None:
+    (loader,) = world(url, 1)
+    first, second = iter(loader), iter(loader)
+    next(first)
+    next(second)
+    with pytest.raises(UserError, match="started anew while this loop still ran"):
+        next(first)
+
+
 def test_a_state_counts_what_the_trainer_took_not_what_was_read_ahead(url: str) -> None:
     (loader,) = world(url, 1)
     batches = iter(loader)

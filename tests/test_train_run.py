@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +21,7 @@ from train import build, run
 from train.checkpoint import load_checkpoint
 from train.command import main
 from train.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig, OrderConfig, TrainConfig
+from train.folder import RunFolder
 from train.metrics import Summary
 from train.model import model_from_checkpoint
 from train.steps import Trainee
@@ -327,6 +328,14 @@ def test_an_uneven_world_is_one_line_and_status_2(
     assert error == "error: global_batch=8 is not a multiple of the world size 3; use 6 or 9\n"
 
 
+def test_a_directory_that_another_run_writes_to_is_refused(data: dict[str, str], tmp_path: Path) -> None:
+    with closing(RunFolder(str(tmp_path / "run"), None)) as other:
+        other.append("metrics.jsonl", {"step": 1})
+        with pytest.raises(UserError, match="another process still trains in"):
+            run.train(config(data, tmp_path / "run"))
+    assert lines(tmp_path / "run/metrics.jsonl") == [{"step": 1}]
+
+
 def test_a_full_disk_is_one_line(
     data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,7 +344,9 @@ def test_a_full_disk_is_one_line(
     def open_or_full(path: Path, *arguments: Any, **more: Any) -> Any:
         if path.name != "metrics.jsonl":
             return real_open(path, *arguments, **more)
-        return SimpleNamespace(write=full, flush=full, close=full)
+        real = real_open(path, *arguments, **more)
+        kept = {name: getattr(real, name) for name in ("fileno", "truncate")}
+        return SimpleNamespace(write=full, flush=full, close=lambda: (real.close(), full()), **kept)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

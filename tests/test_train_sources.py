@@ -111,6 +111,11 @@ def test_weights_that_make_no_sense_are_refused(url: str, weights: dict[str, flo
         world(named, 1)
 
 
+def test_one_dataset_under_two_names_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match="are one dataset; name it once, with the sum of the weights"):
+        world({url: 1, f"{url}/": 1}, 1)
+
+
 FILTERS = ["width == 56", "width >= 40 or height < 20", 'group == "real" and width * height > 1500']
 
 

@@ -178,6 +178,27 @@ def test_a_stage_that_cannot_go_to_it_is_refused(url: str) -> None:
         next(iter(one))
 
 
+def test_a_stage_of_the_script_itself_is_refused_in_words(url: str, tmp_path: Path) -> None:
+    script = tmp_path / "plain.py"
+    script.write_text(
+        "import sys, webdataset as wds\nfrom train import PairLoader\n"
+        "def same(sample): return sample\n"
+        "next(iter(PairLoader(sys.argv[1], batch_size=5, lanes=6, stages=[wds.map(same)])))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    words = [sys.executable, script, url]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert "not in the script that is run, or use workers=0" in ended.stderr
+
+
+def test_a_new_loop_starts_a_new_worker_after_one_died(loader: PairLoader) -> None:
+    next(iter(loader))
+    os.kill(pid_of(loader), signal.SIGKILL)
+    with pytest.raises(UserError, match="ended by SIGKILL"):
+        list(loader)
+    assert sum(len(batch.keys) for batch in loader) > 0
+
+
 def test_its_failure_comes_with_its_traceback(url: str) -> None:
     (one,) = world(url, 1, workers=1, stages=[wds.map(fail)])
     with pytest.raises(RuntimeError, match=r"worker failed:\n(.|\n)*ZeroDivisionError: planted at 0"):

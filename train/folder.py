@@ -5,6 +5,7 @@ published whole, so `sync` comes before every checkpoint: the checkpoint knows h
 finds them at least that long when the run goes on from it.
 """
 
+import fcntl
 import json
 import logging
 import os
@@ -52,6 +53,8 @@ class RunFolder:
                 self._files[name] = self._open(name, lengths)
         except OSError as error:
             raise UserError(f"can't write the log in {self.path}: {error.strerror or error}") from error
+        if self._mirrors:
+            self.sync()  # who may not write is told before the first step
 
     @property
     def board(self) -> Path:
@@ -61,16 +64,32 @@ class RunFolder:
     def _open(self, name: str, lengths: Mapping[str, int] | None) -> BinaryIO:
         path = self.path / name
         if lengths is None:
-            return path.open("wb")
+            file = path.open("ab")
+            self._lock(name, file)
+            file.truncate(0)
+            return file
         if self._mirrors and self.store.exists(name):
             path.write_bytes(self.store.read(name))
         file = path.open("ab")
+        self._lock(name, file)
         length, found = lengths.get(name, 0), file.tell()
         if found < length:
             _LOG.warning("%s/%s lost %d bytes since the checkpoint", self.store.url, name, length - found)
         elif name in _REPEATED:
             file.truncate(length)
         return file
+
+    def _lock(self, name: str, file: BinaryIO) -> None:
+        """Keeps a second run out of the directory for as long as this one lives."""
+        if name != METRICS:
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise UserError(
+                f"another process still trains in {self.path}; wait for it, end it, or choose another --out"
+            ) from error
 
     def append(self, name: str, values: dict[str, Any]) -> None:
         """Adds a line of JSON to a file."""

@@ -137,6 +137,7 @@ class PairLoader:
         self.epoch = self.step = 0
         self._host: Host | None = None
         self._worker: Worker | None = None
+        self._loops = 0
 
     def __len__(self) -> int:
         """Steps of an epoch, the same on all ranks."""
@@ -178,13 +179,18 @@ class PairLoader:
     def __iter__(self) -> Iterator[Batch]:
         """The rest of the current epoch."""
         epoch, first = self.epoch, self.step
+        self._loops = loop = self._loops + 1
         with closing(self._batches(epoch, first)) as batches:
             for number, batch in enumerate(batches, first + 1):
                 over = number == len(self)
                 self.epoch, self.step = (epoch + 1, 0) if over else (epoch, number)
                 yield self._to_device(batch)
+                if loop != self._loops:
+                    raise UserError("the loader was started anew while this loop still ran; use two loaders")
 
     def _batches(self, epoch: int, step: int) -> Generator[HostBatch, None, None]:
+        if self._worker and not self._worker.lives:
+            self.close()
         if self.workers:
             self._worker = self._worker or Worker(self.plan)
             return self._worker.batches(epoch, step)
@@ -219,9 +225,14 @@ def _open_sources(
     weights = {url: 1.0} if isinstance(url, str) else url
     if not weights:
         raise UserError("no dataset is named, expected a URL or a mapping of URLs to weights")
-    sources = []
+    sources: list[SourcePlan] = []
     for one, weight in weights.items():
         dataset = Dataset(one, retry=Retry(deadline_s=deadline_s))
+        same = next(
+            (other.url for other in sources if other.manifest.sha256 == dataset.manifest.sha256), None
+        )
+        if same is not None:
+            raise UserError(f"{one} and {same} are one dataset; name it once, with the sum of the weights")
         selection = select(dataset, wanted) if isinstance(wanted, str) else (wanted or {}).get(one)
         sources.append(
             SourcePlan(url=one, manifest=dataset.manifest, weight=float(weight), selection=selection)

@@ -70,7 +70,7 @@ class Quarantine:
     def _is_too_much(self) -> bool:
         seen = self.valid + self.damaged
         return self.damaged > 0 and (
-            self.valid == 0 or (seen >= COUNTED_FROM and self.damaged > self.limit * seen)
+            self.valid == 0 or ((seen >= COUNTED_FROM or not self.limit) and self.damaged > self.limit * seen)
         )
 
     def _refuse(self) -> bytes:

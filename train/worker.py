@@ -124,8 +124,6 @@ class Worker:
             if isinstance(message, _Ended):
                 return _raise(message)
             yield replace(message.batch, windows_BPHWC=self._slots[message.slot])
-            if run != self._run:
-                raise UserError("the loader was started anew while this loop still ran; use two loaders")
             self._send(pickle.dumps(_Free(run, message.slot)))
 
     def _send(self, data: bytes) -> None:
@@ -144,6 +142,11 @@ class Worker:
                 raise UserError(_death(self._process)) from error
             if message.run == run:
                 return message
+
+    @property
+    def lives(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
 
     def close(self) -> None:
         """Ends the process."""
@@ -188,7 +191,7 @@ def _death(process: "subprocess.Popen[bytes]") -> str:
     status = process.returncode
     if status is not None and status < 0:
         name = signal.Signals(-status).name
-        hint = "; the machine may be out of memory: lower data.read_ahead_mb" if name == "SIGKILL" else ""
+        hint = "; the machine may be out of memory: lower read_ahead_mb" if name == "SIGKILL" else ""
         return f"the loader's worker was ended by {name}{hint}"
     return f"the loader's worker ended with status {status}; its own lines say why"
 
@@ -234,7 +237,7 @@ class _Service:
         packed = connection.recv_bytes()
         self._wait()
         try:
-            plan: HostPlan = pickle.loads(packed)
+            plan = _unpickled(packed)
             self.host: Host = Host(plan)
             self.slots = _slots(memory, plan.window_shape)
         except Exception as error:
@@ -289,6 +292,17 @@ class _Service:
 
     def _send(self, message: _Filled | _Ended) -> None:
         self.connection.send_bytes(pickle.dumps(message))
+
+
+def _unpickled(packed: bytes) -> HostPlan:
+    try:
+        plan: HostPlan = pickle.loads(packed)
+    except (AttributeError, ImportError) as error:
+        raise UserError(
+            f"the stages can't be loaded in the loader's worker ({error}); define them in a module of "
+            "their own, not in the script that is run, or use workers=0"
+        ) from error
+    return plan
 
 
 def _failed(run: int, error: Exception) -> _Ended:
