@@ -1,5 +1,5 @@
 # make demo: photographs to a trained, evaluated detector.   make test: everything is tested.
-# make soak: the same kinds of faults as in the tests, many times over (hours).
+# make soak: the same kinds of faults as in the tests, many times over (some ten minutes).
 # All work from nothing; `make TORCH=` leaves the choice of torch to pip.
 
 PYTHON ?= python3

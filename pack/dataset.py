@@ -155,11 +155,11 @@ class Dataset:
         entry = self.manifest.shards[shard]
         name = f"{entry.name}.parquet"
 
-        def is_sound(data: bytes) -> bool:
+        def is_whole(data: bytes) -> bool:
             return hashlib.sha256(data).hexdigest() == entry.index_sha256
 
-        data, sound = read_settled(lambda: self.store.read(name), is_sound, f"{self.store.url}/{name}")
-        if not sound:
+        data, whole = read_settled(lambda: self.store.read(name), is_whole, f"{self.store.url}/{name}")
+        if not whole:
             raise UserError(
                 f"{self.store.url}/{name} differs from the manifest (sha256); "
                 "run python -m pack.verify, then restore or repack it"

@@ -80,34 +80,31 @@ def read_manifest(store: Store) -> Manifest:
         below = [split for split in ("train", "val") if open_store(f"{store.url}/{split}").exists(NAME)]
         hint = f"take {store.url}/{below[0]}" if below else "pack one with python -m pack --out"
         raise UserError(f"{where} not found: {store.url} is no finished dataset; {hint}")
-    data, _ = read_settled(lambda: store.read(NAME), _is_whole, where)
+    data, whole = read_settled(lambda: store.read(NAME), _is_whole, where)
     try:
         fields = json.loads(data)
     except ValueError as error:
         raise UserError(f"{where} is not JSON: {error}; pack the dataset again") from error
-    return _checked(fields, where)
+    return _checked(fields, whole, where)
 
 
 def _is_whole(data: bytes) -> bool:
+    """Whether a manifest is what its own hash says."""
     try:
-        return _agrees(json.loads(data))
+        fields = json.loads(data)
     except ValueError:
         return False
-
-
-def _agrees(fields: Any) -> bool:
-    """Whether a manifest is what its own hash says."""
     if not isinstance(fields, dict):
         return False
     expected = {name: value for name, value in fields.items() if name != "sha256"}
     return hashlib.sha256(_canonical(expected)).hexdigest() == fields.get("sha256")
 
 
-def _checked(fields: Any, where: str) -> Manifest:
+def _checked(fields: Any, whole: bool, where: str) -> Manifest:
     found = fields.get("format") if isinstance(fields, dict) else None
     if found != FORMAT:
         raise UserError(f"{where}: format {found!r}, expected {FORMAT!r}; pack it again with this version")
-    if not _agrees(fields):
+    if not whole:
         raise UserError(
             f"{where} was changed after it was written (sha256 differs); restore it or pack again"
         )

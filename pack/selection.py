@@ -11,7 +11,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pack.filter import Filter
@@ -21,15 +20,6 @@ from recon.progress import counted, progress
 
 if TYPE_CHECKING:
     from pack.dataset import Dataset
-
-
-def parse_filter(text: str) -> pc.Expression:
-    """The expression of a filter over the columns of an index.
-
-    Raises:
-        UserError: it is none; the error shows the spot.
-    """
-    return Filter(text).expression
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, composite
 
 from pack.dataset import Dataset, open_dataset
+from pack.filter import Filter
 from pack.manifest import Manifest, ShardEntry
-from pack.selection import Selection, parse_filter, select
+from pack.selection import Selection, select
 from pack.shard import INDEX_SCHEMA
 from recon.errors import UserError
 
@@ -181,7 +182,7 @@ def test_a_filter_means_what_python_means(condition: tuple[str, Value], table: l
     numbered = pa.Table.from_pylist(table, SCHEMA).append_column(
         "row", pa.array(range(len(table)), pa.int64())
     )
-    found = set(numbered.filter(parse_filter(text))["row"].to_pylist())
+    found = set(numbered.filter(Filter(text).expression)["row"].to_pylist())
     assert found == {number for number, row in enumerate(table) if value(row) is True}
     for number, row in enumerate(table):
         if None not in row.values():
@@ -193,7 +194,7 @@ def test_a_filter_means_what_python_means(condition: tuple[str, Value], table: l
 
 
 def matches(text: str, **row: Any) -> bool:
-    return bool(pa.Table.from_pylist([row], INDEX_SCHEMA).filter(parse_filter(text)).num_rows)
+    return bool(pa.Table.from_pylist([row], INDEX_SCHEMA).filter(Filter(text).expression).num_rows)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,7 @@ def test_a_filter_may_span_lines_and_hold_comments() -> None:
 )
 def test_whatever_else_is_refused_and_marked(text: str, message: str, mark: str) -> None:
     with pytest.raises(UserError) as caught:
-        parse_filter(text)
+        Filter(text)
     first, line, marked = str(caught.value).split("\n")[:3]
     assert first.startswith("filter: the marked part ")
     assert message in first
@@ -279,7 +280,7 @@ def test_whatever_else_is_refused_and_marked(text: str, message: str, mark: str)
 
 def test_an_unknown_name_lists_the_columns() -> None:
     with pytest.raises(UserError) as caught:
-        parse_filter("wide == 3")
+        Filter("wide == 3")
     assert str(caught.value).endswith(f"\ncolumns: {', '.join(INDEX_SCHEMA.names)}")
 
 
@@ -297,13 +298,13 @@ MONSTERS = [
 @pytest.mark.parametrize("text", MONSTERS, ids=range(len(MONSTERS)))
 def test_monstrous_text_is_refused_too(text: str) -> None:
     with pytest.raises(UserError, match="filter"):
-        parse_filter(text)
+        Filter(text)
 
 
 @given(text=st.text(alphabet="width34 ()<>=+-%'\"\n,[]notandinis#\\.", max_size=30))
 def test_no_text_raises_anything_but_a_user_error(text: str) -> None:
     with suppress(UserError):
-        parse_filter(text)
+        Filter(text)
 
 
 def manifest_of(pairs: list[int], name: str = "n") -> Manifest:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pack.storage import LocalStore
 from recon.errors import UserError
-from train.checkpoint import FORMAT, load_checkpoint, save_checkpoint
+from train.checkpoint import FORMAT, load_checkpoint, pack_checkpoint, publish_checkpoint
 
 CONTENT = {"model": {"fc.weight": torch.arange(300.0)}, "epoch": 3, "optimizer": {"state": {}, "lr": 0.1}}
 
@@ -21,7 +21,7 @@ CONTENT = {"model": {"fc.weight": torch.arange(300.0)}, "epoch": 3, "optimizer":
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
-    save_checkpoint(LocalStore(str(folder)), "whole.pt", CONTENT)
+    publish_checkpoint(LocalStore(str(folder)), "whole.pt", pack_checkpoint(CONTENT))
     return folder / "whole.pt"
 
 

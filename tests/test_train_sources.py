@@ -13,7 +13,7 @@ import torch
 from train_data import AUGMENT, PAIRS, assert_equal, make_dataset, steps_of, world
 
 from pack.dataset import Dataset, iterate_pairs, open_dataset
-from pack.selection import select
+from pack.selection import Selection, select
 from pack.storage import LocalStore
 from recon.errors import UserError
 from train.loader import PairLoader
@@ -140,7 +140,11 @@ def test_a_filter_gives_exactly_its_pairs(url: str, text: str, size: int) -> Non
 
 def test_a_selection_made_once_serves_many_loaders(url: str) -> None:
     text = FILTERS[0]
-    given = {url: select(open_dataset(url), text)}
+    made = select(open_dataset(url), text)
+
+    def given(_dataset: Dataset) -> Selection:
+        return made
+
     assert_equal(steps_of(world(url, 2, filter=given)), steps_of(world(url, 1, filter=text)))
     assert world(url, 1, filter=given)[0].state_dict() == world(url, 1, filter=text)[0].state_dict()
 

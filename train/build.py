@@ -1,7 +1,6 @@
 """What a run is built of: its loaders and its model, as the options say."""
 
 import hashlib
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -16,7 +15,7 @@ from pack.selection import Selection, select
 from pack.storage import Store, open_store
 from recon.errors import UserError
 from train.config import TrainConfig
-from train.loader import PairLoader
+from train.loader import Choice, PairLoader
 from train.model import build_model
 from train.order import check_world
 from train.world import World
@@ -31,7 +30,7 @@ def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, PairLo
     shared |= {name: getattr(order, name) for name in ("seed", "lanes", "block", "window")}
     shared |= {"rank": world.rank, "world_size": world.size, "device": world.device}
     batch = order.global_batch // world.size
-    chosen = selections(data.train, data.filter, config.out, world)
+    chosen = choice(data.filter, config.out, world)
     loader = PairLoader(data.train, batch_size=batch, augment=config.augment, filter=chosen, **shared)
     if data.val is None:
         return loader, None
@@ -40,27 +39,25 @@ def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, PairLo
         batch_size=data.val_batch,
         augment=None,
         centre_crop=data.val_crop,
-        filter=selections(data.val, data.val_filter, config.out, world),
+        filter=choice(data.val_filter, config.out, world),
         **shared,
     )
 
 
-def selections(
-    urls: str | Iterable[str], text: str | None, out: str, world: World
-) -> dict[str, Selection] | None:
+def choice(text: str | None, out: str, world: World) -> Choice | None:
     """What a filter takes of each dataset. Rank 0 scans the indexes once, and keeps the answer in `out`.
 
     Raises:
-        UserError: the filter is wrong or selects nothing; the same on all ranks.
+        UserError: when it is used: the filter is wrong or selects nothing; the same on all ranks.
     """
     if text is None:
         return None
-    chosen = {}
-    for url in [urls] if isinstance(urls, str) else urls:
-        dataset = Dataset(url)
+
+    def choose(dataset: Dataset) -> Selection:
         data = world.from_first(partial(_selected, dataset, text, open_store(out)))
-        chosen[url] = Selection.from_bytes(bytes(data), dataset.manifest, text)
-    return chosen
+        return Selection.from_bytes(bytes(data), dataset.manifest, text)
+
+    return choose
 
 
 def _selected(dataset: Dataset, text: str, store: Store) -> bytes:

@@ -52,11 +52,6 @@ def remove_old(store: Store, *, keep: int, step: int) -> None:
             _LOG.warning("can't remove the old checkpoint %s/%s: %s", store.url, name, error)
 
 
-def save_checkpoint(store: Store, name: str, content: dict[str, Any]) -> None:
-    """Publishes `content` (tensors and plain values) as object `name`, whole or not at all."""
-    publish_checkpoint(store, name, pack_checkpoint(content))
-
-
 def pack_checkpoint(content: dict[str, Any]) -> memoryview:
     """The bytes of a checkpoint."""
     data = BytesIO()  # torch would make a RuntimeError of a full disk

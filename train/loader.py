@@ -5,7 +5,7 @@ for batch in loader:                     # one epoch
     x = batch.images[batch.mask]         # (B, 2, 3, 96, 96) uint8: real, fake
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,8 @@ from train.host import Host, HostPlan, SourcePlan, Stage
 from train.order import check_world
 from train.windows import HostBatch
 from train.worker import Worker
+
+Choice = Callable[[Dataset], Selection]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class PairLoader:
             centre crops.
         centre_crop: side of the centre crop, where augment is None.
         filter: takes only pairs whose index columns say so, e.g. ``width >= 256 and group == "coco"``
-            (see `pack.selection`); or the selections that were made of one, by URL.
+            (see `pack.filter`); or what makes the selection of each dataset.
         lanes: reading lanes, see `train.order`; with block and window part of the order.
         block: pairs read together.
         window: blocks shuffled together in a lane.
@@ -93,7 +95,7 @@ class PairLoader:
         world_size: int = 1,
         augment: AugmentConfig | None = AugmentConfig(),  # noqa: B008 - frozen
         centre_crop: int = 256,
-        filter: str | Mapping[str, Selection] | None = None,
+        filter: str | Choice | None = None,
         lanes: int = 192,
         block: int = 16,
         window: int = 3,
@@ -113,7 +115,7 @@ class PairLoader:
         self.global_batch = batch_size * world_size
         check_world(world_size=world_size, lanes=lanes, global_batch=self.global_batch)
         self.plan = HostPlan(
-            sources=_open_sources(url, filter, deadline_s),
+            sources=_plan_sources(url, filter, deadline_s),
             rank=rank,
             world_size=world_size,
             batch_size=batch_size,
@@ -211,15 +213,15 @@ class PairLoader:
         return Batch(images=images, mask=mask, keys=batch.keys, damaged=batch.damaged)
 
     def _moved(self, host: torch.Tensor) -> torch.Tensor:
-        """A copy on the device: the worker fills the host's memory again."""
+        """On the device. On a CPU it is the worker's memory still, which `turn` copies the windows out of."""
         if self.device.type != "cuda":
-            return host.clone()
+            return host
         pinned = torch.empty_like(host, pin_memory=True).copy_(host)
         return pinned.to(self.device, non_blocking=True)
 
 
-def _open_sources(
-    url: str | Mapping[str, float], wanted: str | Mapping[str, Selection] | None, deadline_s: float
+def _plan_sources(
+    url: str | Mapping[str, float], wanted: str | Choice | None, deadline_s: float
 ) -> tuple[SourcePlan, ...]:
     """Reads the manifests; a filter scans the indexes once."""
     weights = {url: 1.0} if isinstance(url, str) else url
@@ -233,7 +235,7 @@ def _open_sources(
         )
         if same is not None:
             raise UserError(f"{one} and {same} are one dataset; name it once, with the sum of the weights")
-        selection = select(dataset, wanted) if isinstance(wanted, str) else (wanted or {}).get(one)
+        selection = select(dataset, wanted) if isinstance(wanted, str) else wanted and wanted(dataset)
         sources.append(
             SourcePlan(url=one, manifest=dataset.manifest, weight=float(weight), selection=selection)
         )

@@ -5,13 +5,13 @@ import fcntl
 import filecmp
 import os
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from pack.storage.trouble import reading, replaced, taken, whole, writing
+from pack.storage.pins import Pins
+from pack.storage.trouble import reading, taken, whole, writing
 from recon.errors import UserError
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -26,8 +26,7 @@ class LocalStore:
     def __init__(self, url: str) -> None:
         self.url = url
         self.root = Path(url).expanduser()
-        self._pins: dict[str, Version] = {}
-        self._lock = threading.Lock()
+        self._pins: Pins[Version] = Pins()
 
     def exists(self, name: str) -> bool:
         """See `Store.exists`."""
@@ -53,18 +52,8 @@ class LocalStore:
             data = _pread(file.fileno(), start, length)
             found = os.fstat(file.fileno())  # after reading: a change in between is seen too
         if pinned:
-            self._pin(name, (found.st_ino, found.st_size, found.st_mtime_ns))
+            self._pins.check(name, (found.st_ino, found.st_size, found.st_mtime_ns), str(path))
         return whole(data, str(path), start, length)
-
-    def _pin(self, name: str, version: Version) -> None:
-        with self._lock:
-            pin = self._pins.setdefault(name, version)
-        if pin != version:
-            raise replaced(str(self.root / name))
-
-    def _forget(self, name: str) -> None:
-        with self._lock:
-            self._pins.pop(name, None)
 
     @contextmanager
     def publish(self, name: str, *, create: bool = False) -> Iterator[BinaryIO]:
@@ -83,14 +72,14 @@ class LocalStore:
                 except BaseException:
                     partial.unlink(missing_ok=True)
                     raise
-            self._forget(name)
+            self._pins.forget(name)
             _sync_directory(self.root)
 
     def remove(self, name: str) -> None:
         """See `Store.remove`."""
         with writing(self.root / name):
             (self.root / name).unlink(missing_ok=True)
-        self._forget(name)
+        self._pins.forget(name)
 
 
 @contextmanager

@@ -1,13 +1,13 @@
 """Buckets of S3 and of all that speak its protocol, through boto3."""
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
 from pack.storage.local import temporary_file
+from pack.storage.pins import Pins
 from pack.storage.retry import Attempts, Retry, bounded
 from pack.storage.s3_client import connect, endpoint_of
 from pack.storage.s3_errors import (
@@ -44,8 +44,7 @@ class S3Store:
         self._client = connect(self.url, retry)
         self._endpoint = endpoint_of(self._client)
         self._bucket_seen = False
-        self._pins: dict[str, Version] = {}
-        self._lock = threading.Lock()
+        self._pins: Pins[Version] = Pins()
 
     def _target(self, name: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": f"{self.prefix}/{name}".lstrip("/")}
@@ -126,7 +125,7 @@ class S3Store:
         if pinned and pinned.total < start + length:
             raise ends_early(where, start, length, max(0, pinned.total - start))
         attempts = Attempts(self.retry)
-        reader = self._reader(name, start, pinned, partial(self._pin, name))
+        reader = self._reader(name, start, pinned, lambda version: self._pins.check(name, version, where))
         try:
             data = reader.fetch(start + length, lambda: attempts)
         except PastEndError:
@@ -154,16 +153,6 @@ class S3Store:
         get = partial(self._client.get_object, **self._target(name))
         return ObjectReader(get, self._explain(name), f"{self.url}/{name}", start, version, pin)
 
-    def _pin(self, name: str, version: Version) -> None:
-        with self._lock:
-            pin = self._pins.setdefault(name, version)
-        if pin != version:
-            raise replaced(f"{self.url}/{name}")
-
-    def _forget(self, name: str) -> None:
-        with self._lock:
-            self._pins.pop(name, None)
-
     @contextmanager
     def publish(self, name: str, *, create: bool = False) -> Iterator[BinaryIO]:
         """See `Store.publish`: written to a local temporary file, then uploaded."""
@@ -186,7 +175,7 @@ class S3Store:
             # name taken, or no such upload.
             if not self._holds(name, file):
                 raise taken(where) if isinstance(error, PreconditionError) else error from None
-        self._forget(name)
+        self._pins.forget(name)
 
     def _holds(self, name: str, file: int) -> bool:
         """Whether the object's bytes are those of the open file."""
@@ -208,4 +197,4 @@ class S3Store:
     def remove(self, name: str) -> None:
         """See `Store.remove`."""
         self._ask(lambda: self._client.delete_object(**self._target(name)), name, "remove")
-        self._forget(name)
+        self._pins.forget(name)
