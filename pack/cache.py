@@ -115,7 +115,7 @@ class BlockCache:
             self._stop(error)
             return None
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         """Keeps a block, if there is room and disk for it; a block that is there stays."""
         path = self._path(key)
         if self._stopped or time.monotonic() < self._rest_until or os.path.exists(path):
@@ -163,7 +163,7 @@ class BlockCache:
                         with suppress(FileNotFoundError):
                             yield entry, entry.stat(follow_symlinks=False)
 
-    def _put(self, path: str, data: bytes) -> None:
+    def _put(self, path: str, data: bytes | memoryview) -> None:
         partial = self._writing / uuid.uuid4().hex
         descriptor = self._reserve(partial, len(data))
         if descriptor is None:
@@ -326,7 +326,7 @@ def _check_disk(root: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, f"the disk is full but for {_SPARE:.0%}")
 
 
-def _write(descriptor: int, data: bytes) -> None:
+def _write(descriptor: int, data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]

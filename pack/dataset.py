@@ -3,7 +3,6 @@
 import hashlib
 import sys
 import threading
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -12,6 +11,7 @@ from functools import cache
 
 import numpy as np
 import pyarrow as pa
+from isal.isal_zlib import crc32  # 14 times as fast as zlib's
 from numpy.typing import NDArray
 
 from pack.cache import BlockCache, block_key
@@ -203,11 +203,11 @@ class Dataset:
         index, key = self.index(shard), block_key(self.manifest.shards[shard].sha256, first, count)
         start, length = index.span(first, count)
         if self.cache and (kept := self.cache.get(key)) is not None:
-            pairs = self._pairs(index, shard, first, count, kept) if len(kept) == length else []
+            pairs = self._pairs(index, shard, first, count, memoryview(kept)) if len(kept) == length else []
             if pairs and not _damaged(pairs):
                 return pairs
             self.cache.drop(key)
-        block = self.store.read(f"{index.entry.name}.tar", start, length)
+        block = self.store.read_range(f"{index.entry.name}.tar", start, length)
         pairs = self._pairs(index, shard, first, count, block)
         wrong = _damaged(pairs)
         for number in wrong:
@@ -217,11 +217,11 @@ class Dataset:
         return pairs
 
     def _pairs(
-        self, index: ShardIndex, shard: int, first: int, count: int, block: bytes
+        self, index: ShardIndex, shard: int, first: int, count: int, block: memoryview
     ) -> list[StoredPair | DamagedPair]:
         """The pairs in the bytes of a block."""
-        view, start = memoryview(block), index.span(first, count)[0]
-        return [self._pair(index, shard, row, view, start) for row in range(first, first + count)]
+        start = index.span(first, count)[0]
+        return [self._pair(index, shard, row, block, start) for row in range(first, first + count)]
 
     def _pair(
         self, index: ShardIndex, shard: int, row: int, block: memoryview, start: int
@@ -230,10 +230,10 @@ class Dataset:
         members: dict[str, bytes] = {}
         for column, field in enumerate(index.fields[row]):
             offset = int(index.offsets[row, column]) - start
-            data = bytes(block[offset : offset + int(index.sizes[row, column])])
-            if zlib.crc32(data) != index.crcs[row, column]:
+            data = block[offset : offset + int(index.sizes[row, column])]
+            if crc32(data) != index.crcs[row, column]:
                 return DamagedPair(key=key, url=url, cause=f"CRC-32 of {MEMBERS[column]} differs")
-            members[field] = data
+            members[field] = bytes(data)
         pair_id, group = int(index.pair_ids[row]), index.groups[row]
         return StoredPair(key=key, url=url, group=group, pair_id=pair_id, members=members)
 
@@ -241,11 +241,11 @@ class Dataset:
         """Reads a pair until it comes right, or until it has come the same and wrong often enough."""
         start, length = index.span(row, 1)
 
-        def unpack(data: bytes) -> StoredPair | DamagedPair:
-            return self._pair(index, shard, row, memoryview(data), start)
+        def unpack(data: memoryview) -> StoredPair | DamagedPair:
+            return self._pair(index, shard, row, data, start)
 
         data, _ = read_settled(
-            lambda: self.store.read(f"{index.entry.name}.tar", start, length),
+            lambda: self.store.read_range(f"{index.entry.name}.tar", start, length),
             lambda data: isinstance(unpack(data), StoredPair),
             f"{self.tar_url(shard)} bytes {start}-{start + length - 1}",
         )

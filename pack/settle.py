@@ -4,16 +4,17 @@ A passing fault gives other bytes at the next reading; what lies damaged comes t
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from recon.errors import UserError
+
+Data = TypeVar("Data", bytes, memoryview)
 
 _SAME = 3  # readings in a row that settle it
 _MOST = 12
 
 
-def read_settled(
-    read: Callable[[], bytes], is_sound: Callable[[bytes], bool], what: str
-) -> tuple[bytes, bool]:
+def read_settled(read: Callable[[], Data], is_sound: Callable[[Data], bool], what: str) -> tuple[Data, bool]:
     """Reads until the bytes are sound, or until they came the same and unsound three times in a row.
 
     Args:
@@ -27,7 +28,8 @@ def read_settled(
     Raises:
         UserError: other unsound bytes came again and again: the storage or the way to it is failing.
     """
-    before, same = b"", 0
+    before: Data | None = None
+    same = 0
     for _ in range(_MOST):
         data = read()
         if is_sound(data):

@@ -165,7 +165,7 @@ def test_read_survives_what_passes_and_goes_on_where_it_was(
 ) -> None:
     fault, starts = PASSING[case]
     plan(proxy, name, fault)
-    assert store.read(name, 0, SIZE) == DATA
+    assert store.read_range(name, 0, SIZE) == DATA
     assert proxy.starts(name) == starts
     assert_all_struck(proxy, fault)
     assert sum(one.sent for one in proxy.requests(name) if one.status == 206) == SIZE  # no byte twice
@@ -174,7 +174,7 @@ def test_read_survives_what_passes_and_goes_on_where_it_was(
 def test_read_survives_an_answer_of_a_shorter_range(proxy: FaultProxy, store: Store, name: str) -> None:
     """HTTP allows it: its bytes may be used or asked for again."""
     plan(proxy, name, Fault(kind="short_range", offset=CUT))
-    assert store.read(name, 0, SIZE) == DATA
+    assert store.read_range(name, 0, SIZE) == DATA
     assert proxy.starts(name) in ([0, 0], [0, CUT])
 
 
@@ -185,7 +185,7 @@ def test_nothing_is_read_out_of_a_head_that_was_cut(
     store = patient()
     for head in range(7, 400, 53):
         plan(proxy, name, Fault(kind="cut_head", head=head))
-        assert store.read(name, head, 999) == DATA[head : head + 999]
+        assert store.read_range(name, head, 999) == DATA[head : head + 999]
         plan(proxy, name, Fault(kind="cut_head", head=head, method="HEAD"))
         assert store.size(name) == SIZE
         plan(proxy, s3_env.bucket, Fault(kind="cut_head", head=head))
@@ -207,7 +207,7 @@ HANGING = {
 def test_read_leaves_a_connection_that_hangs(proxy: FaultProxy, patient: Open, name: str, case: str) -> None:
     plan(proxy, name, HANGING[case])
     with within(3.0):
-        assert patient(deadline_s=3.0).read(name, 0, SIZE) == DATA
+        assert patient(deadline_s=3.0).read_range(name, 0, SIZE) == DATA
     assert_all_struck(proxy, HANGING[case])
     first, second, *_ = proxy.starts(name)
     assert first == 0
@@ -220,7 +220,7 @@ def test_read_leaves_a_connection_that_hangs(proxy: FaultProxy, patient: Open, n
 
 def test_read_waits_while_connections_are_refused(proxy: FaultProxy, patient: Open, name: str) -> None:
     plan(proxy, name, Fault(kind="refuse", seconds=0.3, offset=CUT))
-    assert patient(attempts=30).read(name, 0, SIZE) == DATA
+    assert patient(attempts=30).read_range(name, 0, SIZE) == DATA
 
 
 def test_several_faults_of_one_read_are_survived(proxy: FaultProxy, store: Store, name: str) -> None:
@@ -232,7 +232,7 @@ def test_several_faults_of_one_read_are_survived(proxy: FaultProxy, store: Store
         Fault(kind="close", offset=CUT),
         Fault(kind="status", offset=200_000),
     )
-    assert store.read(name, 10, SIZE - 20) == DATA[10:-10]
+    assert store.read_range(name, 10, SIZE - 20) == DATA[10:-10]
     assert proxy.starts(name) == [10, 1000, 50_000, CUT, CUT]
 
 
@@ -242,10 +242,10 @@ def test_long_read_is_made_of_short_requests_and_repeats_none_of_their_bytes(
     mib = 1 << 20
     data = DATA * 63  # a little more than 18 MiB
     s3_env.put(new, data)
-    assert store.read(new, mib, 17 * mib) == data[mib : 18 * mib]
+    assert store.read_range(new, mib, 17 * mib) == data[mib : 18 * mib]
     assert proxy.starts(new) == [1 * mib, 9 * mib, 17 * mib]
     plan(proxy, new, Fault(kind="close", offset=4 * mib))
-    assert store.read(new, mib, 17 * mib) == data[mib : 18 * mib]
+    assert store.read_range(new, mib, 17 * mib) == data[mib : 18 * mib]
     assert proxy.starts(new)[:2] == [1 * mib, 4 * mib]
     assert proxy.sent(new) == 17 * mib
 
@@ -253,8 +253,8 @@ def test_long_read_is_made_of_short_requests_and_repeats_none_of_their_bytes(
 def test_every_request_after_the_first_asks_for_the_same_version(
     proxy: FaultProxy, store: Store, name: str
 ) -> None:
-    store.read(name, 0, 10)
-    store.read(name, 10, 10)
+    store.read_range(name, 0, 10)
+    store.read_range(name, 10, 10)
     first, second = proxy.requests(name)
     assert first.if_match is None
     assert second.if_match
@@ -285,7 +285,7 @@ def test_read_gives_up_in_time_and_says_what_where_and_how_often(
     fault, cause = LASTING[case]
     plan(proxy, name, fault)
     with within(1.0), pytest.raises(UserError) as caught:
-        patient(deadline_s=1.0, attempts=3).read(name, 0, SIZE)
+        patient(deadline_s=1.0, attempts=3).read_range(name, 0, SIZE)
     told = rf"can't read {s3_env.url}/{name}, bytes \d+ to {SIZE - 1}: .*({cause}).* after \d+ attempts"
     assert re.match(told, str(caught.value))
 
@@ -293,7 +293,7 @@ def test_read_gives_up_in_time_and_says_what_where_and_how_often(
 def test_read_asks_no_more_often_than_the_attempts_allow(proxy: FaultProxy, patient: Open, name: str) -> None:
     plan(proxy, name, Fault(kind="status", status=503, times=None))
     with pytest.raises(UserError, match="gave up after 3 attempts"):
-        patient(attempts=3).read(name, 0, SIZE)
+        patient(attempts=3).read_range(name, 0, SIZE)
     assert proxy.starts(name) == [0, 0, 0]
 
 
@@ -303,7 +303,7 @@ def test_final_answers_are_not_asked_again(
 ) -> None:
     plan(proxy, name, Fault(kind="status", status=status, offset=CUT))
     with pytest.raises(UserError, match=told) as caught:
-        store.read(name, 0, SIZE)
+        store.read_range(name, 0, SIZE)
     assert f"{store.url}/{name}" in str(caught.value)
     assert proxy.starts(name) == [0]
 
@@ -314,11 +314,11 @@ def test_final_answers_are_not_asked_again(
 def test_object_replaced_between_two_reads_is_an_error_that_says_so(
     proxy: FaultProxy, store: Store, name: str
 ) -> None:
-    assert store.read(name, 0, 1000) == DATA[:1000]
+    assert store.read_range(name, 0, 1000) == DATA[:1000]
     plan(proxy, name, Fault(kind="replace"))
     for start in (1000, 0):
         with pytest.raises(UserError, match=rf"{name} was replaced while this run reads it"):
-            store.read(name, start, 1000)
+            store.read_range(name, start, 1000)
     assert [one.status for one in proxy.requests(name)] == [412, 412]
 
 
@@ -327,7 +327,7 @@ def test_object_replaced_within_a_read_is_an_error_that_says_so(
 ) -> None:
     plan(proxy, name, Fault(kind="reset", offset=CUT), Fault(kind="replace", offset=CUT + 1))
     with pytest.raises(UserError, match=rf"{name} was replaced while this run reads it"):
-        store.read(name, 0, SIZE)
+        store.read_range(name, 0, SIZE)
     assert [one.status for one in proxy.requests(name)] == [206, 412]
 
 
@@ -476,7 +476,7 @@ def test_random_plan_yields_the_right_bytes_or_a_message_in_time(
     for start in range(0, SIZE, 50_000):
         try:
             with within(deadline_s):
-                assert store.read(name, start, 50_000) == DATA[start : start + 50_000]
+                assert store.read_range(name, start, 50_000) == DATA[start : start + 50_000]
         except UserError as error:
             failure = str(error)
             break
@@ -490,7 +490,7 @@ def test_reads_in_parallel_under_faults_are_all_exact(proxy: FaultProxy, store: 
     plan(proxy, name, *faults)
     spans = [(start, 90_000) for start in range(0, 200_000, 10_000)]  # each covers six faults at most
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda span: store.read(name, *span), spans))
+        found = list(pool.map(lambda span: store.read_range(name, *span), spans))
     assert found == [DATA[start : start + length] for start, length in spans]
     assert sum(one.fault is not None for one in proxy.log) == len(faults)
 

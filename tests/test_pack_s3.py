@@ -91,7 +91,7 @@ def test_empty_object_is_one(store: Store) -> None:
     put(store, "empty", b"")
     assert store.exists("empty")
     assert store.size("empty") == 0
-    assert store.read("empty") == store.read("empty", 0, 0) == b""
+    assert store.read("empty") == store.read_range("empty", 0, 0) == b""
 
 
 def test_large_object_goes_in_parts_and_comes_in_short_requests(store: Store, s3_env: S3Env) -> None:
@@ -99,7 +99,7 @@ def test_large_object_goes_in_parts_and_comes_in_short_requests(store: Store, s3
     put(store, "large.tar", data)
     assert s3_env.get("large.tar") == data
     assert store.read("large.tar") == data
-    assert store.read("large.tar", 5, len(data) - 9) == data[5:-4]
+    assert store.read_range("large.tar", 5, len(data) - 9) == data[5:-4]
     assert s3_env.uploads() == []
 
 
@@ -110,7 +110,7 @@ def test_ranged_reads_are_exact(store: Store) -> None:
     @given(start=st.integers(0, SIZE), length=st.integers(0, SIZE))
     def check(start: int, length: int) -> None:
         length = min(length, SIZE - start)
-        assert store.read("a.tar", start, length) == DATA[start : start + length]
+        assert store.read_range("a.tar", start, length) == DATA[start : start + length]
 
     check()
     for start in (0, 1, SIZE - 1, SIZE):
@@ -125,7 +125,7 @@ def test_read_past_the_end_is_an_error_that_tells_expected_found_and_where(
     with pytest.raises(
         UserError, match=rf"a\.tar ends early: expected {length} bytes at {start}, found {found};"
     ):
-        store.read("a.tar", start, length)
+        store.read_range("a.tar", start, length)
 
 
 def test_names_are_those_directly_below_and_more_than_an_answer_holds(s3_env: S3Env, store: Store) -> None:
@@ -156,9 +156,9 @@ def test_names_may_hold_any_character_of_a_url(store: Store) -> None:
 
 def test_publishing_again_replaces_the_object_also_for_the_store_that_read_it(store: Store) -> None:
     put(store, "a.tar")
-    assert store.read("a.tar", 0, 5) == DATA[:5]
+    assert store.read_range("a.tar", 0, 5) == DATA[:5]
     put(store, "a.tar", b"newer")
-    assert store.read("a.tar", 0, 5) == b"newer"
+    assert store.read_range("a.tar", 0, 5) == b"newer"
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
@@ -346,7 +346,7 @@ def test_each_failure_of_reading_has_its_own_words_and_tells_no_secret(
     url = broken(s3_env)
     calls: list[Callable[[Store], object]] = [
         lambda store: store.read("a.tar"),
-        lambda store: store.read("a.tar", 0, 5),
+        lambda store: store.read_range("a.tar", 0, 5),
         lambda store: store.size("a.tar"),
     ]
     if broken is not missing_object:
@@ -369,7 +369,7 @@ def test_reader_may_read_but_not_write_and_is_told_so(
     s3_env.put("a.tar", DATA)
     s3_env.use(READER)
     store = open_store(s3_env.url, QUICK)
-    assert store.read("a.tar", 5, 10) == DATA[5:15]
+    assert store.read_range("a.tar", 5, 10) == DATA[5:15]
     assert store.names() == ["a.tar"]
     errors = failures(
         s3_env.url,
@@ -408,7 +408,7 @@ def test_profile_of_the_configuration_files_is_enough(s3_env: S3Env, tmp_path: P
         (tmp_path / variable).write_text(text, "utf-8")
         s3_env.monkeypatch.setenv(variable, str(tmp_path / variable))
     s3_env.monkeypatch.setenv("AWS_PROFILE", "mine")
-    assert open_store(s3_env.url).read("a.tar", 1, 2) == DATA[1:3]
+    assert open_store(s3_env.url).read_range("a.tar", 1, 2) == DATA[1:3]
 
 
 # A server that crashes
@@ -424,7 +424,7 @@ def test_reads_outlast_a_server_that_is_killed_and_comes_back(s3: S3Server, s3_e
         spans, count = np.random.default_rng(seed), 0
         while not over.is_set():
             start, length = map(int, spans.integers(0, SIZE // 2, 2))
-            if store.read("a.tar", start, length) != DATA[start : start + length]:
+            if store.read_range("a.tar", start, length) != DATA[start : start + length]:
                 wrong.append((start, length))
             count += 1
         return count

@@ -377,9 +377,13 @@ class Spy:
         self.store, self.read_names = dataset.store, list[str]()
         dataset.store = self  # type: ignore[assignment]
 
-    def read(self, name: str, *arguments: Any) -> bytes:
+    def read(self, name: str) -> bytes:
         self.read_names.append(name)
-        return self.store.read(name, *arguments)
+        return self.store.read(name)
+
+    def read_range(self, name: str, start: int, length: int) -> memoryview:
+        self.read_names.append(name)
+        return self.store.read_range(name, start, length)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)

@@ -87,7 +87,7 @@ def test_ranged_reads_are_exact(store: Store) -> None:
     @given(start=st.integers(0, len(DATA)), length=st.integers(0, len(DATA)))
     def check(start: int, length: int) -> None:
         length = min(length, len(DATA) - start)
-        assert store.read("a.tar", start, length) == DATA[start : start + length]
+        assert store.read_range("a.tar", start, length) == DATA[start : start + length]
         assert store.read("a.tar", start) == DATA[start:]
 
     check()
@@ -103,7 +103,7 @@ def test_short_read_is_an_error_that_tells_expected_found_and_where(
     with pytest.raises(
         UserError, match=rf"a\.tar ends early: expected {length} bytes at {start}, found {found};"
     ):
-        store.read("a.tar", start, length)
+        store.read_range("a.tar", start, length)
 
 
 def test_missing_object_is_an_error_that_names_it(store: Store) -> None:
@@ -250,7 +250,7 @@ def test_creating_needs_no_hard_links(local: LocalStore, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("in_place", [True, False])
 def test_file_replaced_between_two_ranged_reads_is_an_error(local: LocalStore, in_place: bool) -> None:
     put(local, "a.tar")
-    assert local.read("a.tar", 0, 10) == DATA[:10]
+    assert local.read_range("a.tar", 0, 10) == DATA[:10]
     time.sleep(0.02)  # a clock tick of the file system
     if in_place:
         (local.root / "a.tar").write_bytes(DATA[::-1])
@@ -258,18 +258,18 @@ def test_file_replaced_between_two_ranged_reads_is_an_error(local: LocalStore, i
         put(LocalStore(local.url), "a.tar")
     for _ in range(2):
         with pytest.raises(UserError, match=r"a\.tar was replaced while this run reads it"):
-            local.read("a.tar", 0, 10)
+            local.read_range("a.tar", 0, 10)
     assert local.read("a.tar") != b""  # the whole object is read as it is now
-    assert LocalStore(local.url).read("a.tar", 0, 10) == local.read("a.tar")[:10]
+    assert LocalStore(local.url).read_range("a.tar", 0, 10) == local.read("a.tar")[:10]
 
 
 def test_own_publishing_and_removing_end_the_pin(local: LocalStore) -> None:
     for data in (DATA, DATA[::-1], DATA + DATA):
         put(local, "a.tar", data)
-        assert local.read("a.tar", 0, 100) == data[:100]
+        assert local.read_range("a.tar", 0, 100) == data[:100]
     local.remove("a.tar")
     put(LocalStore(local.url), "a.tar")
-    assert local.read("a.tar", 0, 100) == DATA[:100]
+    assert local.read_range("a.tar", 0, 100) == DATA[:100]
 
 
 def test_failing_disk_is_one_line(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +279,7 @@ def test_failing_disk_is_one_line(local: LocalStore, monkeypatch: pytest.MonkeyP
     put(local, "a.tar")
     monkeypatch.setattr(os, "pread", broken)
     with pytest.raises(UserError, match=r"can't read .*a\.tar: Input/output error"):
-        local.read("a.tar", 0, 10)
+        local.read_range("a.tar", 0, 10)
 
 
 class Hours:
@@ -426,7 +426,7 @@ def flaky(faults: list[Any], retry: Retry) -> tuple[FsspecStore, FlakyFiles]:
 def test_passing_trouble_of_other_storage_is_ridden_out() -> None:
     faults = [ConnectionError("reset"), lambda data: data[:3], RuntimeError("odd"), lambda _: b""]
     store, files = flaky(faults, Retry(deadline_s=20, attempts=5))
-    assert store.read("a.tar", 5, 100) == DATA[5:105]
+    assert store.read_range("a.tar", 5, 100) == DATA[5:105]
     assert files.calls == 5
 
 
@@ -436,7 +436,7 @@ def test_lasting_trouble_of_other_storage_names_url_range_attempts_and_cause() -
     with pytest.raises(
         UserError, match=r"can't read memory://.*a\.tar, bytes 5 to 104: .* after 2 attempts"
     ) as told:
-        store.read("a.tar", 5, 100)
+        store.read_range("a.tar", 5, 100)
     assert "geheim" not in str(told.value)
 
 
@@ -445,7 +445,7 @@ def test_other_storage_that_hangs_is_given_up_at_the_deadline() -> None:
     store, _ = flaky([lambda _: release.wait()] * 9, Retry(deadline_s=0.4))
     start = time.monotonic()
     with pytest.raises(UserError, match=r"not done within .* \(deadline 0\.4 s"):
-        store.read("a.tar", 5, 100)
+        store.read_range("a.tar", 5, 100)
     assert time.monotonic() - start < 10
     release.set()
 

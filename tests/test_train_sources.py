@@ -158,14 +158,14 @@ def test_a_filter_that_selects_nothing_is_refused(url: str) -> None:
 def tar_reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
     """(name, start, length) of every read from a shard."""
     reads: list[tuple[str, int, int]] = []
-    read = LocalStore.read
+    read = LocalStore.read_range
 
-    def noted(self: LocalStore, name: str, start: int = 0, length: int | None = None) -> bytes:
+    def noted(self: LocalStore, name: str, start: int, length: int) -> memoryview:
         if name.endswith(".tar"):
-            reads.append((name, start, length or 0))
+            reads.append((name, start, length))
         return read(self, name, start, length)
 
-    monkeypatch.setattr(LocalStore, "read", noted)
+    monkeypatch.setattr(LocalStore, "read_range", noted)
     return reads
 
 

@@ -3,6 +3,7 @@
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -140,7 +141,7 @@ def test_reading_ahead_keeps_within_its_bytes(limit: int) -> None:
     window, most = 10_000, 0
     with ThreadPoolExecutor(4) as pool:
         samples = read_samples(
-            [source], order, rank=0, world_size=1, position=0, pool=pool, read_ahead_bytes=limit
+            [source], order, rank=0, world_size=1, position=0, urgent=5, pool=pool, read_ahead_bytes=limit
         )
         keys = []
         for _, sample in samples:
@@ -150,6 +151,29 @@ def test_reading_ahead_keeps_within_its_bytes(limit: int) -> None:
     assert sorted(map(int, keys)) == list(range(400))
     alone = 8 * 1000  # the first pair of each lane, read twice
     assert most <= 8 * window + limit + window + alone  # windows in use, what is ahead, one begun
+
+
+@pytest.mark.parametrize("urgent", [0, 3, 8, 100])
+@pytest.mark.parametrize("position", [0, 5, 390])
+def test_the_first_batch_is_read_before_all_else(urgent: int, position: int) -> None:
+    source = CountingSource()
+    order = EpochOrder([Source(shard_pairs=[100] * 4)], seed=1, epoch=0, lanes=8, block=5, window=2)
+    alone = min(urgent, 8, 400 - position)
+    with ThreadPoolExecutor(4) as pool:
+        samples = read_samples(
+            [source],
+            order,
+            rank=0,
+            world_size=1,
+            position=position,
+            urgent=urgent,
+            pool=pool,
+            read_ahead_bytes=20_000,
+        )
+        places = [place for place, _ in islice(samples, alone)]
+        assert source.bytes_read == 1000 * alone
+        places += [place for place, _ in samples]
+    assert places == list(range(position, 400))
 
 
 def test_an_unfinished_dataset_is_refused(copy: Path, tmp_path: Path) -> None:

@@ -131,6 +131,7 @@ class Host:
             rank=self.plan.rank,
             world_size=self.plan.world_size,
             position=position,
+            urgent=self.plan.batch_size,
             pool=readers,
             read_ahead_bytes=self.plan.read_ahead_mb << 20,
         )

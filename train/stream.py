@@ -8,6 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pack.dataset import DamagedPair, Dataset, StoredPair
 from pack.selection import Selection
@@ -65,6 +66,7 @@ def read_samples(
     rank: int,
     world_size: int,
     position: int,
+    urgent: int,
     pool: ThreadPoolExecutor,
     read_ahead_bytes: int,
 ) -> Iterator[tuple[int, Sample | DamagedPair]]:
@@ -79,6 +81,7 @@ def read_samples(
         rank: 0..world_size-1.
         world_size: divides the order's lanes.
         position: of the epoch, a multiple of the world size.
+        urgent: first pairs beside which nothing else is read: those of the first batch.
         pool: threads that read.
         read_ahead_bytes: how much may be under way or waiting beside the windows in use.
 
@@ -90,39 +93,56 @@ def read_samples(
     Raises:
         UserError: a shard is missing, short or replaced, or storage fails.
     """
+    places = range(position + rank, order.pairs, world_size)
     coming = order.rank_windows(rank, world_size, position)
-    lanes = len(range(position + rank, min(position + order.lanes, order.pairs), world_size))
-    initial = list(islice(coming, lanes))
-    express = {}
-    if not any(source.dataset.cache for source in sources):
-        for window in initial:
-            run = _first_of(window)
-            express[window.lane] = pool.submit(sources[run.source].read_alone, run)
-    windows = _read_ahead(sources, order, chain(initial, coming), pool, read_ahead_bytes)
+    cached = any(source.dataset.cache for source in sources)
+    initial = [] if cached else list(islice(coming, min(len(places), order.lanes // world_size)))
+    later = _after_first_pairs(initial, coming, order)
+    windows = _read_ahead(sources, order, later, pool, read_ahead_bytes)
+    alone = _read_alone(sources, initial[:urgent], pool)
+    for number, place in enumerate(places[: len(initial)]):
+        if number == urgent:
+            alone += _read_alone(sources, initial[urgent:], pool)
+            windows = chain(list(islice(windows, 1)), windows)  # begins to read
+        yield place, _sample(*alone.popleft().result(), place)
     in_use: dict[int, Iterator[Visit]] = {}
-    for place in range(position + rank, order.pairs, world_size):
-        lane = place % order.lanes
+    for place in places[len(initial) :]:
+        lane, item = place % order.lanes, place // order.lanes
         visit = next(in_use[lane], None) if lane in in_use else None
         if visit is None:
             window, runs = next(windows)
-            assert (window.lane, window.item) == (lane, place // order.lanes)
-            in_use[lane] = _visits(window, runs, express.pop(lane, None))
+            assert window.lane == lane
+            assert window.item <= item <= window.item + 1
+            in_use[lane] = _visits(window.shuffle[item - window.item :], runs)
             visit = next(in_use[lane])
-        pair, copy = visit
-        yield place, (pair if isinstance(pair, DamagedPair) else _sample(pair, place, copy))
+        yield place, _sample(*visit, place)
 
 
-def _visits(
-    window: Window, runs: list[Future[list[Visit]]], express: Future[Visit] | None
-) -> Iterator[Visit]:
+def _read_alone(
+    sources: Sequence[StoredSource], windows: Sequence[Window], pool: ThreadPoolExecutor
+) -> deque[Future[Visit]]:
+    """Starts to read the first pairs of windows."""
+    runs = [_first_of(window) for window in windows]
+    return deque(pool.submit(sources[run.source].read_alone, run) for run in runs)
+
+
+def _after_first_pairs(
+    initial: Sequence[Window], coming: Iterator[Window], order: EpochOrder
+) -> Iterator[Window]:
+    """The windows that are needed once each initial one's first pair is out, in the order of need."""
+    for window in initial:
+        if len(window.shuffle) > 1:
+            yield window
+        elif (window.item + 1) * order.lanes + window.lane < order.pairs:
+            yield next(coming)  # its lane goes on with another window
+    yield from coming
+
+
+def _visits(shuffle: NDArray[np.int64], runs: list[Future[list[Visit]]]) -> Iterator[Visit]:
     """A window's pairs as they are handed out, each let go of then."""
-    shuffle = window.shuffle.tolist()
-    if express is not None:
-        yield express.result()
-        shuffle = shuffle[1:]
-    visits: list[Visit | None] = [visit for run in runs for visit in run.result()] if shuffle else []
+    visits: list[Visit | None] = [visit for run in runs for visit in run.result()]
     runs.clear()
-    for place in shuffle:
+    for place in shuffle.tolist():
         visit, visits[place] = visits[place], None
         assert visit is not None
         yield visit
@@ -168,7 +188,9 @@ def _read_ahead(
         yield window, runs
 
 
-def _sample(pair: StoredPair, position: int, copy: int) -> Sample:
+def _sample(pair: StoredPair | DamagedPair, copy: int, position: int) -> Sample | DamagedPair:
+    if isinstance(pair, DamagedPair):
+        return pair
     signed_id = pair.pair_id - 2**64 if pair.pair_id >= 2**63 else pair.pair_id
     return {
         "__key__": pair.key,

@@ -32,16 +32,23 @@ class Store(Protocol):
     def names(self) -> list[str]:
         """The sorted names of all objects directly below the prefix."""
 
-    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
-        """Reads exactly `length` bytes from `start`.
-
-        The first read of a name with a length pins the object's version for this store (its ETag; on
-        local disk inode, size and time of change; other schemes have no pin), until this store itself
-        publishes or removes it. `length` None reads to the end of the object as it is now, unpinned.
+    def read(self, name: str, start: int = 0) -> bytes:
+        """Reads from `start` to the end of an object as it is now.
 
         Raises:
-            UserError: there is no such object, it ends before `start + length`, it was replaced, there
-                is no permission, or storage did not deliver within the limits of `Retry`.
+            UserError: there is no such object, there is no permission, or storage did not deliver
+                within the limits of `Retry`.
+        """
+
+    def read_range(self, name: str, start: int, length: int) -> memoryview:
+        """Reads exactly `length` bytes from `start`.
+
+        The first such read of a name pins the object's version for this store (its ETag; on local disk
+        inode, size and time of change; other schemes have no pin), until this store itself publishes or
+        removes it.
+
+        Raises:
+            UserError: see `read`; or the object ends before `start + length`, or was replaced.
         """
 
     def publish(self, name: str, *, create: bool = False) -> Any:

@@ -43,17 +43,21 @@ class LocalStore:
             return []
         return sorted(path.name for path in self.root.iterdir() if path.is_file())
 
-    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    def read(self, name: str, start: int = 0) -> bytes:
         """See `Store.read`."""
-        path, pinned = self.root / name, length is not None
+        path = self.root / name
         with reading(path), path.open("rb", buffering=0) as file:
-            if length is None:
-                length = max(0, os.fstat(file.fileno()).st_size - start)
+            length = max(0, os.fstat(file.fileno()).st_size - start)
+            return whole(_pread(file.fileno(), start, length), str(path), start, length)
+
+    def read_range(self, name: str, start: int, length: int) -> memoryview:
+        """See `Store.read_range`."""
+        path = self.root / name
+        with reading(path), path.open("rb", buffering=0) as file:
             data = _pread(file.fileno(), start, length)
             found = os.fstat(file.fileno())  # after reading: a change in between is seen too
-        if pinned:
-            self._pins.check(name, (found.st_ino, found.st_size, found.st_mtime_ns), str(path))
-        return whole(data, str(path), start, length)
+        self._pins.check(name, (found.st_ino, found.st_size, found.st_mtime_ns), str(path))
+        return memoryview(whole(data, str(path), start, length))
 
     @contextmanager
     def publish(self, name: str, *, create: bool = False) -> Iterator[BinaryIO]:

@@ -61,15 +61,22 @@ class FsspecStore:
             return []
         return sorted(entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file")
 
-    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    def read(self, name: str, start: int = 0) -> bytes:
         """See `Store.read`."""
-        rest = "to the end" if length is None else f"to {start + length - 1}"
-        return self._ask(lambda: self._read(name, start, length), name, f", bytes {start} {rest}")
+        return self._ask(
+            lambda: bytes(self.fs.cat_file(self._path(name), start=start)),
+            name,
+            f", bytes {start} to the end",
+        )
 
-    def _read(self, name: str, start: int, length: int | None) -> bytes:
-        end = None if length is None else start + length
-        data: bytes = self.fs.cat_file(self._path(name), start=start, end=end)
-        if length is None or len(data) == length:
+    def read_range(self, name: str, start: int, length: int) -> memoryview:
+        """See `Store.read_range`."""
+        part = f", bytes {start} to {start + length - 1}"
+        return self._ask(lambda: self._read_range(name, start, length), name, part)
+
+    def _read_range(self, name: str, start: int, length: int) -> memoryview:
+        data = memoryview(self.fs.cat_file(self._path(name), start=start, end=start + length))
+        if len(data) == length:
             return data
         self.fs.invalidate_cache(self.root)
         found = max(0, int(self.fs.size(self._path(name))) - start)

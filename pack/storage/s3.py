@@ -108,10 +108,8 @@ class S3Store:
             found += [entry["Key"].removeprefix(prefix) for entry in page.get("Contents", [])]
         return sorted(name for name in found if name and not name.endswith("/"))
 
-    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    def read(self, name: str, start: int = 0) -> bytes:
         """See `Store.read`."""
-        if length is not None:
-            return self._read_pinned(name, start, length) if length else b""
         for _ in range(self.retry.attempts):
             try:
                 return self._read_whole(name, start)
@@ -119,7 +117,10 @@ class S3Store:
                 continue  # from the beginning: half of each version would be neither
         raise replaced(f"{self.url}/{name}")
 
-    def _read_pinned(self, name: str, start: int, length: int) -> bytes:
+    def read_range(self, name: str, start: int, length: int) -> memoryview:
+        """See `Store.read_range`."""
+        if not length:
+            return memoryview(b"")
         where = f"{self.url}/{name}"
         pinned = self._pins.get(name)
         if pinned and pinned.total < start + length:
@@ -141,7 +142,7 @@ class S3Store:
 
         reader = self._reader(name, start, None, accept)
         try:
-            return reader.fetch(None, lambda: Attempts(self.retry))
+            return bytes(reader.fetch(None, lambda: Attempts(self.retry)))
         except PastEndError:
             return b""  # an empty object has no first byte to ask for
         except PreconditionError:
@@ -190,7 +191,7 @@ class S3Store:
         except MissingError:
             return False
 
-    def _read_piece(self, name: str, start: int, size: int) -> bytes:
+    def _read_piece(self, name: str, start: int, size: int) -> memoryview:
         reader = self._reader(name, start, None, lambda _: None)
         return reader.fetch(min(start + REQUEST, size), lambda: Attempts(self.retry))
 

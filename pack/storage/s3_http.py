@@ -1,10 +1,11 @@
-"""HTTP for S3 that takes the head of an answer only if it came whole.
+"""HTTP for S3 that takes the head of an answer only if it came whole, and copies no body.
 
 Python's http.client takes the end of a connection within a head for the head's end. What is left of it
 then lies: a list without names, a size of fewer digits, an object without an ETag.
 """
 
 from http.client import HTTPResponse, RemoteDisconnected
+from io import DEFAULT_BUFFER_SIZE
 from typing import Any, cast
 
 from botocore.awsrequest import (
@@ -40,6 +41,8 @@ class _Lines:
 
 
 class _Answer(HTTPResponse):
+    _may_hold = True  # bytes of the body, in its buffer
+
     def begin(self) -> None:
         received: Any = self.fp
         self.fp = lines = cast(Any, _Lines(received))
@@ -48,6 +51,22 @@ class _Answer(HTTPResponse):
         finally:
             if self.fp is lines:  # not closed
                 self.fp = received
+
+    def readinto1(self, buffer: Any) -> int:
+        """Receives what is there, without a copy in between, as the standard library's would make."""
+        if self.fp is None or self.chunked or self.length is None:
+            return super().readinto1(buffer)
+        view, file = memoryview(buffer)[: self.length], cast(Any, self.fp)
+        if self._may_hold:  # came with the head; alone, or an error of the socket would take it along
+            data = file.read1(min(len(view), DEFAULT_BUFFER_SIZE))
+            self._may_hold, count = False, len(data)
+            view[:count] = data
+        else:
+            count = file.readinto1(view)
+        self.length -= count
+        if not count or not self.length:
+            self._close_conn()  # type: ignore[attr-defined]  # private, but what its own reads end with
+        return count
 
 
 class _WholeHeads:

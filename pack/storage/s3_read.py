@@ -2,19 +2,18 @@
 
 import re
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from typing import Any
+
+import numpy as np
 
 from pack.storage.retry import Attempts, TransientError, bounded
 from pack.storage.trouble import replaced
 from recon.errors import UserError
 
 REQUEST = 8 << 20  # bytes a ranged GET asks for at most
-_PIECE = 256 << 10  # bytes taken from the socket at most before they count as received
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,13 @@ class ObjectReader:
         pin: Callable[[Version], None],
     ) -> None:
         self._get, self._explain, self._where, self._pin = get, explain, where, pin
-        self._start, self._end, self.version = start, 0, version
-        self._reserved = False
+        self._end, self.version = start, version
+        self._parts: list[memoryview] = []
         self._made = 0
-        self._received = BytesIO()  # hands its bytes over without copying them
-
-    @property
-    def position(self) -> int:
+        self.position = start
         """Offset of the next byte to come."""
-        return self._start + self._received.tell()
 
-    def fetch(self, end: int | None, attempts: Callable[[], Attempts]) -> bytes:
+    def fetch(self, end: int | None, attempts: Callable[[], Attempts]) -> memoryview:
         """The bytes up to `end` or, if that is less or None, to the end of the object.
 
         Args:
@@ -75,8 +70,7 @@ class ObjectReader:
                 f"can't read {self._where}, bytes {self.position} to {last}",
                 lambda: self.position,
             )
-        self._received.truncate()
-        return self._received.getvalue()
+        return self._parts[0] if len(self._parts) == 1 else memoryview(b"".join(self._parts))
 
     def _finished(self) -> bool:
         return self.position >= (min(self._end, self.version.total) if self.version else self._end)
@@ -84,7 +78,7 @@ class ObjectReader:
     def _attempt(self, last: int, limit_s: float) -> None:
         if self.position > last:
             return  # the last piece came in the moment that its attempt was given up
-        answer = _Answer(self._get, self.position, last, self.version, self._accept, self._received.write)
+        answer = _Answer(self._get, self.position, last, self.version)
         self._made += 1
         try:
             bounded(answer.receive, limit_s, self._explain)
@@ -92,7 +86,15 @@ class ObjectReader:
             asked = f"bytes {self.position} to {last}, attempt {self._made}"
             raise type(error)(f"{error} ({asked})") from None
         finally:
-            answer.abandon()
+            self._take(answer)
+
+    def _take(self, answer: "_Answer") -> None:
+        """Keeps what an answer brought, be it all or not, if it is of the version that is read."""
+        received = answer.abandon()
+        if answer.version is not None:
+            self._accept(answer.version)
+            self._parts.append(received)
+            self.position += len(received)
 
     def _accept(self, version: Version) -> None:
         known = self.version
@@ -102,61 +104,45 @@ class ObjectReader:
         if known and known != version:
             raise replaced(self._where)
         self.version = version
-        if not self._reserved:
-            self._received.seek(min(self._end, version.total) - self._start - 1)
-            self._received.write(b"\0")
-            self._received.seek(0)
-            self._reserved = True
 
 
 class _Answer:
     """One ranged GET, received on another thread, which may be abandoned at any moment."""
 
-    def __init__(
-        self,
-        get: Callable[..., Any],
-        first: int,
-        last: int,
-        version: Version | None,
-        accept: Callable[[Version], None],
-        write: Callable[[bytes], object],
-    ) -> None:
-        self._get, self._first, self._last = get, first, last
-        self._version, self._accept, self._write = version, accept, write
+    def __init__(self, get: Callable[..., Any], first: int, last: int, version: Version | None) -> None:
+        self._get, self._first, self._last, self._asked = get, first, last, version
+        self._body = memoryview(b"")
+        self._received = 0
         self._abandoned = False
-        self._lock = threading.Lock()
+        self.version: Version | None = None
+        """That the answer's head told."""
 
-    def abandon(self) -> None:
-        """What comes from now on is thrown away, and its connection closed."""
-        with self._lock:
-            self._abandoned = True
+    def abandon(self) -> memoryview:
+        """What has come. What comes from now on is thrown away, and its connection closed."""
+        self._abandoned = True
+        return self._body[: self._received]
 
     def receive(self) -> None:
-        """Checks the answer's headers and receives its body, in pieces as they come."""
-        match = {"IfMatch": self._version.etag} if self._version and self._version.etag else {}
+        """Checks the answer's headers and receives its body as it comes."""
+        match = {"IfMatch": self._asked.etag} if self._asked and self._asked.etag else {}
         answer = self._get(Range=f"bytes={self._first}-{self._last}", **match)
-        # The wrapper's read(n) waits for all n bytes, however slowly they come.
-        body = answer["Body"]._raw_stream
         rest = -1
         try:
-            rest = self._expected(answer)
-            while rest > 0 and (data := body.read1(min(_PIECE, rest))):
-                rest -= len(data)
-                if not self._add(data):
-                    return
+            rest = self._reserve(answer)
+            # The wrappers' reads wait for all bytes, however slowly they come, or copy them.
+            body = answer["Body"]._raw_stream._fp
+            while rest > 0 and not self._abandoned and (count := body.readinto1(self._body[-rest:])):
+                rest -= count
+                self._received += count
         finally:
-            if rest != 0:
+            if rest == 0:
+                answer["Body"]._raw_stream.release_conn()
+            else:
                 answer["Body"].close()  # not to be used again: unread bytes are in it
         if rest > 0:
             raise TransientError(f"body ended {rest} bytes early")
 
-    def _add(self, data: bytes) -> bool:
-        with self._lock:
-            if not self._abandoned:
-                self._write(data)
-            return not self._abandoned
-
-    def _expected(self, answer: Any) -> int:
+    def _reserve(self, answer: Any) -> int:
         """Bytes that are to come, by the headers, which are checked against what was asked for."""
         found, length = str(answer.get("ContentRange", "none")), answer.get("ContentLength", 0)
         match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", found)
@@ -167,7 +153,6 @@ class _Answer:
                 f"wrong Content-Range {found!r} (Content-Length {length}) to a request of "
                 f"bytes {self._first}-{self._last}"
             )
-        with self._lock:
-            if not self._abandoned:
-                self._accept(Version(answer.get("ETag"), total))
-        return wanted - first + 1
+        self._body = np.empty(wanted - first + 1, np.uint8).data  # bytearray would write zeros
+        self.version = Version(answer.get("ETag"), total)
+        return len(self._body)

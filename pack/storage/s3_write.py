@@ -2,13 +2,14 @@
 
 import base64
 import os
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
+
+from isal.isal_zlib import crc32
 
 from pack.storage.retry import Attempts, Retry, bounded
 from pack.storage.s3_errors import complete
@@ -62,7 +63,7 @@ class Upload:
         data = os.pread(file, size, 0)
         self._ask(
             lambda: self._client.put_object(
-                **self._target, Body=data, **self._condition, **self._checksum(zlib.crc32(data))
+                **self._target, Body=data, **self._condition, **self._checksum(crc32(data))
             ),
             size,
         )
@@ -91,7 +92,7 @@ class Upload:
 
     def _send_part(self, file: int, upload: str, start: int, length: int) -> dict[str, Any]:
         data, number = os.pread(file, length, start), start // length + 1
-        checksum = self._checksum(zlib.crc32(data))
+        checksum = self._checksum(crc32(data))
         sent = self._ask(
             lambda: self._client.upload_part(
                 **self._target, UploadId=upload, PartNumber=number, Body=data, **checksum
@@ -106,10 +107,10 @@ class Upload:
             abort = partial(self._client.abort_multipart_upload, **self._target, UploadId=upload)
             bounded(abort, self._retry.silence_s, self._explain)
 
-    def _checksum(self, crc32: int, **more: str) -> dict[str, str]:
+    def _checksum(self, crc: int, **more: str) -> dict[str, str]:
         """Parameters that let storage check what it received; none where AWS's variable forbids them."""
         return (
-            {"ChecksumCRC32": base64.b64encode(crc32.to_bytes(4, "big")).decode(), **more}
+            {"ChecksumCRC32": base64.b64encode(crc.to_bytes(4, "big")).decode(), **more}
             if self._checked
             else {}
         )
@@ -124,5 +125,5 @@ class Upload:
 def _crc32(file: int) -> int:
     crc, start = 0, 0
     while data := os.pread(file, _PIECE, start):
-        crc, start = zlib.crc32(data, crc), start + len(data)
+        crc, start = crc32(data, crc), start + len(data)
     return crc

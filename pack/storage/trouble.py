@@ -6,8 +6,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from recon.errors import UserError
+
+Data = TypeVar("Data", bytes, memoryview)
 
 _SECRETS = (
     (re.compile(r"(?<=://)[^/@\s]*@"), ""),
@@ -38,7 +41,7 @@ def refuse_secrets(url: str) -> None:
         )
 
 
-def whole(data: bytes, where: str, start: int, length: int) -> bytes:
+def whole(data: Data, where: str, start: int, length: int) -> Data:
     """`data`, if it has `length` bytes."""
     if len(data) != length:
         raise ends_early(where, start, length, len(data))
