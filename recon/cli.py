@@ -6,13 +6,17 @@ its heavy libraries when it runs.
 
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from recon.errors import UserError
 
 Config = TypeVar("Config")
+
+_UNKNOWN_OPTION = re.compile(r"Group '([\w.]+)' does not accept option|unrecognized arguments: --([\w.]+)\.")
 
 
 def parse(
@@ -21,6 +25,7 @@ def parse(
     *,
     prog: str,
     about: str,
+    recipes: Mapping[str, Path] | None = None,
 ) -> Config:
     """Builds `config` from command line options and an optional ``--config FILE.yaml``.
 
@@ -30,6 +35,8 @@ def parse(
         argv: the arguments, by default those of the process.
         prog: the command as the user types it, e.g. ``python -m pack``.
         about: the text above the options in ``--help``.
+        recipes: the folder of a group's recipes: ``{"augment": folder}`` makes ``--augment NAME``, and
+            ``augment: NAME`` in a YAML file, take the options of ``folder/NAME.yaml``.
 
     Returns:
         The validated config. A mistake ends the process with status 2 and one line.
@@ -45,14 +52,43 @@ def parse(
         """Says what is wrong in one line."""
 
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # noqa: ARG002
-            fail(f"{' '.join(message.split())}; see {prog} --help")
+            fail(f"{' '.join(message.split())}{_choices(self, message)}; see {prog} --help")
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = Parser(prog=prog, description=about, formatter_class=Formatter, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with these options.")
     parser.add_class_arguments(config, as_group=False, as_positional=True)
+    for group, folder in (recipes or {}).items():
+        _name_recipes(parser, group, folder)
     parsed = parser.instantiate(parser.parse_args(argv))
     return config(**{name: value for name, value in vars(parsed).items() if name != "config"})
+
+
+def _choices(parser: Any, message: str) -> str:
+    """The options of the group that was asked for one that it has not."""
+    found = _UNKNOWN_OPTION.search(message)
+    prefix = f"{found[1] or found[2]}." if found else ""
+    names = [action.dest.removeprefix(prefix) for action in parser._actions if action.dest.startswith(prefix)]
+    return f", expected one of {', '.join(names)}" if found and names else ""
+
+
+def _name_recipes(parser: Any, group: str, folder: Path) -> None:
+    """Lets the option of a whole group, which takes the path of a YAML file, take a recipe's name too."""
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    action = next(action for action in parser._actions if action.dest == group)
+    load = action._load_config  # the one way of both the command line's and a YAML file's value
+
+    def load_named(value: Any, *rest: Any) -> Any:
+        try:
+            return load(str(folder / f"{value}.yaml") if value in names else value, *rest)
+        except TypeError as error:
+            if f'Unable to load config "{value}"' not in str(error):
+                raise
+            fail(f"{group}={value}: expected {', '.join(names)}, or a YAML file with options of {group}")
+
+    action._load_config = load_named
+    action.metavar = "RECIPE"
+    action.help = f"{', '.join(names)}, or a YAML file; options after it change single fields."
 
 
 def run(
@@ -67,7 +103,7 @@ def run(
         config: the dataclass of the command's options.
         job: the command; returns its exit status, None for 0.
         argv: the arguments, by default those of the process.
-        **parser: `prog` and `about` of `parse`.
+        **parser: `prog`, `about` and `recipes` of `parse`.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:

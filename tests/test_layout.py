@@ -14,7 +14,8 @@ OWNERS = {  # a dependency, and the files or folders that alone may import it
     "fsspec": ("pack/storage/",),
     "boto3": ("pack/storage/",),
     "botocore": ("pack/storage/",),
-    "PIL": ("recon/codec.py", "recon/jpeg.py"),
+    "PIL": ("recon/codec.py", "recon/jpeg.py", "train/augment/oracle.py"),
+    "simplejpeg": ("recon/turbo.py",),
     "diffusers": ("recon/",),
     "kornia": ("train/augment/",),
 }
@@ -28,6 +29,7 @@ COMMANDS = (
     "recon",
     "recon.fit",
     "train",
+    "train.bench",
     "train.evaluate",
     "train.report",
 )

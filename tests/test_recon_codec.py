@@ -2,17 +2,19 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 from io import BytesIO
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from recon.codec import Picture, Pixels, decode, decode_rgb, encode, image_size
+from recon.codec import Picture, Pixels, decode, decode_rgb, encode, image_size, recompress
 from recon.errors import RejectedImageError
+from recon.turbo import decode_plain_jpeg
 
 MAX = 1_000_000
 ORIENTATION = 0x0112
@@ -233,3 +235,137 @@ def test_animation_is_rejected() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1)])
 def test_image_one_pixel_high_or_wide_is_read(shape: tuple[int, int]) -> None:
     assert decode(file_of(Image.fromarray(noise(*shape)), "PNG"), max_pixels=MAX).size == shape
+
+
+def pillows(data: bytes) -> Pixels:
+    with Image.open(BytesIO(data), formats=("JPEG", "WEBP")) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def verdict(read: Callable[[bytes], Pixels], data: bytes) -> Pixels | None:
+    try:
+        return read(data)
+    except Exception:  # Pillow lets nearly any through
+        return None
+
+
+def states_a_vast_size(data: bytes) -> bool:
+    try:
+        image_size(data, max_pixels=MAX)
+    except RejectedImageError as error:
+        return "exceeds" in str(error)
+    return False
+
+
+def smooth(height: int, width: int, channels: int, seed: int = 0) -> Image.Image:
+    """Waves and some noise: unlike noise alone, all frequencies of a JPEG are in use and none is lost."""
+    y, x = np.mgrid[:height, :width]
+    waves = [128 + 90 * np.sin(x / (3 + c)) * np.cos(y / (5 - c)) for c in range(channels)]
+    grain = np.random.default_rng(seed).normal(0, 20, (height, width, channels))
+    pixels = (np.stack(waves, -1) + grain).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+
+
+plain_jpegs = st.builds(
+    lambda height, width, channels, seed, options, restarts: file_of(
+        smooth(height, width, channels, seed), "JPEG", **options, **restarts
+    ),
+    st.integers(1, 150),
+    st.integers(1, 150),
+    st.sampled_from((1, 3)),
+    st.integers(0, 99),
+    st.fixed_dictionaries(
+        {
+            "quality": st.integers(1, 100),
+            "subsampling": st.sampled_from(("4:4:4", "4:2:2", "4:2:0")),
+            "progressive": st.booleans(),
+            "optimize": st.booleans(),
+        }
+    ),
+    st.one_of(
+        st.just({}),
+        st.builds(lambda n: {"restart_marker_blocks": n}, st.integers(1, 9)),
+        st.builds(lambda n: {"restart_marker_rows": n}, st.integers(1, 3)),
+    ),
+)
+
+
+@given(data=plain_jpegs)
+@settings(max_examples=200, deadline=None)
+def test_a_plain_jpeg_is_decoded_fast_to_the_pixels_of_pillow(data: bytes) -> None:
+    fast = decode_plain_jpeg(data)
+    assert fast is not None
+    np.testing.assert_array_equal(fast, pillows(data))
+    np.testing.assert_array_equal(decode_rgb(data), fast)
+
+
+@given(data=plain_jpegs, where=st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_damaged_jpeg_gets_the_verdict_and_the_pixels_of_pillow(data: bytes, where: st.DataObject) -> None:
+    kind = where.draw(st.sampled_from(("bytes", "head", "cut", "cut and ended", "a scan less", "followed")))
+    place = where.draw(st.integers(2, len(data) - 1))
+    if kind in ("bytes", "head"):
+        place = place % min(len(data), 620) if kind == "head" else place
+        data = data[:place] + where.draw(st.binary(min_size=1, max_size=3)) + data[place + 1 :]
+    elif kind == "a scan less":
+        data = data[: data.rindex(b"\xff\xda")] + b"\xff\xd9"
+    else:
+        data = {"cut": data[:place], "cut and ended": data[:place] + b"\xff\xd9", "followed": data * 2}[kind]
+    assume(not states_a_vast_size(data))
+    expected, found = verdict(pillows, data), verdict(decode_rgb, data)
+    assert (found is None) == (expected is None)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_truncated_jpeg_is_never_half_read_for_training() -> None:
+    data = file_of(smooth(64, 64, 3), "JPEG")
+    for end in range(len(data)):
+        assert decode_plain_jpeg(data[:end]) is None
+    for end in (0, 1, 2, 3, 200, len(data) // 2, len(data) - 10):
+        with pytest.raises(OSError, match=r"(?i)truncated|identify"):
+            decode_rgb(data[:end])
+
+
+def odd_jpegs() -> dict[str, bytes]:
+    image = smooth(33, 47, 3)
+    data = jpeg("4:2:2", 90)
+    frame = data.index(b"\xff\xc0")
+    unnamed = data[: frame + 11] + b"\x31" + data[frame + 12 :]
+    return {
+        "CMYK": file_of(image.convert("CMYK"), "JPEG"),
+        "stored as RGB": file_of(image, "JPEG", keep_rgb=True),
+        "4:4:0": jpeg("4:4:0", 90),
+        "factors without a name": unnamed,
+        "no JPEG": file_of(image, "WEBP"),
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(odd_jpegs()))
+def test_an_odd_jpeg_is_left_to_pillow(kind: str) -> None:
+    data = odd_jpegs()[kind]
+    assert decode_plain_jpeg(data) is None
+    np.testing.assert_array_equal(verdict(decode_rgb, data), verdict(pillows, data))
+
+
+def test_exif_orientation_is_not_applied_for_training() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    data = file_of(smooth(8, 16, 3), "JPEG", exif=exif)
+    assert decode_rgb(data).shape == (8, 16, 3)
+    np.testing.assert_array_equal(decode_rgb(data), pillows(data))
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "webp"])
+@pytest.mark.parametrize("size", [(128, 128), (1, 1), (17, 130)])
+def test_recompression_is_pillows_save_and_load(codec: str, size: tuple[int, int]) -> None:
+    image = smooth(*size, 3)
+    qualities = range(1, 101) if codec == "jpeg" else (1, 30, 75, 100)
+    for quality in qualities:
+        expected = pillows(file_of(image, codec.upper(), quality=quality))
+        np.testing.assert_array_equal(recompress(np.asarray(image), codec, quality), expected)
+
+
+def test_recompression_takes_a_part_of_an_image() -> None:
+    part = np.asarray(smooth(60, 70, 3))[5:40, 3:60]
+    expected = pillows(file_of(Image.fromarray(part), "JPEG", quality=50))
+    np.testing.assert_array_equal(recompress(part, "jpeg", 50), expected)

@@ -1,33 +1,69 @@
-from collections.abc import Sequence
+"""Windows: where they lie, that they hold what the final crop needs, that their pixels are the image's."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from scipy import stats
 from torchvision.transforms import functional as tv
 
 from recon.codec import Pixels
 from recon.errors import UserError
 from train.augment.draws import GeometryDraws, draw_geometry, resized_box
-from train.augment.geometry import centre_crop, cut_window, plan_window
+from train.augment.geometry import (
+    FRAME,
+    LATTICE_PIXELS,
+    WindowPlan,
+    augmented_image,
+    centre_crop,
+    cut,
+    cut_window,
+    lattice,
+    mirror,
+    plan_window,
+    whole_window,
+)
 from train.augment.turn import turn
 from train.config import AugmentConfig
 
-IDS = np.arange(20_000, dtype=np.int64) * 7919
+OFF: dict[str, Any] = dict.fromkeys(
+    ("jitter_p", "grey_p", "cutout_p", "noise_p", "blur_p", "jpeg_p", "webp_p", "sharpen_p", "mix_p"), 0.0
+)
+RECIPES: dict[str, dict[str, Any]] = {
+    "aligned-iclr25": {},
+    "none": OFF,
+    "no jpeg": {"jpeg_p": 0.0},
+    "jpeg alone": OFF | {"jpeg_p": 1.0},
+    "webp alone": OFF | {"webp_p": 1.0},
+    "no halo": OFF | {"noise_p": 1.0},
+    "narrow blur": {"blur_sigma": (0.0, 1.0)},
+}
+
+pairs = st.integers(0, 2**62)
+sides = st.integers(8, 400)
+places = st.integers(-150, 150)
+recipes = st.sampled_from(sorted(RECIPES))
 
 
-def draws(pair_ids: Sequence[int], seed: int = 0, epoch: int = 0, **options: float) -> GeometryDraws:
-    return draw_geometry(AugmentConfig(**options), seed, epoch, np.array(pair_ids, np.int64))  # type: ignore[arg-type]
+def recipe(name: str, crop: int, **options: Any) -> AugmentConfig:
+    return AugmentConfig(crop=crop, **RECIPES[name] | options)
+
+
+def draws(pair: int, config: AugmentConfig) -> GeometryDraws:
+    return draw_geometry(config, 0, 0, np.array([pair], np.int64))
+
+
+def planned(pair: int, height: int, width: int, config: AugmentConfig) -> WindowPlan:
+    return plan_window(draws(pair, config), 0, height, width, config)
 
 
 def picture(height: int, width: int) -> Pixels:
     return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def whole_image(pixels: Pixels, drawn: GeometryDraws, crop: int) -> Pixels:
+def published(pixels: Pixels, drawn: GeometryDraws, crop: int) -> Pixels:
     """The published order of operations: resize, rotate, flip, pad and crop the whole image."""
     x = torch.from_numpy(pixels).movedim(-1, 0)
     if drawn.resized[0]:
@@ -42,14 +78,134 @@ def whole_image(pixels: Pixels, drawn: GeometryDraws, crop: int) -> Pixels:
     return np.moveaxis(padded[:, top : top + crop, left : left + crop], 0, -1)
 
 
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(0, 2**62))
+def final_crop(window: Pixels, plan: WindowPlan, config: AugmentConfig) -> Pixels:
+    """The crop out of a window's core, padded by mirroring the image, and turned."""
+    radius, side = config.blur_radius, config.crop
+    if config.is_photometric:
+        core = window[radius : radius + config.core_side, radius : radius + config.core_side]
+        rows = mirror(plan.crop_top, side, plan.height) - (plan.top + radius)
+        columns = mirror(plan.crop_left, side, plan.width) - (plan.left + radius)
+        assert min(rows.min(), columns.min()) >= 0
+        window = core[rows[:, None], columns]
+    x = torch.from_numpy(window.copy()).movedim(-1, 0)[None, None]
+    turned = turn(x, torch.tensor([plan.rotation]), torch.tensor([plan.flip]))
+    return turned[0, 0].movedim(0, -1).numpy()
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 120), recipes, pairs)
 @settings(max_examples=300, deadline=None)
-def test_the_window_equals_the_whole_image_pipeline(height: int, width: int, crop: int, pair: int) -> None:
-    drawn, pixels = draws([pair]), picture(height, width)
-    plan = plan_window(drawn, 0, height, width, crop)
-    window = torch.from_numpy(cut_window(pixels, plan).copy()).movedim(-1, 0)[None, None]
-    turned = turn(window, torch.tensor([plan.rotation]), torch.tensor([plan.flip]))[0, 0]
-    np.testing.assert_array_equal(turned.movedim(0, -1).numpy(), whole_image(pixels, drawn, crop))
+def test_the_crop_out_of_the_window_is_that_of_the_whole_image(
+    height: int, width: int, crop: int, name: str, pair: int
+) -> None:
+    config, pixels = recipe(name, crop), picture(height, width)
+    plan = planned(pair, height, width, config)
+    window = cut_window(augmented_image(pixels, plan), plan)
+    expected = published(pixels, draws(pair, config), crop)
+    np.testing.assert_array_equal(final_crop(window, plan, config), expected)
+
+
+@given(sides, sides, st.integers(8, 120), recipes, pairs)
+@settings(max_examples=300, deadline=None)
+def test_window_pixels_are_the_mirrored_images_at_their_coordinates(
+    height: int, width: int, crop: int, name: str, pair: int
+) -> None:
+    config = recipe(name, crop)
+    plan = planned(pair, height, width, config)
+    image = augmented_image(picture(height, width), plan)
+    assert image.shape[:2] == (plan.height, plan.width)
+    margin = plan.side + crop
+    padded = np.pad(image, [(margin, margin), (margin, margin), (0, 0)], mode="symmetric")
+    top, left = plan.top + margin, plan.left + margin
+    expected = padded[top : top + plan.side, left : left + plan.side]
+    np.testing.assert_array_equal(cut_window(image, plan), expected)
+
+
+@given(sides, sides, st.integers(8, 250), recipes, pairs)
+@settings(max_examples=500, deadline=None)
+def test_the_core_lies_on_the_grid_around_the_crop_and_its_halo(
+    height: int, width: int, crop: int, name: str, pair: int
+) -> None:
+    config = recipe(name, crop)
+    plan = planned(pair, height, width, config)
+    assert plan.side == config.window_side
+    compressed = bool(config.jpeg_p or config.webp_p)
+    halo = 2 if compressed else 0
+    for start, crop_start, size in (
+        (plan.top, plan.crop_top, plan.height),
+        (plan.left, plan.crop_left, plan.width),
+    ):
+        if not config.is_photometric:
+            assert start == crop_start
+            continue
+        core = start + config.blur_radius
+        assert core >= 0
+        assert not compressed or core % 16 == 0
+        first, last = (crop_start, crop_start + crop) if size >= crop else (0, size)
+        assert core <= max(0, first - halo)
+        assert min(size, last + halo) <= core + config.core_side
+
+
+@given(sides, sides, st.integers(1, 250), pairs)
+@settings(max_examples=200, deadline=None)
+def test_the_crop_lies_in_the_image_or_around_it(height: int, width: int, crop: int, pair: int) -> None:
+    plan = planned(pair, height, width, recipe("aligned-iclr25", crop))
+    for start, size in ((plan.crop_top, plan.height), (plan.crop_left, plan.width)):
+        low, high = sorted((0, size - crop))
+        assert low - max(0, crop - size) <= start <= high + max(0, crop - size)
+
+
+def test_the_published_recipe_has_windows_of_152_at_16_k_less_12() -> None:
+    config = AugmentConfig()
+    plans = [planned(pair, 375, 500, config) for pair in range(200)]
+    assert {plan.side for plan in plans} == {152}
+    assert {(plan.top + 12) % 16 for plan in plans} == {(plan.left + 12) % 16 for plan in plans} == {0}
+    assert {plan.rotation for plan in plans} == {0, 1, 2, 3}
+    assert len({plan.top for plan in plans}) > 10
+
+
+def test_the_hole_and_the_size_are_those_of_the_augmented_image() -> None:
+    config = AugmentConfig(cutout_p=1.0, resized_crop_p=0.5)
+    for pair in range(50):
+        plan = planned(pair, 60, 500, config)
+        assert (plan.height, plan.width) == ((256, 256) if plan.resized else (60, 500))
+        assert plan.cutout is not None
+        y1, x1, y2, x2 = plan.cutout
+        assert 0 <= y1 <= y2 <= plan.height
+        assert 0 <= x1 <= x2 <= plan.width
+    assert planned(0, 60, 500, AugmentConfig(cutout_p=0.0)).cutout is None
+
+
+def test_a_frame_holds_the_plan() -> None:
+    plan = planned(3, 375, 500, AugmentConfig(cutout_p=1.0))
+    frame = np.array(plan.frame(), FRAME)
+    for name in FRAME.names or ():
+        if not name.startswith("cut_"):
+            assert frame[name] == getattr(plan, name)
+    assert tuple(int(frame[f"cut_{end}"]) for end in ("top", "left", "bottom", "right")) == plan.cutout
+    assert frame[None].view(np.int64).shape == (12,)
+    assert whole_window(7).frame() == (7, 7, *[0] * 10)
+
+
+@given(
+    st.integers(1, 60), st.integers(1, 60), st.integers(1, 70), st.integers(-150, 150), st.integers(-150, 150)
+)
+@settings(max_examples=300, deadline=None)
+def test_a_square_anywhere_is_cut_from_the_mirrored_image(
+    height: int, width: int, side: int, top: int, left: int
+) -> None:
+    pixels = picture(height, width)
+    padded = np.pad(pixels, [(150, 230), (150, 230), (0, 0)], mode="symmetric")
+    expected = padded[top + 150 :, left + 150 :][:side, :side]
+    np.testing.assert_array_equal(cut(pixels, top, left, side), expected)
+
+
+def test_cutting_never_touches_the_rest_of_the_image() -> None:
+    inside = cut(picture(300, 300), 10, 20, 152)
+    assert inside.base is not None
+    untouched = np.lib.stride_tricks.as_strided  # a view on an image that there is no memory for
+    row = np.zeros(3, np.uint8)
+    endless = untouched(row, (10**9, 10**9, 3), (0, 0, 1), writeable=False)
+    assert cut(endless, -12, 10**9 - 100, 152).shape == (152, 152, 3)
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 50))
@@ -62,48 +218,28 @@ def test_the_centre_crop_is_padded_symmetrically(height: int, width: int, side: 
     np.testing.assert_array_equal(centre_crop(pixels, side), padded[top : top + side, left : left + side])
 
 
-def test_a_pair_draws_the_same_in_any_company() -> None:
-    together, alone = draws([5, 6, 7], seed=3), draws([6], seed=3)
-    for name in vars(alone):
-        np.testing.assert_array_equal(getattr(together, name)[1:2], getattr(alone, name))
+@given(st.integers(1, 5000), st.integers(1, 5000))
+@settings(max_examples=300, deadline=None)
+def test_the_lattice_has_the_smallest_step_with_at_most_16384_pixels(height: int, width: int) -> None:
+    def taken(step: int) -> int:
+        return len(range(step // 2, height, step)) * len(range(step // 2, width, step))
+
+    rows, columns = lattice(height, width)
+    step = rows.step
+    assert columns.step == step
+    assert taken(step) <= LATTICE_PIXELS
+    assert all(taken(smaller) > LATTICE_PIXELS for smaller in range(1, step))
+    found = len(range(height)[rows]) * len(range(width)[columns])
+    assert 1 <= found <= LATTICE_PIXELS
+    if min(height, width) > step // 2:
+        assert (rows.start, columns.start) == (step // 2, step // 2)
+        assert found == taken(step)
 
 
-def test_pairs_epochs_and_seeds_draw_apart() -> None:
-    lines = [draws(IDS[:100], seed=seed, epoch=epoch).crop.ravel() for seed in (0, 1) for epoch in (0, 1)]
-    assert len({tuple(line) for line in lines}) == 4
-    assert np.abs(np.corrcoef(lines) - np.eye(4)).max() < 0.35
-
-
-def test_draws_have_their_distributions() -> None:
-    drawn = draws(IDS)
-    uniform = [drawn.crop[:, 0], drawn.crop[:, 1], *np.moveaxis(drawn.resized_tries, 0, -1).reshape(40, -1)]
-    assert min(stats.kstest(values, "uniform").pvalue for values in uniform) > 1e-4
-    assert stats.chisquare(np.bincount(drawn.rotation, minlength=4)).pvalue > 1e-4
-    assert stats.binomtest(int(drawn.flip.sum()), len(IDS), 0.5).pvalue > 1e-4
-    assert stats.binomtest(int(drawn.resized.sum()), len(IDS), 0.2).pvalue > 1e-4
-
-
-def test_options_switch_operations_off() -> None:
-    drawn = draws(IDS[:1000], resized_crop_p=0.0, rotate=False, flip_p=0.0)
-    assert not drawn.resized.any()
-    assert not drawn.rotation.any()
-    assert not drawn.flip.any()
-
-
-@given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 2**62))
-@settings(max_examples=200, deadline=None)
-def test_a_resized_crop_lies_inside_and_keeps_its_ratio(height: int, width: int, pair: int) -> None:
-    top, left, h, w = resized_box(draws([pair]).resized_tries[0], height, width)
-    assert 0 <= top <= height - h
-    assert 0 <= left <= width - w
-    if min(h, w) >= 20:
-        assert 0.70 < w / h < 1.43
-
-
-def test_the_resized_crop_falls_back_to_the_centre() -> None:
-    misses: NDArray[np.float64] = np.ones((10, 4)) * 0.999999
-    assert resized_box(misses, 10, 100) == (0, 43, 10, 13)
-    assert resized_box(misses, 100, 10) == (43, 0, 13, 10)
+def test_the_lattice_of_a_thin_image_is_not_empty() -> None:
+    assert lattice(1, 100_000) == (slice(0, None, 7), slice(3, None, 7))
+    assert lattice(128, 128) == (slice(0, None, 1), slice(0, None, 1))
+    assert lattice(375, 500) == (slice(2, None, 4), slice(2, None, 4))
 
 
 @pytest.mark.parametrize(
@@ -114,6 +250,6 @@ def test_the_resized_crop_falls_back_to_the_centre() -> None:
         ({"crop": 300}, "exceeds the resized crop's 256"),
     ],
 )
-def test_bad_options_are_named(options: dict[str, float], message: str) -> None:
+def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        AugmentConfig(**options)  # type: ignore[arg-type]
+        AugmentConfig(**options)

@@ -3,6 +3,7 @@
     python -m train --config configs/demo.yaml --out runs/one
     torchrun --standalone --nproc-per-node 2 -m train --config configs/aligned-iclr25.yaml
     launch/torchrun.sh --config configs/aligned-iclr25.yaml        (the same, on one node or many)
+    python -m train ... --augment dda --augment.jpeg_p 0.3         (a recipe, one field changed)
 
 The run directory (or URL) gets step-00001000.pt and so on, best.pt, metrics.jsonl, timing.jsonl,
 quarantine.jsonl and TensorBoard files. With --resume auto the same line starts a run and goes on
@@ -13,6 +14,7 @@ import logging
 import os
 
 from recon.cli import run
+from train.augment.config import RECIPES
 from train.config import TrainConfig
 from train.preempt import Preempted, StopFlag
 
@@ -23,7 +25,8 @@ def main() -> None:
     """The command."""
     stop = StopFlag()
     stop.listen()
-    run(TrainConfig, lambda config: _job(config, stop), prog="python -m train", about=__doc__ or "")
+    job, recipes = (lambda config: _job(config, stop)), {"augment": RECIPES}
+    run(TrainConfig, job, prog="python -m train", about=__doc__ or "", recipes=recipes)
 
 
 def _job(config: TrainConfig, stop: StopFlag) -> int:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from recon.config import at_least_one
 from recon.errors import UserError
+from train.augment.config import AugmentConfig as AugmentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,30 +31,6 @@ class OrderConfig:
         at_least_one(self, "global_batch", "lanes", "block", "window", group="order.")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"order.seed={self.seed}, expected 0 <= seed < 2**63")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """The geometry of a training window, drawn once a pair and shared by its two images."""
-
-    crop: int = 96
-    """Side of the square training crop in pixels; smaller images are padded symmetrically."""
-    resized_crop_p: float = 0.2
-    """Probability of a random resized crop (area .08..1, ratio 3/4..4/3) to 256x256 before the crop."""
-    rotate: bool = True
-    """Rotate by 0, 90, 180 or 270 degrees, each with probability 1/4."""
-    flip_p: float = 0.5
-    """Probability of a horizontal flip."""
-
-    def __post_init__(self) -> None:
-        at_least_one(self, "crop", group="augment.")
-        for name in ("resized_crop_p", "flip_p"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserError(f"augment.{name}={getattr(self, name)}, expected a probability in [0, 1]")
-        if self.resized_crop_p and self.crop > 256:
-            raise UserError(
-                f"augment.crop={self.crop} exceeds the resized crop's 256; set resized_crop_p to 0"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +89,9 @@ class ModelConfig:
     """res50nodown, res18nodown, highpass (small enough for two CPU cores), or timm:NAME."""
     weights: str | None = None
     """imagenet, a file of weights with torchvision's names, or none: train from scratch."""
+    normalize: str = "resnet"
+    """What the pixels become before the backbone: resnet, clip, xception (-1..1), npr, residue3 (6 channels),
+    spec, fft2 or cooc (256x256)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +126,7 @@ class TrainConfig:
     order: OrderConfig = field(default_factory=OrderConfig)
     """The order of an epoch."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """The geometry of a training window."""
+    """The augmentation of a training pair."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The detector."""
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -19,6 +19,8 @@ Words = TypeVar("Words", NDArray[np.int64], "torch.Tensor")
 _MIX1 = 0xBF58476D1CE4E5B9 - 2**64
 _MIX2 = 0x94D049BB133111EB - 2**64
 _STEP = 0x9E3779B97F4A7C15 - 2**64
+_ROW = (_STEP * 2**24 + 2**63) % 2**64 - 2**63
+"""2**24 steps; no image is wider."""
 
 
 def stream_key(seed: int, epoch: int, name: str) -> int:
@@ -27,23 +29,40 @@ def stream_key(seed: int, epoch: int, name: str) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-def words(key: int, ids: Words, draws: int | Words = 0) -> Words:
+def words(key: int | Words, ids: Words, draws: int | Words = 0) -> Words:
     """Uniform int64 words, one an id.
 
     Args:
-        key: of `stream_key`.
+        key: of `stream_key`: an integer, or an array that is broadcast against `ids`, so that one
+            call draws for many uses.
         ids: int64 counters or hashes, any shape.
         draws: number of the draw, where an id needs several, from 0: an integer, or an array
-            that is broadcast against `ids`.
+            that is broadcast likewise.
     """
     steps = _signed(_STEP * (draws + 1)) if isinstance(draws, int) else (draws + 1) * _STEP
     return _mix(_mix(ids ^ key) + steps)
 
 
-def uniform(key: int, ids: Words, draws: int | Words = 0) -> Any:
+def uniform(key: int | Words, ids: Words, draws: int | Words = 0) -> Any:
     """Uniform float64 in [0, 1) on a grid of 2**-53; arguments and shape as of `words`."""
     top = _shift_right(words(key, ids, draws), 11)
     return (top if isinstance(top, np.ndarray | np.generic) else top.double()) * 2.0**-53
+
+
+def pixel_words(keys_n: Words, y_nH: Words, x_nW: Words) -> Words:
+    """Uniform int64 words of pixels: a pure function of (key, y, x).
+
+    Args:
+        keys_n: (n,) int64 hashes.
+        y_nH: (n, H) or (1, H) int64 rows.
+        x_nW: (n, W) or (1, W) int64 columns, below 2**24.
+
+    Returns:
+        (n, H, W): SplitMix64's output from state `key` at place y * 2**24 + x. One mixing a pixel,
+        as in the published generator, is half of what `words` costs; the keys are mixed already.
+    """
+    rows_nH = keys_n[:, None] + y_nH * _ROW
+    return _mix(rows_nH[:, :, None] + ((x_nW + 1) * _STEP)[:, None, :])
 
 
 def permutation(key: int, count: int) -> NDArray[np.int64]:

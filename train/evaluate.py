@@ -83,14 +83,20 @@ def evaluate(config: EvaluateConfig) -> "dict[str, Summary]":
     from recon.device import find_device
     from train.checkpoint import load_checkpoint
     from train.images import open_source
-    from train.model import model_from_checkpoint
+    from train.model import model_from_checkpoint, normalization_of
 
     source = open_source(config.data)
     checkpoint = load_checkpoint(config.checkpoint)
     device = find_device(config.device)
     model = model_from_checkpoint(checkpoint).to(device)
     scores = score_source(
-        model, source, device, crop=config.crop, batch_size=config.batch_size, max_pixels=config.max_pixels
+        model,
+        source,
+        device,
+        crop=config.crop,
+        batch_size=config.batch_size,
+        max_pixels=config.max_pixels,
+        normalization=normalization_of(checkpoint),
     )
     rows = summarize_scores(scores)
     facts = {
@@ -112,6 +118,7 @@ def score_source(
     crop: int | None,
     batch_size: int,
     max_pixels: int,
+    normalization: str = "resnet",
 ) -> list[ScoredImage]:
     """Scores every image of a source, showing progress.
 
@@ -122,6 +129,7 @@ def score_source(
         crop: side of the centre crop in pixels; None scores whole images.
         batch_size: images of one size scored together, at most.
         max_pixels: larger images are refused.
+        normalization: of `train.normalize.NORMALIZATIONS`, as in training.
 
     Returns:
         One score an image, in the source's order.
@@ -141,7 +149,8 @@ def score_source(
 
     logits: dict[int, float] = {}
     with Progress(total=source.total, unit="images", what="evaluate") as shown:
-        for places, batch_B in score(model, waiting(), batch_size=batch_size, device=device):
+        scored = score(model, waiting(), batch_size=batch_size, device=device, normalization=normalization)
+        for places, batch_B in scored:
             logits.update(zip(places, batch_B.tolist(), strict=True))
             shown.update(len(places))
     return [

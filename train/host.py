@@ -67,7 +67,7 @@ class HostPlan:
     @property
     def window_shape(self) -> tuple[int, int, int, int, int]:
         """(B, P, H, W, C) of a batch's windows, uint8."""
-        side = self.augment.crop if self.augment else self.centre_crop
+        side = self.augment.window_side if self.augment else self.centre_crop
         return self.batch_size, 2, side, side, 3
 
     def order(self, epoch: int) -> EpochOrder:

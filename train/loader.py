@@ -17,7 +17,7 @@ from pack.dataset import DamagedPair, Dataset
 from pack.selection import Selection, select
 from pack.storage import Retry
 from recon.errors import UserError
-from train.augment.turn import turn
+from train.augment.pipeline import PairAugment
 from train.config import AugmentConfig
 from train.host import Host, HostPlan, SourcePlan, Stage
 from train.order import check_world
@@ -138,6 +138,7 @@ class PairLoader:
         self.device = torch.device(device)
         self.epoch = self.step = 0
         self._host: Host | None = None
+        self._augment = PairAugment(augment, seed) if augment else None
         self._worker: Worker | None = None
         self._loops = 0
 
@@ -186,7 +187,7 @@ class PairLoader:
             for number, batch in enumerate(batches, first + 1):
                 over = number == len(self)
                 self.epoch, self.step = (epoch + 1, 0) if over else (epoch, number)
-                yield self._to_device(batch)
+                yield self._to_device(epoch, batch)
                 if loop != self._loops:
                     raise UserError("the loader was started anew while this loop still ran; use two loaders")
 
@@ -205,15 +206,24 @@ class PairLoader:
             self._worker.close()
             self._worker = None
 
-    def _to_device(self, batch: HostBatch) -> Batch:
-        """Moves a batch to the device, through pinned memory to a GPU, and turns its windows there."""
-        arrays = (batch.windows_BPHWC, batch.mask_B, batch.rotation_B, batch.flip_B)
-        windows, mask, rotation, flip = (self._moved(torch.from_numpy(array)) for array in arrays)
-        images = turn(windows.movedim(-1, 2).contiguous(), rotation, flip)
+    def _to_device(self, epoch: int, batch: HostBatch) -> Batch:
+        """Moves a batch to the device, through pinned memory to a GPU, and augments its windows there."""
+        windows, mask = (self._moved(torch.from_numpy(array)) for array in (batch.windows_BPHWC, batch.mask_B))
+        if self._augment is None:
+            images = windows.movedim(-1, 2).contiguous()
+        elif batch.mask_B.all():
+            images = self._augment(epoch, windows, batch.ids_B, batch.frames_B, batch.grey_BP)
+        else:
+            rows = np.flatnonzero(batch.mask_B)
+            valid = torch.from_numpy(rows).to(self.device)
+            made = self._augment(
+                epoch, windows[valid], batch.ids_B[rows], batch.frames_B[rows], batch.grey_BP[rows]
+            )
+            images = made.new_zeros((len(windows), *made.shape[1:])).index_copy_(0, valid, made)
         return Batch(images=images, mask=mask, keys=batch.keys, damaged=batch.damaged)
 
     def _moved(self, host: torch.Tensor) -> torch.Tensor:
-        """On the device. On a CPU it is the worker's memory still, which `turn` copies the windows out of."""
+        """On the device. On a CPU it is the worker's memory still, which windows are copied out of."""
         if self.device.type != "cuda":
             return host
         pinned = torch.empty_like(host, pin_memory=True).copy_(host)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from recon.errors import UserError
 from train.config import ModelConfig
-from train.normalize import STD
+from train.normalize import Normalization, find_normalization
 
 DROPOUT = 0.5
 """Before the ResNets' classifier."""
@@ -42,19 +42,22 @@ def build_model(config: ModelConfig) -> nn.Module:
         config: the backbone, and where its first weights come from.
 
     Returns:
-        A module from `train.normalize.normalize`'d images (B, 3, H, W) float32 to logits (B,),
-        above 0 for a fake. H and W are free, except where a timm model fixes them.
+        A module from `train.normalize.normalize`'d images (B, C, H, W) float32 to logits (B,),
+        above 0 for a fake. H and W are free, except where a timm model fixes them; C is what
+        `config.normalize` gives.
 
     Raises:
-        UserError: the backbone is unknown, timm or the weights are missing, or the weights
-            belong to another model.
+        UserError: the backbone or the normalisation is unknown, they don't fit together, timm or the
+            weights are missing, or the weights belong to another model.
     """
+    normalization = find_normalization(config.normalize)
     if config.backbone.startswith(TIMM):
-        model = _timm_model(config.backbone.removeprefix(TIMM), pretrained=config.weights == "imagenet")
+        name, pretrained = config.backbone.removeprefix(TIMM), config.weights == "imagenet"
+        model = _timm_model(name, normalization.channels, pretrained=pretrained)
     elif config.backbone in BACKBONES:
-        model = BACKBONES[config.backbone]()
+        model = BACKBONES[config.backbone](normalization)
         if config.weights == "imagenet":
-            _load_imagenet(model, config.backbone)
+            _load_imagenet(model, config)
     else:
         choices = ", ".join([*BACKBONES, f"{TIMM}NAME"])
         raise UserError(f"unknown backbone {config.backbone!r}, expected one of {choices}")
@@ -67,8 +70,8 @@ def model_from_checkpoint(checkpoint: Mapping[str, Any]) -> nn.Module:
     """Rebuilds the detector of a training checkpoint.
 
     Args:
-        checkpoint: a dict with ``config`` (its ``model.backbone`` names the architecture) and
-            ``model`` (the state dict).
+        checkpoint: a dict with ``config`` (its ``model.backbone`` names the architecture, its
+            ``model.normalize`` what it sees) and ``model`` (the state dict).
 
     Raises:
         UserError: the parts are missing, or the weights are not those of the backbone.
@@ -79,9 +82,14 @@ def model_from_checkpoint(checkpoint: Mapping[str, Any]) -> nn.Module:
         raise UserError(
             f"not a checkpoint of a training run: expected config.model.backbone and model, found no {error}"
         ) from error
-    model = build_model(ModelConfig(backbone=backbone))
+    model = build_model(ModelConfig(backbone=backbone, normalize=normalization_of(checkpoint)))
     _load(model, state, f"checkpoint of another model than its backbone {backbone}")
     return model
+
+
+def normalization_of(checkpoint: Mapping[str, Any]) -> str:
+    """The name of the normalisation that the detector of a checkpoint was trained with."""
+    return str(checkpoint["config"]["model"].get("normalize", "resnet"))
 
 
 class HighPass(nn.Module):
@@ -91,6 +99,9 @@ class HighPass(nn.Module):
     these differences, and edges, far stronger than the trace, saturate. As the residuals of
     Cozzolino et al. 2014 and the ``residue3`` front end of grip-unina's detectors, the
     quantiser there being the tanh here.
+
+    Args:
+        std: what `train.normalize.normalize` divided by, on the scale 0..1.
     """
 
     CHANNELS = 6
@@ -98,11 +109,11 @@ class HighPass(nn.Module):
     SCALE = 4.0
     """Grey levels at which the tanh bends."""
 
-    def __init__(self) -> None:
+    def __init__(self, std: tuple[float, ...]) -> None:
         """Lays out the fixed filters; there is nothing to learn here and nothing to save."""
         super().__init__()
         taps = torch.tensor([1.0, -3.0, 3.0, -1.0]) / 3.0
-        levels = 255.0 * torch.tensor(STD).view(3, 1, 1, 1)  # undoes `normalize`: residuals in grey levels
+        levels = 255.0 * torch.tensor(std).view(3, 1, 1, 1)  # undoes `normalize`: residuals in grey levels
         self.register_buffer("rows", levels * taps.view(1, 1, 1, 4) / self.SCALE, persistent=False)
         self.register_buffer("columns", levels * taps.view(1, 1, 4, 1) / self.SCALE, persistent=False)
 
@@ -115,7 +126,7 @@ class HighPass(nn.Module):
             return torch.tanh(torch.cat([across, down], dim=1))
 
 
-def _highpass() -> nn.Module:
+def _highpass(normalization: Normalization) -> nn.Module:
     """17,217 parameters on `HighPass` residuals; any H, W >= 1.
 
     Small, and with dropout between its layers, because it learns from few photographs. Trained
@@ -123,10 +134,12 @@ def _highpass() -> nn.Module:
     three other sources at AUC .86 to .93; without the dropout .86 to .88, four times as wide .86
     to .88, with residuals divided by their local strength .73 to .89. Single runs differ by .03.
     """
+    if normalization.std is None:
+        raise UserError("highpass takes pixels, expected model.normalize resnet, clip or xception")
     width = 16
     return nn.Sequential(
         OrderedDict(
-            residual=HighPass(),
+            residual=HighPass(normalization.std),
             block1=_conv_block(HighPass.CHANNELS, width, stride=1),  # full resolution, as the trace
             block2=_conv_block(width, width, stride=2),
             block3=_conv_block(width, 2 * width, stride=2),
@@ -146,7 +159,7 @@ def _conv_block(inputs: int, outputs: int, stride: int) -> nn.Module:
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
-def _nodown(blocks: str, layers: list[int]) -> nn.Module:
+def _nodown(blocks: str, layers: list[int], channels: int) -> nn.Module:
     """A ResNet whose stem keeps the resolution, under torchvision's state-dict names.
 
     The architecture ``res50nodown`` of Gragnaniello et al. (ICME 2021) and Corvi et al.
@@ -155,6 +168,9 @@ def _nodown(blocks: str, layers: list[int]) -> nn.Module:
     from torchvision.models import resnet
 
     trunk = resnet.ResNet(getattr(resnet, blocks), layers, num_classes=1)
+    if channels != trunk.conv1.in_channels:
+        trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, 7, padding=3, bias=False)
+        nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's
     trunk.conv1.stride = (1, 1)
     trunk.maxpool.stride = 1
     parts: OrderedDict[str, nn.Module] = OrderedDict(trunk.named_children())
@@ -163,15 +179,15 @@ def _nodown(blocks: str, layers: list[int]) -> nn.Module:
     return nn.Sequential(parts)
 
 
-def _res50nodown() -> nn.Module:
-    return _nodown("Bottleneck", [3, 4, 6, 3])
+def _res50nodown(normalization: Normalization) -> nn.Module:
+    return _nodown("Bottleneck", [3, 4, 6, 3], normalization.channels)
 
 
-def _res18nodown() -> nn.Module:
-    return _nodown("BasicBlock", [2, 2, 2, 2])
+def _res18nodown(normalization: Normalization) -> nn.Module:
+    return _nodown("BasicBlock", [2, 2, 2, 2], normalization.channels)
 
 
-BACKBONES: dict[str, Callable[[], nn.Module]] = {
+BACKBONES: dict[str, Callable[[Normalization], nn.Module]] = {
     "res50nodown": _res50nodown,
     "res18nodown": _res18nodown,
     "highpass": _highpass,
@@ -181,7 +197,7 @@ BACKBONES: dict[str, Callable[[], nn.Module]] = {
 _IMAGENET = {"res50nodown": "ResNet50_Weights", "res18nodown": "ResNet18_Weights"}
 
 
-def _timm_model(name: str, *, pretrained: bool) -> nn.Module:
+def _timm_model(name: str, channels: int, *, pretrained: bool) -> nn.Module:
     try:
         import timm
     except ImportError as error:
@@ -190,16 +206,25 @@ def _timm_model(name: str, *, pretrained: bool) -> nn.Module:
         close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 5, cutoff=0.5)
         raise UserError(f"timm {timm.__version__} has no model {name!r}; close: {', '.join(close) or 'none'}")
     try:
-        model = timm.create_model(name, pretrained=pretrained, num_classes=1)
-    except (OSError, RuntimeError, ValueError) as error:
+        takes: dict[str, Any] = (
+            {} if channels == 3 else {"in_chans": channels}
+        )  # not every model of timm knows the argument
+        model = timm.create_model(name, pretrained=pretrained, num_classes=1, **takes)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"timm can't create {name!r}: {_one_line(error)}") from error
     return nn.Sequential(OrderedDict(timm=model, logit=nn.Flatten(0)))
 
 
-def _load_imagenet(model: nn.Module, backbone: str) -> None:
+def _load_imagenet(model: nn.Module, config: ModelConfig) -> None:
     """Loads torchvision's IMAGENET1K_V1, with which the published detectors began."""
     import torchvision
 
+    backbone, channels = config.backbone, find_normalization(config.normalize).channels
+    if channels != 3:
+        raise UserError(
+            f"model.weights=imagenet takes 3 channels, model.normalize={config.normalize} gives {channels}; "
+            "leave the weights out"
+        )
     if backbone not in _IMAGENET:
         raise UserError(f"{backbone} has no ImageNet weights, expected one of {', '.join(_IMAGENET)}")
     weights = getattr(torchvision.models, _IMAGENET[backbone]).IMAGENET1K_V1

@@ -22,7 +22,7 @@ from train.world import World
 TRAINING, TRAINED, VALIDATED = "training", "trained", "validated"
 """Where an epoch may stand at a checkpoint: under way, waiting for its validation, done."""
 
-_FIXED = ("augment.", "model.backbone", "optim.lr")
+_FIXED = ("augment.", "model.backbone", "model.normalize", "optim.lr")
 _TOLD = (
     *("optim.patience", "optim.min_lr", "optim.max_nonfinite", "precision", "channels_last", "compile"),
     *("data.val", "data.val_crop", "data.val_filter", "log_every"),
@@ -141,7 +141,7 @@ def check_options(before: Mapping[str, Any], config: TrainConfig) -> None:
     What the order of the pairs depends on is the loader's to refuse.
 
     Raises:
-        UserError: the backbone, the augmentation or the first learning rate is another one.
+        UserError: the backbone, its normalisation, the augmentation or the first learning rate is another.
     """
     found, now = dict(_flat(before)), dict(_flat(asdict(config)))
     changed = [name for name in found if name in now and found[name] != now[name]]

@@ -60,13 +60,16 @@ def by_size(
     yield from buckets.values()
 
 
-def logits_of(model: nn.Module, pixels_BHWC: NDArray[np.uint8], device: torch.device) -> NDArray[np.float32]:
+def logits_of(
+    model: nn.Module, pixels_BHWC: NDArray[np.uint8], device: torch.device, normalization: str = "resnet"
+) -> NDArray[np.float32]:
     """Scores a batch of images of one size.
 
     Args:
         model: a detector in eval mode on `device`.
         pixels_BHWC: (B, H, W, 3) uint8 RGB.
         device: where the model is.
+        normalization: of `train.normalize.NORMALIZATIONS`, as in training.
 
     Returns:
         (B,) float32 logits, above 0 for fake.
@@ -77,7 +80,7 @@ def logits_of(model: nn.Module, pixels_BHWC: NDArray[np.uint8], device: torch.de
     x_B3HW = torch.from_numpy(pixels_BHWC).to(device).permute(0, 3, 1, 2)
     try:
         with torch.inference_mode():
-            scored: Any = model(normalize(x_B3HW)).float().cpu().numpy()
+            scored: Any = model(normalize(x_B3HW, normalization)).float().cpu().numpy()
     except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain one on a CPU
         if "memory" not in str(error):
             raise
@@ -90,7 +93,12 @@ def logits_of(model: nn.Module, pixels_BHWC: NDArray[np.uint8], device: torch.de
 
 
 def score(
-    model: nn.Module, images: Iterable[Waiting], *, batch_size: int, device: torch.device
+    model: nn.Module,
+    images: Iterable[Waiting],
+    *,
+    batch_size: int,
+    device: torch.device,
+    normalization: str = "resnet",
 ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
     """Scores a stream of images of any sizes.
 
@@ -99,6 +107,7 @@ def score(
         images: the stream.
         batch_size: images of a batch, at most.
         device: where the model is.
+        normalization: of `train.normalize.NORMALIZATIONS`, as in training.
 
     Yields:
         The places of a batch's images in the source, and their logits.
@@ -106,7 +115,7 @@ def score(
     model.eval()
     for batch in by_size(images, batch_size):
         pixels_BHWC = np.stack([image.pixels for image in batch])
-        yield [image.index for image in batch], logits_of(model, pixels_BHWC, device)
+        yield [image.index for image in batch], logits_of(model, pixels_BHWC, device, normalization)
 
 
 def _pixels(bucket: list[Waiting]) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from train.augment.final import final_ops
 from train.config import TrainConfig
 from train.loader import Batch
 from train.metrics import Summary, summarize
@@ -39,7 +40,7 @@ class Trainee:
     """The detector under DDP with its optimiser.
 
     Args:
-        model: maps normalised images (N, 3, H, W) to logits (N,).
+        model: maps images (N, C, H, W), as `config.model.normalize` gives them, to logits (N,).
         config: of the run.
         world: its processes.
     """
@@ -48,6 +49,8 @@ class Trainee:
         self.world = world
         self.seed = config.order.seed
         self.precision = config.precision
+        self.normalization = config.model.normalize
+        self.final_ops = final_ops(config.augment, config.order.seed, world.rank)
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.module = model.to(world.device, memory_format=layout)  # type: ignore[call-overload]
         self.layout = layout
@@ -70,7 +73,7 @@ class Trainee:
         """
         torch.manual_seed(_dropout_seed(self.seed, number, self.world.rank))
         buffers = [buffer.clone() for buffer in self.module.buffers()]
-        loss_sum, images = self._loss_sum(batch)
+        loss_sum, images = self._loss_sum(batch, number)
         told = torch.tensor([len(batch.damaged), stop], dtype=torch.float64, device=self.world.device)
         mine = torch.cat([torch.stack([loss_sum.detach().double(), images.double()]), told])
         total_loss, total_images, damaged, stops = self.world.add_up(mine).tolist()
@@ -95,16 +98,16 @@ class Trainee:
         for buffer, before in zip(self.module.buffers(), buffers, strict=True):
             buffer.copy_(before)
 
-    def _loss_sum(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _loss_sum(self, batch: Batch, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The summed loss and the number of images; masked rows never enter the model."""
         pairs_BPCHW = batch.images[batch.mask]
         images = torch.tensor(2 * len(pairs_BPCHW), device=self.world.device)
         if not len(pairs_BPCHW):
             return self._dummy_loss(batch), images
         self.forward.train()
-        x_N3HW, label_N = _rows(pairs_BPCHW)
+        x_NCHW, label_N = _rows(self.final_ops(pairs_BPCHW, number), self.normalization)
         with self._autocast():
-            logit_N = self.forward(x_N3HW.contiguous(memory_format=self.layout))
+            logit_N = self.forward(x_NCHW.contiguous(memory_format=self.layout))
         loss = functional.binary_cross_entropy_with_logits(logit_N.float(), label_N, reduction="sum")
         return loss, images
 
@@ -112,7 +115,7 @@ class Trainee:
         """A zero that touches every weight, so that DDP's ranks stay together; BatchNorm sees nothing."""
         self.forward.eval()
         with self._autocast():
-            logit_N = self.forward(normalize(batch.images[:1, 0]))
+            logit_N = self.forward(normalize(batch.images[:1, 0], self.normalization))
         zero: torch.Tensor = logit_N.float().sum() * 0.0
         return zero
 
@@ -138,17 +141,17 @@ class Trainee:
         """(B, P) logits; zeros where masked."""
         logits_BP = torch.zeros(batch.images.shape[:2], device=self.world.device)
         if len(pairs_BPCHW := batch.images[batch.mask]):
-            x_N3HW, _ = _rows(pairs_BPCHW)
+            x_NCHW, _ = _rows(pairs_BPCHW, self.normalization)
             with self._autocast():
-                logits_BP[batch.mask] = self.module(x_N3HW).float().view(-1, 2)
+                logits_BP[batch.mask] = self.module(x_NCHW).float().view(-1, 2)
         return logits_BP
 
 
-def _rows(pairs_BPCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised rows (N, 3, H, W) and labels (N,), real and fake in turn."""
-    x_N3HW = normalize(pairs_BPCHW.flatten(0, 1))
-    label_N = torch.arange(len(x_N3HW), device=x_N3HW.device) % 2
-    return x_N3HW, label_N.float()
+def _rows(pairs_BPCHW: torch.Tensor, normalization: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalised rows (N, C, H, W) and labels (N,), real and fake in turn."""
+    x_NCHW = normalize(pairs_BPCHW.flatten(0, 1), normalization)
+    label_N = torch.arange(len(x_NCHW), device=x_NCHW.device) % 2
+    return x_NCHW, label_N.float()
 
 
 def _dropout_seed(seed: int, step: int, rank: int) -> int:

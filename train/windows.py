@@ -1,5 +1,7 @@
 """Samples to batches of uint8 windows, on the host's side of loading: numpy alone.
 
+What a window leaves to be done, and all that this needs, goes with it to the device.
+
 Shapes: B slots of a rank's step, P = (real, fake), H = W = the window's side, C = RGB.
 """
 
@@ -15,8 +17,18 @@ from numpy.typing import NDArray
 from pack.dataset import DamagedPair
 from recon.codec import Pixels, decode_rgb
 from recon.errors import UserError
-from train.augment.draws import draw_geometry, visit_ids
-from train.augment.geometry import centre_crop, cut_window, plan_window
+from train.augment.draws import JITTER, draw_geometry, draw_photometric, visit_ids
+from train.augment.geometry import (
+    FRAME,
+    WindowPlan,
+    augmented_image,
+    centre_crop,
+    cut_window,
+    lattice,
+    plan_window,
+    whole_window,
+)
+from train.augment.jitter import grey_mean
 from train.config import AugmentConfig
 from train.stream import Sample
 
@@ -32,10 +44,12 @@ class HostBatch:
     """uint8; zeros where masked."""
     mask_B: NDArray[np.bool_]
     """False where the epoch has no pair left for the slot, or a damaged one."""
-    rotation_B: NDArray[np.int64]
-    """Quarter turns, still to be done."""
-    flip_B: NDArray[np.bool_]
-    """Still to be done, after the rotation."""
+    ids_B: NDArray[np.int64]
+    """Of `train.augment.draws.visit_ids`, from which the device draws; 0 where masked."""
+    frames_B: NDArray[np.void]
+    """Where the windows lie, of dtype `train.augment.geometry.FRAME`."""
+    grey_BP: NDArray[np.int64]
+    """Mean grey levels for the jitter's contrast; 0 where it is not drawn."""
     keys: list[str]
     """Of the valid pairs, in the order of the rows that the mask keeps."""
     damaged: list[DamagedPair]
@@ -44,19 +58,20 @@ class HostBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """One pair's windows and how they are to be turned."""
+    """One pair's windows and what is still to be done with them."""
 
     key: str
     windows_PHWC: Pixels
-    rotation: int = 0
-    flip: bool = False
+    plan: WindowPlan
+    visit_id: int = 0
+    grey_P: tuple[int, int] = (0, 0)
 
 
 class WindowCutter:
     """Decodes both images of a sample and cuts the same window out of them.
 
     Args:
-        augment: the geometry of training windows; None takes clean centre crops.
+        augment: the recipe of training windows; None takes clean centre crops.
         side: of the centre crop, where `augment` is None.
         seed: of the run.
         epoch: from 0.
@@ -64,28 +79,79 @@ class WindowCutter:
 
     def __init__(self, augment: AugmentConfig | None, *, side: int, seed: int, epoch: int) -> None:
         self.augment = augment
-        self.side = augment.crop if augment else side
+        self.side = side
         self.seed, self.epoch = seed, epoch
 
     def __call__(self, sample: Sample | DamagedPair) -> Cut | DamagedPair:
         """Cuts one sample; a damaged one stays what it is, and an undecodable one becomes one.
 
         Raises:
-            UserError: the two images differ in size, or a stage took one away.
+            UserError: the two images differ in size, the recipe refuses images as small as these, or a
+                stage took one away.
         """
         if isinstance(sample, DamagedPair):
             return sample
-        key, images = sample["__key__"], _decode_pair(sample)
+        images = _decode_pair(sample)
         if isinstance(images, DamagedPair):
             return images
-        real, fake = images
+        height, width = images[0].shape[:2]
         if self.augment is None:
-            return Cut(key=key, windows_PHWC=np.stack([centre_crop(one, self.side) for one in images]))
+            crops = np.stack([centre_crop(image, self.side) for image in images])
+            return Cut(key=sample["__key__"], windows_PHWC=crops, plan=whole_window(self.side))
+        if not self.augment.pad and min(height, width) < self.augment.crop:
+            raise UserError(_too_small(sample, height, width, self.augment.crop))
         ids = visit_ids(np.array([sample["__pair_id__"]], np.int64), sample["__copy__"])
         draws = draw_geometry(self.augment, self.seed, self.epoch, ids)
-        plan = plan_window(draws, 0, real.shape[0], real.shape[1], self.augment.crop)
-        windows = np.stack([cut_window(one, plan) for one in (real, fake)])
-        return Cut(key=key, windows_PHWC=windows, rotation=plan.rotation, flip=plan.flip)
+        plan = plan_window(draws, 0, height, width, self.augment)
+        images = augmented_image(images[0], plan), augmented_image(images[1], plan)
+        return Cut(
+            key=sample["__key__"],
+            windows_PHWC=_cut_both(images, plan),
+            plan=plan,
+            visit_id=int(ids[0]),
+            grey_P=self._mean_greys(images, ids),
+        )
+
+    def _mean_greys(self, images: tuple[Pixels, Pixels], ids: NDArray[np.int64]) -> tuple[int, int]:
+        """The images' mean greys where the jitter comes to contrast; 0 where it does not."""
+        assert self.augment
+        if not (self.augment.jitter_p and self.augment.contrast):
+            return 0, 0
+        draws = draw_photometric(self.augment, self.seed, self.epoch, ids)
+        if not draws.jitter[0]:
+            return 0, 0
+        taken = lattice(*images[0].shape[:2])
+        real, fake = (np.ascontiguousarray(one[taken].transpose(2, 0, 1)) for one in images)
+        if draws.mix[0]:
+            fake = mixed_fake(real, fake, float(draws.mix_fake[0]))
+        order = draws.order[0].tolist()
+        factors = {name: float(getattr(draws, name)[0]) for name in JITTER}
+        return grey_mean(real, order, **factors), grey_mean(fake, order, **factors)
+
+
+def mixed_fake(real: Pixels, fake: Pixels, weight: float) -> Pixels:
+    """What `train.augment.pixel.mix`, which comes before the jitter, makes of the fake."""
+    mixed: Pixels = np.rint(weight * fake.astype(np.float64) + (1 - weight) * real).astype(np.uint8)
+    return mixed
+
+
+def _cut_both(images: tuple[Pixels, Pixels], plan: WindowPlan) -> Pixels:
+    windows_PHWC = np.empty((2, plan.side, plan.side, 3), np.uint8)
+    for window, image in zip(windows_PHWC, images, strict=True):
+        window[...] = cut_window(image, plan)
+    return windows_PHWC
+
+
+def _too_small(sample: Sample, height: int, width: int, crop: int) -> str:
+    return (
+        f"{_place(sample)}: augment.crop={crop} exceeds its {width}x{height}, and augment.pad=false refuses "
+        f"that; set augment.pad=true, lower augment.crop, or give the filter 'width >= {crop} and "
+        f"height >= {crop}'"
+    )
+
+
+def _place(sample: Sample) -> str:
+    return f"key {sample['__key__']!r} in {sample['__url__']}"
 
 
 def _decode_pair(sample: Sample) -> tuple[Pixels, Pixels] | DamagedPair:
@@ -101,9 +167,8 @@ def _decode_pair(sample: Sample) -> tuple[Pixels, Pixels] | DamagedPair:
             return DamagedPair(key=sample["__key__"], url=sample["__url__"], cause=cause)
     real, fake = images
     if real.shape != fake.shape:
-        where = f"key {sample['__key__']!r} in {sample['__url__']}"
         sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in images)
-        raise UserError(f"{where}: real and fake are {sizes}, expected equal sizes; pack them again")
+        raise UserError(f"{_place(sample)}: real and fake are {sizes}, expected equal sizes; pack them again")
     return real, fake
 
 
@@ -121,19 +186,23 @@ def collate(cuts: Sequence[Cut | DamagedPair], windows_BPHWC: Pixels) -> HostBat
         cuts: at most B.
         windows_BPHWC: the memory to fill.
     """
-    slots = len(windows_BPHWC)
-    mask_B, flip_B = np.zeros(slots, bool), np.zeros(slots, bool)
-    rotation_B = np.zeros(slots, np.int64)
+    slots, _, side = windows_BPHWC.shape[:3]
+    nothing = np.array(whole_window(side).frame(), FRAME)  # a size that can be divided by
+    mask_B = np.zeros(slots, bool)
+    ids_B = np.zeros(slots, np.int64)
+    frames_B = np.full(slots, nothing, FRAME)
+    grey_BP = np.zeros((slots, 2), np.int64)
     for row, cut in enumerate(cuts):
         if isinstance(cut, Cut):
-            windows_BPHWC[row] = cut.windows_PHWC
-            mask_B[row], rotation_B[row], flip_B[row] = True, cut.rotation, cut.flip
+            windows_BPHWC[row], mask_B[row] = cut.windows_PHWC, True
+            ids_B[row], frames_B[row], grey_BP[row] = cut.visit_id, cut.plan.frame(), cut.grey_P
     windows_BPHWC[~mask_B] = 0
     return HostBatch(
         windows_BPHWC=windows_BPHWC,
         mask_B=mask_B,
-        rotation_B=rotation_B,
-        flip_B=flip_B,
+        ids_B=ids_B,
+        frames_B=frames_B,
+        grey_BP=grey_BP,
         keys=[cut.key for cut in cuts if isinstance(cut, Cut)],
         damaged=[cut for cut in cuts if isinstance(cut, DamagedPair)],
     )

@@ -1,0 +1,141 @@
+"""The bench measures the pipeline's own pairs, adds up, and says what it found as a table and as JSON."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from train_data import make_dataset
+
+from pack.dataset import open_dataset
+from pack.manifest import Manifest, ShardEntry
+from recon.errors import UserError
+from train.augment.config import AugmentConfig
+from train.bench import BenchConfig, bench, main
+from train.bench_stages import Bench, Clock, places_of
+
+OPS = {"jitter", "grey", "cutout", "noise", "blur", "jpeg", "crop", "normalise"}
+AUGMENT = AugmentConfig(crop=24)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_dataset(tmp_path_factory.mktemp("bench"), pairs=19, shard_pairs=8)
+
+
+@pytest.fixture(autouse=True)
+def _torch_threads_stay() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["bench", *argv])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(str(end.value.code))
+
+
+def test_the_command_writes_a_table_and_json(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "bench.json"
+    assert (
+        run(
+            monkeypatch,
+            "--oracle",
+            url,
+            "--augment.crop",
+            "24",
+            "--pairs",
+            "29",
+            "--batch",
+            "5",
+            "--json",
+            str(out),
+        )
+        == 0
+    )
+    facts, table = json.loads(out.read_text()), capsys.readouterr().out
+    assert facts["pairs"] == 29
+    assert {"read", "decode+window", "collate", "transfer", *OPS} <= set(facts["stages"])
+    assert all(re.search(rf"^{re.escape(name)} ", table, re.MULTILINE) for name in facts["stages"])
+    assert facts["decode_ratio"] == facts["cpu_ms_per_pair"] / facts["decoding_cpu_ms_per_pair"]
+    assert facts["oracle_ratio"] == facts["pairs_per_s"] / facts["oracle_pairs_per_s"]
+    assert f"{facts['pairs_per_s']:.1f} pairs/s; {facts['decode_ratio']:.2f} times" in table
+    assert facts["augment"]["crop"] == 24
+
+
+def test_stages_add_up_to_the_pipeline(url: str) -> None:
+    facts = bench(BenchConfig(url, augment=AUGMENT, pairs=64))
+    stages = facts["stages"].values()
+    assert 0.7 < sum(stage["occupancy"] for stage in stages) <= 1
+    assert sum(stage["cpu_ms_per_pair"] for stage in stages) <= facts["cpu_ms_per_pair"] * 1.01
+    assert facts["cpu_ms_per_pair"] < 1.2e3 / facts["pairs_per_s"]  # one thread
+    assert "oracle_ratio" not in facts
+
+
+def test_threads_decode_at_once_and_share_the_time(url: str) -> None:
+    facts = bench(BenchConfig(url, augment=AUGMENT, threads=3, pairs=9, batch=4))
+    assert facts["pairs"] == 9
+    assert 0 < facts["stages"]["decode+window"]["occupancy"] <= 1
+
+
+def test_the_ways_take_turns_over_the_same_pairs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, tuple[int, int, int]]] = []
+    for way in ("pipeline", "decoding", "oracle"):
+        monkeypatch.setattr(Bench, way, lambda _, places, way=way: calls.append((way, places[0])))
+    found = Bench(open_dataset(url), AUGMENT, threads=1, device=torch.device("cpu"), seed=0)
+    for number in range(4):
+        found.round([(0, number, 0)], number, with_oracle=True)
+    assert [place for _, (_, place, _) in calls] == [number for number in range(4) for _ in range(3)]
+    assert [calls[3 * number][0] for number in range(4)] == ["pipeline", "decoding", "oracle", "pipeline"]
+    assert len(set(calls)) == 12
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 100, 1000])
+def test_places_spread_over_the_dataset(count: int) -> None:
+    shards = tuple(
+        ShardEntry(name=f"s{number}", pairs=pairs, bytes=1, sha256="", index_sha256="")
+        for number, pairs in enumerate((40, 1, 200, 33))
+    )
+    manifest = Manifest(name="a", split=None, shards=shards, rejected=0, provenance={})
+    places = places_of(manifest, count)
+    assert len(places) == len(set(places)) == count
+    assert all(0 <= row < shards[shard].pairs for shard, row, _ in places)
+    assert count < 100 or {shard for shard, *_ in places} >= {0, 2}
+    assert {copy for *_, copy in places} == set(range(-(-count // 274)))
+
+
+def test_a_clock_adds_up_stages() -> None:
+    finished: list[int] = []
+    clock = Clock(lambda: finished.append(1))
+    for _ in range(2):
+        with clock("sleep"):
+            time.sleep(0.02)
+    with clock("work"):
+        sum(range(200_000))
+    assert 0.04 <= clock.stages["sleep"].wall_s < 0.2
+    assert clock.stages["sleep"].cpu_s < 0.02
+    assert 0 < clock.stages["work"].cpu_s
+    assert len(finished) == 3
+
+
+def test_the_lattice_s_deviation_is_reported(url: str) -> None:
+    greys = bench(BenchConfig(url, augment=AUGMENT, pairs=3))["lattice_deviation"]
+    assert greys == {"mean": 0, "most": 0, "images": 3}  # images of at most 16,384 pixels
+
+
+def test_mistakes_are_named(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="batch=0, expected at least 1"):
+        BenchConfig(url, batch=0)
+    with pytest.raises(UserError, match=r"json=.*its folder does not exist"):
+        bench(BenchConfig(url, json=str(tmp_path / "no/where.json")))
+    with pytest.raises(UserError, match="is no op of the published recipe"):
+        bench(BenchConfig(url, augment=AugmentConfig(crop=24, sharpen_p=0.5), oracle=True))
+    assert run(monkeypatch, url, "--device", "abacus") == 2

@@ -1,0 +1,250 @@
+"""The published recipe as it was published: whole images, one op after the other, one pair at a time.
+
+This is what "exact" means: `train.augment.pipeline` gives the same pixels out of a window. Fed with
+the same drawn parameters; Pillow, scipy and numpy do the work, in the plainest way.
+
+P = (real, fake), H x W of the whole image, C = RGB; all pixels are uint8.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
+from scipy.ndimage import gaussian_filter
+
+from recon.codec import Pixels
+from recon.errors import UserError
+from train.augment.draws import (
+    JITTER,
+    NORMALS,
+    GeometryDraws,
+    PhotometricDraws,
+    cutout_box,
+    draw_geometry,
+    draw_photometric,
+    noise_keys,
+    noise_levels,
+    pick,
+    resized_box,
+    visit_ids,
+)
+from train.augment.geometry import RESIZED_SIDE, lattice
+from train.config import AugmentConfig
+
+_BEYOND = ("webp_p", "sharpen_p", "mix_p", "kornia")  # of the config, but not of the published recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """All that was drawn for one pair: arrays of one row."""
+
+    config: AugmentConfig
+    geometry: GeometryDraws
+    photometric: PhotometricDraws
+    noise_key: NDArray[np.int64]
+
+
+Op = Callable[[list[Pixels], Drawn], list[Pixels]]
+
+
+def oracle(
+    real_HWC: Pixels,
+    fake_HWC: Pixels,
+    config: AugmentConfig,
+    seed: int,
+    epoch: int,
+    pair_id: int,
+    copy: int = 0,
+) -> Pixels:
+    """Augments one pair as the published recipe does.
+
+    Args:
+        real_HWC: (H, W, 3) uint8, the whole photograph.
+        fake_HWC: likewise, its reconstruction.
+        config: the recipe.
+        seed: of the run.
+        epoch: from 0.
+        pair_id: int64.
+        copy: number of the visit within the epoch, from 0.
+
+    Returns:
+        (2, crop, crop, 3) uint8.
+
+    Raises:
+        UserError: the recipe has an op that the published one has not, or refuses images as small as these.
+    """
+    *_, (_, images) = stages(real_HWC, fake_HWC, config, seed, epoch, pair_id, copy)
+    return np.stack(images)
+
+
+def stages(
+    real_HWC: Pixels,
+    fake_HWC: Pixels,
+    config: AugmentConfig,
+    seed: int,
+    epoch: int,
+    pair_id: int,
+    copy: int = 0,
+) -> Iterator[tuple[str, list[Pixels]]]:
+    """Yields each op's name and both images after it, in the published order; arguments as of `oracle`."""
+    drawn = draw(config, seed, epoch, pair_id, copy)
+    images = [real_HWC, fake_HWC]
+    for name, op in OPS.items():
+        images = op(images, drawn)
+        yield name, images
+
+
+def draw(config: AugmentConfig, seed: int, epoch: int, pair_id: int, copy: int = 0) -> Drawn:
+    """All parameters of one pair; arguments as of `oracle`."""
+    beyond = [name for name in _BEYOND if getattr(config, name)]
+    if beyond:
+        raise UserError(f"augment.{beyond[0]} is no op of the published recipe; leave it out to compare")
+    ids = visit_ids(np.array([pair_id], np.int64), copy)
+    return Drawn(
+        config=config,
+        geometry=draw_geometry(config, seed, epoch, ids),
+        photometric=draw_photometric(config, seed, epoch, ids),
+        noise_key=noise_keys(seed, epoch, ids),
+    )
+
+
+def resized_crop(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
+    """1. A random part of the image, resampled to 256x256."""
+    if not drawn.geometry.resized[0]:
+        return images
+    top, left, height, width = resized_box(drawn.geometry.resized_tries[0], *images[0].shape[:2])
+    size, box = (RESIZED_SIDE, RESIZED_SIDE), (left, top, left + width, top + height)
+    parts = [Image.fromarray(image).crop(box) for image in images]
+    return [np.asarray(part.resize(size, Image.Resampling.BILINEAR)) for part in parts]
+
+
+def jitter(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
+    """2. Brightness, contrast, saturation and hue in the drawn order."""
+    draws = drawn.photometric
+    if not draws.jitter[0]:
+        return images
+    amounts = {name: float(getattr(draws, name)[0]) for name in JITTER}
+    results = []
+    for pixels in images:
+        image = Image.fromarray(pixels)
+        for number in draws.order[0]:
+            name = JITTER[number]
+            image = ADJUST[name](image, amounts[name])
+        results.append(np.asarray(image))
+    return results
+
+
+def _brightness(image: Image.Image, factor: float) -> Image.Image:
+    return ImageEnhance.Brightness(image).enhance(factor)
+
+
+def _contrast(image: Image.Image, factor: float) -> Image.Image:
+    """ImageEnhance.Contrast, with the mean grey of the lattice in place of the whole image's."""
+    mean = mean_grey(np.asarray(image)[lattice(image.height, image.width)])
+    return Image.blend(Image.new("RGB", image.size, (mean, mean, mean)), image, factor)
+
+
+def _saturation(image: Image.Image, factor: float) -> Image.Image:
+    return ImageEnhance.Color(image).enhance(factor)
+
+
+def _hue(image: Image.Image, shift: float) -> Image.Image:
+    """As `adjust_hue` of torchvision.transforms._functional_pil."""
+    hue, saturation, value = image.convert("HSV").split()
+    turned = np.asarray(hue) + np.int32(shift * 255).astype(np.uint8)  # overflows, as it should
+    return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
+
+
+ADJUST = {"brightness": _brightness, "contrast": _contrast, "saturation": _saturation, "hue": _hue}
+
+
+def mean_grey(pixels_HWC: Pixels) -> int:
+    """Mean grey of an image as ImageEnhance.Contrast takes it."""
+    return int(np.asarray(Image.fromarray(pixels_HWC).convert("L")).mean() + 0.5)
+
+
+def grey(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
+    """3. ITU-R 601 luma in three channels."""
+    if not drawn.photometric.grey[0]:
+        return images
+    return [np.asarray(Image.fromarray(image).convert("L").convert("RGB")) for image in images]
+
+
+def cutout(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
+    """4. One grey hole."""
+    if not drawn.geometry.cutout[0]:
+        return images
+    height, width = images[0].shape[:2]
+    y1, x1, y2, x2 = cutout_box(drawn.geometry.cutout_centre[0], drawn.config.cutout_side, height, width)
+    results = [image.copy() for image in images]
+    for image in results:
+        image[y1:y2, x1:x2] = drawn.config.cutout_fill
+    return results
+
+
+def noise(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
+    """5. Gaussian noise, one field for both images; clipped and floored."""
+    if not drawn.photometric.noise[0]:
+        return images
+    height, width = images[0].shape[:2]
+    levels = noise_levels(drawn.noise_key, np.arange(height)[None], np.arange(width)[None])
+    field = np.float32(drawn.photometric.noise_sigma[0]) * NORMALS[levels[0].transpose(1, 2, 0)]
+    return [(image + field).clip(0, 255).astype(np.uint8) for image in images]
+
+
+def blur(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
+    """6. Gaussian blur of each 8-bit plane."""
+    if not drawn.photometric.blur[0]:
+        return images
+    sigma = float(drawn.photometric.blur_sigma[0])
+
+    def blurred(plane: Pixels) -> Pixels:
+        result: Pixels = gaussian_filter(plane, sigma, mode="reflect", truncate=4)
+        return result
+
+    return [np.stack([blurred(image[..., c]) for c in range(3)], axis=-1) for image in images]
+
+
+def jpeg(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
+    """7. To JPEG (4:2:0) and back."""
+    if not drawn.photometric.jpeg[0]:
+        return images
+    quality, results = int(drawn.photometric.jpeg_quality[0]), []
+    for image in images:
+        file = BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
+        results.append(np.asarray(Image.open(file)))
+    return results
+
+
+def rotation(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
+    """8. Quarter turns counter-clockwise."""
+    return [np.rot90(image, int(drawn.geometry.rotation[0])) for image in images]
+
+
+def flip(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
+    """9. Left and right change places."""
+    return [image[:, ::-1] if drawn.geometry.flip[0] else image for image in images]
+
+
+def crop(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
+    """10. torchvision's RandomCrop(crop, pad_if_needed=True, padding_mode="symmetric")."""
+    height, width = images[0].shape[:2]
+    side, (u_top, u_left) = drawn.config.crop, drawn.geometry.crop[0]
+    pad_y, pad_x = max(0, side - height), max(0, side - width)
+    top, left = pick(u_top, height + 2 * pad_y - side + 1), pick(u_left, width + 2 * pad_x - side + 1)
+    if pad_y or pad_x:
+        if not drawn.config.pad:
+            raise UserError(f"augment.crop={side} exceeds {height}x{width}, and augment.pad is false")
+        pads = ((pad_y, pad_y), (pad_x, pad_x), (0, 0))
+        images = [np.pad(image, pads, mode="symmetric") for image in images]
+    return [image[top : top + side, left : left + side] for image in images]
+
+
+OPS: dict[str, Op] = {
+    op.__name__: op for op in (resized_crop, jitter, grey, cutout, noise, blur, jpeg, rotation, flip, crop)
+}
+"""The published order."""

@@ -1,0 +1,245 @@
+"""The device's side of the augmentation: windows to final crops, op by op in the published order.
+
+Every draw comes from (seed, epoch, pair), is known on the host, and is shared by real and fake; an op
+touches only the pairs that drew it. On a CPU each pair goes through all ops alone, so that its pixels
+stay in the cache, and only those that its own draws need: half of the window in the mean.
+
+Shapes: B pairs, P = (real, fake), C = RGB, H = W = the side of a window, its core or the crop.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from train.augment.blur import blur, blur_radius
+from train.augment.config import JPEG_GRID, JPEG_REACH
+from train.augment.draws import PhotometricDraws, draw_photometric, noise_keys
+from train.augment.geometry import mirror
+from train.augment.jitter import jitter_batch
+from train.augment.jpeg import jpeg, webp
+from train.augment.pixel import cutout, mix, noise, sharpen, to_grey
+from train.config import AugmentConfig
+
+Numbers = NDArray[np.int64]
+Timer = Callable[[str], AbstractContextManager[object]]
+
+
+class PairAugment:
+    """Augments the windows of pairs.
+
+    Args:
+        config: the recipe.
+        seed: of the run.
+        timer: gives a context manager for each op by its name, to measure it.
+    """
+
+    def __init__(self, config: AugmentConfig, seed: int, timer: Timer = lambda _: nullcontext()) -> None:
+        self.config, self.seed, self.timer = config, seed, timer
+
+    def __call__(
+        self, epoch: int, windows_BPHWC: Tensor, ids_B: Numbers, frames_B: NDArray[np.void], grey_BP: Numbers
+    ) -> Tensor:
+        """Does what `train.windows.WindowCutter` left to be done.
+
+        Args:
+            epoch: from 0.
+            windows_BPHWC: uint8, H = W = `AugmentConfig.window_side`, on the device.
+            ids_B: of `train.augment.draws.visit_ids`.
+            frames_B: where the windows lie, of `train.augment.geometry.FRAME`.
+            grey_BP: the mean grey levels that contrast needs.
+
+        Returns:
+            (B, P, C, crop, crop) uint8 on the device.
+        """
+        count, side = len(ids_B), self.config.crop
+        draws = draw_photometric(self.config, self.seed, epoch, ids_B)
+        keys = noise_keys(self.seed, epoch, ids_B)
+        images = windows_BPHWC.new_empty((count, 2, 3, side, side))
+        ops = _Ops(self.config, draws, keys, frames_B, grey_BP, self.config.blur_radius)
+        if windows_BPHWC.is_cuda:
+            self._run(ops, windows_BPHWC, images)
+        else:
+            for row in range(count):
+                one, (height, width) = ops.alone(row)
+                self._run(one, windows_BPHWC[row : row + 1, :, height, width], images[row : row + 1])
+        return images
+
+    def _run(self, ops: "_Ops", windows_BPHWC: Tensor, images_BPCHW: Tensor) -> None:
+        with self.timer("layout"):
+            x_BPCHW = windows_BPHWC.movedim(-1, 2).contiguous()
+        for name in ops.names():
+            with self.timer(name):
+                x_BPCHW = getattr(ops, name)(x_BPCHW)
+        with self.timer("crop"):
+            ops.crop_into(images_BPCHW, x_BPCHW)
+
+
+_DRAWN = ("mix", "jitter", "grey", "noise", "blur", "sharpen", "jpeg", "webp")
+_ORDER = ("mix", "jitter", "grey", "cutout", "noise", "blur", "sharpen", "jpeg", "webp")
+
+
+@dataclass(frozen=True)
+class _Ops:
+    """The ops of some pairs, each from uint8 (B, P, C, H, W) to the same or, where the halo goes, less."""
+
+    config: AugmentConfig
+    draws: PhotometricDraws
+    keys_B: Numbers
+    frames_B: NDArray[np.void]
+    greys_BP: Numbers
+    halo: int
+    """Pixels around the core, for the blur."""
+
+    def names(self) -> list[str]:
+        """The ops that a pair drew, in the published order."""
+        drawn = {name: getattr(self.draws, name) for name in _DRAWN} | {"cutout": self.frames_B["cut_bottom"]}
+        return [name for name in _ORDER if drawn[name].any() or (name == "blur" and self.halo)]
+
+    def alone(self, row: int) -> tuple["_Ops", tuple[slice, slice]]:
+        """The ops of one pair, and the part of its window that they need."""
+        at = slice(row, row + 1)
+        draws, frames = _rows_of(self.draws, at), self.frames_B[at].copy()
+        halo = blur_radius(float(draws.blur_sigma[0])) if draws.blur[0] else 0
+        needed = []
+        for start, size in (("top", "height"), ("left", "width")):
+            low, high = self._needed(draws, frames[0], start, size)
+            window = int(frames[0][start])
+            needed.append(slice(low - halo - window, high + halo - window))
+            frames[0][start] = low - halo
+        ops = replace(
+            self, draws=draws, keys_B=self.keys_B[at], frames_B=frames, greys_BP=self.greys_BP[at], halo=halo
+        )
+        return ops, (needed[0], needed[1])
+
+    def _needed(self, draws: PhotometricDraws, frame: np.void, start: str, name: str) -> tuple[int, int]:
+        """The part of the core, along one axis, on which the crop depends."""
+        size, side, first = int(frame[name]), self.config.crop, int(frame[f"crop_{start}"])
+        core = int(frame[start]) + self.halo
+        if draws.webp[0] or draws.sharpen[0]:  # both look at their region's edges
+            return core, core + self.config.core_side
+        low, high = (first, first + side) if 0 <= first <= size - side else (0, size)
+        if draws.jpeg[0]:
+            low = max(0, low - JPEG_REACH) // JPEG_GRID * JPEG_GRID
+            high = -(-(high + JPEG_REACH) // JPEG_GRID) * JPEG_GRID
+        return low, min(high, size)
+
+    def mix(self, x: Tensor) -> Tensor:
+        return _apply(self.draws.mix, x, lambda part, rows: mix(part, self.draws.mix_fake[rows]))
+
+    def jitter(self, x: Tensor) -> Tensor:
+        def op(part: Tensor, rows: Numbers) -> Tensor:
+            return jitter_batch(part, _rows_of(self.draws, rows), self.greys_BP[rows])
+
+        return _apply(self.draws.jitter, x, op)
+
+    def grey(self, x: Tensor) -> Tensor:
+        return _apply(self.draws.grey, x, lambda part, _: to_grey(part))
+
+    def cutout(self, x: Tensor) -> Tensor:
+        boxes = _stack(self.frames_B, "cut_top", "cut_left", "cut_bottom", "cut_right")
+        origins = _stack(self.frames_B, "top", "left")
+
+        def op(part: Tensor, rows: Numbers) -> Tensor:
+            return cutout(part, boxes[rows], origins[rows], self.config.cutout_fill)
+
+        return self._mirrored(_apply(boxes[:, 2] > 0, x, op), boxes[:, 2] > 0)
+
+    def noise(self, x: Tensor) -> Tensor:
+        origins = _stack(self.frames_B, "top", "left")
+
+        def op(part: Tensor, rows: Numbers) -> Tensor:
+            return noise(part, self.keys_B[rows], origins[rows], self.draws.noise_sigma[rows])
+
+        return self._mirrored(_apply(self.draws.noise, x, op), self.draws.noise)
+
+    def _mirrored(self, x: Tensor, chosen_B: NDArray[np.bool_]) -> Tensor:
+        """Mirrors anew where a window overhangs: holes and noise, which know no mirror, lie there too."""
+        for row in np.flatnonzero(chosen_B).tolist():
+            for axis, (start, size) in enumerate(_places(self.frames_B[row]), -2):
+                if start < 0 or start + x.shape[axis] > size:
+                    places = mirror(start, x.shape[axis], size) - start
+                    index = _index(places.clip(0, x.shape[axis] - 1), x)  # nothing needs what lies outside
+                    x[row] = x[row].index_select(axis, index)
+        return x
+
+    def blur(self, x: Tensor) -> Tensor:
+        rows, halo = np.flatnonzero(self.draws.blur), self.halo
+        if len(rows) == len(x):
+            return blur(x, self.draws.blur_sigma, halo)
+        core = x[..., halo : x.shape[-2] - halo, halo : x.shape[-1] - halo].contiguous()
+        if len(rows):
+            core.index_copy_(0, _index(rows, x), blur(_take(x, rows), self.draws.blur_sigma[rows], halo))
+        return core
+
+    def sharpen(self, x: Tensor) -> Tensor:
+        return _apply(
+            self.draws.sharpen, x, lambda part, rows: sharpen(part, self.draws.sharpen_amount[rows])
+        )
+
+    def jpeg(self, x: Tensor) -> Tensor:
+        return self._compressed(jpeg, self.draws.jpeg, self.draws.jpeg_quality, x)
+
+    def webp(self, x: Tensor) -> Tensor:
+        return self._compressed(webp, self.draws.webp, self.draws.webp_quality, x)
+
+    def _compressed(
+        self,
+        codec: Callable[[Tensor, Numbers, Numbers], Tensor],
+        chosen: NDArray[np.bool_],
+        quality_B: Numbers,
+        x: Tensor,
+    ) -> Tensor:
+        origins = _stack(self.frames_B, "top", "left") + self.halo
+        inside = np.minimum(_stack(self.frames_B, "height", "width") - origins, x.shape[-2:])
+        return _apply(chosen, x, lambda part, rows: codec(part, quality_B[rows], inside[rows]))
+
+    def crop_into(self, images_BPCHW: Tensor, x: Tensor) -> None:
+        """Lays the final crops of the cores `x` into `images_BPCHW`, turned."""
+        side = self.config.crop
+        for image, core, frame in zip(images_BPCHW, x, self.frames_B, strict=True):
+            for axis, name, size in ((-2, "top", "height"), (-1, "left", "width")):
+                start, origin = int(frame[f"crop_{name}"]), int(frame[name]) + self.halo
+                if 0 <= start <= frame[size] - side:
+                    core = core.narrow(axis, start - origin, side)
+                else:
+                    index = _index(mirror(start, side, int(frame[size])) - origin, core)
+                    core = core.index_select(axis, index)
+            core = torch.rot90(core, int(frame["rotation"]), (-2, -1))
+            image.copy_(core.flip(-1) if frame["flip"] else core)
+
+
+def _apply(chosen_B: NDArray[np.bool_], x_BPCHW: Tensor, op: Callable[[Tensor, Numbers], Tensor]) -> Tensor:
+    """Applies an op to the chosen pairs."""
+    rows = np.flatnonzero(chosen_B)
+    if not len(rows):
+        return x_BPCHW
+    part = op(_take(x_BPCHW, rows), rows)
+    return part if len(rows) == len(x_BPCHW) else x_BPCHW.index_copy_(0, _index(rows, x_BPCHW), part)
+
+
+def _take(x_BPCHW: Tensor, rows: Numbers) -> Tensor:
+    """Some pairs; all of them without a copy."""
+    return x_BPCHW if len(rows) == len(x_BPCHW) else x_BPCHW.index_select(0, _index(rows, x_BPCHW))
+
+
+def _index(numbers: Numbers, beside: Tensor) -> Tensor:
+    return torch.from_numpy(numbers).to(beside.device, non_blocking=True)
+
+
+def _rows_of(draws: PhotometricDraws, rows: slice | Numbers) -> PhotometricDraws:
+    return PhotometricDraws(**{one.name: getattr(draws, one.name)[rows] for one in fields(draws)})
+
+
+def _stack(frames_B: NDArray[np.void], *names: str) -> Numbers:
+    """(B, n) columns of frames."""
+    return np.stack([frames_B[name] for name in names], axis=1)
+
+
+def _places(frame: np.void) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(start of the window, size of the image) along rows and columns."""
+    return (int(frame["top"]), int(frame["height"])), (int(frame["left"]), int(frame["width"]))
