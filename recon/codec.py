@@ -164,8 +164,18 @@ def recompress(pixels: Pixels, codec: str, quality: int) -> Pixels:
 
 def resize(pixels: Pixels, height: int, width: int) -> Pixels:
     """Antialiased bilinear resampling of (H, W, 3) uint8, as Pillow and torchvision do it."""
-    image = _as_image(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    image = _part_as_image(pixels).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image)
+
+
+def _part_as_image(pixels: Pixels) -> Image.Image:
+    """(H, W, 3) that may be a part of a larger image, without the copy that `fromarray` makes of such."""
+    height, width = pixels.shape[:2]
+    if pixels.strides[1:] != (3, 1):
+        return _as_image(pixels)
+    stride = pixels.strides[0]
+    lines = np.lib.stride_tricks.as_strided(pixels, ((height - 1) * stride + width * 3,), (1,))
+    return Image.frombuffer("RGB", (width, height), lines, "raw", "RGB", stride, 1)
 
 
 def is_lossless_webp(data: bytes) -> bool:

@@ -19,9 +19,8 @@ from train_data import AUGMENT, GLOBAL_BATCH, ORDER, PAIRS, assert_equal, make_d
 from pack.dataset import iterate_pairs
 from recon.codec import decode_rgb
 from recon.errors import UserError
-from train.augment.draws import draw_geometry
-from train.augment.geometry import centre_crop, cut_window, plan_window
-from train.augment.turn import turn
+from train.augment.geometry import centre_crop
+from train.augment.oracle import oracle
 from train.config import AugmentConfig
 from train.loader import Batch, PairLoader
 from train.stream import Sample
@@ -84,7 +83,7 @@ def test_a_rank_without_a_pair_still_makes_every_step(url: str) -> None:
 
 
 def plain_pipeline(url: str, augment: AugmentConfig | None, seed: int, epoch: int) -> dict[str, torch.Tensor]:
-    """Every pair's images, one pair at a time."""
+    """Every pair's images, one pair at a time, the augmentation on whole images."""
     images = {}
     for pair in iterate_pairs(url):
         both = [decode_rgb(pair.real), decode_rgb(pair.fake)]
@@ -92,10 +91,9 @@ def plain_pipeline(url: str, augment: AugmentConfig | None, seed: int, epoch: in
             crops = np.stack([centre_crop(one, 28) for one in both])
             images[pair.key] = torch.from_numpy(crops).movedim(-1, 1)
             continue
-        ids = np.array([pair.pair_id], np.uint64).view(np.int64)
-        plan = plan_window(draw_geometry(augment, seed, epoch, ids), 0, *both[0].shape[:2], augment.crop)
-        windows = torch.from_numpy(np.stack([cut_window(one, plan) for one in both])).movedim(-1, 1)
-        images[pair.key] = turn(windows[None], torch.tensor([plan.rotation]), torch.tensor([plan.flip]))[0]
+        signed_id = int(np.uint64(pair.pair_id).astype(np.int64))
+        crops = oracle(both[0], both[1], augment, seed, epoch, signed_id)
+        images[pair.key] = torch.from_numpy(crops).movedim(-1, 1)
     return images
 
 

@@ -63,13 +63,12 @@ def random_cases(count: int, first: int, height: tuple[int, int], width: tuple[i
 
 def cuts_of(augment: AugmentConfig, cases: Sequence[Case]) -> list[Cut]:
     cutter = WindowCutter(augment, side=augment.crop, seed=3, epoch=1)
-    cuts = []
-    for real, fake, pair_id in cases:
-        sample = {"__key__": str(pair_id), "__url__": "u", "__pair_id__": pair_id, "__copy__": 0}
-        cut = cutter(sample | {"real.bmp": bmp(real), "fake.bmp": bmp(fake)})
-        assert isinstance(cut, Cut)
-        cuts.append(cut)
-    return cuts
+    samples = [
+        {"__key__": str(pair_id), "__url__": "u", "__pair_id__": pair_id, "__copy__": 0}
+        | {"real.bmp": bmp(real), "fake.bmp": bmp(fake)}
+        for real, fake, pair_id in cases
+    ]
+    return [cut for cut in map(cutter, cutter.drawn(samples)) if isinstance(cut, Cut)]
 
 
 def bmp(pixels: Pixels) -> bytes:

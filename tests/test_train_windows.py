@@ -53,12 +53,16 @@ def sample(real: Pixels, fake: Pixels, pair: int = 17, copy: int = 0, **other: A
     return names | members | other
 
 
+def cut_all(cutter: WindowCutter, samples: list[Any]) -> list[Cut | DamagedPair]:
+    return [cutter(one) for one in cutter.drawn(samples)]
+
+
 def cutter(augment: AugmentConfig | None = RECIPE, side: int = 64) -> WindowCutter:
     return WindowCutter(augment, side=side, seed=SEED, epoch=EPOCH)
 
 
 def cut(one: Sample, augment: AugmentConfig | None = RECIPE, side: int = 64) -> Cut:
-    result = cutter(augment, side)(one)
+    (result,) = cut_all(cutter(augment, side), [one])
     assert isinstance(result, Cut)
     return result
 
@@ -207,9 +211,9 @@ def test_images_of_different_sizes_are_refused_by_key() -> None:
 
 def test_a_pair_that_cannot_be_decoded_is_damaged() -> None:
     broken = sample(picture(10, 20), picture(10, 20)) | {"fake.png": b"\xff\xd8\xff nothing"}
-    found = cutter()(broken)
+    (found,) = cut_all(cutter(), [broken])
     assert found == DamagedPair(key="a17", url="shard-000003.tar", cause="fake can't be decoded")
-    assert cutter()(found) is found
+    assert cut_all(cutter(), [found]) == [found]
 
 
 def test_a_sample_without_an_image_is_the_fault_of_a_stage() -> None:

@@ -232,7 +232,10 @@ def small_config(data: Mapping[str, str], out: Path | str, /, **more: Any) -> Tr
 
 def as_options(config: TrainConfig) -> list[str]:
     """A config as the command line that gives it."""
-    return [f"--{name}={'null' if value is None else value}" for name, value in _flat(asdict(config))]
+    return [
+        f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in _flat(asdict(config))
+    ]
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -22,11 +22,11 @@ from recon.device import prepare_cpu
 from recon.errors import UserError
 from train.augment.config import AugmentConfig
 from train.augment.geometry import lattice
-from train.augment.oracle import mean_grey, oracle
+from train.augment.oracle import decode, mean_grey, oracle
 from train.augment.pipeline import PairAugment
 from train.normalize import normalize
 from train.stream import Sample
-from train.windows import Cut, WindowCutter, collate
+from train.windows import Cut, Drawn, WindowCutter, collate
 
 Result = TypeVar("Result")
 Place = tuple[int, int, int]  # shard and row of a pair, and the number of the visit
@@ -146,7 +146,9 @@ class Bench:
                 samples = [
                     _sample(pair, place) for pair, place in zip(self._read(places), places, strict=True)
                 ]
-            cuts = self._map(self._cut, samples)
+            with self.clock("draws"):
+                drawn = list(self._cutter.drawn(samples))
+            cuts = self._map(self._cut, drawn)
             side = self.augment.window_side
             with self.clock("collate"):
                 batch = collate(cuts, np.empty((len(cuts), 2, side, side, 3), np.uint8))
@@ -160,7 +162,7 @@ class Bench:
         """Whole images, as published."""
 
         def augmented(pair: StoredPair, place: Place) -> Pixels:
-            real, fake = decode_rgb(pair.real), decode_rgb(pair.fake)
+            real, fake = decode(pair.real), decode(pair.fake)
             return oracle(real, fake, self.augment, self.seed, 0, _signed(pair.pair_id), place[-1])
 
         with self._timed("oracle"):
@@ -173,9 +175,9 @@ class Bench:
         with self._timed("decoding"):
             self.measured.pixels += sum(self._map(_decoded, pairs))
 
-    def _cut(self, sample: Sample) -> Cut:
+    def _cut(self, drawn: Drawn | DamagedPair) -> Cut:
         with self.clock("decode+window"):
-            cut = self._cutter(sample)
+            cut = self._cutter(drawn)
         if isinstance(cut, DamagedPair):
             raise UserError(f"{cut.url}: {cut.key}: {cut.cause}; run python -m pack.verify")
         return cut

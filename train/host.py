@@ -113,7 +113,7 @@ class Host:
         global_batch = plan.batch_size * plan.world_size
         with _threads(plan.reads, "read") as readers, _threads(plan.threads, "decode") as decoders:
             samples = self._samples(order, step * global_batch, readers)
-            cuts = map_ahead(cutter, samples, decoders, ahead=2 * plan.threads)
+            cuts = map_ahead(cutter, cutter.drawn(samples), decoders, ahead=2 * plan.threads)
             for places in order.positions(plan.rank, plan.world_size, global_batch, step):
                 row = []
                 for _ in range(sum(place < order.pairs for place in places)):

@@ -208,7 +208,9 @@ class PairLoader:
 
     def _to_device(self, epoch: int, batch: HostBatch) -> Batch:
         """Moves a batch to the device, through pinned memory to a GPU, and augments its windows there."""
-        windows, mask = (self._moved(torch.from_numpy(array)) for array in (batch.windows_BPHWC, batch.mask_B))
+        windows, mask = (
+            self._moved(torch.from_numpy(array)) for array in (batch.windows_BPHWC, batch.mask_B)
+        )
         if self._augment is None:
             images = windows.movedim(-1, 2).contiguous()
         elif batch.mask_B.all():

@@ -80,7 +80,7 @@ def _affine(x_B3HW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> 
     """(x / 255 - mean) / std by channel, torchvision's ToTensor and Normalize."""
     mean_311 = torch.tensor(mean, device=x_B3HW.device).view(3, 1, 1)
     std_311 = torch.tensor(std, device=x_B3HW.device).view(3, 1, 1)
-    return (x_B3HW / 255.0 - mean_311) / std_311
+    return (x_B3HW / 255.0).sub_(mean_311).div_(std_311)  # in place: a third less memory is passed through
 
 
 def _npr(x_B3HW: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +18,14 @@ from numpy.typing import NDArray
 from pack.dataset import DamagedPair
 from recon.codec import Pixels, decode_rgb
 from recon.errors import UserError
-from train.augment.draws import JITTER, draw_geometry, draw_photometric, visit_ids
+from train.augment.draws import (
+    JITTER,
+    GeometryDraws,
+    PhotometricDraws,
+    draw_geometry,
+    draw_photometric,
+    visit_ids,
+)
 from train.augment.geometry import (
     FRAME,
     WindowPlan,
@@ -31,6 +39,8 @@ from train.augment.geometry import (
 from train.augment.jitter import grey_mean
 from train.config import AugmentConfig
 from train.stream import Sample
+
+_DRAWN_TOGETHER = 8  # samples; more would delay the first
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -67,6 +77,24 @@ class Cut:
     grey_P: tuple[int, int] = (0, 0)
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A sample and its place in the draws of some samples; clean crops have none."""
+
+    sample: Sample
+    row: int
+    visit_id: int
+    geometry: GeometryDraws | None
+    photometric: PhotometricDraws | None
+
+
+def visit_id(sample: Sample) -> int:
+    """What stands for a sample in the draws: see `train.augment.draws.visit_ids`."""
+    if not sample["__copy__"]:
+        return int(sample["__pair_id__"])
+    return int(visit_ids(np.array([sample["__pair_id__"]], np.int64), sample["__copy__"])[0])
+
+
 class WindowCutter:
     """Decodes both images of a sample and cuts the same window out of them.
 
@@ -82,50 +110,63 @@ class WindowCutter:
         self.side = side
         self.seed, self.epoch = seed, epoch
 
-    def __call__(self, sample: Sample | DamagedPair) -> Cut | DamagedPair:
+    def drawn(self, samples: Iterable[Sample | DamagedPair]) -> Iterator[Drawn | DamagedPair]:
+        """Gives samples their draws, some together: one at a time costs ten times as much."""
+        coming = iter(samples)
+        while some := list(islice(coming, _DRAWN_TOGETHER)):
+            ids = [visit_id(one) if isinstance(one, dict) else 0 for one in some]
+            ids_n, geometry, photometric = np.array(ids, np.int64), None, None
+            if self.augment is not None:
+                geometry = draw_geometry(self.augment, self.seed, self.epoch, ids_n)
+                photometric = draw_photometric(self.augment, self.seed, self.epoch, ids_n)
+            for row, sample in enumerate(some):
+                if isinstance(sample, DamagedPair):
+                    yield sample
+                else:
+                    yield Drawn(sample, row, ids[row], geometry, photometric)
+
+    def __call__(self, drawn: Drawn | DamagedPair) -> Cut | DamagedPair:
         """Cuts one sample; a damaged one stays what it is, and an undecodable one becomes one.
 
         Raises:
             UserError: the two images differ in size, the recipe refuses images as small as these, or a
                 stage took one away.
         """
-        if isinstance(sample, DamagedPair):
-            return sample
+        if isinstance(drawn, DamagedPair):
+            return drawn
+        sample = drawn.sample
         images = _decode_pair(sample)
         if isinstance(images, DamagedPair):
             return images
         height, width = images[0].shape[:2]
-        if self.augment is None:
+        if self.augment is None or drawn.geometry is None:
             crops = np.stack([centre_crop(image, self.side) for image in images])
             return Cut(key=sample["__key__"], windows_PHWC=crops, plan=whole_window(self.side))
         if not self.augment.pad and min(height, width) < self.augment.crop:
             raise UserError(_too_small(sample, height, width, self.augment.crop))
-        ids = visit_ids(np.array([sample["__pair_id__"]], np.int64), sample["__copy__"])
-        draws = draw_geometry(self.augment, self.seed, self.epoch, ids)
-        plan = plan_window(draws, 0, height, width, self.augment)
+        plan = plan_window(drawn.geometry, drawn.row, height, width, self.augment)
         images = augmented_image(images[0], plan), augmented_image(images[1], plan)
         return Cut(
             key=sample["__key__"],
             windows_PHWC=_cut_both(images, plan),
             plan=plan,
-            visit_id=int(ids[0]),
-            grey_P=self._mean_greys(images, ids),
+            visit_id=drawn.visit_id,
+            grey_P=self._mean_greys(images, drawn),
         )
 
-    def _mean_greys(self, images: tuple[Pixels, Pixels], ids: NDArray[np.int64]) -> tuple[int, int]:
+    def _mean_greys(self, images: tuple[Pixels, Pixels], drawn: Drawn) -> tuple[int, int]:
         """The images' mean greys where the jitter comes to contrast; 0 where it does not."""
+        draws, row = drawn.photometric, drawn.row
         assert self.augment
-        if not (self.augment.jitter_p and self.augment.contrast):
-            return 0, 0
-        draws = draw_photometric(self.augment, self.seed, self.epoch, ids)
-        if not draws.jitter[0]:
+        assert draws
+        if not (draws.jitter[row] and self.augment.contrast):
             return 0, 0
         taken = lattice(*images[0].shape[:2])
         real, fake = (np.ascontiguousarray(one[taken].transpose(2, 0, 1)) for one in images)
-        if draws.mix[0]:
-            fake = mixed_fake(real, fake, float(draws.mix_fake[0]))
-        order = draws.order[0].tolist()
-        factors = {name: float(getattr(draws, name)[0]) for name in JITTER}
+        if draws.mix[row]:
+            fake = mixed_fake(real, fake, float(draws.mix_fake[row]))
+        order = draws.order[row].tolist()
+        factors = {name: float(getattr(draws, name)[row]) for name in JITTER}
         return grey_mean(real, order, **factors), grey_mean(fake, order, **factors)
 
 

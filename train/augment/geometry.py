@@ -21,7 +21,7 @@ from train.augment.draws import Box, GeometryDraws, cutout_box, pick, resized_bo
 RESIZED_SIDE = RESIZED_CROP
 """Side of the square that a resized crop is resampled to."""
 
-LATTICE_PIXELS = 16_384
+LATTICE_PIXELS = 4_096
 """Most pixels of an image from which the mean grey for contrast is taken."""
 
 FRAME = np.dtype(

@@ -16,6 +16,7 @@ from recon.codec import recompress
 from train.augment.dct import code_blocks, quality_steps
 
 Numbers = NDArray[np.int64] | torch.Tensor
+Flags = NDArray[np.bool_] | torch.Tensor
 
 # jccolor.c and jdcolor.c, in 16-bit fixed point; float64 holds every product and sum exactly.
 _TO_YCC = ((19595, 38470, 7471), (-11059, -21709, 32768), (32768, -27439, -5329))
@@ -24,7 +25,9 @@ _TO_RGB = ((0, 91881), (-22554, -46802), (116130, 0))  # of Cb - 128, Cr - 128; 
 _NARROW = 4  # pixels: libjpeg upsamples chroma of 1 or 2 columns by repetition
 
 
-def jpeg(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch.Tensor:
+def jpeg(
+    x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers, inner_B: Flags | None = None
+) -> torch.Tensor:
     """Compresses each pair at its own quality and decompresses it.
 
     Args:
@@ -32,19 +35,29 @@ def jpeg(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch
         quality_B: int64, 1..100; 0 leaves the pair as it is.
         extent_B2: int64 height and width, 1..H and 1..W, to be compressed; the rest comes back as it
             is. Such an extent ends at the image's edge or on its grid of 16 pixels.
+        inner_B: bool, which extents begin below the image's top and end above its bottom. A CPU sends
+            both images of such a pair through the codec as one, above each other: half the calls.
 
     Returns:
         uint8 of the same shape. Along borders of the extent that are none of the image's, two rows or
         columns of pixels may differ from the whole image's, as their chroma's neighbours are unknown.
     """
     if x_BPCHW.device.type == "cpu":
-        return jpeg_codec(x_BPCHW, quality_B, extent_B2)
+        return jpeg_codec(x_BPCHW, quality_B, extent_B2, inner_B)
     return jpeg_tensor(x_BPCHW, quality_B, extent_B2)
 
 
-def jpeg_codec(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch.Tensor:
-    """`jpeg` by libjpeg-turbo, image after image."""
-    return _by_codec("jpeg", x_BPCHW, quality_B, extent_B2)
+def jpeg_codec(
+    x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers, inner_B: Flags | None = None
+) -> torch.Tensor:
+    """`jpeg` by libjpeg-turbo, pair after pair."""
+    out_BPCHW = x_BPCHW.clone()
+    inner = [False] * len(x_BPCHW) if inner_B is None else inner_B.tolist()
+    rows = zip(out_BPCHW, quality_B.tolist(), extent_B2.tolist(), inner, strict=True)
+    for pair, quality, (height, width), as_one in rows:
+        if quality:
+            _recompress(pair[..., :height, :width], "jpeg", quality, as_one=as_one)
+    return out_BPCHW
 
 
 def jpeg_tensor(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch.Tensor:
@@ -73,16 +86,20 @@ def webp(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch
     Always by the codec on the CPU. WebP predicts blocks from their neighbours, all the way from the
     image's top left, so that a part is not what the whole image's compression would make of it.
     """
-    return _by_codec("webp", x_BPCHW.cpu(), quality_B, extent_B2).to(x_BPCHW.device)
-
-
-def _by_codec(codec: str, x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch.Tensor:
-    out_BPCHW = x_BPCHW.clone()
+    out_BPCHW = x_BPCHW.cpu().clone()
     for pair, quality, (height, width) in zip(out_BPCHW, quality_B.tolist(), extent_B2.tolist(), strict=True):
-        for image_CHW in pair[..., :height, :width] if quality else ():
-            pixels_HWC = image_CHW.permute(1, 2, 0).contiguous().numpy()
-            image_CHW.numpy()[...] = recompress(pixels_HWC, codec, quality).transpose(2, 0, 1)
-    return out_BPCHW
+        if quality:
+            _recompress(pair[..., :height, :width], "webp", quality, as_one=False)
+    return out_BPCHW.to(x_BPCHW.device)
+
+
+def _recompress(x_PCHW: torch.Tensor, codec: str, quality: int, *, as_one: bool) -> None:
+    """Compresses both images of a pair, in place; as one JPEG only if their height is on the grid."""
+    x_PHWC = x_PCHW.permute(0, 2, 3, 1).contiguous()
+    assert not (as_one and x_PHWC.shape[1] % 16)
+    for image_HWC in x_PHWC.flatten(0, 1)[None] if as_one else x_PHWC:
+        image_HWC.numpy()[...] = recompress(image_HWC.numpy(), codec, quality)
+    x_PCHW.copy_(x_PHWC.permute(0, 3, 1, 2))
 
 
 def _places(count: int, extent_B: torch.Tensor) -> torch.Tensor:

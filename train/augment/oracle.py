@@ -80,6 +80,11 @@ def oracle(
     return np.stack(images)
 
 
+def decode(data: bytes) -> Pixels:
+    """(H, W, 3) of an image file."""
+    return np.asarray(Image.open(BytesIO(data)).convert("RGB"))
+
+
 def stages(
     real_HWC: Pixels,
     fake_HWC: Pixels,

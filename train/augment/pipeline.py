@@ -7,9 +7,10 @@ stay in the cache, and only those that its own draws need: half of the window in
 Shapes: B pairs, P = (real, fake), C = RGB, H = W = the side of a window, its core or the crop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from itertools import compress
 
 import numpy as np
 import torch
@@ -61,25 +62,27 @@ class PairAugment:
         keys = noise_keys(self.seed, epoch, ids_B)
         images = windows_BPHWC.new_empty((count, 2, 3, side, side))
         ops = _Ops(self.config, draws, keys, frames_B, grey_BP, self.config.blur_radius)
+        drawn = ops.drawn()
         if windows_BPHWC.is_cuda:
-            self._run(ops, windows_BPHWC, images)
+            names = [name for name, chosen_B in drawn.items() if chosen_B.any() or name == "blur"]
+            self._run(ops, names, windows_BPHWC, images)
         else:
-            for row in range(count):
-                one, (height, width) = ops.alone(row)
-                self._run(one, windows_BPHWC[row : row + 1, :, height, width], images[row : row + 1])
+            names_B = [list(compress(drawn, row)) for row in zip(*drawn.values(), strict=True)]
+            for row, (one, height, width) in enumerate(ops.apart()):
+                at = slice(row, row + 1)
+                self._run(one, names_B[row], windows_BPHWC[at, :, height, width], images[at])
         return images
 
-    def _run(self, ops: "_Ops", windows_BPHWC: Tensor, images_BPCHW: Tensor) -> None:
+    def _run(self, ops: "_Ops", names: list[str], windows_BPHWC: Tensor, images_BPCHW: Tensor) -> None:
         with self.timer("layout"):
             x_BPCHW = windows_BPHWC.movedim(-1, 2).contiguous()
-        for name in ops.names():
+        for name in names:
             with self.timer(name):
                 x_BPCHW = getattr(ops, name)(x_BPCHW)
         with self.timer("crop"):
             ops.crop_into(images_BPCHW, x_BPCHW)
 
 
-_DRAWN = ("mix", "jitter", "grey", "noise", "blur", "sharpen", "jpeg", "webp")
 _ORDER = ("mix", "jitter", "grey", "cutout", "noise", "blur", "sharpen", "jpeg", "webp")
 
 
@@ -95,38 +98,42 @@ class _Ops:
     halo: int
     """Pixels around the core, for the blur."""
 
-    def names(self) -> list[str]:
-        """The ops that a pair drew, in the published order."""
-        drawn = {name: getattr(self.draws, name) for name in _DRAWN} | {"cutout": self.frames_B["cut_bottom"]}
-        return [name for name in _ORDER if drawn[name].any() or (name == "blur" and self.halo)]
+    def drawn(self) -> dict[str, NDArray[np.bool_]]:
+        """(B,) which pairs drew an op, in the published order."""
+        hole_B = self.frames_B["cut_bottom"] > 0
+        return {name: hole_B if name == "cutout" else getattr(self.draws, name) for name in _ORDER}
 
-    def alone(self, row: int) -> tuple["_Ops", tuple[slice, slice]]:
-        """The ops of one pair, and the part of its window that they need."""
-        at = slice(row, row + 1)
-        draws, frames = _rows_of(self.draws, at), self.frames_B[at].copy()
-        halo = blur_radius(float(draws.blur_sigma[0])) if draws.blur[0] else 0
-        needed = []
+    def apart(self) -> Iterator[tuple["_Ops", slice, slice]]:
+        """For each pair its ops, and the rows and columns of its window that they need."""
+        halo_B = np.array([blur_radius(sigma) for sigma in self.draws.blur_sigma.tolist()]) * self.draws.blur
+        frames_B, parts = self.frames_B.copy(), []
         for start, size in (("top", "height"), ("left", "width")):
-            low, high = self._needed(draws, frames[0], start, size)
-            window = int(frames[0][start])
-            needed.append(slice(low - halo - window, high + halo - window))
-            frames[0][start] = low - halo
-        ops = replace(
-            self, draws=draws, keys_B=self.keys_B[at], frames_B=frames, greys_BP=self.greys_BP[at], halo=halo
-        )
-        return ops, (needed[0], needed[1])
+            low_B, high_B = self._needed(start, size)
+            first_B = low_B - halo_B
+            parts.append(list(map(slice, first_B - frames_B[start], high_B + halo_B - frames_B[start])))
+            frames_B[start] = first_B
+        for row, (halo, height, width) in enumerate(zip(halo_B.tolist(), *parts, strict=True)):
+            at = slice(row, row + 1)
+            draws = _rows_of(self.draws, at)
+            yield (
+                _Ops(self.config, draws, self.keys_B[at], frames_B[at], self.greys_BP[at], halo),
+                height,
+                width,
+            )
 
-    def _needed(self, draws: PhotometricDraws, frame: np.void, start: str, name: str) -> tuple[int, int]:
-        """The part of the core, along one axis, on which the crop depends."""
-        size, side, first = int(frame[name]), self.config.crop, int(frame[f"crop_{start}"])
-        core = int(frame[start]) + self.halo
-        if draws.webp[0] or draws.sharpen[0]:  # both look at their region's edges
-            return core, core + self.config.core_side
-        low, high = (first, first + side) if 0 <= first <= size - side else (0, size)
-        if draws.jpeg[0]:
-            low = max(0, low - JPEG_REACH) // JPEG_GRID * JPEG_GRID
-            high = -(-(high + JPEG_REACH) // JPEG_GRID) * JPEG_GRID
-        return low, min(high, size)
+    def _needed(self, start: str, name: str) -> tuple[Numbers, Numbers]:
+        """The part of the core, along one axis, on which each crop depends."""
+        size_B, first_B, side = self.frames_B[name], self.frames_B[f"crop_{start}"], self.config.crop
+        inside_B = (first_B >= 0) & (first_B <= size_B - side)
+        low_B, high_B = np.where(inside_B, first_B, 0), np.where(inside_B, first_B + side, size_B)
+        low_B = np.where(self.draws.jpeg, (low_B - JPEG_REACH).clip(0) // JPEG_GRID * JPEG_GRID, low_B)
+        high_B = np.where(self.draws.jpeg, -(-(high_B + JPEG_REACH) // JPEG_GRID) * JPEG_GRID, high_B)
+        all_B = self.draws.webp | self.draws.sharpen  # which look at their region's edges
+        core_B = self.frames_B[start] + self.halo
+        return (
+            np.where(all_B, core_B, low_B),
+            np.where(all_B, core_B + self.config.core_side, np.minimum(high_B, size_B)),
+        )
 
     def mix(self, x: Tensor) -> Tensor:
         return _apply(self.draws.mix, x, lambda part, rows: mix(part, self.draws.mix_fake[rows]))
@@ -182,35 +189,41 @@ class _Ops:
         )
 
     def jpeg(self, x: Tensor) -> Tensor:
-        return self._compressed(jpeg, self.draws.jpeg, self.draws.jpeg_quality, x)
+        top_B, extent_B2 = self.frames_B["top"] + self.halo, self._extents(x)
+        inner_B = (top_B > 0) & (top_B + extent_B2[:, 0] < self.frames_B["height"])
+
+        def op(part: Tensor, rows: Numbers) -> Tensor:
+            return jpeg(part, self.draws.jpeg_quality[rows], extent_B2[rows], inner_B[rows])
+
+        return _apply(self.draws.jpeg, x, op)
 
     def webp(self, x: Tensor) -> Tensor:
-        return self._compressed(webp, self.draws.webp, self.draws.webp_quality, x)
+        extent_B2 = self._extents(x)
 
-    def _compressed(
-        self,
-        codec: Callable[[Tensor, Numbers, Numbers], Tensor],
-        chosen: NDArray[np.bool_],
-        quality_B: Numbers,
-        x: Tensor,
-    ) -> Tensor:
-        origins = _stack(self.frames_B, "top", "left") + self.halo
-        inside = np.minimum(_stack(self.frames_B, "height", "width") - origins, x.shape[-2:])
-        return _apply(chosen, x, lambda part, rows: codec(part, quality_B[rows], inside[rows]))
+        def op(part: Tensor, rows: Numbers) -> Tensor:
+            return webp(part, self.draws.webp_quality[rows], extent_B2[rows])
+
+        return _apply(self.draws.webp, x, op)
+
+    def _extents(self, x: Tensor) -> Numbers:
+        """(B, 2) height and width of what the cores `x` hold of their images."""
+        origins_B2 = _stack(self.frames_B, "top", "left") + self.halo
+        extents_B2: Numbers = np.minimum(_stack(self.frames_B, "height", "width") - origins_B2, x.shape[-2:])
+        return extents_B2
 
     def crop_into(self, images_BPCHW: Tensor, x: Tensor) -> None:
         """Lays the final crops of the cores `x` into `images_BPCHW`, turned."""
         side = self.config.crop
-        for image, core, frame in zip(images_BPCHW, x, self.frames_B, strict=True):
-            for axis, name, size in ((-2, "top", "height"), (-1, "left", "width")):
-                start, origin = int(frame[f"crop_{name}"]), int(frame[name]) + self.halo
-                if 0 <= start <= frame[size] - side:
+        for image, core, frame in zip(images_BPCHW, x, self.frames_B.tolist(), strict=True):
+            height, width, crop_top, crop_left, top, left, *_, rotation, flip = frame
+            for axis, start, size, first in ((-2, crop_top, height, top), (-1, crop_left, width, left)):
+                origin = first + self.halo
+                if 0 <= start <= size - side:
                     core = core.narrow(axis, start - origin, side)
                 else:
-                    index = _index(mirror(start, side, int(frame[size])) - origin, core)
-                    core = core.index_select(axis, index)
-            core = torch.rot90(core, int(frame["rotation"]), (-2, -1))
-            image.copy_(core.flip(-1) if frame["flip"] else core)
+                    core = core.index_select(axis, _index(mirror(start, side, size) - origin, core))
+            core = torch.rot90(core, rotation, (-2, -1))
+            image.copy_(core.flip(-1) if flip else core)
 
 
 def _apply(chosen_B: NDArray[np.bool_], x_BPCHW: Tensor, op: Callable[[Tensor, Numbers], Tensor]) -> Tensor:
