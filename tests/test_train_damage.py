@@ -24,7 +24,7 @@ from pack.shard import MEMBERS, ShardWriter, index_bytes
 from pack.storage import open_store
 from recon.codec import Picture, encode
 from train.config import AugmentConfig
-from train.loader import Batch
+from train.transfer import Batch
 
 ROOT = Path(__file__).parents[1]
 SIZE = (20, 24)

@@ -15,7 +15,7 @@ from pack.dataset import Dataset
 from pack.storage import Retry
 from pack.storage.s3_client import connect
 from recon.errors import UserError
-from train.loader import Batch
+from train.transfer import Batch
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -22,8 +22,9 @@ from recon.errors import UserError
 from train.augment.geometry import centre_crop
 from train.augment.oracle import oracle
 from train.config import AugmentConfig
-from train.loader import Batch, PairLoader
+from train.loader import PairLoader
 from train.stream import Sample
+from train.transfer import Batch
 
 
 @pytest.fixture(scope="module")

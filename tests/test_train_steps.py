@@ -21,8 +21,8 @@ from train_ranks import (
     two_rank_job,
 )
 
-from train.loader import Batch
 from train.normalize import normalize
+from train.transfer import Batch
 from train.world import World, open_world
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-7}  # sums in another order, float32

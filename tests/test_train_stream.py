@@ -17,9 +17,9 @@ from pack.dataset import DamagedPair, StoredPair, iterate_pairs, open_dataset
 from pack.manifest import Manifest
 from pack.shard import MEMBERS
 from recon.errors import UserError
-from train.loader import Batch
 from train.order import EpochOrder, Run, Source
 from train.stream import Sample, StoredSource, Visit, read_samples
+from train.transfer import Batch
 
 
 @pytest.fixture(scope="module")

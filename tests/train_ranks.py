@@ -14,9 +14,9 @@ from torch import multiprocessing, nn
 from pack.dataset import DamagedPair
 from recon.errors import UserError
 from train.config import DataConfig, ModelConfig, TrainConfig
-from train.loader import Batch
 from train.model import build_model
 from train.steps import StepResult, Trainee
+from train.transfer import Batch
 from train.world import World, open_world
 
 CONFIG = TrainConfig(out="unused", data=DataConfig(train="unused"), model=ModelConfig(backbone="highpass"))

@@ -24,8 +24,8 @@ import train.run
 from pack.storage import Store
 from train import command, preempt
 from train.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig, OrderConfig, TrainConfig
-from train.loader import Batch
 from train.steps import StepResult, Trainee
+from train.transfer import Batch
 
 PATIENCE_S = 120  # a run takes 2 on an idle machine
 

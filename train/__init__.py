@@ -6,7 +6,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from train.loader import Batch, PairLoader
+    from train.loader import PairLoader
+    from train.transfer import Batch
 
 __all__ = ["Batch", "PairLoader"]
 

@@ -7,13 +7,12 @@ for batch in loader:                     # one epoch
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
-from pack.dataset import DamagedPair, Dataset
+from pack.dataset import Dataset
 from pack.selection import Selection, select
 from pack.storage import Retry
 from recon.errors import UserError
@@ -21,25 +20,11 @@ from train.augment.pipeline import PairAugment
 from train.config import AugmentConfig
 from train.host import Host, HostPlan, SourcePlan, Stage
 from train.order import check_world
+from train.transfer import Batch, Transfer
 from train.windows import HostBatch
 from train.worker import Worker
 
 Choice = Callable[[Dataset], Selection]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """A rank's share of one step. B slots, P = (real, fake)."""
-
-    images: torch.Tensor
-    """(B, P, 3, H, W) uint8 RGB on the loader's device; zeros where masked."""
-    mask: torch.Tensor
-    """(B,) bool on the loader's device: False where the epoch had no pair left for the slot, or
-    a damaged one."""
-    keys: list[str]
-    """Keys of the valid pairs, in the order of ``images[mask]``."""
-    damaged: list[DamagedPair] = field(default_factory=list)
-    """Pairs whose slots are masked because they lie damaged in the storage."""
 
 
 class PairLoader:
@@ -138,7 +123,7 @@ class PairLoader:
         self.device = torch.device(device)
         self.epoch = self.step = 0
         self._host: Host | None = None
-        self._augment = PairAugment(augment, seed) if augment else None
+        self._transfer = Transfer(PairAugment(augment, seed) if augment else None, self.device)
         self._worker: Worker | None = None
         self._loops = 0
 
@@ -184,10 +169,10 @@ class PairLoader:
         epoch, first = self.epoch, self.step
         self._loops = loop = self._loops + 1
         with closing(self._batches(epoch, first)) as batches:
-            for number, batch in enumerate(batches, first + 1):
+            for number, batch in enumerate(self._transfer(epoch, batches), first + 1):
                 over = number == len(self)
                 self.epoch, self.step = (epoch + 1, 0) if over else (epoch, number)
-                yield self._to_device(epoch, batch)
+                yield batch
                 if loop != self._loops:
                     raise UserError("the loader was started anew while this loop still ran; use two loaders")
 
@@ -205,31 +190,6 @@ class PairLoader:
         if self._worker:
             self._worker.close()
             self._worker = None
-
-    def _to_device(self, epoch: int, batch: HostBatch) -> Batch:
-        """Moves a batch to the device, through pinned memory to a GPU, and augments its windows there."""
-        windows, mask = (
-            self._moved(torch.from_numpy(array)) for array in (batch.windows_BPHWC, batch.mask_B)
-        )
-        if self._augment is None:
-            images = windows.movedim(-1, 2).contiguous()
-        elif batch.mask_B.all():
-            images = self._augment(epoch, windows, batch.ids_B, batch.frames_B, batch.grey_BP)
-        else:
-            rows = np.flatnonzero(batch.mask_B)
-            valid = torch.from_numpy(rows).to(self.device)
-            made = self._augment(
-                epoch, windows[valid], batch.ids_B[rows], batch.frames_B[rows], batch.grey_BP[rows]
-            )
-            images = made.new_zeros((len(windows), *made.shape[1:])).index_copy_(0, valid, made)
-        return Batch(images=images, mask=mask, keys=batch.keys, damaged=batch.damaged)
-
-    def _moved(self, host: torch.Tensor) -> torch.Tensor:
-        """On the device. On a CPU it is the worker's memory still, which windows are copied out of."""
-        if self.device.type != "cuda":
-            return host
-        pinned = torch.empty_like(host, pin_memory=True).copy_(host)
-        return pinned.to(self.device, non_blocking=True)
 
 
 def _plan_sources(

@@ -20,7 +20,7 @@ from recon.progress import Progress
 from train.build import build_loaders, seeded_model
 from train.checkpoint import BEST, checkpoint_name, pack_checkpoint, publish_checkpoint, remove_old
 from train.config import TrainConfig
-from train.loader import Batch, PairLoader
+from train.loader import PairLoader
 from train.logs import RunLog
 from train.metrics import Summary
 from train.preempt import NOT_BEGUN, Preempted, StopFlag
@@ -40,6 +40,7 @@ from train.resume import (
 )
 from train.schedule import Schedule
 from train.steps import StepResult, Trainee
+from train.transfer import Batch
 from train.world import World, open_world
 
 _LOG = logging.getLogger(__name__)

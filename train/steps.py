@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from train.augment.final import final_ops
 from train.config import TrainConfig
-from train.loader import Batch
 from train.metrics import Summary, summarize
 from train.normalize import normalize
+from train.transfer import Batch
 from train.world import World
 
 
