@@ -172,6 +172,14 @@ def test_equal_pixels_of_real_and_fake_come_out_equal() -> None:
     np.testing.assert_array_equal(found[:, 0], found[:, 1])
 
 
+def test_they_do_with_the_ops_beyond_the_paper_too() -> None:
+    often = dict.fromkeys(PROBABILITIES, 0.6) | {"mix_fake": (0.1, 0.9)}
+    recipe = AugmentConfig(**often)  # type: ignore[arg-type]
+    cases = [(real, real, pair) for real, _, pair in random_cases(60, 3000, (90, 300), (90, 300))]
+    found = augmented(recipe, cuts_of(recipe, cases))
+    np.testing.assert_array_equal(found[:, 0], found[:, 1])
+
+
 def test_the_oracle_goes_through_the_published_order() -> None:
     names = [name for name, _ in stages(*CASES[0][:2], RECIPE, 0, 0, 5)]
     published = ["resized_crop", *BEGINNINGS, "crop"]

@@ -96,8 +96,8 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     from train.bench_stages import Bench, places_of
 
     device = find_device(config.device)
-    if config.json and not Path(config.json).parent.is_dir():
-        raise UserError(f"json={config.json}: its folder does not exist")
+    if config.json and (Path(config.json).is_dir() or not Path(config.json).parent.is_dir()):
+        raise UserError(f"json={config.json}, expected a file in a folder that exists")
     dataset = open_dataset(config.url)
     places = places_of(dataset.manifest, config.pairs)
     batches = [places[first : first + config.batch] for first in range(0, len(places), config.batch)]

@@ -21,6 +21,7 @@ from recon.codec import Pixels, decode_rgb
 from recon.device import prepare_cpu
 from recon.errors import UserError
 from train.augment.config import AugmentConfig
+from train.augment.final import final_ops
 from train.augment.geometry import lattice
 from train.augment.oracle import decode, mean_grey, oracle
 from train.augment.pipeline import PairAugment
@@ -107,6 +108,7 @@ class Bench:
         self.dataset, self.augment, self.device, self.seed = dataset, augment, device, seed
         self.threads = threads
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._final_ops = final_ops(augment, seed, rank=0)
         self._cutter = WindowCutter(augment, side=augment.crop, seed=seed, epoch=0)
         self.reset()
 
@@ -155,6 +157,9 @@ class Bench:
             with self.clock("transfer"):
                 windows = torch.from_numpy(batch.windows_BPHWC).to(self.device)
             images = self._augment(0, windows, batch.ids_B, batch.frames_B, batch.grey_BP)
+            if self.augment.kornia:
+                with self.clock("kornia"):
+                    images = self._final_ops(images, 0)
             with self.clock("normalise"):
                 normalize(images.flatten(0, 1))
 

@@ -31,7 +31,8 @@ def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, PairLo
     shared |= {"rank": world.rank, "world_size": world.size, "device": world.device}
     batch = order.global_batch // world.size
     chosen = choice(data.filter, config.out, world)
-    loader = PairLoader(data.train, batch_size=batch, augment=config.augment, filter=chosen, **shared)
+    recipe = replace(config.augment, kornia=[])  # those ops are the training step's
+    loader = PairLoader(data.train, batch_size=batch, augment=recipe, filter=chosen, **shared)
     if data.val is None:
         return loader, None
     return loader, PairLoader(

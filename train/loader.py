@@ -98,6 +98,7 @@ class PairLoader:
         counts |= {"window": window, "threads": threads, "reads": reads, "read_ahead_mb": read_ahead_mb}
         _check_arguments(counts | {"centre_crop": centre_crop}, rank, workers)
         self.global_batch = batch_size * world_size
+        _check_recipe(augment)
         check_world(world_size=world_size, lanes=lanes, global_batch=self.global_batch)
         self.plan = HostPlan(
             sources=_plan_sources(url, filter, deadline_s),
@@ -190,6 +191,20 @@ class PairLoader:
         if self._worker:
             self._worker.close()
             self._worker = None
+
+
+def _check_recipe(augment: object) -> None:
+    """Refuses what would be ignored or fail later."""
+    if not isinstance(augment, AugmentConfig | None):
+        raise UserError(
+            f"augment={augment!r}, expected an AugmentConfig or None; "
+            "train.augment.config.load_recipe makes one of a recipe's name"
+        )
+    if augment and augment.kornia:
+        raise UserError(
+            "the loader gives uint8 crops, and augment.kornia works on floats after it: give the loader "
+            "dataclasses.replace(augment, kornia=[]), and its images to train.augment.final.final_ops(...)"
+        )
 
 
 def _plan_sources(

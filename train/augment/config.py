@@ -50,6 +50,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
 """Least and greatest value of the fields that are neither probabilities nor sides."""
 
 
+_RANGES = ("noise_variance", "blur_sigma", "jpeg_quality", "webp_quality", "sharpen", "mix_fake")
+
+
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
     """The augmentation of a training pair: every draw is shared by its two images."""
@@ -95,7 +98,8 @@ class AugmentConfig:
     jpeg_quality: tuple[int, int] = (30, 100)
     """Its quality is a uniform integer in this range, both ends included."""
     webp_p: float = 0.0
-    """Probability of lossy WebP compression, in the loading process."""
+    """Probability of lossy WebP compression, always on the CPU. It codes the window's core, where the
+    whole image's WebP would differ: its blocks are predicted from their neighbours."""
     webp_quality: tuple[int, int] = (30, 100)
     """Its quality is a uniform integer in this range, both ends included."""
     sharpen_p: float = 0.0
@@ -105,7 +109,7 @@ class AugmentConfig:
     mix_p: float = 0.0
     """Probability that the fake becomes w fake + (1 - w) real."""
     mix_fake: tuple[float, float] = (0.2, 1.0)
-    """The fake's weight w is uniform in this range; its floor is above 0, so that no fake is a real image."""
+    """The fake's weight w is uniform in this range, .05 or more: no fake is a real image."""
     kornia: list[dict[str, Any]] = field(default_factory=list)
     """Stock Kornia ops after the crop, on floats in 0..1, in order: '[{"name": "RandomErasing", "p": 0.1}]'.
     Seeded by (seed, step, rank), so unlike all else they depend on the world size."""
@@ -116,15 +120,22 @@ class AugmentConfig:
             self._check(name, 0 <= getattr(self, name) <= 1, "a probability in [0, 1]")
         for name, (least, most) in BOUNDS.items():
             value = getattr(self, name)
-            if isinstance(value, int | float):
+            if isinstance(value, int | float) and name not in _RANGES:
                 self._check(name, least <= value <= most, f"{least} to {most}")
             else:
-                ordered = len(value) == 2 and least <= value[0] <= value[1] <= most
+                ordered = (
+                    isinstance(value, tuple | list)
+                    and len(value) == 2
+                    and least <= value[0] <= value[1] <= most
+                )
                 self._check(name, ordered, f"a range (low, high) with {least} <= low <= high <= {most}")
         for place, op in enumerate(self.kornia):
             if not isinstance(op.get("name"), str):
                 raise UserError(f"augment.kornia[{place}]={op}, expected {{name: RandomX, ...}}")
-        self._check("mix_fake", self.mix_fake[0] > 0, "a floor above 0: at 0 the fake is a real image")
+        self._check("mix_fake", self.mix_fake[0] >= 0.05, "a floor of 0.05 or more: at 0 the fake is real")
+        for name in ("jpeg_quality", "webp_quality"):
+            whole = all(isinstance(end, int) for end in getattr(self, name))
+            self._check(name, whole, "whole numbers")
         if self.resized_crop_p and self.crop > RESIZED_CROP:
             raise UserError(
                 f"augment.crop={self.crop} exceeds the resized crop's {RESIZED_CROP}; set resized_crop_p to 0"

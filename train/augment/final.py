@@ -72,7 +72,9 @@ class KorniaOps:
             with _seeded(key, x_BPCHW.device):
                 params = self.container.forward_parameters(real_BCHW.shape)
             halves = [self._apply(half_BCHW, params, key) for half_BCHW in (real_BCHW, fake_BCHW)]
-        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever Kornia makes of an argument that it took
             size = f"{x_BPCHW.shape[-1]}x{x_BPCHW.shape[-2]}"
             raise UserError(f"augment.kornia fails on crops of {size}: {_one_line(error)}") from error
         return torch.stack(halves, dim=1).clamp_(0.0, 1.0)
@@ -122,6 +124,9 @@ def _op(place: int, op: Mapping[str, Any]) -> Any:
         raise UserError(
             f"{where}: {op['name']} takes no {', '.join(unknown)}, expected of {', '.join(known)}"
         )
+    for name in ("p", "p_batch"):
+        if name in args and not (isinstance(args[name], int | float) and 0 <= args[name] <= 1):
+            raise UserError(f"{where}: {name}={args[name]}, expected a probability in [0, 1]")
     try:
         return getattr(augmentation, op["name"])(**args)
     except Exception as error:  # whatever Kornia raises for an argument is the user's to mend

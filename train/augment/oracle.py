@@ -67,7 +67,7 @@ def oracle(
         config: the recipe.
         seed: of the run.
         epoch: from 0.
-        pair_id: int64.
+        pair_id: of the index, or the same 64 bits as int64.
         copy: number of the visit within the epoch, from 0.
 
     Returns:
@@ -107,7 +107,7 @@ def draw(config: AugmentConfig, seed: int, epoch: int, pair_id: int, copy: int =
     beyond = [name for name in _BEYOND if getattr(config, name)]
     if beyond:
         raise UserError(f"augment.{beyond[0]} is no op of the published recipe; leave it out to compare")
-    ids = visit_ids(np.array([pair_id], np.int64), copy)
+    ids = visit_ids(np.array([pair_id % 2**64], np.uint64).view(np.int64), copy)
     return Drawn(
         config=config,
         geometry=draw_geometry(config, seed, epoch, ids),

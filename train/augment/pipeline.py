@@ -191,6 +191,7 @@ class _Ops:
     def jpeg(self, x: Tensor) -> Tensor:
         top_B, extent_B2 = self.frames_B["top"] + self.halo, self._extents(x)
         inner_B = (top_B > 0) & (top_B + extent_B2[:, 0] < self.frames_B["height"])
+        inner_B &= ~self.draws.webp  # which looks at the region's edges, where the images would meet
 
         def op(part: Tensor, rows: Numbers) -> Tensor:
             return jpeg(part, self.draws.jpeg_quality[rows], extent_B2[rows], inner_B[rows])
