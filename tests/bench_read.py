@@ -24,6 +24,7 @@ from typing import Any
 
 import boto3
 import numpy as np
+import torch
 from conftest import photograph
 from PIL import Image
 from s3_server import ADMIN, BUCKET, REGION, serving
@@ -176,6 +177,7 @@ def table(url: str, rounds: int) -> None:
 
 def first_batches(url: str) -> None:
     """From asking for a batch to having it, the worker being up, at several places of an epoch."""
+    torch.set_num_threads(1)  # as a rank beside its worker on two cores
     loader = PairLoader(url, batch_size=64, seed=0)
     next(iter(loader))
     waits = []
