@@ -26,7 +26,7 @@ from train.augment.geometry import lattice
 from train.augment.oracle import decode, mean_grey, oracle
 from train.augment.pipeline import PairAugment
 from train.normalize import normalize
-from train.stream import Sample
+from train.stream import sample_of
 from train.windows import Cut, Drawn, WindowCutter, collate
 
 Result = TypeVar("Result")
@@ -145,9 +145,8 @@ class Bench:
         """Windows, as the trainer gets them."""
         with self._timed("pipeline"):
             with self.clock("read"):
-                samples = [
-                    _sample(pair, place) for pair, place in zip(self._read(places), places, strict=True)
-                ]
+                pairs = zip(self._read(places), places, strict=True)
+                samples = [sample_of(pair, copy, 0) for pair, (_, _, copy) in pairs]
             with self.clock("draws"):
                 drawn = list(self._cutter.drawn(samples))
             cuts = self._map(self._cut, drawn)
@@ -168,7 +167,7 @@ class Bench:
 
         def augmented(pair: StoredPair, place: Place) -> Pixels:
             real, fake = decode(pair.real), decode(pair.fake)
-            return oracle(real, fake, self.augment, self.seed, 0, _signed(pair.pair_id), place[-1])
+            return oracle(real, fake, self.augment, self.seed, 0, pair.pair_id, place[-1])
 
         with self._timed("oracle"):
             images_BPHWC = np.stack(self._map(augmented, self._read(places), places))
@@ -226,18 +225,3 @@ def _decoded(pair: StoredPair) -> int:
     """Decodes a pair; returns the pixels of an image."""
     real, fake = decode_rgb(pair.real), decode_rgb(pair.fake)
     return (real.size + fake.size) // 6
-
-
-def _sample(pair: StoredPair, place: Place) -> Sample:
-    """As `train.stream.read_samples` yields it."""
-    return {
-        "__key__": pair.key,
-        "__url__": pair.url,
-        "__pair_id__": _signed(pair.pair_id),
-        "__copy__": place[-1],
-        **pair.members,
-    }
-
-
-def _signed(pair_id: int) -> int:
-    return pair_id - 2**64 if pair_id >= 2**63 else pair_id

@@ -19,7 +19,14 @@ Words = TypeVar("Words", NDArray[np.int64], "torch.Tensor")
 _MIX1 = 0xBF58476D1CE4E5B9 - 2**64
 _MIX2 = 0x94D049BB133111EB - 2**64
 _STEP = 0x9E3779B97F4A7C15 - 2**64
-_ROW = (_STEP * 2**24 + 2**63) % 2**64 - 2**63
+
+
+def signed(word: int) -> int:
+    """The int64 of the same 64 bits, as of a pair's id, which the index has as uint64."""
+    return (word + 2**63) % 2**64 - 2**63
+
+
+_ROW = signed(_STEP * 2**24)
 """2**24 steps; no image is wider."""
 
 
@@ -39,7 +46,7 @@ def words(key: int | Words, ids: Words, draws: int | Words = 0) -> Words:
         draws: number of the draw, where an id needs several, from 0: an integer, or an array
             that is broadcast likewise.
     """
-    steps = _signed(_STEP * (draws + 1)) if isinstance(draws, int) else (draws + 1) * _STEP
+    steps = signed(_STEP * (draws + 1)) if isinstance(draws, int) else (draws + 1) * _STEP
     return _mix(_mix(ids ^ key) + steps)
 
 
@@ -74,10 +81,6 @@ def _mix(x: Words) -> Words:
     x = (x ^ _shift_right(x, 30)) * _MIX1
     x = (x ^ _shift_right(x, 27)) * _MIX2
     return x ^ _shift_right(x, 31)
-
-
-def _signed(word: int) -> int:
-    return (word + 2**63) % 2**64 - 2**63
 
 
 def _shift_right(x: Words, bits: int) -> Words:

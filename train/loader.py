@@ -44,8 +44,8 @@ class PairLoader:
         seed: of the order and of the augmentation.
         rank: of this process, 0..world_size-1.
         world_size: divides `lanes`.
-        augment: geometry of the training windows, by default that of the recipe; None gives clean
-            centre crops.
+        augment: the recipe, by default the paper's, without Kornia's ops (`train.augment.final` has those);
+            None gives clean centre crops.
         centre_crop: side of the centre crop, where augment is None.
         filter: takes only pairs whose index columns say so, e.g. ``width >= 256 and group == "coco"``
             (see `pack.filter`); or what makes the selection of each dataset.

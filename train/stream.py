@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pack.dataset import DamagedPair, Dataset, StoredPair
 from pack.selection import Selection
+from train.counter import signed
 from train.order import EpochOrder, Run, Window
 
 Sample = dict[str, Any]
@@ -104,7 +105,7 @@ def read_samples(
         if number == urgent:
             alone += _read_alone(sources, initial[urgent:], pool)
             windows = chain(list(islice(windows, 1)), windows)  # begins to read
-        yield place, _sample(*alone.popleft().result(), place)
+        yield place, sample_of(*alone.popleft().result(), place)
     in_use: dict[int, Iterator[Visit]] = {}
     for place in places[len(initial) :]:
         lane, item = place % order.lanes, place // order.lanes
@@ -115,7 +116,7 @@ def read_samples(
             assert window.item <= item <= window.item + 1
             in_use[lane] = _visits(window.shuffle[item - window.item :], runs)
             visit = next(in_use[lane])
-        yield place, _sample(*visit, place)
+        yield place, sample_of(*visit, place)
 
 
 def _read_alone(
@@ -188,15 +189,15 @@ def _read_ahead(
         yield window, runs
 
 
-def _sample(pair: StoredPair | DamagedPair, copy: int, position: int) -> Sample | DamagedPair:
+def sample_of(pair: StoredPair | DamagedPair, copy: int, position: int) -> Sample | DamagedPair:
+    """A stored pair as `read_samples` yields it."""
     if isinstance(pair, DamagedPair):
         return pair
-    signed_id = pair.pair_id - 2**64 if pair.pair_id >= 2**63 else pair.pair_id
     return {
         "__key__": pair.key,
         "__url__": pair.url,
         "__position__": position,
-        "__pair_id__": signed_id,
+        "__pair_id__": signed(pair.pair_id),
         "__copy__": copy,
         **pair.members,
     }

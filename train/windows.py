@@ -36,7 +36,7 @@ from train.augment.geometry import (
     plan_window,
     whole_window,
 )
-from train.augment.jitter import grey_mean
+from train.augment.jitter import grey_mean, mixed
 from train.config import AugmentConfig
 from train.stream import Sample
 
@@ -172,8 +172,8 @@ class WindowCutter:
 
 def mixed_fake(real: Pixels, fake: Pixels, weight: float) -> Pixels:
     """What `train.augment.pixel.mix`, which comes before the jitter, makes of the fake."""
-    mixed: Pixels = np.rint(weight * fake.astype(np.float64) + (1 - weight) * real).astype(np.uint8)
-    return mixed
+    levels: Pixels = mixed(real.astype(np.float64), fake.astype(np.float64), weight).astype(np.uint8)
+    return levels
 
 
 def _cut_both(images: tuple[Pixels, Pixels], plan: WindowPlan) -> Pixels:

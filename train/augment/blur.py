@@ -12,23 +12,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
+from train.augment.config import blur_radius
+
 Numbers = NDArray[np.float64] | NDArray[np.int64] | torch.Tensor
 
 _IDENTITY = 1e-15  # scipy leaves an image alone at this sigma or less
-_TRUNCATE = 4.0
 
 
-def blur_radius(sigma: float) -> int:
-    """Pixels that a blur reaches on each side: scipy's int(4 sigma + .5)."""
-    return int(_TRUNCATE * sigma + 0.5)
-
-
-def blur(
-    x_BPCHW: torch.Tensor,
-    sigma_B: Numbers,
-    radius_max: int,
-    needed_B4: Numbers | None = None,
-) -> torch.Tensor:
+def blur(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tensor:
     """Blurs each pair by its own sigma.
 
     Args:
@@ -36,43 +27,28 @@ def blur(
             beyond the image it holds the image mirrored (half-sample symmetric).
         sigma_B: float64, in pixels, 0 for none; best on the CPU, where the weights are computed.
         radius_max: width of the margin, `blur_radius` of the largest sigma or more.
-        needed_B4: int64 (top, left, bottom, right) within the output, if the rest of it does not matter:
-            the CPU leaves that zero, a GPU takes no notice.
 
     Returns:
         uint8, H - 2 radius_max by W - 2 radius_max.
     """
     if x_BPCHW.device.type == "cpu":
-        return blur_scipy(x_BPCHW, sigma_B, radius_max, needed_B4)
+        return blur_scipy(x_BPCHW, sigma_B, radius_max)
     return blur_tensor(x_BPCHW, sigma_B, radius_max)
 
 
-def blur_scipy(
-    x_BPCHW: torch.Tensor,
-    sigma_B: Numbers,
-    radius_max: int,
-    needed_B4: Numbers | None = None,
-) -> torch.Tensor:
+def blur_scipy(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tensor:
     """`blur` by scipy itself, pair after pair, on no more pixels than the pair's own radius reaches."""
     height, width = (side - 2 * radius_max for side in x_BPCHW.shape[-2:])
-    boxes = [(0, 0, height, width)] * len(x_BPCHW) if needed_B4 is None else needed_B4.tolist()
-    out_BPCHW = torch.zeros((*x_BPCHW.shape[:3], height, width), dtype=torch.uint8)
-    source, target = x_BPCHW.numpy(), out_BPCHW.numpy()
-    for pair, (sigma, (top, left, bottom, right)) in enumerate(zip(sigma_B.tolist(), boxes, strict=True)):
+    out_BPCHW = torch.empty((*x_BPCHW.shape[:3], height, width), dtype=torch.uint8)
+    for x_PCHW, out_PCHW, sigma in zip(x_BPCHW.numpy(), out_BPCHW.numpy(), sigma_B.tolist(), strict=True):
         radius = _checked_radius(sigma, radius_max)
         margin = radius_max - radius
-        part = source[
-            pair,
-            :,
-            :,
-            top + margin : bottom + margin + 2 * radius,
-            left + margin : right + margin + 2 * radius,
-        ]
+        part = x_PCHW[..., margin : margin + height + 2 * radius, margin : margin + width + 2 * radius]
         if radius:
             weights = _weights(sigma, radius)
             part = correlate1d(part, weights, axis=-2)[..., radius:-radius, :]
             part = correlate1d(part, weights, axis=-1)[..., radius:-radius]
-        target[pair, :, :, top:bottom, left:right] = part
+        out_PCHW[...] = part
     return out_BPCHW
 
 

@@ -50,7 +50,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
 """Least and greatest value of the fields that are neither probabilities nor sides."""
 
 
-_RANGES = ("noise_variance", "blur_sigma", "jpeg_quality", "webp_quality", "sharpen", "mix_fake")
+def blur_radius(sigma: float) -> int:
+    """Pixels that a blur reaches on each side: scipy's int(4 sigma + .5)."""
+    return int(4.0 * sigma + 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,17 +120,8 @@ class AugmentConfig:
         at_least_one(self, "crop", "cutout_side", group="augment.")
         for name in PROBABILITIES:
             self._check(name, 0 <= getattr(self, name) <= 1, "a probability in [0, 1]")
-        for name, (least, most) in BOUNDS.items():
-            value = getattr(self, name)
-            if isinstance(value, int | float) and name not in _RANGES:
-                self._check(name, least <= value <= most, f"{least} to {most}")
-            else:
-                ordered = (
-                    isinstance(value, tuple | list)
-                    and len(value) == 2
-                    and least <= value[0] <= value[1] <= most
-                )
-                self._check(name, ordered, f"a range (low, high) with {least} <= low <= high <= {most}")
+        for name in BOUNDS:
+            self._check_bounds(name)
         for place, op in enumerate(self.kornia):
             if not isinstance(op.get("name"), str):
                 raise UserError(f"augment.kornia[{place}]={op}, expected {{name: RandomX, ...}}")
@@ -140,6 +133,15 @@ class AugmentConfig:
             raise UserError(
                 f"augment.crop={self.crop} exceeds the resized crop's {RESIZED_CROP}; set resized_crop_p to 0"
             )
+
+    def _check_bounds(self, name: str) -> None:
+        value, (least, most) = getattr(self, name), BOUNDS[name]
+        if isinstance(getattr(AugmentConfig, name), tuple):
+            is_range = isinstance(value, tuple | list) and len(value) == 2
+            ordered = is_range and least <= value[0] <= value[1] <= most
+            self._check(name, ordered, f"a range (low, high) with {least} <= low <= high <= {most}")
+        else:
+            self._check(name, least <= value <= most, f"{least} to {most}")
 
     def _check(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
@@ -153,7 +155,7 @@ class AugmentConfig:
     @property
     def blur_radius(self) -> int:
         """Pixels that the widest blur reaches."""
-        return int(4.0 * self.blur_sigma[1] + 0.5) if self.blur_p else 0
+        return blur_radius(self.blur_sigma[1]) if self.blur_p else 0
 
     @property
     def core_side(self) -> int:

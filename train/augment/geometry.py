@@ -18,9 +18,6 @@ from recon.codec import Pixels, resize
 from train.augment.config import JPEG_GRID, JPEG_REACH, RESIZED_CROP, AugmentConfig
 from train.augment.draws import Box, GeometryDraws, cutout_box, pick, resized_box
 
-RESIZED_SIDE = RESIZED_CROP
-"""Side of the square that a resized crop is resampled to."""
-
 LATTICE_PIXELS = 4_096
 """Most pixels of an image from which the mean grey for contrast is taken."""
 
@@ -83,7 +80,7 @@ def plan_window(draws: GeometryDraws, row: int, height: int, width: int, config:
     resized = None
     if draws.resized[row]:
         resized = resized_box(draws.resized_tries[row], height, width)
-        height = width = RESIZED_SIDE
+        height = width = RESIZED_CROP
     rotation, flip = int(draws.rotation[row]), bool(draws.flip[row])
     crop_top, crop_left = _crop_origin(draws.crop[row], rotation, flip, height, width, config.crop)
     cutout = None
@@ -156,7 +153,7 @@ def augmented_image(pixels: Pixels, plan: WindowPlan) -> Pixels:
     if plan.resized is None:
         return pixels
     top, left, height, width = plan.resized
-    return resize(pixels[top : top + height, left : left + width], RESIZED_SIDE, RESIZED_SIDE)
+    return resize(pixels[top : top + height, left : left + width], RESIZED_CROP, RESIZED_CROP)
 
 
 def cut_window(pixels: Pixels, plan: WindowPlan) -> Pixels:

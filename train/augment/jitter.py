@@ -90,6 +90,11 @@ def blend(low: float | Array, x: Array, factor: float | Array) -> Array:
     return _levels(mixed)
 
 
+def mixed(real: Array, fake: Array, fake_weight: float | Array) -> Array:
+    """W fake + (1 - w) real, of float64 levels; rounded, halves to even."""
+    return _library(fake).round(fake_weight * fake + (1 - fake_weight) * real)
+
+
 def jitter(
     x: Array,
     order: Sequence[int],

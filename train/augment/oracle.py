@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 
 from recon.codec import Pixels
 from recon.errors import UserError
+from train.augment.config import RESIZED_CROP
 from train.augment.draws import (
     JITTER,
     NORMALS,
@@ -31,8 +32,9 @@ from train.augment.draws import (
     resized_box,
     visit_ids,
 )
-from train.augment.geometry import RESIZED_SIDE, lattice
+from train.augment.geometry import lattice
 from train.config import AugmentConfig
+from train.counter import signed
 
 _BEYOND = ("webp_p", "sharpen_p", "mix_p", "kornia")  # of the config, but not of the published recipe
 
@@ -107,7 +109,7 @@ def draw(config: AugmentConfig, seed: int, epoch: int, pair_id: int, copy: int =
     beyond = [name for name in _BEYOND if getattr(config, name)]
     if beyond:
         raise UserError(f"augment.{beyond[0]} is no op of the published recipe; leave it out to compare")
-    ids = visit_ids(np.array([pair_id % 2**64], np.uint64).view(np.int64), copy)
+    ids = visit_ids(np.array([signed(pair_id)], np.int64), copy)
     return Drawn(
         config=config,
         geometry=draw_geometry(config, seed, epoch, ids),
@@ -121,7 +123,7 @@ def resized_crop(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
     if not drawn.geometry.resized[0]:
         return images
     top, left, height, width = resized_box(drawn.geometry.resized_tries[0], *images[0].shape[:2])
-    size, box = (RESIZED_SIDE, RESIZED_SIDE), (left, top, left + width, top + height)
+    size, box = (RESIZED_CROP, RESIZED_CROP), (left, top, left + width, top + height)
     parts = [Image.fromarray(image).crop(box) for image in images]
     return [np.asarray(part.resize(size, Image.Resampling.BILINEAR)) for part in parts]
 

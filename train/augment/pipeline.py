@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.augment.blur import blur, blur_radius
-from train.augment.config import JPEG_GRID, JPEG_REACH
+from train.augment.blur import blur
+from train.augment.config import JPEG_GRID, JPEG_REACH, blur_radius
 from train.augment.draws import PhotometricDraws, draw_photometric, noise_keys
 from train.augment.geometry import mirror
 from train.augment.jitter import jitter_batch

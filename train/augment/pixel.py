@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from train.augment.draws import NORMALS, noise_levels
-from train.augment.jitter import Array, blend, grey
+from train.augment.jitter import Array, blend, grey, mixed
 
 
 def to_grey(x_BPCHW: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def mix(x_BPCHW: Tensor, fake_weight_B: Array) -> Tensor:
     out = x_BPCHW.clone()
     for rows in _parts(x_BPCHW):
         real, fake = x_BPCHW[rows].double().unbind(1)
-        out[rows, 1] = _bytes((weight[rows] * fake + (1 - weight[rows]) * real).round_())
+        out[rows, 1] = _bytes(mixed(real, fake, weight[rows]))
     return out
 
 
