@@ -6,7 +6,6 @@ the one with the lowest offset. Each request is logged, so that tests can assert
 """
 
 import fcntl
-import re
 import select
 import socket
 import struct
@@ -15,10 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
 
 from fault_plan import BODY_KINDS, BodyKind, Fault, FaultPlan, HeadKind, Kind, random_plan
+from fault_request import Request, request_of
 from http_wire import Head, Wire, split
 
 __all__ = [
@@ -45,41 +43,6 @@ _CODES = {
     500: ("Internal Server Error", "InternalError"),
     503: ("Service Unavailable", "SlowDown"),
 }
-
-
-@dataclass(kw_only=True)
-class Request:
-    """A request that the proxy has seen."""
-
-    method: str
-    path: str
-    """``/BUCKET/KEY``, unquoted."""
-    query: str
-    range: tuple[int, int | None] | None
-    """First and last byte asked for, of a ``Range: bytes=FIRST-LAST`` header."""
-    if_match: str | None
-    at: float
-    """time.monotonic() at its arrival."""
-    status: int = 0
-    """Of the answer; 0 while or if there is none."""
-    sent: int = 0
-    """Bytes of the answer's body that were sent on."""
-    fault: Fault | None = None
-    """That struck it."""
-
-    @property
-    def start(self) -> int:
-        """First byte asked for."""
-        return self.range[0] if self.range else 0
-
-    def place_of(self, fault: Fault) -> int:
-        """Byte of the object at which the fault strikes this request's body."""
-        return self.start if fault.offset is None else fault.offset
-
-    def covers(self, offset: int) -> bool:
-        """Whether the byte at `offset` is asked for."""
-        last = self.range[1] if self.range else None
-        return self.start <= offset and (last is None or offset <= last)
 
 
 class CutError(Exception):
@@ -219,7 +182,7 @@ class FaultProxy:
         head = client.head()
         if not head:
             return False
-        request = _request(head)
+        request = request_of(head)
         fault = self._fault_of(request)
         with self._lock:
             self.log.append(request)
@@ -372,21 +335,6 @@ class FaultProxy:
         while (left := until - time.monotonic()) > 0:
             if self._stopped.wait(min(left, 0.02)) or client.gone():
                 raise CutError
-
-
-def _request(head: Head) -> Request:
-    method, target, _ = head.first.split(" ", 2)
-    url = urlsplit(target)
-    found = re.fullmatch(r"bytes=(\d+)-(\d*)", head.get("range"))
-    asked = (int(found[1]), int(found[2]) if found[2] else None) if found else None
-    return Request(
-        method=method,
-        path=unquote(url.path),
-        query=url.query,
-        range=asked,
-        if_match=head.get("if-match") or None,
-        at=time.monotonic(),
-    )
 
 
 def _listen(port: int) -> socket.socket:

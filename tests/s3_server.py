@@ -364,3 +364,26 @@ def proxy(s3_env: S3Env) -> Iterator[FaultProxy]:
     """See `proxying`."""
     with proxying(s3_env) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="module", name="s3_env")
+def module_s3_env(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Env]:
+    """`s3_env` for all tests of a module that imports this, so that they can share what leads there."""
+    with environment(s3, tmp_path_factory.mktemp("aws")) as env:
+        yield env
+
+
+@pytest.fixture(scope="module")
+def shared_proxy(s3_env: S3Env) -> Iterator[FaultProxy]:
+    """See `proxying`; for a module that imports `module_s3_env`."""
+    with proxying(s3_env) as proxy:
+        yield proxy
+
+
+@pytest.fixture(name="proxy")
+def module_proxy(shared_proxy: FaultProxy) -> Iterator[FaultProxy]:
+    """The shared one, without faults."""
+    shared_proxy.plan()
+    yield shared_proxy
+    shared_proxy.plan()
+    shared_proxy.accept()

@@ -2,105 +2,34 @@
 
 import re
 import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import cache
 
-import numpy as np
 import pytest
 from fault_proxy import Fault, FaultPlan, FaultProxy, Kind, random_plan
-from s3_server import S3Env, S3Server, client_of, environment, proxying
+from pack_faults import (  # noqa: F401  # fixtures
+    Open,
+    assert_all_struck,
+    new_name,
+    patient_opener,
+    patient_store,
+    plan,
+    stored_name,
+    within,
+)
+from pack_objects import DATA, SIZE, put
+from s3_server import (  # noqa: F401  # fixtures
+    S3Env,
+    client_of,
+    module_proxy,
+    module_s3_env,
+    shared_proxy,
+)
 
-from pack.storage import Retry, Store, open_store
+from pack.storage import Store
 from recon.errors import UserError
 
-SIZE = 300_000
 CUT = 131_071
 TRICKLED = 4000  # bytes, more than come by a trickle within a share of the deadline
-DATA = np.random.default_rng(0).bytes(SIZE)
-GRACE_S = 5.0  # past a deadline, for a busy machine
-
-Open = Callable[..., Store]
-
-
-@pytest.fixture(scope="module")
-def s3_env(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Env]:
-    """One for all tests here, so that they can share stores: opening one takes .1 s."""
-    with environment(s3, tmp_path_factory.mktemp("aws")) as env:
-        yield env
-
-
-@pytest.fixture(scope="module")
-def shared_proxy(s3_env: S3Env) -> Iterator[FaultProxy]:
-    s3_env.monkeypatch.setattr("pack.storage.retry._FIRST_PAUSE_S", 0.05)  # to be done sooner
-    with proxying(s3_env) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxy(shared_proxy: FaultProxy) -> Iterator[FaultProxy]:
-    """The shared one, without faults."""
-    shared_proxy.plan()
-    yield shared_proxy
-    shared_proxy.plan()
-    shared_proxy.accept()
-
-
-@pytest.fixture(scope="module")
-def patient(s3_env: S3Env, shared_proxy: FaultProxy) -> Open:  # noqa: ARG001  # that is where the stores lead
-    """Gives a store behind the proxy with these limits."""
-
-    @cache
-    def open_it(deadline_s: float = 30.0, attempts: int = 8) -> Store:
-        return open_store(s3_env.url, Retry(deadline_s=deadline_s, attempts=attempts))
-
-    return open_it
-
-
-@pytest.fixture
-def store(patient: Open) -> Store:
-    return patient()
-
-
-@pytest.fixture
-def name(s3_env: S3Env) -> str:
-    """An object of this test alone that holds `DATA`."""
-    name = f"{uuid.uuid4().hex[:8]}.tar"
-    s3_env.put(name, DATA)
-    return name
-
-
-@pytest.fixture
-def new() -> str:
-    """The name of an object that is not there yet."""
-    return f"{uuid.uuid4().hex[:8]}.tar"
-
-
-@contextmanager
-def within(deadline_s: float) -> Iterator[None]:
-    start = time.monotonic()
-    yield
-    assert time.monotonic() - start < deadline_s + GRACE_S
-
-
-def plan(proxy: FaultProxy, name: str, *faults: Fault) -> None:
-    """Has the faults strike that object alone: a request that an earlier test gave up may come late."""
-    proxy.plan(*(replace(fault, key=name) for fault in faults))
-
-
-def assert_all_struck(proxy: FaultProxy, fault: Fault) -> None:
-    """Else the test proved nothing."""
-    assert sum(one.fault is not None for one in proxy.log) == fault.times
-
-
-def put(store: Store, name: str, data: bytes, **options: bool) -> None:
-    with store.publish(name, **options) as file:
-        file.write(data)
-
 
 # The proxy itself
 
@@ -383,81 +312,6 @@ def test_names_survive_what_passes_and_are_never_cut(
     assert names == sorted(names)
     assert [name for name in names if name.startswith("few")] == [f"few-{number}.tar" for number in range(5)]
     assert len(proxy.requests(s3_env.bucket)) == 3
-
-
-UPLOADS = {
-    "throttled": Fault(kind="status", status=503, times=2, method="PUT"),
-    "error": Fault(kind="status", status=500, times=2, method="PUT"),
-    "reset": Fault(kind="reset_head", times=2, method="PUT"),
-    "lost answer": Fault(kind="lost_reply", times=2, method="PUT"),
-    "no answer": Fault(kind="stall_head", method="PUT"),
-    "refused": Fault(kind="refuse", seconds=0.3, method="PUT"),
-}
-
-
-@pytest.mark.parametrize("case", UPLOADS)
-def test_publishing_survives_what_passes(
-    proxy: FaultProxy, s3_env: S3Env, patient: Open, new: str, case: str
-) -> None:
-    plan(proxy, new, UPLOADS[case])
-    put(patient(deadline_s=3.0, attempts=30), new, DATA, create=True)
-    assert s3_env.get(new) == DATA
-    assert_all_struck(proxy, UPLOADS[case])
-
-
-@pytest.mark.parametrize("kind", ["status", "lost_reply"])
-def test_publishing_in_parts_survives_what_passes(
-    proxy: FaultProxy, s3_env: S3Env, store: Store, new: str, kind: Kind, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pack.storage.s3_write.PART", 5 << 20)  # the least that S3 takes
-    data = DATA * 20
-    plan(proxy, new, Fault(kind=kind, method="POST"), Fault(kind=kind, times=2, method="PUT"))
-    put(store, new, data)
-    assert s3_env.get(new) == data
-    assert sum(one.fault is not None for one in proxy.log) == 3
-
-
-@pytest.mark.parametrize(("kind", "create"), [("lost_reply", False), ("lost_reply", True), ("close", True)])
-def test_lost_answer_to_completing_the_parts_is_a_success(
-    proxy: FaultProxy,
-    s3_env: S3Env,
-    store: Store,
-    new: str,
-    kind: Kind,
-    create: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("pack.storage.s3_write.PART", 5 << 20)
-    data = DATA * 20
-    lost = Fault(kind=kind, times=1 if kind == "close" else 2, method="POST", query="uploadId")
-    plan(proxy, new, lost)
-    put(store, new, data, create=create)
-    assert s3_env.get(new) == data
-    assert_all_struck(proxy, lost)
-
-
-def test_lost_answer_is_no_excuse_for_other_content(
-    proxy: FaultProxy, s3_env: S3Env, store: Store, new: str
-) -> None:
-    def race() -> None:
-        with store.publish(new, create=True) as file:
-            file.write(DATA)
-            s3_env.put(new, DATA[::-1])
-            plan(proxy, new, Fault(kind="lost_reply", method="PUT"))
-
-    with pytest.raises(UserError, match=rf"{new} exists already with other content"):
-        race()
-    assert s3_env.get(new) == DATA[::-1]
-
-
-@pytest.mark.parametrize("kind", ["status", "reset_head", "stall_head"])
-def test_publishing_gives_up_in_time_and_leaves_nothing(
-    proxy: FaultProxy, s3_env: S3Env, patient: Open, new: str, kind: Kind
-) -> None:
-    plan(proxy, new, Fault(kind=kind, times=None, method="PUT"))
-    with within(1.0), pytest.raises(UserError, match=rf"can't write .*{new}: .* after \d+ attempts"):
-        put(patient(deadline_s=1.0, attempts=3), new, b"data")
-    assert new not in s3_env.keys()
 
 
 # Plans of several faults

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 from fault_proxy import Fault, FaultPlan, FaultProxy, random_plan
-from s3_server import S3Env, S3Server, environment, new_url, proxying, upload
+from s3_server import (  # noqa: F401  # fixtures
+    S3Env,
+    module_proxy,
+    module_s3_env,
+    new_url,
+    shared_proxy,
+    upload,
+)
 from train_data import PAIRS, make_dataset, steps_of, world
 from train_faults import HIT, Local, assert_right, read_epoch, strike, struck, within
 
@@ -31,18 +38,6 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Local:
     return Local(folder=Path(url), dataset=Dataset(url), steps=steps_of(world(url, 1)))
 
 
-@pytest.fixture(scope="module")
-def s3_env(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Env]:
-    with environment(s3, tmp_path_factory.mktemp("aws")) as env:
-        yield env
-
-
-@pytest.fixture(scope="module")
-def shared_proxy(s3_env: S3Env) -> Iterator[FaultProxy]:
-    with proxying(s3_env) as proxy:
-        yield proxy
-
-
 @pytest.fixture(scope="module", autouse=True)
 def shared_clients() -> Iterator[None]:
     """S3 clients for all tests here, one for each deadline: to make one takes .2 s."""
@@ -58,15 +53,6 @@ def shared_clients() -> Iterator[None]:
         yield
     for client in clients.values():
         client.close()
-
-
-@pytest.fixture
-def proxy(shared_proxy: FaultProxy) -> Iterator[FaultProxy]:
-    """The shared one, without faults."""
-    shared_proxy.plan()
-    yield shared_proxy
-    shared_proxy.plan()
-    shared_proxy.accept()
 
 
 @pytest.fixture

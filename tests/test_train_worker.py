@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import webdataset as wds
-from conftest import python
+from conftest import Finished, python
 from train_data import PAIRS, assert_equal, make_dataset, steps_of, world
 
 from recon.errors import UserError
@@ -141,20 +141,26 @@ def test_it_is_gone_after_close_and_after_the_loader(url: str) -> None:
     wait_until(lambda: not lives(pid))
 
 
-def test_a_script_needs_no_main_guard(url: str, tmp_path: Path) -> None:
-    script = tmp_path / "plain.py"
-    script.write_text(
-        "import sys\nfrom train import PairLoader\n"
-        "loader = PairLoader(sys.argv[1], batch_size=5, lanes=6, block=2)\n"
-        "print(sum(len(batch.keys) for batch in loader))\n"
-    )
-    ended = subprocess.run(
+def run_script(text: str, folder: Path, url: str) -> Finished:
+    """Runs a script that lies in a folder of its own, as a user's does."""
+    script = folder / "plain.py"
+    script.write_text(text)
+    return subprocess.run(
         [sys.executable, script, url],
         capture_output=True,
         text=True,
         check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
+
+
+def test_a_script_needs_no_main_guard(url: str, tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom train import PairLoader\n"
+        "loader = PairLoader(sys.argv[1], batch_size=5, lanes=6, block=2)\n"
+        "print(sum(len(batch.keys) for batch in loader))\n"
+    )
+    ended = run_script(script, tmp_path, url)
     assert (ended.stdout, ended.stderr) == (f"{PAIRS}\n", "")
 
 
@@ -179,15 +185,12 @@ def test_a_stage_that_cannot_go_to_it_is_refused(url: str) -> None:
 
 
 def test_a_stage_of_the_script_itself_is_refused_in_words(url: str, tmp_path: Path) -> None:
-    script = tmp_path / "plain.py"
-    script.write_text(
+    script = (
         "import sys, webdataset as wds\nfrom train import PairLoader\n"
         "def same(sample): return sample\n"
         "next(iter(PairLoader(sys.argv[1], batch_size=5, lanes=6, stages=[wds.map(same)])))\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    words = [sys.executable, script, url]
-    ended = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    ended = run_script(script, tmp_path, url)
     assert "not in the script that is run, or use workers=0" in ended.stderr
 
 
