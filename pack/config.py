@@ -6,7 +6,8 @@ from typing import Literal
 from recon.config import ReconstructionConfig, at_least_one
 from recon.errors import UserError
 
-CodecPolicy = Literal["match", "lossless-png", "lossless-webp", "keep"]
+CodecPolicy = Literal["match", "lossless-png", "lossless-webp", "both", "keep"]
+Layout = Literal["auto", "folder", "tree", "imagefolder", "webdataset", "table"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,19 +15,27 @@ class PackConfig(ReconstructionConfig):
     """Packs real images and their reconstructions into a dataset of shards."""
 
     source: str
-    """Folder of real images, walked recursively; or the root of a tree, see layout."""
+    """Where the real images are: a folder or URL prefix (s3://BUCKET/PREFIX), searched recursively; tars of a WebDataset (data/{000..099}.tar, or a glob); a table of paths (.csv, .parquet)."""  # noqa: E501
     out: str
     """Directory or fsspec URL of the dataset. Where there are splits, it gets train/ and val/."""
     reconstructions: str | None = None
     """Folder of ready reconstructions, paired with source by relative name whatever the suffix."""
-    layout: Literal["folder", "tree"] = "folder"
-    """folder: source holds images. tree: source holds {train,val|valid}/GENERATOR/{0_real,1_fake}."""
+    layout: Layout = "auto"
+    """What source is. auto: webdataset for tars, table for .csv and .parquet, else folder. tree: {train,val|valid}/GENERATOR/{0_real,1_fake}. imagefolder: {train,validation|val|valid,test}/CLASS/IMAGE, as Hugging Face's."""  # noqa: E501
+    image_field: str = "jpg;jpeg;png;webp"
+    """Of webdataset tars: the field that holds the image, or several by ";", the first found counts."""
+    column: str | None = None
+    """Of a table: the column of paths (from the table's own folder) or URLs; by default path, url, image or file_name."""  # noqa: E501
+    group_column: str | None = None
+    """Of a table: the column of label groups; by default the folder that each image lies in."""
     name: str | None = None
     """Name of the dataset, part of every pair's id; by default the name of the source folder."""
     codec: CodecPolicy = "match"
     """Coding of the reconstruction. match: as its real JPEG was (same tables, subsampling, kind),
     lossless where that was no JPEG; keep: ready reconstructions keep their bytes (the codec may give
-    them away)."""
+    them away); both: real and reconstruction are compressed anew as JPEG of --quality."""
+    quality: int = 90
+    """Of codec=both: JPEG quality 1..100, of 4:2:0."""
     convert: bool = False
     """Accept CMYK, 16-bit, palette and alpha images, as 8-bit RGB stored in PNG."""
     tile: int | None = None
@@ -39,12 +48,22 @@ class PackConfig(ReconstructionConfig):
     """Reject images of more pixels than this."""
     limit: int | None = None
     """Take only the first so many images of each split, in sorted order."""
+    autoencoder_mode: Literal["deal", "each"] = "deal"
+    """Where --autoencoder names several (a,b,c). deal: each image goes to one of them, by a hash of its path; each: each image makes a pair with every one."""  # noqa: E501
     val_fraction: float = 0.0
     """Share of the images, chosen by a hash of their path, that goes to the validation split."""
     shard_mb: int = 256
     """Aimed size of a shard on disk in MiB; fixes the pairs per shard before the first is written."""
     shard_pairs: int | None = None
     """Pairs per shard, instead of shard_mb."""
+    buffer_mb: int = 512
+    """Pixels decoded ahead of the autoencoder, in MiB; see the README for the memory of a process."""
+    rank: int | None = None
+    """Number of this process among those that pack together; by default RANK, SLURM_PROCID or SLURM_ARRAY_TASK_ID, else 0."""  # noqa: E501
+    world_size: int | None = None
+    """How many processes pack together; by default as told by torchrun or Slurm, else 1."""
+    dry_run: bool = False
+    """Print what would be done (images, bytes, shards, time), and write nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

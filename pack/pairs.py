@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Protocol
 
 from pack.config import PackConfig
+from pack.items import File, Item
 from pack.names import make_key, printable
-from pack.sources import Item
 from recon.codec import LOADABLE, Picture, Pixels, decode, encode, is_lossless_webp
 from recon.errors import RejectedImageError
 
@@ -105,7 +104,7 @@ class PairMaker:
     def _prepare_photograph(self, items: list[Item]) -> list[_Prepared | Rejection]:
         """Reads one file once and prepares its tiles, or the whole."""
         try:
-            data = _read(items[0].real)
+            data = items[0].real.read()
             picture = decode(data, max_pixels=self.config.max_pixels, convert=self.config.convert)
         except RejectedImageError as error:
             return [_rejection(item, error) for item in items]
@@ -134,16 +133,16 @@ class PairMaker:
         (y, x), side = corner, self.config.tile
         return replace(picture, pixels=picture.pixels[y : y + side, x : x + side], codec="png", jpeg=None)
 
-    def _with_fake(self, one: _Prepared, path: Path) -> _Prepared:
-        data = _read(path)
+    def _with_fake(self, one: _Prepared, file: File) -> _Prepared:
+        data = file.read()
         try:
             fake = decode(data, max_pixels=self.config.max_pixels, convert=self.config.convert)
         except RejectedImageError as error:
-            raise RejectedImageError(f"reconstruction {path.name}: {error}") from error
+            raise RejectedImageError(f"reconstruction {file.name}: {error}") from error
         if fake.pixels.shape != one.picture.pixels.shape:
             expected, found = one.picture.pixels.shape, fake.pixels.shape
             raise RejectedImageError(
-                f"reconstruction {path.name} is {_shape(found)}, the real image {_shape(expected)}"
+                f"reconstruction {file.name} is {_shape(found)}, the real image {_shape(expected)}"
             )
         return replace(one, fake=fake, fake_data=data)
 
@@ -211,13 +210,6 @@ def _coded_alike(fake: Picture, real: Picture) -> bool:
     if fake.codec == "jpeg":
         return fake.jpeg == real.jpeg
     return fake.codec == real.codec == "png" and fake.icc == real.icc
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise RejectedImageError(f"can't be read: {error.strerror}") from error
 
 
 def _rejection(item: Item, error: RejectedImageError) -> Rejection:

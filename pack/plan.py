@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pack.config import PackConfig
+from pack.items import File, Item
 from pack.names import make_key, printable
-from pack.sources import Item, read_size
+from pack.sources import read_size
 from recon.errors import RejectedImageError, UserError
 
 LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "pyarrow", "webdataset")
@@ -23,7 +24,17 @@ LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "pyarrow", "webdataset")
 _SAMPLED = 64  # items whose size on disk is looked at to choose the pairs per shard
 _PNG_BYTES_PER_PIXEL = 1.6  # lossless reconstructions of photographs: median of Kodak's 24 with taesd
 # Where things lie changes no byte; the autoencoder and its device are recorded by its own provenance.
-_PLACES = {"device", "out", "source", "reconstructions", "autoencoder"}
+_PLACES = {
+    "device",
+    "out",
+    "source",
+    "reconstructions",
+    "autoencoder",
+    "buffer_mb",
+    "rank",
+    "world_size",
+    "dry_run",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +96,8 @@ def _check_keys(items: Sequence[Item]) -> None:
             raise UserError(f"{item.path} and {other.path} have the same key {key}; rename one of them")
 
 
-def _size(path: Path | None) -> int | None:
-    try:
-        return None if path is None else path.stat().st_size
-    except OSError:  # the item will be rejected
-        return None
+def _size(file: File | None) -> int | None:
+    return None if file is None else file.size
 
 
 def _pairs_per_shard(items: Sequence[Item], config: PackConfig) -> int:
@@ -103,13 +111,13 @@ def _pair_bytes(item: Item, config: PackConfig) -> float:
     """Expected bytes of a pair on disk, from file sizes and headers alone."""
     try:
         height, width = (config.tile, config.tile) if config.tile else read_size(item.real, config.max_pixels)
-        real = item.real.stat().st_size
-    except (RejectedImageError, OSError):
+    except RejectedImageError:
         return 0.0
+    real = item.real.size or 0
     lossless = _PNG_BYTES_PER_PIXEL * height * width
     if config.tile:
         return 2 * lossless
     if item.fake is not None and config.codec == "keep":
-        return real + item.fake.stat().st_size
-    matched = config.codec == "match" and item.real.suffix.lower() in (".jpg", ".jpeg")
+        return real + (item.fake.size or 0)
+    matched = config.codec == "match" and item.real.suffix in (".jpg", ".jpeg")
     return 2.0 * real if matched else real + lossless

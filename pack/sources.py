@@ -1,29 +1,14 @@
 """What is to be packed: the sorted items of each split, found before anything is written."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pack.config import PackConfig
+from pack.items import File, Item
 from pack.names import in_validation
 from recon.codec import image_size
 from recon.errors import RejectedImageError, UserError
 from recon.folder import FAKE, REAL, find_images
-
-
-@dataclass(frozen=True, kw_only=True, order=True)
-class Item:
-    """One pair to be: a photograph or a tile of it."""
-
-    path: str
-    """Below the source folder, with ``/`` between its parts; the pair's identity."""
-    tile: tuple[int, int] | None = None
-    """(y, x) of the tile's corner."""
-    group: str
-    """Label group: the generator of a tree, else the folder the image lies in."""
-    real: Path
-    """The file of the real image."""
-    fake: Path | None = None
-    """The file of the ready reconstruction."""
 
 
 def find_items(config: PackConfig) -> dict[str | None, list[Item]]:
@@ -50,7 +35,7 @@ def find_items(config: PackConfig) -> dict[str | None, list[Item]]:
 def _find_folder(source: Path, config: PackConfig) -> dict[str | None, list[Item]]:
     paths = find_images(source)
     _refuse_tree(source, paths)
-    items = [Item(path=path, group=_group(source, path), real=source / path) for path in paths]
+    items = [Item(path=path, group=_group(source, path), real=_file(source, path)) for path in paths]
     if config.reconstructions:
         items = _paired(items, source, Path(config.reconstructions).expanduser())
     if not config.val_fraction:
@@ -89,7 +74,9 @@ def _find_generators(source: Path, folder: Path) -> list[Item]:
     for real in sorted(folder.rglob(REAL)):
         group = real.parent.relative_to(folder).as_posix()
         prefix = real.relative_to(source).as_posix()
-        reals = [Item(path=f"{prefix}/{path}", group=group, real=real / path) for path in find_images(real)]
+        reals = [
+            Item(path=f"{prefix}/{path}", group=group, real=_file(real, path)) for path in find_images(real)
+        ]
         items += _paired(reals, real, real.with_name(FAKE))
     return sorted(items, key=lambda item: item.path)
 
@@ -98,7 +85,7 @@ def _paired(items: list[Item], source: Path, fakes: Path) -> list[Item]:
     """Joins each real image to the one reconstruction of the same relative name."""
     if not fakes.is_dir():
         raise UserError(f"{fakes} is not a directory, expected the reconstructions of {source}")
-    real_of = _by_stem([item.real.relative_to(source).as_posix() for item in items], source)
+    real_of = _by_stem([_below(item.real, source) for item in items], source)
     fake_of = _by_stem(find_images(fakes), fakes)
     for here, there, folder in ((real_of, fake_of, fakes), (fake_of, real_of, source)):
         missing = sorted(here.keys() - there.keys())
@@ -107,8 +94,8 @@ def _paired(items: list[Item], source: Path, fakes: Path) -> list[Item]:
                 f"{len(missing)} of {len(here)} images have no partner in {folder}, "
                 f"the first is {here[missing[0]]}; add or remove them"
             )
-    stems = [_stem(item.real.relative_to(source).as_posix()) for item in items]
-    return [replace(item, fake=fakes / fake_of[stem]) for item, stem in zip(items, stems, strict=True)]
+    stems = [_stem(_below(item.real, source)) for item in items]
+    return [replace(item, fake=_file(fakes, fake_of[stem])) for item, stem in zip(items, stems, strict=True)]
 
 
 def _by_stem(paths: list[str], folder: Path) -> dict[str, str]:
@@ -144,13 +131,22 @@ def _corners(item: Item, side: int, stride: int, max_pixels: int) -> list[tuple[
     return [(y, x) for y in range(0, height - side + 1, stride) for x in range(0, width - side + 1, stride)]
 
 
-def read_size(path: Path, max_pixels: int) -> tuple[int, int]:
+def read_size(file: File, max_pixels: int) -> tuple[int, int]:
     """(height, width) from the file's header.
 
     Raises:
         RejectedImageError: the file is no readable image.
     """
+    return image_size(file.read(), max_pixels=max_pixels)
+
+
+def _file(root: Path, name: str) -> File:
     try:
-        return image_size(path.read_bytes(), max_pixels=max_pixels)
-    except OSError as error:
-        raise RejectedImageError(f"can't be read: {error.strerror}") from error
+        size = (root / name).stat().st_size
+    except OSError:  # the item will be rejected
+        size = None
+    return File(str(root), name, size)
+
+
+def _below(file: File, root: Path) -> str:
+    return (Path(file.root) / file.name).relative_to(root).as_posix()

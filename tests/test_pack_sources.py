@@ -9,8 +9,9 @@ import pytest
 from conftest import photograph, save
 
 from pack.config import PackConfig
+from pack.items import Item
 from pack.packing import pack
-from pack.sources import Item, find_items
+from pack.sources import find_items
 from recon.errors import UserError
 
 
@@ -45,7 +46,7 @@ def test_two_folders_are_paired_by_name_whatever_the_suffix(tmp_path: Path) -> N
     real = touch(tmp_path / "real", "a.jpg", "b/a.JPEG", "b/c.v1.2.png", "写 真.webp")
     fake = touch(tmp_path / "fake", "a.png", "b/a.png", "b/c.v1.2.webp", "写 真.jpg", "notes.txt")
     items = find_items(config(real, reconstructions=str(fake)))[None]
-    found = {item.path: item.fake.relative_to(fake).as_posix() for item in items if item.fake}
+    found = {item.path: item.fake.name for item in items if item.fake}
     assert found == {
         "a.jpg": "a.png",
         "b/a.JPEG": "b/a.png",
