@@ -15,7 +15,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from train_data import SIZES as STORED_SIZES
+from train_data import make_dataset
 
+from pack.dataset import iterate_pairs
 from recon.codec import Picture, encode
 from recon.device import find_device
 from recon.errors import UserError
@@ -282,24 +285,26 @@ def test_help_answers_without_heavy_imports(module: str) -> None:
     assert time.monotonic() - began < 20  # about .5 s on an idle machine
 
 
-def test_a_packed_dataset_gives_both_halves_of_every_pair(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from train import images
+def test_a_packed_dataset_gives_both_halves_of_every_pair_in_groups_by_a_column(tmp_path: Path) -> None:
+    url = make_dataset(tmp_path, pairs=3, shard_pairs=2)
+    pairs = list(iterate_pairs(url))
+    for column, expected in (("group", "real"), ("autoencoder", "given"), ("height", None)):
+        source = open_source(url + "/", column)
+        assert source.total == 6
+        heights = [str(STORED_SIZES[number][0]) for number in range(3)]
+        groups = [expected] * 3 if expected else heights
+        assert [(image.name, image.group, image.label, image.data) for image in source.images()] == [
+            image
+            for pair, group in zip(pairs, groups, strict=True)
+            for image in (
+                (f"{pair.key}.real", group, 0, pair.real),
+                (f"{pair.key}.fake", group, 1, pair.fake),
+            )
+        ]
 
-    class Pair:
-        key, group, real, fake = "k", "tiny", png(1), png(2)
 
-    class Opened:
-        manifest = type("Manifest", (), {"pairs": 1})
-
-    monkeypatch.setattr(images, "open_dataset", lambda _url: Opened)
-    monkeypatch.setattr(images, "iterate_pairs", lambda _url: iter([Pair]))
-    put(tmp_path / "set/dataset.json", b"{}")
-    source = open_source(str(tmp_path / "set") + "/")
-    assert source.total == 2
-    assert [(image.name, image.group, image.label) for image in source.images()] == [
-        ("k.real", "tiny", 0),
-        ("k.fake", "tiny", 1),
-    ]
-    assert [image.data for image in source.images()] == [png(1), png(2)]
+def test_groups_by_what_no_index_has_are_refused(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="group_by=autoencoder is for packed datasets"):
+        open_source(str(tree), "autoencoder")
+    with pytest.raises(UserError, match="group_by=genre, expected a column of the index: key, "):
+        open_source(make_dataset(tmp_path, pairs=1, shard_pairs=1), "genre")

@@ -40,6 +40,8 @@ class EvaluateConfig:
     """Packed dataset (directory or URL), folder tree with 0_real and 1_fake, or CSV with filename,typ."""
     out: str | None = None
     """Directory or URL of the results; by default eval-FOLDER-NAME beside the checkpoint."""
+    group_by: str = "group"
+    """Column of a packed dataset's index that gives the label groups, e.g. autoencoder, jpeg_quality."""
     crop: int | None = None
     """Score the square centre of this many pixels, mirrored outwards in smaller images. None: all of it."""
     batch_size: int = 16
@@ -85,7 +87,7 @@ def evaluate(config: EvaluateConfig) -> "dict[str, Summary]":
     from train.images import open_source
     from train.model import model_from_checkpoint, normalization_of
 
-    source = open_source(config.data)
+    source = open_source(config.data, config.group_by)
     checkpoint = load_checkpoint(config.checkpoint)
     device = find_device(config.device)
     model = model_from_checkpoint(checkpoint).to(device)

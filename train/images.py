@@ -11,7 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from pack.dataset import iterate_pairs, open_dataset
+from pack.dataset import Dataset, iterate_pairs, open_dataset
+from pack.shard import INDEX_SCHEMA
 from recon.codec import SUFFIXES, Pixels, decode
 from recon.errors import RejectedImageError, UserError
 from recon.folder import FAKE, REAL
@@ -51,18 +52,21 @@ class ImageSource:
     """Reads them, in a fixed order."""
 
 
-def open_source(data: str) -> ImageSource:
+def open_source(data: str, group_by: str = "group") -> ImageSource:
     """Opens whichever of the three forms `data` has.
 
     Args:
         data: directory, URL or CSV file.
+        group_by: of a packed dataset, the column of its index that gives the label groups.
 
     Raises:
-        UserError: it has none of the three forms, or holds no image.
+        UserError: it has none of the three forms, holds no image, or has no such column.
     """
     path = Path(data)
     if "://" in data or (path / "dataset.json").is_file():
-        source = _packed(data)
+        source = _packed(data, group_by)
+    elif group_by != "group":
+        raise UserError(f"group_by={group_by} is for packed datasets, and data={data} is none; leave it out")
     elif path.is_dir():
         source = _tree(path)
     elif path.is_file() and path.suffix.lower() == ".csv":
@@ -90,14 +94,25 @@ def pixels_of(image: LabelledImage, max_pixels: int) -> Pixels:
     return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
 
 
-def _packed(url: str) -> ImageSource:
-    def images() -> Iterator[LabelledImage]:
-        for pair in iterate_pairs(url):
-            yield LabelledImage(name=f"{pair.key}.real", group=pair.group, label=0, data=pair.real)
-            yield LabelledImage(name=f"{pair.key}.fake", group=pair.group, label=1, data=pair.fake)
+def _packed(url: str, group_by: str) -> ImageSource:
+    if group_by not in INDEX_SCHEMA.names:
+        raise UserError(
+            f"group_by={group_by}, expected a column of the index: {', '.join(INDEX_SCHEMA.names)}"
+        )
+    dataset = open_dataset(url)
 
-    total = 2 * open_dataset(url).manifest.pairs
-    return ImageSource(total=total, images=images)
+    def images() -> Iterator[LabelledImage]:
+        for group, pair in zip(_groups(dataset, group_by), iterate_pairs(url), strict=True):
+            yield LabelledImage(name=f"{pair.key}.real", group=group, label=0, data=pair.real)
+            yield LabelledImage(name=f"{pair.key}.fake", group=group, label=1, data=pair.fake)
+
+    return ImageSource(total=2 * dataset.manifest.pairs, images=images)
+
+
+def _groups(dataset: Dataset, column: str) -> Iterator[str]:
+    """A column of all pairs in stored order, as text."""
+    for shard in range(len(dataset.manifest.shards)):
+        yield from map(str, dataset.table(shard, [column])[column].to_pylist())
 
 
 @dataclass(frozen=True, kw_only=True)
