@@ -54,6 +54,10 @@ class Provenance:
     """Image pixels per latent pixel along each side."""
 
 
+class OutOfMemoryError(UserError):
+    """A batch doesn't fit into memory; a smaller one may."""
+
+
 class Autoencoder(Protocol):
     """What `recon.reconstruct.reconstruct` needs of an autoencoder."""
 
@@ -71,7 +75,8 @@ class Autoencoder(Protocol):
             seeds: one for each image (`image_seed`), for the posterior's sample.
 
         Raises:
-            UserError: not enough memory, or arithmetic that the device lacks.
+            OutOfMemoryError: the batch doesn't fit; the text holds for a batch of one image.
+            UserError: arithmetic that the device lacks.
         """
 
 

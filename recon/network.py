@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recon.autoencoder import Provenance
+from recon.autoencoder import OutOfMemoryError, Provenance
 from recon.errors import UserError
 from recon.locate import quiet
 
@@ -106,8 +106,11 @@ def _clear_errors(shape: tuple[int, ...]) -> Iterator[None]:
         yield
     except RuntimeError as error:
         if "memory" in str(error):  # CUDA's and the CPU allocator's alike
-            size = "x".join(map(str, shape))
-            raise UserError(f"a batch of {size} doesn't fit into memory; lower --batch_size") from error
+            count, _, height, width = shape
+            raise OutOfMemoryError(
+                f"{count} x {width}x{height} pixels don't fit into memory; lower --tiling_pixels "
+                "(larger images are reconstructed in tiles) or --batch_size, or pass --dtype bfloat16"
+            ) from error
         if "not implemented for" in str(error):
             raise UserError(f"{error} on this device; pass --dtype float32") from error
         raise

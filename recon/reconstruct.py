@@ -3,20 +3,21 @@
 Shapes: B batch, C channels, H height, W width.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.autoencoder import Autoencoder, image_seed
+from recon.autoencoder import Autoencoder, Identity, OutOfMemoryError, image_seed
+from recon.batches import Bucket, batched, bucket
 from recon.codec import Pixels
 from recon.errors import UserError
 
-BATCH_PIXELS = 1 << 22
-"""Pixels of a batch of several images, at most, whatever the batch size: bounds the memory."""
-
 _LUMA = (np.float32(0.299), np.float32(0.587), np.float32(0.114))  # ITU-R BT.601
 _CHANNELS = 3
+_LOG = logging.getLogger(__name__)
+_told: set[str] = set()  # what this process has warned of
 
 
 def reconstruct(
@@ -31,7 +32,7 @@ def reconstruct(
         autoencoder: what encodes and decodes.
         images: (H, W, C) uint8 each, C = 1 (grey) or 3 (RGB).
         keys: one for each image; seeds its posterior sample.
-        batch_size: images a batch, at most; fewer where they exceed `BATCH_PIXELS`.
+        batch_size: images a batch, at most; fewer where they exceed `recon.batches.BATCH_PIXELS`.
 
     Returns:
         uint8 images in the order and of the shapes given.
@@ -55,38 +56,86 @@ def reconstruct_each(
     batches are a function of the list alone.
     """
     assert len(images) == len(keys), (len(images), len(keys))
-    for batch in _batches(images, autoencoder.multiple, batch_size):
-        x_BCHW = np.stack([_padded(images[index], autoencoder.multiple) for index in batch])
-        seeds = [image_seed(autoencoder.provenance.seed, keys[index]) for index in batch]
+
+    def bucket_of(index: int) -> Bucket:
+        return _bucket(autoencoder, images[index])
+
+    for batch in batched(range(len(images)), bucket_of, batch_size):
+        fakes = reconstruct_batch(
+            autoencoder, [images[each] for each in batch], [keys[each] for each in batch]
+        )
+        yield from zip(batch, fakes, strict=True)
+
+
+def reconstruct_batch(
+    autoencoder: Autoencoder, images: Sequence[Pixels], keys: Sequence[str]
+) -> list[Pixels]:
+    """Reconstructs images of one bucket together; where memory is short, half of them at a time.
+
+    Args:
+        autoencoder: what encodes and decodes.
+        images: (H, W, C) uint8 each, C = 1 (grey) or 3 (RGB), of one `recon.batches.bucket`.
+        keys: one for each image; seeds its posterior sample.
+
+    Returns:
+        uint8 images in the order and of the shapes given; by the identity, the very images.
+
+    Raises:
+        UserError: the autoencoder gave values that are not finite, or another size, or a single
+            image doesn't fit into memory.
+    """
+    assert len(images) == len(keys), (len(images), len(keys))
+    if isinstance(autoencoder, Identity):
+        return list(images)
+    sizes = {_bucket(autoencoder, image) for image in images}
+    assert len(sizes) == 1, sizes
+    [size] = sizes
+    x_BCHW = np.stack([_padded(image, size) for image in images])
+    seeds = [image_seed(autoencoder.provenance.seed, key) for key in keys]
+    y_BCHW = _run(autoencoder, x_BCHW, seeds)
+    return [_finished(y, image.shape, key) for y, image, key in zip(y_BCHW, images, keys, strict=True)]
+
+
+def _bucket(autoencoder: Autoencoder, image: Pixels) -> Bucket:
+    return bucket(image.shape[0], image.shape[1], autoencoder.multiple)
+
+
+def _run(autoencoder: Autoencoder, x_BCHW: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float32]:
+    """One batch, or its halves where it doesn't fit: a function of the batch on a given machine."""
+    try:
         y_BCHW = autoencoder.reconstruct_batch(x_BCHW, seeds)
+    except OutOfMemoryError:
+        if len(x_BCHW) == 1:
+            raise
+    else:
         _check_shape(x_BCHW.shape, y_BCHW.shape)
-        for index, y_CHW in zip(batch, y_BCHW, strict=True):
-            yield index, _finished(y_CHW, images[index].shape, keys[index])
+        return y_BCHW
+    _warn_once(
+        f"{_times(x_BCHW.shape)} don't fit into memory, so half of them at a time; "
+        "a lower --batch_size saves the vain tries"
+    )
+    half = (len(x_BCHW) + 1) // 2  # only here, when the error and all that its frames held is gone
+    parts = [(x_BCHW[:half], seeds[:half]), (x_BCHW[half:], seeds[half:])]
+    return np.concatenate([_run(autoencoder, *part) for part in parts])
 
 
-def _batches(images: Sequence[Pixels], multiple: int, batch_size: int) -> Iterator[list[int]]:
-    """Indices of images of one padded size, in input order: `batch_size` or `BATCH_PIXELS` at a time."""
-    buckets: dict[tuple[int, int], list[int]] = {}
-    for index, image in enumerate(images):
-        height, width, _ = image.shape
-        buckets.setdefault((_rounded_up(height, multiple), _rounded_up(width, multiple)), []).append(index)
-    for (height, width), bucket in buckets.items():
-        count = max(1, min(batch_size, BATCH_PIXELS // (height * width)))
-        for start in range(0, len(bucket), count):
-            yield bucket[start : start + count]
+def _times(shape: Sequence[int]) -> str:
+    count, _, height, width = shape
+    return f"{count} images of {width}x{height}"
 
 
-def _rounded_up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
+def _warn_once(message: str) -> None:
+    if "memory" not in _told:
+        _told.add("memory")
+        _LOG.warning(message)
 
 
-def _padded(pixels: Pixels, multiple: int) -> NDArray[np.float32]:
+def _padded(pixels: Pixels, size: Bucket) -> NDArray[np.float32]:
     """(H, W, C) uint8 to (3, H', W') float32 in [0, 1], grown at the bottom and on the right."""
-    for axis in (0, 1):
-        size = pixels.shape[axis]
-        deficit = _rounded_up(size, multiple) - size
+    for axis, padded in enumerate((size.height, size.width)):
+        deficit = padded - pixels.shape[axis]
         margins = [(0, deficit if each == axis else 0) for each in range(3)]
-        pixels = np.pad(pixels, margins, mode="reflect" if deficit < size else "edge")
+        pixels = np.pad(pixels, margins, mode="reflect" if deficit < pixels.shape[axis] else "edge")
     rgb_HWC = np.broadcast_to(pixels, (*pixels.shape[:2], _CHANNELS))
     return np.ascontiguousarray(rgb_HWC.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
 

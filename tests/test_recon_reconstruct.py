@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from recon_images import config, noise, sizes
 
-from recon.autoencoder import Autoencoder, Identity, load
+from recon import reconstruct as module
+from recon.autoencoder import Autoencoder, Identity, OutOfMemoryError, load
 from recon.errors import UserError
-from recon.reconstruct import reconstruct
+from recon.reconstruct import reconstruct, reconstruct_batch
 
 
 class Stub:
@@ -100,3 +101,54 @@ def test_values_that_are_not_finite_are_an_error_that_names_the_image(value: flo
 def test_autoencoder_that_changes_the_size_is_an_error() -> None:
     with pytest.raises(UserError, match="its downscale is not its upscale"):
         reconstruct(Stub(lambda x: x[..., ::2]), [noise(8, 8)], ["key"], 1)
+
+
+def test_identity_returns_the_images_as_they_are() -> None:
+    images = [noise(5, 7), noise(5, 7, 1)]
+    fakes = reconstruct_batch(identity(), images, ["a", "b"])
+    assert all(fake is image for fake, image in zip(fakes, images, strict=True))
+
+
+class Small(Stub):
+    """An autoencoder that has memory for a number of images only."""
+
+    def __init__(self, fits: int) -> None:
+        super().__init__(lambda x: 1 - x)
+        self.fits = fits
+
+    def reconstruct_batch(self, x_BCHW: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float32]:
+        result = super().reconstruct_batch(x_BCHW, seeds)
+        if len(x_BCHW) > self.fits:
+            raise OutOfMemoryError("no memory; lower --tiling_pixels")
+        return result
+
+
+@pytest.fixture
+def untold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has not warned of anything."""
+    monkeypatch.setattr(module, "_told", set())
+
+
+@pytest.mark.usefixtures("untold")
+def test_batch_that_does_not_fit_runs_in_halves_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    stub = Small(fits=2)
+    images = [noise(8, 8, seed=index) for index in range(7)]
+    for _ in range(2):
+        fakes = reconstruct_batch(stub, images, list("abcdefg"))
+        assert all(np.array_equal(255 - fake, image) for fake, image in zip(fakes, images, strict=True))
+    assert [shape[0] for shape in stub.shapes] == [7, 4, 2, 2, 3, 2, 1] * 2
+    [message] = caplog.messages
+    assert message.startswith("7 images of 8x8 don't fit into memory, so half of them at a time")
+
+
+@pytest.mark.usefixtures("untold")
+def test_single_image_that_does_not_fit_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(UserError, match="lower --tiling_pixels"):
+        reconstruct_batch(Small(fits=0), [noise(8, 8)] * 2, ["a", "b"])
+
+
+def test_padding_follows_from_an_images_own_size() -> None:
+    stub = Stub()
+    images = [noise(1000, 520), noise(64, 33), noise(1000, 521)]
+    reconstruct(stub, images, list("abc"), 1)
+    assert stub.shapes == [(1, 3, 1008, 528), (1, 3, 64, 40), (1, 3, 1008, 528)]
