@@ -224,6 +224,20 @@ def test_creating_refuses_other_content_and_takes_equal_content_for_done(store: 
     assert store.names() == ["a.tar"]
 
 
+def test_creating_after_a_kill_amid_another_never_opens_the_published_file(local: LocalStore) -> None:
+    put(local, "a.tar", create=True)
+    os.link(local.root / "a.tar", local.root / ".a.tar.partial")  # as a kill in between leaves it
+    before = (local.root / "a.tar").stat()
+    with local.publish("a.tar", create=True) as file:
+        file.write(DATA[:100])
+        file.flush()
+        assert local.read("a.tar") == DATA
+        file.write(DATA[100:])
+    after = (local.root / "a.tar").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert [path.name for path in local.root.iterdir()] == ["a.tar"]
+
+
 def test_creating_needs_no_hard_links(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_links(*_: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pack.storage.local import LocalStore
 from pack.storage.other import FsspecStore
 from pack.storage.retry import Retry
+from pack.storage.trouble import BusyError
 
 if TYPE_CHECKING:
     from pack.storage.s3 import S3Store
 
-__all__ = ["FsspecStore", "LocalStore", "Retry", "S3Store", "Store", "open_store"]
+__all__ = ["BusyError", "FsspecStore", "LocalStore", "Retry", "S3Store", "Store", "open_store"]
 
 
 class Store(Protocol):

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pack.storage.pins import Pins
-from pack.storage.trouble import reading, taken, whole, writing
-from recon.errors import UserError
+from pack.storage.trouble import BusyError, reading, taken, whole, writing
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -65,8 +64,7 @@ class LocalStore:
         partial = self.root / f".{name}.partial"
         with writing(self.root / name):
             self.root.mkdir(parents=True, exist_ok=True)
-            with partial.open("ab") as file:
-                _lock(file, partial, self.root / name)
+            with _locked(partial, self.root / name) as file:
                 file.truncate(0)
                 try:
                     yield file
@@ -120,6 +118,20 @@ def _pread(descriptor: int, start: int, length: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+@contextmanager
+def _locked(partial: Path, target: Path) -> Iterator[BinaryIO]:
+    """Opens `partial` for this process alone."""
+    with partial.open("ab") as file:
+        _lock(file, partial, target)
+        if os.fstat(file.fileno()).st_nlink == 1:
+            yield file
+            return
+        partial.unlink()  # a process was killed within `_create`: this is the published file
+    with partial.open("ab") as file:
+        _lock(file, partial, target)
+        yield file
+
+
 def _lock(file: BinaryIO, partial: Path, target: Path) -> None:
     """Keeps other writers of `target` away; refuses where there is one, or was one a moment ago."""
     try:
@@ -128,7 +140,7 @@ def _lock(file: BinaryIO, partial: Path, target: Path) -> None:
     except (BlockingIOError, FileNotFoundError):
         ours = False
     if not ours:
-        raise UserError(f"another process is writing {target}; wait for it or choose another --out")
+        raise BusyError(f"another process is writing {target}; wait for it or choose another --out")
 
 
 def _sync_directory(path: Path) -> None:

@@ -24,6 +24,10 @@ _SECRETS = (
 )
 
 
+class BusyError(UserError):
+    """Another process is writing the same object at this moment."""
+
+
 def without_secrets(text: object) -> str:
     """`text` without what stands for a password, key or signature in URLs and headers."""
     plain = str(text)
