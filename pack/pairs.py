@@ -1,220 +1,119 @@
-"""From items to pairs: decode, cut, reconstruct, compress.
+"""From items to pairs: decoded, cut, reconstructed and compressed, several at once and in order."""
 
-Every step is a function of the item and the options alone, so that a pair has the same
-bytes whenever it is made. An image that can't become a pair becomes a `Rejection`.
-"""
-
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import Any, Protocol
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from pack.config import PackConfig
-from pack.items import File, Item
-from pack.names import make_key, printable
-from recon.codec import LOADABLE, Picture, Pixels, decode, encode, is_lossless_webp
-from recon.errors import RejectedImageError
+from pack.items import Item
+from pack.pipeline import Pipeline, Stage, Unit
+from pack.steps import Pair, Rejection, Steps
+from recon.autoencoder import Autoencoder, Identity
+from recon.batches import Bucket, batched, bucket
+from recon.codec import Pixels
+from recon.reconstruct import reconstruct_batch
 
-CHUNK = 32
-"""Items whose pixels are in memory together."""
+__all__ = ["Pair", "PairMaker", "Rejection"]
 
-_LOSSY = "reconstruction is a {}, which gives it away; make it losslessly or pack with --codec keep"
-
-
-class Reconstruct(Protocol):
-    """Images (H, W, C) uint8 and their keys in, reconstructions of equal shapes out."""
-
-    def __call__(self, images: Sequence[Pixels], keys: Sequence[str]) -> list[Pixels]:
-        """Reconstructs the images in their order."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """The three members of a sample and what the index says of it."""
-
-    key: str
-    real: bytes
-    real_codec: str
-    fake: bytes
-    fake_codec: str
-    record: dict[str, Any]
-    """The columns of the index row, but for offsets, sizes and checksums."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rejection:
-    """An item that did not become a pair."""
-
-    path: str
-    tile: tuple[int, int] | None
-    cause: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Prepared:
-    """A decoded item, on its way to a pair."""
-
-    item: Item
-    picture: Picture
-    data: bytes | None
-    """The source file's bytes, where they are stored untouched."""
-    fake: Picture | None = None
-    fake_data: bytes = b""
-
-    @property
-    def key(self) -> str:
-        return make_key(self.item.path, self.item.tile)
+_MOST_THREADS = 16  # of a stage; more contend for the interpreter
+_READERS = 16  # at least, where every read waits for a network
 
 
 class PairMaker:
-    """Makes the pairs of a run of items, in their order.
+    """Makes the pairs of shards; a context manager, at the end of which no thread is left.
+
+    The results are functions of the items, the options and the autoencoders: neither of threads
+    nor of `config.buffer_mb` nor of time. See pack/pipeline.py for what it holds in memory.
 
     Args:
         config: the options of packing.
-        reconstruct: the autoencoder; None where every item brings its reconstruction.
-        provenance: autoencoder id, revision, weights and arithmetic, for the records.
+        autoencoders: those that items name by number; none where every item brings its reconstruction.
+        provenances: for each autoencoder its id, revision, weights and arithmetic, for the records;
+            one where there are no autoencoders.
     """
 
     def __init__(
-        self, config: PackConfig, reconstruct: Reconstruct | None, provenance: dict[str, Any]
+        self,
+        config: PackConfig,
+        autoencoders: Sequence[Autoencoder],
+        provenances: Sequence[dict[str, Any]],
     ) -> None:
+        assert len(provenances) == max(1, len(autoencoders)), (len(provenances), len(autoencoders))
         self.config = config
-        self.reconstruct = reconstruct
-        self.provenance = provenance
+        self._steps = Steps(config, provenances)
+        self._stage: Stage = _Made(autoencoders, config.batch_size) if autoencoders else _Given()
+        self._running: Pipeline | None = None
 
-    def make(self, items: Sequence[Item]) -> Iterator[Pair | Rejection]:
-        """Yields one pair or rejection an item, in order; holds `CHUNK` items at a time."""
-        with ThreadPoolExecutor(self.config.threads or None) as pool:
-            for start in range(0, len(items), CHUNK):
-                yield from self._make_chunk(items[start : start + CHUNK], pool)
+    def shards(
+        self, shards: Iterable[tuple[int, Sequence[Item]]]
+    ) -> Iterator[tuple[int, Iterator[Pair | Rejection]]]:
+        """Yields each shard's number and its results, one for each item and in their order.
 
-    def _make_chunk(self, items: Sequence[Item], pool: ThreadPoolExecutor) -> Iterator[Pair | Rejection]:
-        photographs = [list(group) for _, group in groupby(items, key=lambda item: item.path)]
-        opened = [one for many in pool.map(self._prepare_photograph, photographs) for one in many]
-        good = [one for one in opened if isinstance(one, _Prepared)]
-        if self.reconstruct is not None:
-            fakes = self.reconstruct([one.picture.pixels for one in good], [one.key for one in good])
-            pairs = pool.map(self._finish, good, fakes)
-        else:
-            pairs = pool.map(self._finish_given, good)
-        for one in opened:
-            yield one if isinstance(one, Rejection) else next(pairs)
+        Works ahead, across the ends of shards; `shards` is drawn from in another thread. A shard's
+        results have to be taken before the next shard is.
 
-    def _prepare_photograph(self, items: list[Item]) -> list[_Prepared | Rejection]:
-        """Reads one file once and prepares its tiles, or the whole."""
-        try:
-            data = items[0].real.read()
-            picture = decode(data, max_pixels=self.config.max_pixels, convert=self.config.convert)
-        except RejectedImageError as error:
-            return [_rejection(item, error) for item in items]
-        return [self._prepare(item, data, picture) for item in items]
-
-    def _prepare(self, item: Item, data: bytes, picture: Picture) -> _Prepared | Rejection:
-        try:
-            self._check_size(item, picture)
-            if item.tile is not None:
-                return _Prepared(item=item, picture=self._cut(picture, item.tile), data=None)
-            untouched = picture.codec in LOADABLE and picture.converted is None
-            one = _Prepared(item=item, picture=picture, data=data if untouched else None)
-            return one if item.fake is None else self._with_fake(one, item.fake)
-        except RejectedImageError as error:
-            return _rejection(item, error)
-
-    def _check_size(self, item: Item, picture: Picture) -> None:
-        height, width = picture.size
-        if self.config.tile and item.tile is None:
-            raise RejectedImageError(f"{width}x{height} is smaller than tile={self.config.tile}")
-        if min(height, width) < self.config.min_side:
-            raise RejectedImageError(f"{width}x{height} is below min_side={self.config.min_side}")
-
-    def _cut(self, picture: Picture, corner: tuple[int, int]) -> Picture:
-        assert self.config.tile is not None
-        (y, x), side = corner, self.config.tile
-        return replace(picture, pixels=picture.pixels[y : y + side, x : x + side], codec="png", jpeg=None)
-
-    def _with_fake(self, one: _Prepared, file: File) -> _Prepared:
-        data = file.read()
-        try:
-            fake = decode(data, max_pixels=self.config.max_pixels, convert=self.config.convert)
-        except RejectedImageError as error:
-            raise RejectedImageError(f"reconstruction {file.name}: {error}") from error
-        if fake.pixels.shape != one.picture.pixels.shape:
-            expected, found = one.picture.pixels.shape, fake.pixels.shape
-            raise RejectedImageError(
-                f"reconstruction {file.name} is {_shape(found)}, the real image {_shape(expected)}"
-            )
-        return replace(one, fake=fake, fake_data=data)
-
-    def _finish_given(self, one: _Prepared) -> Pair | Rejection:
-        assert one.fake is not None
-        fake, keep = one.fake, self.config.codec == "keep"
-        loadable = fake.codec in LOADABLE and fake.converted is None
-        if loadable and (keep or _coded_alike(fake, one.picture)):
-            return self._pair(one, one.fake_data, fake.codec)
-        if fake.codec == "jpeg" and not keep:
-            return _rejection(one.item, RejectedImageError(_LOSSY.format("JPEG coded unlike its real image")))
-        if fake.codec == "webp" and not keep and not is_lossless_webp(one.fake_data):
-            return _rejection(one.item, RejectedImageError(_LOSSY.format("lossy WebP")))
-        return self._finish(one, fake.pixels)
-
-    def _finish(self, one: _Prepared, fake: Pixels) -> Pair | Rejection:
-        codec = self._codec(one.picture)
-        try:
-            return self._pair(one, encode(fake, one.picture, codec), codec)
-        except RejectedImageError as error:
-            return _rejection(one.item, error)
-        except (OSError, ValueError) as error:  # a side beyond the codec's limit
-            return _rejection(one.item, RejectedImageError(f"can't be stored as {codec}: {error}"))
-
-    def _codec(self, real: Picture) -> str:
-        """The codec of a reconstruction that is compressed here."""
-        if self.config.codec == "match" and real.codec in LOADABLE and not real.converted:
-            return real.codec
-        return "webp" if self.config.codec == "lossless-webp" else "png"
-
-    def _pair(self, one: _Prepared, fake: bytes, fake_codec: str) -> Pair:
-        real_codec = one.picture.codec if one.data is not None else "png"
-        real = one.data if one.data is not None else encode(one.picture.pixels, one.picture, "png")
-        record = self._record(one) | {"real_codec": real_codec, "fake_codec": fake_codec}
-        return Pair(
-            key=one.key, real=real, real_codec=real_codec, fake=fake, fake_codec=fake_codec, record=record
+        Raises:
+            UserError: storage or an autoencoder failed; at once, whatever is ready.
+        """
+        self.close()
+        readers = encoders = min(_MOST_THREADS, os.cpu_count() or 1)
+        if "://" in self.config.source:
+            readers = max(readers, _READERS)
+        pipeline = Pipeline(
+            self._steps,
+            self._stage,
+            shards,
+            buffer_bytes=self.config.buffer_mb << 20,
+            readers=readers,
+            encoders=encoders,
         )
+        self._running = pipeline
+        try:
+            pipeline.start()
+            yield from pipeline.results()
+        finally:
+            pipeline.close()
 
-    def _record(self, one: _Prepared) -> dict[str, Any]:
-        picture, jpeg = one.picture, one.picture.jpeg
-        y, x = one.item.tile or (None, None)
-        height, width, channels = picture.pixels.shape
-        return {
-            "path": printable(one.item.path),
-            "tile_y": y,
-            "tile_x": x,
-            "group": printable(one.item.group),
-            "width": width,
-            "height": height,
-            "channels": channels,
-            "orientation": picture.orientation,
-            "converted": picture.converted,
-            "jpeg_tables": jpeg and jpeg.tables_hash,
-            "jpeg_quality": jpeg and jpeg.quality,
-            "jpeg_subsampling": jpeg and jpeg.subsampling,
-            "jpeg_progressive": jpeg and jpeg.progressive,
-            "codec_policy": self.config.codec,
-        } | self.provenance
+    def close(self) -> None:
+        """Ends the threads, also in the midst of a shard; waits for one batch or read at most."""
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+
+    def __enter__(self) -> "PairMaker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-def _coded_alike(fake: Picture, real: Picture) -> bool:
-    """Whether both images of a pair were compressed in the same way, so that no codec tells them apart."""
-    if fake.converted or real.converted or fake.orientation != real.orientation:
-        return False
-    if fake.codec == "jpeg":
-        return fake.jpeg == real.jpeg
-    return fake.codec == real.codec == "png" and fake.icc == real.icc
+class _Given:
+    """Where every item brings its reconstruction."""
+
+    def batches(self, units: Iterator[Unit]) -> Iterator[list[Unit]]:
+        return ([unit] for unit in units)
+
+    def run(self, batch: list[Unit]) -> list[Pixels | None]:
+        return [None for _ in batch]
 
 
-def _rejection(item: Item, error: RejectedImageError) -> Rejection:
-    return Rejection(path=printable(item.path), tile=item.tile, cause=str(error))
+class _Made:
+    """Where autoencoders make them."""
 
+    def __init__(self, autoencoders: Sequence[Autoencoder], batch_size: int) -> None:
+        self._autoencoders = autoencoders
+        self._batch_size = batch_size
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]} with {shape[2]} channel{'s' if shape[2] > 1 else ''}"
+    def batches(self, units: Iterator[Unit]) -> Iterator[list[Unit]]:
+        if all(isinstance(one, Identity) for one in self._autoencoders):  # nothing to gain by waiting
+            return ([unit] for unit in units)
+        return batched(units, self._bucket, self._batch_size)
+
+    def _bucket(self, unit: Unit) -> Bucket:
+        which = unit.image.item.autoencoder
+        return bucket(*unit.image.picture.size, self._autoencoders[which].multiple, which)
+
+    def run(self, batch: list[Unit]) -> list[Pixels | None]:
+        autoencoder = self._autoencoders[batch[0].image.item.autoencoder]
+        images = [unit.image.picture.pixels for unit in batch]
+        return [*reconstruct_batch(autoencoder, images, [unit.image.key for unit in batch])]

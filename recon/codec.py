@@ -7,6 +7,7 @@ carried along, never applied. C is 3 for colour and 1 for grey, which stays grey
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -63,13 +64,24 @@ class Picture:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
-def decode(data: bytes, *, max_pixels: int, convert: bool = False) -> Picture:
+def _take_any(height: int, width: int) -> None:
+    """There is room for an image of any size."""
+
+
+def decode(
+    data: bytes,
+    *,
+    max_pixels: int,
+    convert: bool = False,
+    on_size: Callable[[int, int], None] = _take_any,
+) -> Picture:
     """Decodes one image file, refusing whatever could not be stored or paired exactly.
 
     Args:
         data: the file's bytes.
         max_pixels: larger images are refused before a pixel is decoded.
         convert: make 8-bit RGB of CMYK, 16-bit, palette and alpha (over white) images.
+        on_size: called with (height, width) before any pixel is decoded; may wait for room.
 
     Raises:
         RejectedImageError: the bytes are no readable image, or of a kind not accepted.
@@ -79,6 +91,7 @@ def decode(data: bytes, *, max_pixels: int, convert: bool = False) -> Picture:
         if mode and not convert:
             raise RejectedImageError(f"{mode} image, expected 8-bit RGB or grey; add --convert true")
         codec = {"MPO": "jpeg"}.get(str(image.format), str(image.format).lower())
+        on_size(image.height, image.width)
         try:
             _load(image)
             return Picture(

@@ -94,6 +94,15 @@ def jpeg_coding(image: Image.Image) -> JpegCoding:
     )
 
 
+@cache
+def standard_coding(quality: int, *, grey: bool) -> JpegCoding:
+    """Libjpeg's own tables of a quality 1..100: baseline, and 4:2:0 unless `grey`."""
+    out = BytesIO()
+    Image.new("L" if grey else "RGB", (16, 16)).save(out, "JPEG", quality=quality, subsampling="4:2:0")
+    with Image.open(out) as image:
+        return jpeg_coding(image)
+
+
 def _subsampling(factors: list[tuple[int, int]]) -> str:
     if len(factors) == 1:
         return "grey"
