@@ -9,6 +9,12 @@ from recon.errors import UserError
 CodecPolicy = Literal["match", "lossless-png", "lossless-webp", "both", "keep"]
 Layout = Literal["auto", "folder", "tree", "imagefolder", "webdataset", "table"]
 
+QUALITY = 90
+"""Default of `PackConfig.quality`."""
+
+IMAGE_FIELD = "jpg;jpeg;png;webp"
+"""Default of `PackConfig.image_field`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PackConfig(ReconstructionConfig):
@@ -22,7 +28,7 @@ class PackConfig(ReconstructionConfig):
     """Folder of ready reconstructions, paired with source by relative name whatever the suffix."""
     layout: Layout = "auto"
     """What source is. auto: webdataset for tars, table for .csv and .parquet, else folder. tree: {train,val|valid}/GENERATOR/{0_real,1_fake}. imagefolder: {train,validation|val|valid,test}/CLASS/IMAGE, as Hugging Face's."""  # noqa: E501
-    image_field: str = "jpg;jpeg;png;webp"
+    image_field: str = IMAGE_FIELD
     """Of webdataset tars: the field that holds the image, or several by ";", the first found counts."""
     column: str | None = None
     """Of a table: the column of paths (from the table's own folder) or URLs; by default path, url, image or file_name."""  # noqa: E501
@@ -34,7 +40,7 @@ class PackConfig(ReconstructionConfig):
     """Coding of the reconstruction. match: as its real JPEG was (same tables, subsampling, kind),
     lossless where that was no JPEG; keep: ready reconstructions keep their bytes (the codec may give
     them away); both: real and reconstruction are compressed anew as JPEG of --quality."""
-    quality: int = 90
+    quality: int = QUALITY
     """Of codec=both: JPEG quality 1..100, of 4:2:0."""
     convert: bool = False
     """Accept CMYK, 16-bit, palette and alpha images, as 8-bit RGB stored in PNG."""
@@ -70,7 +76,15 @@ class PackConfig(ReconstructionConfig):
         if not self.source or not self.out:
             raise UserError("source and out must not be empty")
         at_least_one(
-            self, "tile", "tile_stride", "min_side", "max_pixels", "limit", "shard_mb", "shard_pairs"
+            self,
+            "tile",
+            "tile_stride",
+            "min_side",
+            "max_pixels",
+            "limit",
+            "shard_mb",
+            "shard_pairs",
+            "buffer_mb",
         )
         for name in ("tile", "tile_stride"):
             if (getattr(self, name) or 0) % 8:
@@ -79,18 +93,48 @@ class PackConfig(ReconstructionConfig):
             raise UserError("tile_stride needs tile")
         if not 0.0 <= self.val_fraction < 1.0:
             raise UserError(f"val_fraction={self.val_fraction}, expected 0 <= val_fraction < 1")
-        self._check_combination()
+        self._check_layout()
+        self._check_reconstructions()
+        self._check_codec()
+        self._check_rank()
 
-    def _check_combination(self) -> None:
+    def _check_layout(self) -> None:
         if self.layout == "tree" and (self.reconstructions or self.val_fraction):
             raise UserError("layout=tree brings its own reconstructions and splits; drop the other options")
+        if self.layout == "imagefolder" and self.val_fraction:
+            raise UserError(
+                "layout=imagefolder brings its own splits; drop val_fraction, or pass layout=folder"
+            )
+        if self.image_field != IMAGE_FIELD and self.layout not in ("auto", "webdataset"):
+            raise UserError(f"image_field is for layout=webdataset, but layout={self.layout}")
+        for name in ("column", "group_column"):
+            if getattr(self, name) is not None and self.layout not in ("auto", "table"):
+                raise UserError(f"{name} is for layout=table, but layout={self.layout}")
+
+    def _check_reconstructions(self) -> None:
         if self.tile and self.has_reconstructions:
             raise UserError(
                 "tile cuts photographs before reconstruction, so ready reconstructions can't be used"
             )
+        if "," in self.autoencoder and self.has_reconstructions:
+            raise UserError(f"autoencoder={self.autoencoder}, but the reconstructions are ready; drop one")
+
+    def _check_codec(self) -> None:
         if self.codec == "keep" and not self.has_reconstructions:
             raise UserError(
                 "codec=keep needs ready reconstructions; choose match, lossless-png or lossless-webp"
+            )
+        if not 1 <= self.quality <= 100:
+            raise UserError(f"quality={self.quality}, expected 1 to 100")
+        if self.quality != QUALITY and self.codec != "both":
+            raise UserError(f"quality is for codec=both, but codec={self.codec}, which compresses as it must")
+
+    def _check_rank(self) -> None:
+        if (self.rank is None) != (self.world_size is None):
+            raise UserError(f"rank={self.rank} and world_size={self.world_size}, expected both or neither")
+        if self.rank is not None and self.world_size is not None and not 0 <= self.rank < self.world_size:
+            raise UserError(
+                f"rank={self.rank} and world_size={self.world_size}, expected 0 <= rank < world_size"
             )
 
     @property

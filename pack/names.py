@@ -6,18 +6,20 @@ import re
 import unicodedata
 
 
-def make_key(path: str, tile: tuple[int, int] | None = None) -> str:
+def make_key(path: str, tile: tuple[int, int] | None = None, variant: str = "") -> str:
     """The key of a pair: a readable slug and a hash of the source path.
 
     Args:
         path: path below the source folder, with ``/`` between its parts.
         tile: (y, x) of the tile's corner in the photograph.
+        variant: tells the pairs of one photograph by several autoencoders apart.
 
     Returns:
         At most 41 ASCII characters without a dot, so that every member name of the pair
         stays under 60 and tar needs no PAX header.
     """
     where = path if tile is None else f"{path}@{tile[0]},{tile[1]}"
+    where = f"{where}#{variant}" if variant else where
     stem = path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     ascii_stem = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_stem.lower()).strip("-")[:24].strip("-")
@@ -32,6 +34,11 @@ def pair_id(dataset: str, key: str) -> int:
 def in_validation(path: str, fraction: float) -> bool:
     """Whether a photograph belongs to the validation split, whatever else is in the set."""
     return _hash(f"split/{path}") < fraction * 2.0**64
+
+
+def dealt(path: str, count: int) -> int:
+    """Which of `count` autoencoders a photograph goes to: 0 <= number < count, all its tiles alike."""
+    return _hash(f"autoencoder/{path}") * count >> 64
 
 
 def printable(path: str) -> str:

@@ -29,7 +29,7 @@ class Progress:
             what: the job, as the line begins: ``reconstruct``.
         """
         self._total, self._unit, self._what = total, unit, what
-        self._done, self._told, self._note = 0, 0, ""
+        self._done, self._skipped, self._told, self._note = 0, 0, 0, ""
         self._started = self._logged = time.monotonic()
         self._bar: Any = None
         if sys.stderr.isatty():
@@ -44,6 +44,16 @@ class Progress:
             self._bar.update(count)
         elif time.monotonic() - self._logged >= _LOG_EVERY_S:
             self._log()
+
+    def skip(self, count: int) -> None:
+        """Counts `count` units that an earlier run did, which tell nothing of the rate."""
+        self._done += count
+        self._skipped += count
+        if self._bar is not None:
+            self._bar.initial += count
+            self._bar.last_print_n += count
+            self._bar.n += count
+            self._bar.refresh()
 
     def note(self, text: str) -> None:
         """Shows `text` behind the counts from now on, e.g. the loss."""
@@ -69,11 +79,11 @@ class Progress:
 
     def _log(self) -> None:
         self._logged, self._told = time.monotonic(), self._done
-        rate = self._done / max(self._logged - self._started, 1e-9)
+        rate = (self._done - self._skipped) / max(self._logged - self._started, 1e-9)
         total = "" if self._total is None else f"/{self._total}"
         parts = [f"{self._what}: {self._done}{total} {self._unit}", f"{rate:.3g} {self._unit}/s"]
-        if self._total is not None and 0 < self._done < self._total:
-            parts.append(f"{_clock((self._total - self._done) / rate)} left")
+        if self._total is not None and rate and self._done < self._total:
+            parts.append(f"{clock((self._total - self._done) / rate)} left")
         _LOG.info(", ".join([*parts, self._note] if self._note else parts))
 
 
@@ -97,7 +107,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """``M:SS`` or ``H:MM:SS``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -17,7 +17,6 @@ from conftest import photograph, python, save
 from pack.config import PackConfig
 from pack.dataset import StoredPair, iterate_pairs, open_dataset
 from pack.packing import pack
-from pack.pairs import PairMaker
 from pack.plan import make_plan
 from pack.shard import ShardWriter
 from pack.sources import find_items
@@ -50,11 +49,11 @@ class Interruption:
         self.method, self.left = method, at
 
     def __get__(self, instance: object, _: type) -> Any:
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             self.left -= 1
             if self.left < 0:
                 raise KeyboardInterrupt
-            return self.method(instance, *arguments)
+            return self.method(instance, *arguments, **options)
 
         return call
 
@@ -79,11 +78,10 @@ def test_packing_again_elsewhere_and_from_a_copy_gives_identical_bytes(
     assert files(tmp_path / "deep/out") == files(packed)
 
 
-def test_chunks_of_decoding_do_not_show_in_the_pairs(
-    packed: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_pixels_decoded_ahead_do_not_show_in_the_pairs(
+    packed: Path, photographs: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("pack.pairs.CHUNK", 3)
-    pack(config(photographs, tmp_path / "out"))
+    pack(config(photographs, tmp_path / "out", buffer_mb=1))
     assert files(tmp_path / "out") == files(packed)
 
 
@@ -213,9 +211,9 @@ def test_plan_does_not_depend_on_where_anything_lies(photographs: Path, tmp_path
     copy = Path(shutil.copytree(photographs, tmp_path / "photos"))
     here = config(photographs, "here", autoencoder="here/vae")
     runs = [here, config(copy, "there", autoencoder="there/vae")]
-    plans = [make_plan(find_items(run)[None], run, {"weights_sha256": "abc"}) for run in runs]
+    plans = [make_plan(find_items(run)[None], run, [{"weights_sha256": "abc"}]) for run in runs]
     assert plans[0].sha256 == plans[1].sha256
-    assert make_plan(find_items(here)[None], here, {"weights_sha256": "d"}).sha256 != plans[0].sha256
+    assert make_plan(find_items(here)[None], here, [{"weights_sha256": "d"}]).sha256 != plans[0].sha256
 
 
 def test_shards_of_somebody_else_are_refused_and_left_alone(photographs: Path, tmp_path: Path) -> None:
@@ -371,7 +369,7 @@ def test_finished_shard_that_was_harmed_before_the_resume_is_packed_again(
     packed: Path, photographs: Path, tmp_path: Path, harm: str
 ) -> None:
     out = tmp_path / "out"
-    assert interrupted(config(photographs, out), PairMaker, "_make_chunk", 1)
+    assert interrupted(config(photographs, out), ShardWriter, "add", 5)
     tar, index = out / "shard-000000.tar", out / "shard-000000.parquet"
     if harm == "tar gone":
         tar.unlink()
