@@ -93,15 +93,17 @@ def decode(
         codec = {"MPO": "jpeg"}.get(str(image.format), str(image.format).lower())
         on_size(image.height, image.width)
         try:
-            _load(image)
+            coding = jpeg_coding(image) if codec == "jpeg" else None
             return Picture(
-                pixels=_as_rgb(image, mode) if mode else _as_pixels(image),
+                pixels=_pixels(image, data, mode),
                 codec=codec,
                 orientation=_orientation(image),
                 icc=None if mode else image.info.get("icc_profile"),
-                jpeg=jpeg_coding(image) if codec == "jpeg" else None,
+                jpeg=coding,
                 converted=mode,
             )
+        except RejectedImageError:
+            raise
         except _BROKEN as error:
             raise RejectedImageError(f"broken or truncated {codec}: {error}") from error
 
@@ -219,6 +221,15 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         size = f"{image.width}x{image.height}"
         raise RejectedImageError(f"{size} exceeds max_pixels={max_pixels}; raise --max_pixels")
     return image
+
+
+def _pixels(image: Image.Image, data: bytes, mode: str | None) -> Pixels:
+    if image.format in ("JPEG", "MPO") and not mode:
+        pixels = decode_plain_jpeg(data, keep_grey=True)
+        if pixels is not None and pixels.shape[:2] == (image.height, image.width):
+            return pixels
+    _load(image)
+    return _as_rgb(image, mode) if mode else _as_pixels(image)
 
 
 def _load(image: Image.Image) -> None:

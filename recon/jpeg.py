@@ -18,6 +18,9 @@ Table = tuple[int, ...]
 # Sampling factors (luma h, v, then 1x1 chroma) that the encoder can write, by Pillow's number.
 _SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 
+_SCAN = 0xDA  # marker SOS
+_ARITHMETIC = (0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)  # frames SOF9 to SOF15
+
 
 @dataclass(frozen=True, kw_only=True)
 class JpegCoding:
@@ -31,6 +34,8 @@ class JpegCoding:
     """Progressive rather than baseline or sequential."""
     colour: str = "ycc"
     """``ycc``, ``grey``, or ``rgb`` for components stored without a colour transform."""
+    oddity: str | None = None
+    """What else Pillow's encoder can't write: ``arithmetic coding``, ``tables between its scans``."""
 
     @property
     def tables_hash(self) -> str:
@@ -49,6 +54,10 @@ class JpegCoding:
         Raises:
             RejectedImageError: Pillow's encoder can't write it.
         """
+        if self.oddity:
+            raise RejectedImageError(
+                f"JPEG with {self.oddity} can't be matched; pack with --codec lossless-png"
+            )
         if self.colour == "rgb":
             raise RejectedImageError("JPEG stored as RGB can't be matched; pack with --codec lossless-png")
         if max(map(max, self.tables)) > 255:
@@ -82,16 +91,61 @@ class JpegCoding:
 
 
 def jpeg_coding(image: Image.Image) -> JpegCoding:
-    """Reads the coding from an opened JPEG (or the first picture of an MPO)."""
+    """Reads the coding from an opened JPEG (or the first picture of an MPO), before its pixels are loaded.
+
+    Raises:
+        RejectedImageError: tables that the first scan needs not come before it.
+    """
     assert isinstance(image, JpegImageFile), image.format
     layers: list[tuple[Any, int, int, int]] = image.layer
     factors = [(h, v) for _, h, v, _ in layers]
+    try:
+        tables = tuple(tuple(image.quantization[table]) for *_, table in layers)
+    except KeyError as error:
+        raise RejectedImageError("JPEG without all its quantisation tables before its first scan") from error
     return JpegCoding(
-        tables=tuple(tuple(image.quantization[table]) for *_, table in layers),
+        tables=tables,
         subsampling=_subsampling(factors),
         progressive=bool(image.info.get("progressive", 0)),
         colour=_colour(image, [bytes([name]) if isinstance(name, int) else name for name, *_ in layers]),
+        oddity=jpeg_oddity(_file_of(image), components=len(layers)),
     )
+
+
+def _file_of(image: JpegImageFile) -> bytes:
+    assert image.fp is not None, "the coding is read before the pixels"
+    position = image.fp.tell()
+    image.fp.seek(0)
+    data = image.fp.read()
+    image.fp.seek(position)
+    return data
+
+
+def jpeg_oddity(data: bytes, components: int) -> str | None:
+    """``arithmetic coding`` or ``tables between its scans``, which Pillow doesn't tell of, or None.
+
+    Args:
+        data: a JPEG file whose header is whole.
+        components: of its frame.
+    """
+    place = 2  # after the start of image
+    while place + 5 <= len(data) and data[place + 1] != _SCAN:
+        if data[place + 1] in _ARITHMETIC:
+            return "arithmetic coding"
+        fill = data[place + 1] == 0xFF
+        place += 1 if fill else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    if data[place + 4 : place + 5] == bytes([components]) and not _is_progressive(data, place):
+        return None  # one scan for all
+    # Compressed data hold no 0xFF but before 0 or a restart, so that what is found is a marker.
+    end = data.find(b"\xff\xd9", place)
+    late = data.find(b"\xff\xdb", place, end if end >= 0 else len(data))
+    return "tables between its scans" if late >= 0 else None
+
+
+def _is_progressive(data: bytes, scan: int) -> bool:
+    """Whether the first scan, whose marker stands there, leaves coefficients to later ones."""
+    length = int.from_bytes(data[scan + 2 : scan + 4], "big")
+    return data[scan + 2 + length - 3 : scan + 2 + length] != b"\x00\x3f\x00"
 
 
 @cache
@@ -107,7 +161,7 @@ def _subsampling(factors: list[tuple[int, int]]) -> str:
     if len(factors) == 1:
         return "grey"
     (luma_h, luma_v), *chroma = factors
-    known = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0"}
+    known = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
     if len(chroma) == 2 and all(factor == (1, 1) for factor in chroma):
         return known.get((luma_h, luma_v), f"{luma_h}x{luma_v}")
     return ",".join(f"{h}x{v}" for h, v in factors)

@@ -14,8 +14,12 @@ _COLOURS = ("YCbCr", "Gray")
 _SUBSAMPLINGS = ("420", "444", "422", "Gray")  # Pillow's own; how to upsample others came to turbo with time
 
 
-def decode_plain_jpeg(data: bytes) -> NDArray[np.uint8] | None:
+def decode_plain_jpeg(data: bytes, *, keep_grey: bool = False) -> NDArray[np.uint8] | None:
     """Decodes a YCbCr or grey JPEG to (H, W, 3) RGB in two thirds of Pillow's time.
+
+    Args:
+        data: the file's bytes.
+        keep_grey: give (H, W, 1) for a grey one.
 
     Returns:
         None where it is of another kind, broken, or odd enough to warn of: Pillow has to judge.
@@ -26,7 +30,8 @@ def decode_plain_jpeg(data: bytes) -> NDArray[np.uint8] | None:
         *_, colour, subsampling = simplejpeg.decode_jpeg_header(data)
         if colour not in _COLOURS or subsampling not in _SUBSAMPLINGS:
             return None
-        pixels: Any = simplejpeg.decode_jpeg(data, strict=True)
+        target = "Gray" if keep_grey and colour == "Gray" else "RGB"
+        pixels: Any = simplejpeg.decode_jpeg(data, colorspace=target, strict=True)
     except Exception:  # a KeyError among them, for sampling factors that it has no name for
         return None
     return np.asarray(pixels, np.uint8)
