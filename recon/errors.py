@@ -9,6 +9,10 @@ class UserError(ValueError):
     """
 
 
+class MissingError(UserError):
+    """There is no such file or object, though storage answers."""
+
+
 class RejectedImageError(ValueError):
     """One image that can't become a pair; its text is the cause.
 

@@ -6,6 +6,7 @@ that needs them is opened. Stores may be used by many threads at once; a process
 should open none before.
 """
 
+from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pack.storage.local import LocalStore
@@ -28,18 +29,33 @@ class Store(Protocol):
         """Whether an object of that name has been published."""
 
     def size(self, name: str) -> int:
-        """Bytes of an object; UserError if there is none."""
+        """Bytes of an object; MissingError if there is none."""
 
     def names(self) -> list[str]:
         """The sorted names of all objects directly below the prefix."""
+
+    def walk(self, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:
+        """Name and size in bytes of all objects below the prefix, at any depth, in any order.
+
+        Names have ``/`` between their parts. Left out are those with a part that starts with a dot. Local
+        links to files are followed, links to folders are not, but for folders whose names are in `links`.
+        The size is None where listing does not tell it, as for a link that leads nowhere.
+
+        Raises:
+            MissingError: there is no such directory; a bucket's prefix without objects is merely empty.
+            UserError: a directory or prefix can't be listed.
+        """
 
     def read(self, name: str, start: int = 0) -> bytes:
         """Reads from `start` to the end of an object as it is now.
 
         Raises:
-            UserError: there is no such object, there is no permission, or storage did not deliver
-                within the limits of `Retry`.
+            MissingError: there is no such object.
+            UserError: there is no permission, or storage did not deliver within the limits of `Retry`.
         """
+
+    def head(self, name: str, length: int) -> bytes:
+        """The first `length` bytes of an object as it is now, or all where it has fewer; see `read`."""
 
     def read_range(self, name: str, start: int, length: int) -> memoryview:
         """Reads exactly `length` bytes from `start`.

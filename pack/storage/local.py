@@ -4,16 +4,18 @@ import errno
 import fcntl
 import filecmp
 import os
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from pack.storage.pins import Pins
-from pack.storage.trouble import BusyError, reading, taken, whole, writing
+from pack.storage.trouble import BusyError, listing, reading, taken, whole, writing
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NO_FILE = -1  # the size of a link to a folder, a pipe, a device
 
 Version = tuple[int, int, int]
 """Inode, size in bytes, time of change in nanoseconds."""
@@ -42,12 +44,33 @@ class LocalStore:
             return []
         return sorted(path.name for path in self.root.iterdir() if path.is_file())
 
+    def walk(self, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:
+        """See `Store.walk`."""
+        pending = [""]
+        while pending:
+            prefix = pending.pop()
+            with listing(self.root / prefix), os.scandir(self.root / prefix) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    name = prefix + entry.name
+                    if entry.is_dir(follow_symlinks=entry.name in links):
+                        pending.append(f"{name}/")
+                    elif (size := _file_size(entry)) != _NO_FILE:
+                        yield name, size
+
     def read(self, name: str, start: int = 0) -> bytes:
         """See `Store.read`."""
         path = self.root / name
         with reading(path), path.open("rb", buffering=0) as file:
             length = max(0, os.fstat(file.fileno()).st_size - start)
             return whole(_pread(file.fileno(), start, length), str(path), start, length)
+
+    def head(self, name: str, length: int) -> bytes:
+        """See `Store.head`."""
+        path = self.root / name
+        with reading(path), path.open("rb", buffering=0) as file:
+            return _pread(file.fileno(), 0, length)
 
     def read_range(self, name: str, start: int, length: int) -> memoryview:
         """See `Store.read_range`."""
@@ -108,6 +131,15 @@ def _create(partial: Path, target: Path) -> None:
         partial.replace(target)  # the lock on `partial` keeps other writers of ours away
         return
     partial.unlink()
+
+
+def _file_size(entry: os.DirEntry[str]) -> int | None:
+    """Bytes of a file or of what a link leads to; None for a link that leads nowhere."""
+    try:
+        found = entry.stat()
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else _NO_FILE
 
 
 def _pread(descriptor: int, start: int, length: int) -> bytes:

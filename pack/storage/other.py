@@ -1,17 +1,19 @@
 """URL prefixes of any scheme that fsspec knows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from pack.storage.local import temporary_file
 from pack.storage.retry import Attempts, Retry, TransientError, bounded
 from pack.storage.trouble import ends_early, refuse_secrets, taken, without_secrets, writing
-from recon.errors import UserError
+from recon.errors import MissingError, UserError
 
 T = TypeVar("T")
 
+_LISTING = 20  # deadlines that listing one folder may take: it may be thousands of pages in one call
 _FINAL = (NotImplementedError, TypeError, ValueError, AttributeError, ImportError)  # time mends none of these
 
 
@@ -61,6 +63,39 @@ class FsspecStore:
             return []
         return sorted(entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file")
 
+    def walk(self, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:  # noqa: ARG002  # has none
+        """See `Store.walk`: one listing a folder.
+
+        fsspec's own `find` leaves out a folder that it fails to list, in silence.
+        """
+        self.fs.invalidate_cache()
+        pending, seen = [""], {""}
+        while pending:
+            for name, entry in self._entries(pending.pop()):
+                if "/." in f"/{name}" or name in seen:  # a folder may list itself
+                    continue
+                if entry["type"] == "directory":
+                    pending.append(name)
+                    seen.add(name)
+                elif entry["type"] == "file":
+                    yield name, entry.get("size")
+
+    def _entries(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
+        """Name below the prefix and facts of what lies directly in a folder."""
+        path = self._path(folder).rstrip("/")
+        retry = replace(self.retry, deadline_s=self.retry.deadline_s * _LISTING)
+        entries = Attempts(retry, share=1).run(
+            lambda limit_s: bounded(
+                lambda: self.fs.ls(path, detail=True),
+                limit_s,
+                lambda error: _explained(error, f"{self.url}/{folder}".rstrip("/")),
+            ),
+            f"can't list {self.url}/{folder}".rstrip("/"),
+        )
+        entries = [one for one in entries if one["type"] == "directory" or not one["name"].endswith("/")]
+        names = [one["name"].rstrip("/").removeprefix(self.root).lstrip("/") for one in entries]
+        return [(name, one) for name, one in zip(names, entries, strict=True) if name]
+
     def read(self, name: str, start: int = 0) -> bytes:
         """See `Store.read`."""
         return self._ask(
@@ -68,6 +103,20 @@ class FsspecStore:
             name,
             f", bytes {start} to the end",
         )
+
+    def head(self, name: str, length: int) -> bytes:
+        """See `Store.head`."""
+        return self._ask(lambda: self._head(name, length), name, f", the first {length} bytes")
+
+    def _head(self, name: str, length: int) -> bytes:
+        data = bytes(self.fs.cat_file(self._path(name), start=0, end=length))
+        if len(data) == length:
+            return data
+        self.fs.invalidate_cache(self.root)
+        expected = min(length, int(self.fs.size(self._path(name))))
+        if len(data) != expected:
+            raise TransientError(f"short data, {len(data)} of {expected} bytes")
+        return data
 
     def read_range(self, name: str, start: int, length: int) -> memoryview:
         """See `Store.read_range`."""
@@ -120,7 +169,7 @@ class FsspecStore:
 
 def _explained(error: Exception, where: str) -> Exception:
     if isinstance(error, FileNotFoundError):
-        return UserError(f"{where} not found; check the path or URL")
+        return MissingError(f"{where} not found; check the path or URL")
     if isinstance(error, PermissionError):
         return UserError(f"no permission to read {where}")
     if isinstance(error, IsADirectoryError):

@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 
 from pack.storage.retry import TransientError
 from pack.storage.trouble import replaced
-from recon.errors import UserError
+from recon.errors import MissingError, UserError
 
 _KEYS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN for temporary ones), "
@@ -44,10 +44,6 @@ _NO_CONNECTION = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.P
 
 class PastEndError(UserError):
     """A range that starts at or behind the end of the object."""
-
-
-class MissingError(UserError):
-    """There is no such object."""
 
 
 class PreconditionError(UserError):

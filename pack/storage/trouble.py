@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from recon.errors import UserError
+from recon.errors import MissingError, UserError
 
 Data = TypeVar("Data", bytes, memoryview)
 
@@ -79,13 +79,24 @@ def reading(where: object) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise UserError(f"{where} not found; check the path or URL") from error
+        raise MissingError(f"{where} not found; check the path or URL") from error
     except PermissionError as error:
         raise UserError(f"no permission to read {where}") from error
     except IsADirectoryError as error:
         raise UserError(f"{where} is a directory, expected a file") from error
     except OSError as error:
         raise UserError(f"can't read {where}: {error.strerror or error}; check the disk or mount") from error
+
+
+@contextmanager
+def listing(where: Path) -> Iterator[None]:
+    """Turns the OSErrors of listing a directory into UserErrors."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingError(f"{where} not found; check the path or URL") from error
+    except OSError as error:
+        raise UserError(f"can't list {error.filename or where}: {error.strerror or error}") from error
 
 
 @contextmanager

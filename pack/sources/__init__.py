@@ -1,0 +1,11 @@
+"""What is to be packed: the sorted items of each split, found before anything is written.
+
+A source is a folder or URL prefix of images, a published tree, an image folder of classes,
+tars of a WebDataset, or a table of paths. Each of them becomes the same `Item`s.
+"""
+
+from pack.sources.find import find_items
+from pack.sources.place import source_name
+from pack.sources.tiles import read_size
+
+__all__ = ["find_items", "read_size", "source_name"]

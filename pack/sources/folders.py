@@ -1,0 +1,118 @@
+"""Images in folders: any folder, the trees of published detectors, image folders of classes."""
+
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from pack.config import PackConfig
+from pack.items import File, Item
+from pack.sources.partners import paired
+from pack.sources.place import check_folder, folder_name, images, is_url, located, parent, walked
+from recon.errors import UserError
+from recon.folder import FAKE, REAL
+
+_TREE_SPLITS = {"train": "train", "val": "val", "valid": "val"}
+_CLASS_SPLITS = {**_TREE_SPLITS, "validation": "val", "test": "test"}
+
+Splits = dict[str | None, list[Item]]
+
+
+def find_folder(config: PackConfig) -> Splits:
+    """All images below a folder or URL prefix; the group is the first folder of a path.
+
+    Images that lie directly in the source have its name as their group.
+    """
+    source = _checked(config)
+    files, own = images(source), folder_name(source)
+    if not files and any(name.endswith(".tar") for name, _ in walked(source)):
+        raise UserError(f"{config.source} holds tars and no images; pass --layout webdataset")
+    return {None: [Item(path=file.name, group=_first(file.name, own), real=file) for file in files]}
+
+
+def find_tree(config: PackConfig) -> Splits:
+    """The folder layout of Rajan et al. (ICLR 2025) and of CNNDetection before it, with its partners.
+
+    ``{train,val|valid}/GENERATOR/{0_real,1_fake}/IMAGE``; a folder of these names may be a link.
+    """
+    source = _checked(config)
+    found: Splits = {}
+    for folder, split in _TREE_SPLITS.items():
+        files = _tree_files(source, folder)
+        if files is not None and split in found:
+            raise UserError(f"{source} holds both val and valid; keep one of them")
+        if files is not None:
+            found[split] = _generators(source, folder, files)
+    if not found:
+        raise UserError(f"{source} holds none of train, val, valid; expected {source}/train/GENERATOR/0_real")
+    return found
+
+
+def find_classes(config: PackConfig) -> Splits:
+    """Hugging Face's ImageFolder; the group is the class, which is the folder that an image lies in.
+
+    ``{train,validation|val|valid,test}/CLASS/IMAGE``, or ``CLASS/IMAGE`` for one dataset without splits.
+    """
+    source = _checked(config)
+    files = images(source, links=_CLASS_SPLITS)
+    tops = sorted({file.name.split("/", 1)[0] for file in files})
+    has_splits = any(top in _CLASS_SPLITS for top in tops)
+    if has_splits and (stray := [top for top in tops if top not in _CLASS_SPLITS]):
+        raise UserError(
+            f"{source} holds {stray[0]} beside its splits ({', '.join(_CLASS_SPLITS)}), so that it is not "
+            "clear whether these are splits or classes; move it, or pass --layout folder"
+        )
+    _check_one_name(source, tops)
+    splits: Splits = defaultdict(list)
+    for file in files:
+        parts = file.name.split("/")
+        if len(parts) < 2 + has_splits:
+            raise UserError(
+                f"{source}/{file.name} lies in no class, expected "
+                f"{'SPLIT/' if has_splits else ''}CLASS/IMAGE; move it, or pass --layout folder"
+            )
+        split = _CLASS_SPLITS[parts[0]] if has_splits else None
+        splits[split].append(Item(path=file.name, group=parent(file.name, ""), real=file))
+    return dict(splits) or {None: []}
+
+
+def _checked(config: PackConfig) -> str:
+    source = located(config.source)
+    check_folder(source, "source ")
+    return source
+
+
+def _first(path: str, otherwise: str) -> str:
+    return sys.intern(path.split("/", 1)[0]) if "/" in path else otherwise
+
+
+def _check_one_name(source: str, tops: list[str]) -> None:
+    names = [top for top in tops if _CLASS_SPLITS.get(top) == "val"]
+    if len(names) > 1:
+        raise UserError(f"{source} holds both {names[0]} and {names[1]}; keep one of them")
+
+
+def _tree_files(source: str, folder: str) -> list[File] | None:
+    """The images of a split; None where there is no such folder."""
+    if not is_url(source) and not Path(source, folder).is_dir():
+        return None
+    files = images(source, links=(REAL, FAKE), below=folder)
+    return None if is_url(source) and not files else files
+
+
+def _generators(source: str, folder: str, files: list[File]) -> list[Item]:
+    pattern = re.compile(rf"{folder}/(?:(.+?)/)?({REAL}|{FAKE})/(.+)")
+    halves: defaultdict[str, dict[str, dict[str, File]]] = defaultdict(lambda: {REAL: {}, FAKE: {}})
+    for file in files:
+        if match := pattern.fullmatch(file.name):
+            generator, half, name = match.groups()
+            halves[generator or "."][half][name] = file
+    return [item for generator in halves for item in _pairs(source, folder, generator, halves[generator])]
+
+
+def _pairs(source: str, folder: str, generator: str, halves: dict[str, dict[str, File]]) -> list[Item]:
+    reals = {name: Item(path=file.name, group=generator, real=file) for name, file in halves[REAL].items()}
+    place = f"{source}/{folder}/{generator}" if generator != "." else f"{source}/{folder}"
+    if not halves[FAKE]:
+        check_folder(f"{place}/{FAKE}", "", f", expected the reconstructions of {place}/{REAL}")
+    return paired(reals, halves[FAKE], f"{place}/{REAL}", f"{place}/{FAKE}")

@@ -1,0 +1,63 @@
+"""Which reconstruction belongs to which real image: never guessed, never left over."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from pack.config import PackConfig
+from pack.items import File, Item
+from pack.sources.place import check_folder, images
+from recon.errors import UserError
+from recon.folder import FAKE
+
+Splits = dict[str | None, list[Item]]
+
+
+def with_reconstructions(splits: Splits, source: str, fakes: str) -> Splits:
+    """Joins each real image to the one reconstruction of the same relative name, whatever its suffix.
+
+    Raises:
+        UserError: an image has no partner, or several.
+    """
+    check_folder(fakes, "", f", expected the reconstructions of {source}")
+    reals = {item.path: item for items in splits.values() for item in items}
+    found = paired(reals, {file.name: file for file in images(fakes)}, source, fakes)
+    pairs = {item.path: item for item in found}
+    return {split: [pairs[item.path] for item in items] for split, items in splits.items()}
+
+
+def paired(reals: Mapping[str, Item], fakes: Mapping[str, File], source: str, folder: str) -> list[Item]:
+    """The items of `reals` with their partners; both are named relative to `source` and `folder`."""
+    real_of, fake_of = _by_stem(reals, source), _by_stem(fakes, folder)
+    for here, there, place in ((real_of, fake_of, folder), (fake_of, real_of, source)):
+        missing = sorted(here.keys() - there.keys())
+        if missing:
+            raise UserError(
+                f"{len(missing)} of {len(here)} images have no partner in {place}, "
+                f"the first is {here[missing[0]]}; add or remove them"
+            )
+    return [replace(reals[path], fake=fakes[fake_of[stem]]) for stem, path in real_of.items()]
+
+
+def refuse_fakes(splits: Splits, config: PackConfig) -> None:
+    """A published tree taken for photographs would label its fakes as real."""
+    for items in splits.values():
+        for item in items:
+            if FAKE in item.path and FAKE in item.path.split("/"):
+                raise UserError(
+                    f"{config.source} holds fakes ({item.path}), expected photographs only; "
+                    "pass --layout tree, or a 0_real folder as --source and its 1_fake as --reconstructions"
+                )
+
+
+def _by_stem(paths: Iterable[str], folder: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path in paths:
+        other = found.setdefault(_stem(path), path)
+        if other != path:
+            raise UserError(f"{other} and {path} in {folder} have the same name; keep one of them")
+    return found
+
+
+def _stem(path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{name.rsplit('.', 1)[0]}"

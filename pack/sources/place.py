@@ -1,0 +1,102 @@
+"""Where a source lies: local paths and URLs under one name, and the image files below them."""
+
+import sys
+from collections.abc import Container, Iterator
+from pathlib import Path
+
+from pack.items import File, store_of
+from recon.codec import SUFFIXES
+from recon.errors import MissingError, UserError
+
+TABLES = (".csv", ".parquet")
+"""Suffixes of tables."""
+
+
+def is_url(place: str) -> bool:
+    """Whether a place, as `located` gives it, is no local path."""
+    return "://" in place
+
+
+def located(source: str) -> str:
+    """A source as the root of its files: a local path without ``~``, or a URL without a slash at its end."""
+    if is_url(source) and not source.startswith("file://"):
+        return source.rstrip("/")
+    return str(Path(source.removeprefix("file://")).expanduser())
+
+
+def split_place(place: str) -> tuple[str, str]:
+    """The folder that a file lies in and the file's name.
+
+    Raises:
+        UserError: it is the root of a bucket or host.
+    """
+    if not is_url(place):
+        return str(Path(place).parent), Path(place).name
+    folder, _, name = place.rpartition("/")
+    if folder.endswith(":/") or not name:
+        raise UserError(f"{place} names no file, expected a bucket or host and a file in it")
+    return folder, name
+
+
+def folder_name(place: str) -> str:
+    """The last part of a folder's path or URL, wherever it is seen from."""
+    return place.rsplit("/", 1)[-1] if is_url(place) else Path(place).resolve().name
+
+
+def source_name(source: str) -> str:
+    """What a source is called: its folder's last part, or a table's or tar's own name without its suffix."""
+    place = located(source)
+    wild = first_wild(place)
+    if wild >= 0 and not Path(place).exists():
+        return folder_name(place[:wild].rpartition("/")[0] or ".")
+    name = folder_name(place)
+    is_file = name.lower().endswith((*TABLES, ".tar")) and (is_url(place) or not Path(place).is_dir())
+    return name.rsplit(".", 1)[0] if is_file else name
+
+
+def first_wild(place: str) -> int:
+    """Where the pattern of a place begins; -1 where there is none."""
+    return min((place.find(one) for one in "{*?[" if one in place), default=-1)
+
+
+def check_folder(place: str, what: str, why: str = "") -> None:
+    """UserError where a local folder is none; a URL prefix is merely empty."""
+    if not is_url(place) and not Path(place).is_dir():
+        raise UserError(f"{what}{place} is not a directory{why}")
+
+
+def images(place: str, links: Container[str] = (), below: str = "") -> list[File]:
+    """The image files below a folder or URL prefix, sorted by name.
+
+    Files count by their suffix (`recon.codec.SUFFIXES`); see `Store.walk` for links and hidden names.
+
+    Args:
+        place: root of the files.
+        links: names of folders that are entered even where they are links.
+        below: a folder in `place` to which the search is limited; names begin with it.
+
+    Raises:
+        UserError: a folder can't be listed.
+    """
+    prefix = f"{below}/" if below else ""
+    found = [
+        File(place, prefix + name, size)
+        for name, size in walked(f"{place.rstrip('/')}/{below}" if below else place, links)
+        if name.lower().endswith(SUFFIXES)
+    ]
+    return sorted(found, key=lambda file: file.name)
+
+
+def walked(place: str, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:
+    """`Store.walk`, without anything where a URL prefix is not there."""
+    try:
+        yield from store_of(place).walk(links)
+    except MissingError:
+        if not is_url(place):
+            raise
+
+
+def parent(path: str, otherwise: str) -> str:
+    """Name of the folder that a path lies in; one string for all paths of a folder."""
+    parts = path.rsplit("/", 2)
+    return sys.intern(parts[-2]) if len(parts) > 1 and parts[-2] else otherwise

@@ -1,0 +1,149 @@
+"""Images that a table lists: a column of paths or URLs, and perhaps one of label groups."""
+
+import csv
+import os
+import posixpath
+import sys
+from collections.abc import Callable
+from functools import partial
+from io import BytesIO, StringIO
+from typing import Any
+
+from pack.config import PackConfig
+from pack.items import File, Item, store_of
+from pack.sources.place import folder_name, is_url, located, parent, split_place
+from pack.storage.trouble import refuse_secrets, without_secrets
+from recon.errors import UserError
+
+_COLUMNS = ("path", "url", "image", "file_name")
+
+Splits = dict[str | None, list[Item]]
+Table = dict[str, Callable[[], list[Any]]]
+"""A function that gives the values of a column, by its name."""
+
+
+def find_table(config: PackConfig) -> Splits:
+    """The images that a .csv (comma, header line, UTF-8) or .parquet table lists.
+
+    Relative paths begin at the table's folder, be it a directory or a URL; absolute ones and URLs stay as
+    they are. The group is that of --group_column, else the folder that an image lies in. Rows count from 1
+    below the header.
+
+    Raises:
+        UserError: the table can't be read, lacks a column, or has a row without a value or there twice.
+    """
+    place = located(config.source)
+    folder, name = split_place(place)
+    table = _read(place, store_of(folder).read(name))
+    paths = _values(table, place, config.column, "--column")
+    groups = _values(table, place, config.group_column, "--group_column") if config.group_column else None
+    otherwise = folder_name(folder)
+    items: dict[str, Item] = {}
+    for number, path in enumerate(paths):
+        path, file = _file(folder, path, f"{place}, row {number + 1}")
+        if path in items:
+            rows = f"rows {list(items).index(path) + 1} and {number + 1}"
+            raise UserError(f"{place}: {rows} both name {path}; keep one of them")
+        group = sys.intern(groups[number]) if groups else parent(path, otherwise)
+        items[path] = Item(path=path, group=group, real=file)
+    for root in {item.real.root for item in items.values()}:
+        store_of(root)  # what nothing can open is told before anything is packed
+    return {None: list(items.values())}
+
+
+def _read(place: str, data: bytes) -> Table:
+    try:
+        return _parquet(data) if place.lower().endswith(".parquet") else _csv(data)
+    except (ValueError, csv.Error, OSError) as error:  # pyarrow's are ValueError or OSError
+        kind = "Parquet" if place.lower().endswith(".parquet") else "CSV in UTF-8 with a header line"
+        raise UserError(f"{place} can't be read as {kind}: {error}") from error
+
+
+def _csv(data: bytes) -> Table:
+    lines = csv.reader(StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+    header = next(lines, [])
+    rows = [line for line in lines if line]  # csv gives [] for an empty line
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise ValueError(f"row {number} has {len(row)} cells, expected {len(header)}")
+    _check_names(header)
+
+    def column(number: int) -> list[Any]:
+        return [row[number] for row in rows]
+
+    return {name: partial(column, number) for number, name in enumerate(header)}
+
+
+def _parquet(data: bytes) -> Table:
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(BytesIO(data))
+    names: list[str] = file.schema_arrow.names
+    _check_names(names)
+
+    def column(name: str) -> list[Any]:
+        values: list[Any] = file.read([name]).column(0).to_pylist()
+        return values
+
+    return {name: partial(column, name) for name in names}
+
+
+def _check_names(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"it has {names.count(name)} columns {name}")
+
+
+def _values(table: Table, place: str, name: str | None, option: str) -> list[str]:
+    """The texts of a column: that of a name, or the first of the usual ones."""
+    found = name or next((one for one in _COLUMNS if one in table), "")
+    if found not in table:
+        expected, has = found or " or ".join(_COLUMNS), ", ".join(table) or "an empty header"
+        raise UserError(f"{place} has no column {expected}, only {has}; name one by {option}")
+    kinds = str if option == "--column" else (str, int)
+    values = table[found]()
+    for number, value in enumerate(values, 1):
+        if value is None or value == "" or (isinstance(value, str) and value.isspace()):
+            raise UserError(
+                f"{place}, row {number} has no value in column {found}; fill it in or drop the row"
+            )
+        if not isinstance(value, kinds):
+            kind = type(value).__name__
+            raise UserError(f"{place}: column {found} holds {kind}, expected text; name another by {option}")
+    return [str(value) for value in values]
+
+
+def _file(folder: str, value: str, where: str) -> tuple[str, File]:
+    """The path that stands for a row's image, and its file."""
+    if is_url(value) and not value.startswith("file://"):
+        return value, _remote(value, where)
+    value = value.removeprefix("file://")
+    if "\0" in value:
+        raise UserError(f"{where} holds {value!r}, expected a path or URL")
+    if value.startswith("/"):
+        return value, _local("/", value.lstrip("/"))
+    name = posixpath.normpath(value)
+    if not is_url(folder):
+        return name, _local(folder, name)
+    if name.startswith("../"):
+        raise UserError(f"{where} leads out of {folder} ({value}); give it as a URL")
+    return name, File(folder, name)
+
+
+def _remote(url: str, where: str) -> File:
+    try:
+        refuse_secrets(url)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    scheme, _, rest = url.partition("://")
+    host, _, name = rest.partition("/")
+    if not host or not name or "::" in url:
+        raise UserError(f"{where} holds {without_secrets(url)}, expected SCHEME://HOST/PATH")
+    return File(sys.intern(f"{scheme}://{host}"), name)
+
+
+def _local(root: str, name: str) -> File:
+    try:
+        return File(root, name, os.stat(f"{root}/{name}").st_size)
+    except OSError:  # the item will be rejected
+        return File(root, name)

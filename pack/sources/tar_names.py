@@ -1,0 +1,90 @@
+"""Which tars a source names: one, a pattern of many, or all in a folder; in directories and buckets alike."""
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pack.items import File, store_of
+from pack.sources.place import first_wild, is_url, split_place, walked
+from recon.errors import UserError
+
+_ALL = "**/*.tar"
+_WILD_PART = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\])")
+_REGEX = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+_THREADS = 16  # they wait for storage
+
+
+def find_tar_files(place: str) -> list[File]:
+    """The tars that a path, URL or pattern names, sorted; their roots are what is before any pattern.
+
+    Args:
+        place: a tar, a folder or prefix searched recursively for ``*.tar``, or a pattern: ``{000..099}`` and
+            ``{a,b}`` name tars that must be there, ``*``, ``?``, ``[...]`` and ``**`` those that are.
+
+    Raises:
+        UserError: there are none, or one that is named is missing.
+    """
+    root, patterns = _parsed(place)
+    exact = [name for name in patterns if not _WILD_PART.search(name) or _exists(root, name)]
+    names = dict.fromkeys(exact) | dict.fromkeys(_matching(root, [p for p in patterns if p not in exact]))
+    store = store_of(root)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        tars = [File(root, name, size) for name, size in zip(names, pool.map(store.size, names), strict=True)]
+    if not tars:
+        raise UserError(f"no tars match {place}; expected a tar, a pattern of tars, or a folder of them")
+    return sorted(tars, key=lambda tar: tar.name)
+
+
+def _parsed(place: str) -> tuple[str, list[str]]:
+    """The root and the patterns below it, their braces expanded."""
+    if _is_one(place):
+        root, name = split_place(place)
+        return root, [name]
+    wild = first_wild(place)
+    if wild < 0 or (not is_url(place) and Path(place).is_dir()):
+        return place, [_ALL]
+    cut = place.rfind("/", 0, wild) + 1
+    if is_url(place[:cut]) and place[:cut].endswith("://"):
+        raise UserError(f"{place}: a pattern can't stand for a bucket or host; name one")
+    from braceexpand import braceexpand
+
+    try:
+        return place[:cut].rstrip("/") or ("/" if cut else "."), list(braceexpand(place[cut:]))
+    except ValueError:
+        raise UserError(f"{place}: braces that don't match, expected such as {{000..099}}.tar") from None
+
+
+def _is_one(place: str) -> bool:
+    if is_url(place):
+        return first_wild(place) < 0 and place.lower().endswith(".tar")
+    return Path(place).is_file() or (first_wild(place) < 0 and not Path(place).is_dir())
+
+
+def _exists(root: str, name: str) -> bool:
+    """Whether a local file's very name looks like a pattern."""
+    return not is_url(root) and Path(root, name).is_file()
+
+
+def _matching(root: str, patterns: list[str]) -> Iterator[str]:
+    if not patterns:
+        return
+    regex = re.compile("|".join(map(_translated, patterns)))
+    deep = any("/" in pattern for pattern in patterns)
+    # A folder of few tars may have all of a bucket or home below it.
+    names = (name for name, _ in walked(root)) if deep else iter(store_of(root).names())
+    yield from (name for name in names if regex.fullmatch(name) and not name.startswith("."))
+
+
+def _translated(pattern: str) -> str:
+    """A pattern as a regular expression; ``*`` and ``?`` stay within one folder."""
+    parts = _WILD_PART.split(pattern)
+    for number, part in enumerate(parts):
+        if number % 2 == 0:
+            parts[number] = re.escape(part)
+        elif part in _REGEX:
+            parts[number] = _REGEX[part]
+        else:
+            inner = part[1:-1].replace("\\", "\\\\").replace("[", "\\[")
+            parts[number] = f"[^/{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
+    return "".join(parts)
