@@ -23,6 +23,7 @@ MEMBERS = ("real", "fake", "json")
 """The members of a sample, in their order in the tar."""
 
 _PIECE = 16 << 20
+_WRITTEN = 1 << 20
 _HEADER = 512  # bytes of a USTAR member header; payloads are padded to the same
 
 INDEX_SCHEMA = pa.schema(
@@ -105,23 +106,34 @@ class ShardWriter:
     def close(self) -> tuple[int, str]:
         """Ends the tar; returns its (bytes, sha256)."""
         self.tar.close()
+        self.sink.flush()
         return self.sink.size, self.sink.sha256.hexdigest()
 
 
 class _HashingFile:
-    """Passes writes on, counting and hashing them."""
+    """Passes writes on in pieces of a MiB, counting and hashing them.
+
+    A tar is written 16 KiB at a time; at each, the interpreter would pass to a thread that encodes.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
         self.size = 0
         self.sha256 = hashlib.sha256()
+        self._piece = bytearray()
 
     def write(self, data: bytes) -> int:
-        if self.file.closed:  # the shard was given up, and its tar ends itself when it is collected
-            return len(data)
         self.size += len(data)
-        self.sha256.update(data)
-        return self.file.write(data)
+        self._piece += data
+        if len(self._piece) >= _WRITTEN:
+            self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        piece, self._piece = self._piece, bytearray()
+        if not self.file.closed:  # else the shard was given up, and its tar ends when it is collected
+            self.sha256.update(piece)
+            self.file.write(piece)
 
 
 def index_bytes(rows: list[dict[str, Any]], facts: dict[str, Any]) -> bytes:
