@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -40,13 +40,12 @@ class JpegCoding:
     @property
     def tables_hash(self) -> str:
         """The first 16 hex digits of the SHA-256 of the tables, in component order."""
-        return hashlib.sha256(np.array(self.tables, "<u2").tobytes()).hexdigest()[:16]
+        return _facts(self.tables)[0]
 
     @property
     def quality(self) -> int:
         """The IJG quality 1..100 whose luma table is nearest (L1) to this file's."""
-        distance = np.abs(_standard_tables() - np.array(self.tables[0])).sum(axis=1)
-        return int(distance.argmin()) + 1
+        return _facts(self.tables)[1]
 
     def encoder_options(self) -> dict[str, Any]:
         """Pillow's ``save`` options that repeat this coding.
@@ -172,6 +171,14 @@ def _colour(image: JpegImageFile, names: list[Any]) -> str:
         return "grey"
     stored_rgb = image.info.get("adobe_transform") == 0 or names == [b"R", b"G", b"B"]
     return "rgb" if stored_rgb else "ycc"
+
+
+@lru_cache(maxsize=1024)  # cameras and editors have few
+def _facts(tables: tuple[Table, ...]) -> tuple[str, int]:
+    """The hash of tables and their nearest quality."""
+    digest = hashlib.sha256(np.array(tables, "<u2").tobytes()).hexdigest()[:16]
+    distance = np.abs(_standard_tables() - np.array(tables[0])).sum(axis=1)
+    return digest, int(distance.argmin()) + 1
 
 
 @cache
