@@ -10,12 +10,14 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pack.sources.place import is_url
 from pack.storage import Store
 from recon.errors import UserError
 
 _BLOCK = tarfile.BLOCKSIZE
-_WINDOW = 16 << 10  # bytes of a request; a payload that ends further away than this is skipped
-_LARGEST_WINDOW = 1 << 20  # where members are so small that they are read through
+_LOCAL = 4 << 10  # bytes of a read from disk
+_WINDOW = 16 << 10  # bytes of a request to a bucket; a payload that ends further away than this is skipped
+_LARGEST_WINDOW = 1 << 20  # of those where members are so small that they are read through
 _BEHIND = 64 << 10  # bytes looked at behind the end mark: tar's own padding is 10 KiB
 _LONGEST_NAME = 1 << 20  # bytes of an extended header
 _LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
@@ -59,7 +61,8 @@ class _Tar:
     def __init__(self, store: Store, name: str, size: int) -> None:
         self._store, self._name, self._size = store, name, size
         self._where = f"{store.url}/{name}"
-        self._window, self._start, self._length = memoryview(b""), 0, _WINDOW
+        self._least, self._most = (_WINDOW, _LARGEST_WINDOW) if is_url(store.url) else (_LOCAL, _LOCAL)
+        self._window, self._start, self._length = memoryview(b""), 0, self._least
 
     def members(self) -> Iterator[Member]:
         position = header = 0
@@ -155,7 +158,7 @@ class _Tar:
         end = self._start + len(self._window)
         if position < self._start or position + length > end:
             near = end and position <= end + self._length
-            self._length = min(_LARGEST_WINDOW, 2 * self._length) if near else _WINDOW
+            self._length = min(self._most, 2 * self._length) if near else self._least
             asked = min(max(length, self._length), self._size - position)
             self._window = self._store.read_range(self._name, position, max(0, asked))
             self._start = position
