@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
+from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from pack.cache import BlockCache, block_key
 from pack.manifest import Manifest, ShardEntry, read_manifest
 from pack.settle import read_settled
-from pack.shard import MEMBERS, read_index
+from pack.shard import HEADERS, MEMBERS, read_index
 from pack.storage import Retry, Store, open_store
 from recon.codec import LOADABLE
 from recon.errors import UserError
@@ -36,24 +37,27 @@ class ShardIndex:
     pair_ids: NDArray[np.uint64]
     """(n,)"""
     fields: list[tuple[str, ...]]
-    """The WebDataset field names of each pair's members, e.g. (real.jpg, fake.jpg, json)."""
+    """The WebDataset field names of each pair's members: real.jpg, fake.jpg and, where there is one, json."""
     offsets: NDArray[np.int64]
-    """(n, 3) bytes from the tar's start to the payload of each member."""
+    """(n, 3) bytes from the tar's start to the payload of real, fake and json."""
     sizes: NDArray[np.int64]
-    """(n, 3) bytes."""
+    """(n, 3) bytes; 0 where an adopted pair has no json."""
     crcs: NDArray[np.uint32]
     """(n, 3)"""
+    starts: NDArray[np.int64]
+    """(n,) bytes from the tar's start to the first payload of each pair, rising."""
+    ends: NDArray[np.int64]
+    """(n,) bytes from the tar's start to the end of its last payload, which lies before the next pair."""
 
     @property
     def memory(self) -> int:
         """Bytes held, about."""
-        return len(self.keys) * 320
+        return len(self.keys) * 336
 
     def span(self, first: int, count: int) -> tuple[int, int]:
         """(offset, length) of the bytes that hold pairs first..first+count-1."""
-        start = int(self.offsets[first, 0])
-        last = first + count - 1
-        return start, int(self.offsets[last, -1] + self.sizes[last, -1]) - start
+        start = int(self.starts[first])
+        return start, int(self.ends[first + count - 1]) - start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,7 @@ class StoredPair:
     group: str
     pair_id: int
     members: dict[str, bytes]
-    """WebDataset fields to payloads, in the tar's order."""
+    """Payloads by ``real.EXT``, ``fake.EXT`` and ``json`` (if there is one), whatever the tar calls them."""
 
     @property
     def real(self) -> bytes:
@@ -187,7 +191,7 @@ class Dataset:
         """Splits rows where so much lies between two of them that a request of its own is cheaper."""
         if len(rows) <= rows[-1] - rows[0]:
             index = self.index(shard)
-            between = index.offsets[rows[1:], 0] - index.offsets[rows[:-1] + 1, 0]
+            between = index.starts[rows[1:]] - index.starts[rows[:-1] + 1]
             return np.split(rows, np.flatnonzero(between > _GAP_BYTES) + 1)
         return [rows]
 
@@ -292,18 +296,25 @@ def _shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
     def columns(name: str) -> NDArray[np.int64]:
         return np.stack([table[f"{member}_{name}"].to_numpy() for member in MEMBERS], axis=1)
 
-    @cache
-    def fields(real: str, fake: str) -> tuple[str, ...]:  # one tuple for all pairs of these codecs
-        return (f"real.{LOADABLE[real]}", f"fake.{LOADABLE[fake]}", "json")
+    @cache  # one tuple for all pairs of these codecs
+    def fields(real: str, fake: str, json: bool) -> tuple[str, ...]:
+        images = f"real.{LOADABLE[real]}", f"fake.{LOADABLE[fake]}"
+        return (*images, "json") if json else images
 
-    codecs = zip(table["real_codec"].to_pylist(), table["fake_codec"].to_pylist(), strict=True)
+    has_json = repeat(True, table.num_rows)
+    if HEADERS[2] in table.column_names:
+        has_json = table[HEADERS[2]].is_valid().to_pylist()
+    codecs = table["real_codec"].to_pylist(), table["fake_codec"].to_pylist()
+    offsets, sizes = columns("offset"), columns("size")
     return ShardIndex(
         entry=entry,
         keys=table["key"].to_pylist(),
         groups=list(map(sys.intern, table["group"].to_pylist())),
         pair_ids=table["pair_id"].to_numpy(),
-        fields=[fields(real, fake) for real, fake in codecs],
-        offsets=columns("offset"),
-        sizes=columns("size"),
+        fields=list(map(fields, *codecs, has_json)),
+        offsets=offsets,
+        sizes=sizes,
         crcs=columns("crc32").astype(np.uint32),
+        starts=offsets.min(axis=1),
+        ends=(offsets + sizes).max(axis=1),
     )

@@ -2,7 +2,9 @@
 
 Members of a sample are adjacent: ``KEY.real.EXT``, ``KEY.fake.EXT``, ``KEY.json``. The
 index has a row a pair with the offset, size and CRC-32 of every member, so that any run
-of pairs is one ranged read, each payload of which can be checked.
+of pairs is one ranged read, each payload of which can be checked. Tars that others wrote
+(`pack.adopt`) may have the members of a sample in any order, among others and under other names;
+their index has three columns more.
 """
 
 import hashlib
@@ -17,6 +19,7 @@ from isal.isal_zlib import crc32
 from pack.names import pair_id
 from pack.pairs import Pair
 from pack.storage import Store
+from pack.tarheader import HEADER
 from recon.codec import LOADABLE
 
 MEMBERS = ("real", "fake", "json")
@@ -24,7 +27,6 @@ MEMBERS = ("real", "fake", "json")
 
 _PIECE = 16 << 20
 _WRITTEN = 1 << 20
-_HEADER = 512  # bytes of a USTAR member header; payloads are padded to the same
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -61,6 +63,13 @@ INDEX_SCHEMA = pa.schema(
 )
 """Columns of the index; the offset is that of the payload, in bytes from the tar's start."""
 
+HEADERS = tuple(f"{member}_header" for member in MEMBERS)
+"""Columns that only the index of an adopted tar has: the name in the tar header right before each
+payload, null where there is no json. (No json has its real's offset, size 0 and CRC 0.)"""
+
+ADOPTED_SCHEMA = pa.schema([*INDEX_SCHEMA, *[(name, pa.string()) for name in HEADERS]])
+"""Columns of the index of an adopted tar."""
+
 _INDEX_ONLY = {"key", "pair_id"} | {f"{m}_{c}" for m in MEMBERS for c in ("offset", "size", "crc32")}
 RECORD_FIELDS = tuple(name for name in INDEX_SCHEMA.names if name not in _INDEX_ONLY)
 """The columns that ``KEY.json`` repeats."""
@@ -95,8 +104,8 @@ class ShardWriter:
 
     def _add_member(self, key: str, member: str, field: str, data: bytes) -> dict[str, int]:
         self.tar.write({"__key__": key, field: data})  # one by one: write sorts the fields of a sample
-        offset = self._offset + _HEADER
-        self._offset = offset + -(-len(data) // _HEADER) * _HEADER
+        offset = self._offset + HEADER
+        self._offset = offset + -(-len(data) // HEADER) * HEADER
         return {
             f"{member}_offset": offset,
             f"{member}_size": len(data),
@@ -136,14 +145,17 @@ class _HashingFile:
             self.file.write(piece)
 
 
-def index_bytes(rows: list[dict[str, Any]], facts: dict[str, Any]) -> bytes:
+def index_bytes(
+    rows: list[dict[str, Any]], facts: dict[str, Any], columns: pa.Schema = INDEX_SCHEMA
+) -> bytes:
     """The Parquet file of a shard's index.
 
     Args:
-        rows: one dict a pair with the columns of `INDEX_SCHEMA`.
+        rows: one dict a pair with the columns of `columns`.
         facts: what a resumed run needs to know of the finished shard, kept as file metadata.
+        columns: `INDEX_SCHEMA`, or `ADOPTED_SCHEMA`.
     """
-    schema = INDEX_SCHEMA.with_metadata({"pairstream": json.dumps(facts, sort_keys=True)})
+    schema = columns.with_metadata({"pairstream": json.dumps(facts, sort_keys=True)})
     out = BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema), out, compression="zstd")
     return out.getvalue()

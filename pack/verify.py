@@ -8,12 +8,13 @@ Exit status 0 where everything agrees; else 1 and a line for each difference.
 import hashlib
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from isal.isal_zlib import crc32
 
+from pack.tarheader import HEADER, read_header
 from recon.cli import run
 from recon.errors import UserError
 from recon.progress import counted, progress
@@ -21,6 +22,7 @@ from recon.progress import counted, progress
 if TYPE_CHECKING:
     from pack.dataset import Dataset, ShardIndex
 
+Names = tuple[str | None, ...]
 
 _REQUEST = 8 << 20  # bytes read together, if a pair has no more
 
@@ -65,6 +67,7 @@ def verify(dataset: "Dataset") -> Iterator[str]:
 def _verify_shard(dataset: "Dataset", shard: int, seen: set[str]) -> Iterator[str]:
     try:
         index = dataset.index(shard)
+        names = _header_names(dataset, shard)
     except UserError as error:
         yield str(error)
         return
@@ -75,28 +78,52 @@ def _verify_shard(dataset: "Dataset", shard: int, seen: set[str]) -> Iterator[st
         if key in seen:
             yield f"{entry.name}: key {key} stands in the dataset twice"
         seen.add(key)
-    yield from _verify_tar(dataset, index)
+    yield from _verify_tar(dataset, index, names)
 
 
-def _verify_tar(dataset: "Dataset", index: "ShardIndex") -> Iterator[str]:
+def _verify_tar(dataset: "Dataset", index: "ShardIndex", names: Sequence["Names"]) -> Iterator[str]:
     name, sha256, position = f"{index.entry.name}.tar", hashlib.sha256(), 0
+
+    def pass_over(end: int) -> None:
+        """Reads what no pair needs, however much it is."""
+        nonlocal position
+        while position < end:
+            piece = dataset.store.read_range(name, position, min(_REQUEST, end - position))
+            sha256.update(piece)
+            position += len(piece)
+
     try:
         size = dataset.store.size(name)
         if size != index.entry.bytes:
             yield f"{name}: {size} bytes, the manifest says {index.entry.bytes}"
         for rows in _requests(index):
             start, length = index.span(rows[0], len(rows))
+            if start - position > _REQUEST:
+                pass_over(start - HEADER)
             data = dataset.store.read_range(name, position, start + length - position)
             sha256.update(data)
             for row in rows:
-                yield from _verify_pair(index, row, data, position)
+                yield from _verify_pair(index, row, names[row], data, position)
             position = start + length
-        sha256.update(dataset.store.read(name, position))
+        pass_over(size)
     except UserError as error:
         yield str(error)
         return
     if sha256.hexdigest() != index.entry.sha256:
         yield f"{name}: sha256 differs from the manifest"
+
+
+def _header_names(dataset: "Dataset", shard: int) -> list["Names"]:
+    """The names in the tar headers right before the payloads of each pair, in the order of `MEMBERS`."""
+    from pack.shard import HEADERS
+
+    table = dataset.table(shard)
+    if HEADERS[0] in table.column_names:  # an adopted tar's
+        return list(zip(*(table[name].to_pylist() for name in HEADERS), strict=True))
+    index = dataset.index(shard)
+    return [
+        tuple(f"{key}.{name}" for name in names) for key, names in zip(index.keys, index.fields, strict=True)
+    ]
 
 
 def _requests(index: "ShardIndex") -> Iterator[range]:
@@ -108,14 +135,18 @@ def _requests(index: "ShardIndex") -> Iterator[range]:
             first = row + 1
 
 
-def _verify_pair(index: "ShardIndex", row: int, data: memoryview, position: int) -> Iterator[str]:
+def _verify_pair(
+    index: "ShardIndex", row: int, names: "Names", data: memoryview, position: int
+) -> Iterator[str]:
     """Checks a pair's member headers and payloads; `data` starts at byte `position` of the tar."""
-    for column, suffix in enumerate(index.fields[row]):
-        name, size = f"{index.keys[row]}.{suffix}", int(index.sizes[row, column])
+    for column, name in enumerate(names):
+        if name is None:
+            continue
+        size = int(index.sizes[row, column])
         where = f"{index.entry.name}.tar: {name}"
         start = int(index.offsets[row, column]) - position
         try:
-            header = tarfile.TarInfo.frombuf(bytes(data[start - 512 : start]), "ascii", "replace")
+            header = read_header(data[start - HEADER : start])
             if (header.name, header.size) != (name, size):
                 yield f"{where}: the tar has {header.name} of {header.size} bytes, the index says {size}"
         except tarfile.HeaderError as error:
@@ -125,6 +156,8 @@ def _verify_pair(index: "ShardIndex", row: int, data: memoryview, position: int)
 
 
 def _strangers(dataset: "Dataset") -> Iterator[str]:
+    if "adopted" in dataset.manifest.provenance:  # the directory is others', and so are their names
+        return
     known = {f"{shard.name}.{suffix}" for shard in dataset.manifest.shards for suffix in ("tar", "parquet")}
     for name in dataset.store.names():
         if name.startswith("shard-") and name not in known:

@@ -31,7 +31,7 @@ def parse(
 
     Args:
         config: a dataclass; each field becomes an option, its docstring line the help. A field
-            with ``field(kw_only=False)`` becomes a positional argument.
+            with ``field(kw_only=False)`` becomes a positional argument, one of ``list[str]`` takes several.
         argv: the arguments, by default those of the process.
         prog: the command as the user types it, e.g. ``python -m pack``.
         about: the text above the options in ``--help``.
@@ -58,6 +58,7 @@ def parse(
     parser = Parser(prog=prog, description=about, formatter_class=Formatter, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with these options.")
     parser.add_class_arguments(config, as_group=False, as_positional=True)
+    _take_several(parser)
     for group, folder in (recipes or {}).items():
         _name_recipes(parser, group, folder)
     parsed = parser.instantiate(parser.parse_args(argv))
@@ -70,6 +71,13 @@ def _choices(parser: Any, message: str) -> str:
     prefix = f"{found[1] or found[2]}." if found else ""
     names = [action.dest.removeprefix(prefix) for action in parser._actions if action.dest.startswith(prefix)]
     return f", expected one of {', '.join(names)}" if found and names else ""
+
+
+def _take_several(parser: Any) -> None:
+    """Lets a positional list be given as words, not as one text ``[a, b]``."""
+    for action in parser._actions:
+        if not action.option_strings and getattr(action, "_typehint", None) == list[str]:
+            action.nargs, action._typehint, action.metavar = "+", str, action.dest
 
 
 def _name_recipes(parser: Any, group: str, folder: Path) -> None:

@@ -25,6 +25,7 @@ COMMANDS = (
     "pack",
     "pack.finish",
     "pack.verify",
+    "pack.index",
     "pack.info",
     "pack.preview",
     "recon",
