@@ -35,11 +35,6 @@ class File:
     """First byte of the part; None for the whole object."""
 
     @property
-    def suffix(self) -> str:
-        """Lower-case suffix of the name, with its dot."""
-        return "." + self.name.rsplit(".", 1)[-1].lower()
-
-    @property
     def url(self) -> str:
         """Path or URL of the object."""
         return f"{self.root.rstrip('/')}/{self.name}"

@@ -7,10 +7,10 @@ that any worker, rerun or machine of the same type gives the same shards.
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,14 @@ import numpy as np
 from pack.config import PackConfig
 from pack.items import File, Item
 from pack.names import dealt, make_key, printable
-from pack.sources import read_size
+from pack.sources import read_size, source_name
 from recon.errors import RejectedImageError, UserError
 
 LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "pyarrow", "webdataset")
 """Libraries whose version may change the bytes of a dataset; recorded in its manifest."""
 
 _SAMPLED = 64  # items whose size on disk is looked at to choose the pairs per shard
+_READERS = 16  # that look, most of them waiting for storage
 _PNG_BYTES_PER_PIXEL = 1.6  # lossless reconstructions of photographs: median of Kodak's 24 with taesd
 _JPEG_BYTES_PER_PIXEL = {50: 0.1, 75: 0.15, 90: 0.26, 95: 0.38, 100: 0.78}  # by quality; 4 photographs
 # Where things lie changes no byte; the autoencoder and its device are recorded by its own provenance.
@@ -86,8 +87,8 @@ def make_plan(items: Sequence[Item], config: PackConfig, autoencoders: Sequence[
 
 
 def dataset_name(config: PackConfig) -> str:
-    """The name given, else that of the source folder."""
-    return config.name or printable(Path(config.source).expanduser().resolve().name)
+    """The name given, else that of the source."""
+    return config.name or printable(source_name(config.source))
 
 
 def shard_name(number: int) -> str:
@@ -139,25 +140,26 @@ def _size(file: File | None) -> int | None:
 
 def _pairs_per_shard(items: Sequence[Item], config: PackConfig) -> int:
     step = max(1, len(items) // _SAMPLED)
-    sizes = [_pair_bytes(item, config) for item in items[::step]]
+    with ThreadPoolExecutor(_READERS) as pool:
+        sizes = list(pool.map(partial(_pair_bytes, config), items[::step]))
     mean = sum(sizes) / len(sizes)
     return max(1, round(config.shard_mb * 2**20 / max(mean, 1.0)))
 
 
-def _pair_bytes(item: Item, config: PackConfig) -> float:
+def _pair_bytes(config: PackConfig, item: Item) -> float:
     """Expected bytes of a pair on disk, from file sizes and headers alone."""
     try:
         height, width = (config.tile, config.tile) if config.tile else read_size(item.real, config.max_pixels)
+        real = 0 if config.tile else item.real.measured()
     except RejectedImageError:
         return 0.0
     if config.codec == "both":
         qualities, sizes = zip(*_JPEG_BYTES_PER_PIXEL.items(), strict=True)
         return 2 * height * width * float(np.interp(config.quality, qualities, sizes))
-    real = item.real.size or 0
     lossless = _PNG_BYTES_PER_PIXEL * height * width
     if config.tile:
         return 2 * lossless
     if item.fake is not None and config.codec == "keep":
         return real + (item.fake.size or 0)
-    matched = config.codec == "match" and item.real.suffix in (".jpg", ".jpeg")
+    matched = config.codec == "match" and item.path.lower().endswith((".jpg", ".jpeg"))
     return 2.0 * real if matched else real + lossless
