@@ -56,9 +56,7 @@ class PairMaker:
             UserError: storage or an autoencoder failed; at once, whatever is ready.
         """
         self.close()
-        readers = encoders = min(_MOST_THREADS, os.cpu_count() or 1)
-        if "://" in self.config.source:
-            readers = max(readers, _READERS)
+        readers, encoders = threads_of(self.config.source)
         pipeline = Pipeline(
             self._steps,
             self._stage,
@@ -85,6 +83,12 @@ class PairMaker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def threads_of(source: str) -> tuple[int, int]:
+    """How many threads read and decode, and how many encode: one a core, more where reading waits."""
+    cores = min(_MOST_THREADS, os.cpu_count() or 1)
+    return max(cores, _READERS) if "://" in source else cores, cores
 
 
 class _Given:
