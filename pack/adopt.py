@@ -111,7 +111,7 @@ class _Adoption:
             found.add_key(sample.key, name, sample.start)
             try:
                 rows.append(make_row(sample, self.naming))
-                meter.pairs += 1
+                meter.pair()
             except RejectedImageError as error:
                 found.reject(sample.key, name, str(error))
         if rows:
@@ -201,15 +201,19 @@ class _Adoption:
 
 
 class _Meter:
-    """Shows the bytes read, in whole MB, and the pairs."""
+    """Shows the bytes read, in begun MB, and the pairs."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress, self.bytes, self.pairs = progress, 0, 0
 
+    def pair(self) -> None:
+        """Counts a pair."""
+        self.pairs += 1
+        self.progress.note(counted(self.pairs, "pair"))
+
     def read(self, size: int) -> None:
         """Counts bytes."""
         before, self.bytes = self.bytes, self.bytes + size
-        self.progress.note(counted(self.pairs, "pair"))
         self.progress.update(_whole_mb(self.bytes) - _whole_mb(before))
 
 

@@ -22,7 +22,7 @@ class IndexConfig:
     """Which tars, and what their members are called."""
 
     url: list[str] = field(kw_only=False)
-    """Directory or URL prefix, all whose *.tar are taken; or tars, globs, brace ranges of one directory."""
+    """Directory or URL prefix, all of whose *.tar are taken; or tars, globs, brace ranges of one."""
     real: str = f"real.{{{IMAGES}}}"
     """Field of the real image: what follows the first dot of a member's name, in lower case. Several by braces or ";", the first found counts."""  # noqa: E501
     fake: str = f"fake.{{{IMAGES}}}"
