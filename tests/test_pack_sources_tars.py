@@ -265,12 +265,10 @@ class Counting(LocalStore):
 
 @pytest.mark.parametrize("url", ["s3://bucket/x", "/local"])
 def test_large_payloads_are_skipped_and_small_members_share_a_request(tmp_path: Path, url: str) -> None:
-    with webdataset.TarWriter(str(tmp_path / "large.tar"), mtime=0) as writer:
-        for number in range(20):
-            writer.write({"__key__": str(number), "jpg": bytes(200_000), "json": b"{}", "txt": b"text"})
-    with webdataset.TarWriter(str(tmp_path / "small.tar"), mtime=0) as writer:
-        for number in range(500):
-            writer.write({"__key__": str(number), "jpg": bytes(3000)})
+    for name, size in (("large.tar", 600_000), ("small.tar", 30_000)):
+        with webdataset.TarWriter(str(tmp_path / name), mtime=0) as writer:
+            for number in range(40):
+                writer.write({"__key__": f"{number}", "jpg": bytes(size), "json": b"{}", "txt": b"text"})
     counts = {}
     for name in ("large.tar", "small.tar"):
         store = Counting(str(tmp_path))
@@ -278,11 +276,11 @@ def test_large_payloads_are_skipped_and_small_members_share_a_request(tmp_path: 
         list(members(store, name, store.size(name)))
         counts[name] = store.requests, store.read_bytes
     if url == "/local":
-        assert counts["large.tar"][1] < 300_000
+        assert all(read_bytes < 400_000 for _, read_bytes in counts.values())
     else:
-        assert counts["large.tar"][0] <= 23
-        assert counts["large.tar"][1] < 400_000
-        assert counts["small.tar"][0] <= 12
+        assert counts["large.tar"][0] <= 43
+        assert counts["large.tar"][1] < 1_000_000
+        assert counts["small.tar"][0] <= 4
 
 
 @settings(deadline=None, max_examples=40)

@@ -16,8 +16,9 @@ from recon.errors import UserError
 
 _BLOCK = tarfile.BLOCKSIZE
 _LOCAL = 4 << 10  # bytes of a read from disk
-_WINDOW = 16 << 10  # bytes of a request to a bucket; a payload that ends further away than this is skipped
-_LARGEST_WINDOW = 1 << 20  # of those where members are so small that they are read through
+# A request to a bucket takes 5 ms of one core, as long as half a MB takes to come at 100 MB/s.
+_LARGE = 512 << 10  # bytes of a payload that is skipped
+_SKIPPING, _THROUGH = 16 << 10, 4 << 20  # bytes of a request behind large payloads, and behind others
 _BEHIND = 64 << 10  # bytes looked at behind the end mark: tar's own padding is 10 KiB
 _LONGEST_NAME = 1 << 20  # bytes of an extended header
 _LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
@@ -61,8 +62,9 @@ class _Tar:
     def __init__(self, store: Store, name: str, size: int) -> None:
         self._store, self._name, self._size = store, name, size
         self._where = f"{store.url}/{name}"
-        self._least, self._most = (_WINDOW, _LARGEST_WINDOW) if is_url(store.url) else (_LOCAL, _LOCAL)
-        self._window, self._start, self._length = memoryview(b""), 0, self._least
+        self._remote = is_url(store.url)
+        self._window, self._start = memoryview(b""), 0
+        self._largest = _LARGE  # payload since the last request
 
     def members(self) -> Iterator[Member]:
         position = header = 0
@@ -84,6 +86,7 @@ class _Tar:
             has_payload |= block.type in (*_PAX, tarfile.XGLTYPE, *tarfile.GNU_TYPES)
             position = payload + (-(-block.size // _BLOCK) * _BLOCK if has_payload else 0)
             header = header if extended else position
+            self._largest = max(self._largest, block.size)
         self._check_end(position)
 
     def _header(self, position: int) -> tarfile.TarInfo | None:
@@ -157,11 +160,10 @@ class _Tar:
         length = max(0, min(length, self._size - position))
         end = self._start + len(self._window)
         if position < self._start or position + length > end:
-            near = end and position <= end + self._length
-            self._length = min(self._most, 2 * self._length) if near else self._least
-            asked = min(max(length, self._length), self._size - position)
-            self._window = self._store.read_range(self._name, position, max(0, asked))
-            self._start = position
+            asked = (_THROUGH if self._largest < _LARGE else _SKIPPING) if self._remote else _LOCAL
+            asked = max(0, min(max(length, asked), self._size - position))
+            self._window = self._store.read_range(self._name, position, asked)
+            self._start, self._largest = position, 0
         return self._window[position - self._start :][:length]
 
     def _bad(self, offset: int, cause: str) -> UserError:
