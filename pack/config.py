@@ -21,13 +21,13 @@ class PackConfig(ReconstructionConfig):
     """Packs real images and their reconstructions into a dataset of shards."""
 
     source: str
-    """Where the real images are: a folder or URL prefix (s3://BUCKET/PREFIX), searched recursively; tars of a WebDataset (data/{000..099}.tar, or a glob); a table of paths (.csv, .parquet)."""  # noqa: E501
+    """Where the real images are: a folder or URL prefix (s3://BUCKET/PREFIX), searched recursively; tars of a WebDataset (data/{000..099}.tar, or a glob; quote them); a table of paths (.csv, .parquet)."""  # noqa: E501
     out: str
     """Directory or fsspec URL of the dataset. Where there are splits, it gets train/ and val/."""
     reconstructions: str | None = None
-    """Folder of ready reconstructions, paired with source by relative name whatever the suffix."""
+    """Folder or URL prefix of ready reconstructions, paired with source by relative name, not suffix."""
     layout: Layout = "auto"
-    """What source is. auto: webdataset for tars, table for .csv and .parquet, else folder. tree: {train,val|valid}/GENERATOR/{0_real,1_fake}. imagefolder: {train,validation|val|valid,test}/CLASS/IMAGE, as Hugging Face's."""  # noqa: E501
+    """What source is. auto: webdataset for tars, table for .csv and .parquet, else folder. tree: {train,val|valid}/GENERATOR/{0_real,1_fake}. imagefolder: {train,validation|val|valid,test}/CLASS/IMAGE or CLASS/IMAGE, as Hugging Face's."""  # noqa: E501
     image_field: str = IMAGE_FIELD
     """Of webdataset tars: the field that holds the image, or several by ";", the first found counts."""
     column: str | None = None

@@ -44,7 +44,7 @@ def test_classes_alone_are_one_dataset(tmp_path: Path) -> None:
     ]
 
 
-def test_image_folder_is_not_divided_anew(tmp_path: Path) -> None:
+def test_source_with_splits_is_not_divided_anew(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1.jpg", "test/a/2.jpg")
     with pytest.raises(UserError, match="brings its own splits"):
         found(tmp_path, val_fraction=0.5)

@@ -44,7 +44,7 @@ def find_items(config: PackConfig) -> Splits:
     if config.reconstructions:
         splits = with_reconstructions(splits, located(config.source), located(config.reconstructions))
     if config.val_fraction:
-        splits = _divided(splits[None], config.val_fraction)
+        splits = _divided(splits, config.val_fraction)
     splits = {split: items[: config.limit] for split, items in splits.items()}
     if config.tile:
         splits = {split: tiled(items, config) for split, items in splits.items()}
@@ -61,11 +61,14 @@ def _layout(config: PackConfig) -> str:
     return "webdataset" if name.endswith(_TARS) else "table" if name.endswith(TABLES) else "folder"
 
 
-def _divided(items: list[Item], fraction: float) -> Splits:
-    splits: Splits = {"train": [], "val": []}
-    for item in items:
-        splits["val" if in_validation(item.path, fraction) else "train"].append(item)
-    return splits
+def _divided(splits: Splits, fraction: float) -> Splits:
+    if list(splits) != [None]:
+        names = ", ".join(sorted(map(str, splits)))
+        raise UserError(f"val_fraction={fraction}, but the source brings its own splits ({names}); drop it")
+    divided: Splits = {"train": [], "val": []}
+    for item in splits[None]:
+        divided["val" if in_validation(item.path, fraction) else "train"].append(item)
+    return divided
 
 
 def _check_filled(splits: Splits, config: PackConfig) -> None:
