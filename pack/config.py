@@ -101,10 +101,6 @@ class PackConfig(ReconstructionConfig):
     def _check_layout(self) -> None:
         if self.layout == "tree" and (self.reconstructions or self.val_fraction):
             raise UserError("layout=tree brings its own reconstructions and splits; drop the other options")
-        if self.layout == "imagefolder" and self.val_fraction:
-            raise UserError(
-                "layout=imagefolder brings its own splits; drop val_fraction, or pass layout=folder"
-            )
         if self.image_field != IMAGE_FIELD and self.layout not in ("auto", "webdataset"):
             raise UserError(f"image_field is for layout=webdataset, but layout={self.layout}")
         for name in ("column", "group_column"):

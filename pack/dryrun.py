@@ -24,6 +24,8 @@ from recon.progress import clock, counted
 _RUNS = 8  # of neighbours, at equal distances over the source: neighbours batch as they do in a shard
 _BATCHES = 2  # in a run
 _LONGEST_S = 30.0  # for the runs after the first, about
+_FRAME = 512  # bytes: a tar's header of a member, and what its payload is padded to
+_RECORD = 1024  # bytes of a pair's JSON, padded
 
 _UNITS = ("B", "KB", "MB", "GB", "TB")
 
@@ -34,7 +36,7 @@ class _Sample:
 
     tried: int = 0
     bytes: int = 0
-    """Of the pairs' images."""
+    """Of the pairs in a tar."""
     rejected: list[dict[str, str]] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -128,9 +130,13 @@ def _made(maker: PairMaker, runs: Sequence[Sequence[Item]]) -> _Sample:
             if isinstance(one, Rejection):
                 sample.rejected.append({"cause": one.cause})
             else:
-                sample.bytes += len(one.real) + len(one.fake)
+                sample.bytes += _framed(one.real) + _framed(one.fake) + _FRAME + _RECORD
     sample.seconds = max(time.monotonic() - begun, 1e-3)
     return sample
+
+
+def _framed(data: bytes) -> int:
+    return _FRAME - (-len(data) // _FRAME) * _FRAME
 
 
 def _expected(samples: Sequence[_Sample], items: int, world: int) -> list[tuple[str, str]]:
@@ -142,7 +148,7 @@ def _expected(samples: Sequence[_Sample], items: int, world: int) -> list[tuple[
     lines = [
         ("sample", f"{counted(tried, 'pair')} made and thrown away"),
         ("rejected", f"{len(rejected)} of the sample" + (f": {causes(rejected)}" if rejected else "")),
-        ("bytes", f"{_bytes(size)} of images are expected in the shards"),
+        ("bytes", f"{_bytes(size)} are expected in the shards"),
         ("time", f"{clock(items / rate)} by one process like this one ({rate:.3g} pairs/s)"),
     ]
     if world > 1:

@@ -13,8 +13,8 @@ import fsspec
 import numpy as np
 import pytest
 from conftest import photograph, python, save
+from pack_runs import config, files, interrupted
 
-from pack.config import PackConfig
 from pack.dataset import StoredPair, iterate_pairs, open_dataset
 from pack.packing import pack
 from pack.plan import make_plan
@@ -26,47 +26,8 @@ from recon.errors import UserError
 PAIRS, PUBLICATIONS = 11, 8  # of the photographs at 4 a shard: plan, 3 x (tar, index), manifest
 
 
-def config(source: Path, out: Path | str, **options: Any) -> PackConfig:
-    given = {"autoencoder": "identity", "threads": 2, "shard_pairs": 4} | options
-    return PackConfig(source=str(source), out=str(out), **given)
-
-
-def files(root: Path) -> dict[str, bytes]:
-    """Every file below `root`, hidden ones too."""
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
-    }
-
-
 def times(root: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in root.iterdir()}
-
-
-class Interruption:
-    """Stands in for a method and raises KeyboardInterrupt in place of its call number `at`."""
-
-    def __init__(self, method: Any, at: int) -> None:
-        self.method, self.left = method, at
-
-    def __get__(self, instance: object, _: type) -> Any:
-        def call(*arguments: Any, **options: Any) -> Any:
-            self.left -= 1
-            if self.left < 0:
-                raise KeyboardInterrupt
-            return self.method(instance, *arguments, **options)
-
-        return call
-
-
-def interrupted(run: PackConfig, owner: type, method: str, at: int) -> bool:
-    """Whether packing was stopped in the call number `at` of a method."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, method, Interruption(getattr(owner, method), at))
-        try:
-            pack(run)
-        except KeyboardInterrupt:
-            return True
-    return False
 
 
 def test_packing_again_elsewhere_and_from_a_copy_gives_identical_bytes(

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 from pack import info, preview, verify
 from pack.dataset import open_dataset
 from pack.shard import read_index
+from pack.storage import LocalStore
 from recon.errors import UserError
 
 SECOND = "shard-000001"
@@ -157,6 +159,26 @@ def test_every_flipped_byte_of_every_file_is_found(packed: Path, tmp_path: Path)
         assert found
 
     check()
+
+
+def test_differences_come_in_the_order_of_the_shards_however_fast_each_is_read(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(packed, tmp_path / "out"))
+    for tar in out.glob("*.tar"):
+        tar.write_bytes(tar.read_bytes()[:-1] + b"\1")
+    read, first = LocalStore.read_range, threading.Event()
+
+    def late(store: LocalStore, name: str, start: int, length: int) -> memoryview:
+        if name.startswith("shard-000000"):
+            assert first.wait(30)
+        elif name.startswith("shard-000002"):
+            first.set()
+        return read(store, name, start, length)
+
+    monkeypatch.setattr(LocalStore, "read_range", late)
+    expected = [f"shard-00000{number}.tar: sha256 differs from the manifest" for number in range(3)]
+    assert list(verify.verify(open_dataset(str(out)))) == expected
 
 
 def test_doubled_key_across_shards_is_found(packed: Path) -> None:

@@ -1,0 +1,157 @@
+"""Who this process is, by its options or its launcher's variables; the launch scripts for packing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pack_runs import ROOT, config, ended, files, start
+
+from pack.config import PackConfig
+from pack.ranks import Rank, find_rank
+from recon.errors import UserError
+
+ARRAY = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "4"}
+LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, Rank(0, 1)),
+        ({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, Rank(3, 8)),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, Rank(2, 4)),
+        ({"SLURM_PROCID": "0"}, Rank(0, 1)),  # sbatch without --ntasks
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "16"}, Rank(1, 2)),
+        ({"RANK": "3", "WORLD_SIZE": "8", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Rank(3, 8)),
+        (ARRAY, Rank(2, 4)),
+        (ARRAY | {"SLURM_ARRAY_TASK_ID": "11", "SLURM_ARRAY_TASK_STEP": "2"}, Rank(3, 4)),
+        (ARRAY | {"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Rank(2, 4)),
+        (ARRAY | {"SLURM_PROCID": "1", "SLURM_NTASKS": "8"}, Rank(17, 32)),
+        (ARRAY | {"RANK": "1", "WORLD_SIZE": "8", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Rank(17, 32)),
+    ],
+)
+def test_rank_is_what_the_launcher_says(environ: dict[str, str], expected: Rank) -> None:
+    assert find_rank(environ) == expected
+
+
+def test_ranks_of_an_array_of_groups_are_all_there_once() -> None:
+    found = {
+        find_rank(ARRAY | {"SLURM_ARRAY_TASK_ID": str(task), "RANK": str(rank), "WORLD_SIZE": "3"}).rank
+        for task in range(5, 9)
+        for rank in range(3)
+    }
+    assert found == set(range(12))
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"RANK": "1"}, "WORLD_SIZE is not set, expected a number"),
+        ({"WORLD_SIZE": "2"}, "RANK is not set, expected a number"),
+        ({"RANK": "one", "WORLD_SIZE": "2"}, "RANK is 'one', expected a number"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2 and WORLD_SIZE=2, expected 0 <= rank < world"),
+        ({"SLURM_PROCID": "4", "SLURM_NTASKS": "4"}, "SLURM_PROCID=4 and SLURM_NTASKS=4"),
+        ({"SLURM_ARRAY_TASK_ID": "1"}, "SLURM_ARRAY_TASK_COUNT is not set"),
+        (ARRAY | {"SLURM_ARRAY_TASK_ID": "9"}, "SLURM_ARRAY_TASK_ID=9 of 4 tasks from 5 on is no rank"),
+        (ARRAY | {"SLURM_ARRAY_TASK_STEP": "4"}, "is no rank of an array without gaps; pass --rank"),
+    ],
+)
+def test_variables_that_make_no_sense_are_told_by_name(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        find_rank(environ)
+    assert message in str(error.value)
+    assert "pass --rank and --world_size" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rank": 1}, "rank=1 and world_size=None, expected both or neither"),
+        ({"world_size": 2}, "rank=None and world_size=2, expected both or neither"),
+        ({"rank": 2, "world_size": 2}, "rank=2 and world_size=2, expected 0 <= rank < world_size"),
+        ({"rank": -1, "world_size": 2}, "expected 0 <= rank < world_size"),
+        ({"rank": 0, "world_size": 0}, "expected 0 <= rank < world_size"),
+        ({"quality": 0, "codec": "both"}, "quality=0, expected 1 to 100"),
+        ({"quality": 101, "codec": "both"}, "quality=101, expected 1 to 100"),
+        ({"quality": 80}, "quality is for codec=both, but codec=match"),
+        (
+            {"autoencoder": "a,b", "reconstructions": "x"},
+            "but the reconstructions are ready",
+        ),
+        ({"buffer_mb": 0}, "buffer_mb=0, expected at least 1"),
+        (
+            {"layout": "folder", "image_field": "png"},
+            "image_field is for layout=webdataset",
+        ),
+        ({"layout": "tree", "column": "url"}, "column is for layout=table, but layout=tree"),
+        ({"layout": "webdataset", "group_column": "class"}, "group_column is for layout=table"),
+    ],
+)
+def test_options_that_make_no_sense_are_told_by_name(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        PackConfig(source="photos", out="out", **options)
+    assert message in str(error.value)
+
+
+def test_each_mode_needs_several_autoencoders(photographs: Path, tmp_path: Path) -> None:
+    from pack.packing import pack
+
+    with pytest.raises(UserError, match=r"autoencoder_mode=each needs several \(a,b,c\)"):
+        pack(config(photographs, tmp_path / "out", autoencoder_mode="each"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_go_before_the_environment(packed: Path, photographs: Path, tmp_path: Path) -> None:
+    alone = ["--rank", 0, "--world_size", 1]
+    status, error = ended(
+        start(photographs, tmp_path / "out", *alone, environment={"RANK": "1", "WORLD_SIZE": "2"})
+    )
+    assert status == 0, error
+    assert files(tmp_path / "out") == files(packed)
+
+
+def test_wrong_environment_is_one_line_with_status_2(photographs: Path, tmp_path: Path) -> None:
+    status, error = ended(start(photographs, tmp_path / "out", environment={"RANK": "1", "WORLD_SIZE": "1"}))
+    assert (status, error.count("\n")) == (2, 1)
+    assert error.startswith("error: RANK=1 and WORLD_SIZE=1, expected 0 <= rank < world; ")
+
+
+def launched(script: str, bin_: Path, photographs: Path, out: Path, **environment: str) -> str:
+    """Standard error of a launch script, called from elsewhere."""
+    given = ["--autoencoder", "identity", "--threads", "2", "--shard_pairs", "4"]
+    line = [ROOT / "launch" / script, "--source", photographs, "--out", out, *given]
+    common = {name: value for name, value in os.environ.items() if name not in LAUNCHERS}
+    common |= {"PYTHON": sys.executable, "PATH": f"{bin_}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [*map(str, line)], env=common | environment, cwd="/", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_launcher_for_one_machine_packs_by_several_processes(
+    packed: Path, photographs: Path, tmp_path: Path
+) -> None:
+    told = launched("pack.sh", tmp_path, photographs, tmp_path / "out", NPROC_PER_NODE="2")
+    assert "rank 0 of 2: 2 of 3 shards" in told
+    assert "rank 1 of 2: 1 of 3 shards" in told
+    assert files(tmp_path / "out") == files(packed)
+
+
+def test_launcher_for_slurm_arrays_makes_each_task_a_rank(
+    packed: Path, photographs: Path, tmp_path: Path
+) -> None:
+    srun = tmp_path / "srun"
+    srun.write_text('#!/bin/sh\n[ "$1" = --kill-on-bad-exit=0 ] && shift\nexec "$@"\n')
+    srun.chmod(0o755)
+    array = {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_SUBMIT_DIR": str(ROOT)}
+    array |= {"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}
+    for task, rank in (("2", 1), ("1", 0)):
+        told = launched(
+            "pack_array.sh", tmp_path, photographs, tmp_path / "out", **array, SLURM_ARRAY_TASK_ID=task
+        )
+        assert f"rank {rank} of 2: " in told
+    assert files(tmp_path / "out") == files(packed)
