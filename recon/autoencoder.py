@@ -10,14 +10,14 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.config import ReconstructionConfig
+from recon.config import TILING_PIXELS, ReconstructionConfig
 from recon.errors import UserError
 from recon.locate import Location, locate, weight_files
 from recon.presets import IDENTITY
@@ -52,6 +52,12 @@ class Provenance:
     """CPU threads, resolved: kernels depend on their number."""
     downscale: int
     """Image pixels per latent pixel along each side."""
+    channels_last: bool = False
+    """Layout of the activations: kernels differ."""
+    compiled: bool = False
+    """Whether torch.compile made the kernels."""
+    tiling_pixels: int = TILING_PIXELS
+    """Images of more padded pixels were made in tiles."""
 
 
 class OutOfMemoryError(UserError):
@@ -114,11 +120,11 @@ def load(config: ReconstructionConfig) -> Autoencoder:
     _check_posterior(location, model_class, config.posterior)
     files = weight_files(location.folder)
 
-    from recon.device import find_device, prepare_cpu
+    from recon.device import find_device, local_rank, prepare_cpu
     from recon.network import Network, from_pretrained
 
     prepare_cpu(_threads(config))
-    place = find_device(config.device)
+    place = find_device(config.device, local_rank())
     provenance = _provenance(
         config,
         location,
@@ -128,6 +134,47 @@ def load(config: ReconstructionConfig) -> Autoencoder:
         sha256=_sha256(files),
     )
     return Network(from_pretrained(model_class, files, config.dtype).to(place), provenance)
+
+
+def load_several(config: ReconstructionConfig) -> list[Autoencoder]:
+    """Loads the autoencoders that `config` names as ``a,b,c``, in this order; one name is one of one.
+
+    Raises:
+        UserError: one of them can't be loaded, stands twice, or an option is for one only.
+    """
+    names = [name.strip() for name in config.autoencoder.split(",")]
+    if len(names) == 1:
+        return [load(config)]
+    for name in names:
+        if not name or names.count(name) > 1:
+            trouble = f"{name!r} twice" if name else "an empty name"
+            raise UserError(
+                f"autoencoder={config.autoencoder} has {trouble}; expected different names: a,b,c"
+            )
+    for option in ("subfolder", "revision"):
+        if getattr(config, option):
+            raise UserError(f"--{option} is for one autoencoder, but {config.autoencoder} are {len(names)}")
+    return _different(names, [_load_part(config, name) for name in names])
+
+
+def _load_part(config: ReconstructionConfig, name: str) -> Autoencoder:
+    try:
+        return load(replace(config, autoencoder=name))
+    except UserError as error:
+        raise UserError(f"autoencoder {name!r} of {config.autoencoder}: {error}") from error
+
+
+def _different(names: Sequence[str], loaded: list[Autoencoder]) -> list[Autoencoder]:
+    """Refuses two names of one autoencoder: records and groups couldn't tell them apart."""
+    seen: dict[str, str] = {}
+    for name, autoencoder in zip(names, loaded, strict=True):
+        recorded = autoencoder.provenance.autoencoder
+        if other := seen.get(recorded):
+            raise UserError(
+                f"autoencoders {other!r} and {name!r} are both recorded as {recorded!r}; drop one"
+            )
+        seen[recorded] = name
+    return loaded
 
 
 def image_seed(seed: int, key: str) -> int:
@@ -157,6 +204,9 @@ def _provenance(
         seed=config.seed,
         threads=_threads(config),
         downscale=downscale,
+        channels_last=config.channels_last,
+        compiled=config.compile,
+        tiling_pixels=config.tiling_pixels,
     )
 
 

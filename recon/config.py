@@ -5,6 +5,16 @@ from typing import Literal
 
 from recon.errors import UserError
 
+TILING_PIXELS = 1 << 22
+"""Default of `ReconstructionConfig.tiling_pixels`, and no more than batches of several images have.
+
+Activations at 4 megapixels in float32: tiny 1.6 GiB, taesd 3.1, Stable Diffusion's 12 (bfloat16: half),
+beside what the kernels need for themselves.
+"""
+
+MIN_TILING_PIXELS = 1 << 18
+"""In tiles below 512x512, most pixels would be those of overlaps."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionConfig:
@@ -28,9 +38,17 @@ class ReconstructionConfig:
     """Images of one size reconstructed together, at most; large ones go 4 megapixels at a time."""
     threads: int = 0
     """CPU threads of the autoencoder; 0 takes all cores. Recorded, since kernels depend on it."""
+    channels_last: bool = False
+    """Lay images out in memory with the channels last: faster on GPUs in half precision."""
+    compile: bool = False
+    """Run encoder and decoder through torch.compile, which needs a C++ compiler and minutes to begin with, and then changes a level of 255 here and there with the sizes seen before."""  # noqa: E501
+    tiling_pixels: int = TILING_PIXELS
+    """Images that, padded, have more pixels are reconstructed in tiles of at most this many. Tiles overlap by 256 pixels, and pass into each other linearly across the middle 64."""  # noqa: E501
 
     def __post_init__(self) -> None:
         at_least_one(self, "batch_size")
+        if self.tiling_pixels < MIN_TILING_PIXELS:
+            raise UserError(f"tiling_pixels={self.tiling_pixels}, expected at least {MIN_TILING_PIXELS}")
         if self.threads < 0:
             raise UserError(f"threads={self.threads}, expected 0 (all cores) or more")
 

@@ -1,6 +1,7 @@
 """Where torch runs in this process: the device by its name, the CPU's threads and memory."""
 
 import ctypes
+import os
 from contextlib import suppress
 
 import torch
@@ -24,16 +25,29 @@ def prepare_cpu(threads: int) -> None:
         glibc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def find_device(name: str) -> torch.device:
+def local_rank() -> int:
+    """This process's number among those of its machine, as torchrun or Slurm tells it; else 0."""
+    told = (os.environ.get(name) for name in ("LOCAL_RANK", "SLURM_LOCALID"))
+    return next((int(number) for number in told if number and number.isdecimal()), 0)
+
+
+def find_device(name: str, local_rank: int = 0) -> torch.device:
     """The torch device of that name; ``auto`` takes cuda where there is one, else cpu.
+
+    Args:
+        name: a device of torch, or ``auto``.
+        local_rank: number of this process on its machine: GPUs without a number of their own are
+            dealt by it, in turn where processes outnumber them.
 
     Raises:
         UserError: no such device on this machine.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device == torch.device("cuda") and (count := torch.cuda.device_count()):
+            device = torch.device("cuda", local_rank % count)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         cause = str(error).splitlines()[0]

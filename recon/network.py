@@ -28,9 +28,17 @@ class Network:
     """A loaded model of one of `recon.autoencoder.CLASSES`; an `Autoencoder`."""
 
     def __init__(self, model: torch.nn.Module, provenance: Provenance) -> None:
-        """Takes a model on its device and what is recorded beside its results."""
+        """Takes a model on its device and what is recorded beside its results, which says how it runs.
+
+        Raises:
+            UserError: it shall be compiled, but can't be here.
+        """
         self.provenance = provenance
         self._model: Any = model.eval().requires_grad_(False)
+        self._layout = torch.channels_last if provenance.channels_last else torch.contiguous_format
+        self._model.to(memory_format=self._layout)
+        if provenance.compiled:
+            self._compile()
 
     @property
     def multiple(self) -> int:
@@ -41,8 +49,27 @@ class Network:
         """See `recon.autoencoder.Autoencoder.reconstruct_batch`."""
         with torch.inference_mode(), _repeatable_kernels(), _clear_errors(x_BCHW.shape):
             x = torch.from_numpy(x_BCHW).to(self._model.device, self._model.dtype) * 2 - 1  # [-1, 1]
+            x = x.contiguous(memory_format=self._layout)
             decoded: Tensor = self._model.decode(self._latents(x, seeds)).sample  # about [-1, 1]
             return ((decoded.float() + 1) / 2).cpu().numpy()
+
+    def _compile(self) -> None:
+        """Compiles for any shape, and tries it: every process starts from the same kernels.
+
+        The four sizes differ, so that no kernel is made for sizes that happen to be equal.
+        """
+        height, width = 8 * self.multiple, 16 * self.multiple
+        try:
+            for part in ("encoder", "decoder"):
+                setattr(self._model, part, torch.compile(getattr(self._model, part), dynamic=True))
+            self.reconstruct_batch(np.zeros((2, 3, height, width), np.float32), [0, 0])
+        except UserError:
+            raise
+        except Exception as error:  # of torch, Triton, the compiler: they share no class
+            cause = (str(error).strip() or repr(error)).splitlines()[0]
+            raise UserError(
+                f"--compile doesn't work here: {cause}; install a C++ compiler (g++), or leave --compile out"
+            ) from error
 
     def _latents(self, x_BCHW: Tensor, seeds: Sequence[int]) -> Tensor:
         encoded = self._model.encode(x_BCHW)

@@ -13,6 +13,7 @@ from recon.autoencoder import Autoencoder, Identity, OutOfMemoryError, image_see
 from recon.batches import Bucket, batched, bucket
 from recon.codec import Pixels
 from recon.errors import UserError
+from recon.tiling import reconstruct_tiled
 
 _LUMA = (np.float32(0.299), np.float32(0.587), np.float32(0.114))  # ITU-R BT.601
 _CHANNELS = 3
@@ -72,6 +73,8 @@ def reconstruct_batch(
 ) -> list[Pixels]:
     """Reconstructs images of one bucket together; where memory is short, half of them at a time.
 
+    Images of more than the autoencoder's `tiling_pixels` go one by one, in tiles (`recon.tiling`).
+
     Args:
         autoencoder: what encodes and decodes.
         images: (H, W, C) uint8 each, C = 1 (grey) or 3 (RGB), of one `recon.batches.bucket`.
@@ -90,10 +93,24 @@ def reconstruct_batch(
     sizes = {_bucket(autoencoder, image) for image in images}
     assert len(sizes) == 1, sizes
     [size] = sizes
+    if size.pixels > autoencoder.provenance.tiling_pixels:
+        return [_tiled(autoencoder, image, size, key) for image, key in zip(images, keys, strict=True)]
     x_BCHW = np.stack([_padded(image, size) for image in images])
-    seeds = [image_seed(autoencoder.provenance.seed, key) for key in keys]
-    y_BCHW = _run(autoencoder, x_BCHW, seeds)
+    y_BCHW = _run(autoencoder, x_BCHW, [image_seed(autoencoder.provenance.seed, key) for key in keys])
     return [_finished(y, image.shape, key) for y, image, key in zip(y_BCHW, images, keys, strict=True)]
+
+
+def _tiled(autoencoder: Autoencoder, image: Pixels, size: Bucket, key: str) -> Pixels:
+    """Reconstructs one large image tile by tile; each tile's posterior sample has its own seed."""
+    about = autoencoder.provenance
+
+    def run(tile_CHW: NDArray[np.float32], number: int) -> NDArray[np.float32]:
+        seed = image_seed(about.seed, f"{key}\n{number}")
+        tile: NDArray[np.float32] = _run(autoencoder, tile_CHW[None], [seed])[0]
+        return tile
+
+    y_CHW = reconstruct_tiled(run, _padded(image, size), about.tiling_pixels, autoencoder.multiple)
+    return _finished(y_CHW, image.shape, key)
 
 
 def _bucket(autoencoder: Autoencoder, image: Pixels) -> Bucket:
