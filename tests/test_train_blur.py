@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from recon.codec import Pixels
-from train.augment.blur import blur, blur_scipy, blur_tensor
+from train.augment.blur import blur, blur_loop, blur_tensor
 from train.augment.config import blur_radius
 
 RADIUS = 12
 SIGMAS = [0.0, 1e-16, 1e-10, 0.1, 0.124, 0.125, 0.3, 0.37, 0.5, 1.0, 1.12, 1.5, 2.0, 2.875, 3.0, 3.12]
-PATHS = pytest.mark.parametrize("path", [blur_scipy, blur_tensor])
+PATHS = pytest.mark.parametrize("path", [blur_loop, blur_tensor])
 
 
 def reference(pixels: Pixels, sigma: float) -> Pixels:
@@ -83,6 +83,6 @@ def test_both_paths_agree_whatever_the_batch(sigmas: list[float], seed: int) -> 
 
 def test_sigma_that_reaches_beyond_the_margin_is_refused() -> None:
     assert blur_radius(3.0) == RADIUS
-    for path in (blur_scipy, blur_tensor):
+    for path in (blur_loop, blur_tensor):
         with pytest.raises(AssertionError, match="reaches 13 px, the window has 12"):
             path(torch.zeros(1, 2, 3, 30, 30, dtype=torch.uint8), np.array([3.2]), RADIUS)

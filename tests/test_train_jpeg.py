@@ -9,9 +9,9 @@ from conftest import photograph
 from PIL import Image
 
 from recon.codec import Pixels
-from train.augment.jpeg import jpeg, jpeg_codec, jpeg_tensor, webp
+from train.augment.jpeg import jpeg, jpeg_loop, jpeg_tensor, webp
 
-PATHS = pytest.mark.parametrize("path", [jpeg_codec, jpeg_tensor])
+PATHS = pytest.mark.parametrize("path", [jpeg_loop, jpeg_tensor])
 
 
 def reference(pixels: Pixels, quality: int, codec: str = "JPEG") -> Pixels:
@@ -122,10 +122,10 @@ def test_both_paths_agree_on_arrays_and_tensors() -> None:
     extent_B2 = torch.tensor(
         [(128, 128), (112, 128), (128, 97), (99, 101), (1, 128), (128, 1), (96, 96), (5, 5)]
     )
-    by_codec = jpeg(x_BPCHW, quality_B, extent_B2)
-    assert torch.equal(by_codec, jpeg_tensor(x_BPCHW, quality_B, extent_B2))
-    assert torch.equal(by_codec, jpeg_tensor(x_BPCHW, quality_B.numpy(), extent_B2.numpy()))
-    assert torch.equal(by_codec, jpeg_codec(x_BPCHW, quality_B.numpy(), extent_B2.numpy()))
+    by_loop = jpeg(x_BPCHW, quality_B, extent_B2)
+    assert torch.equal(by_loop, jpeg_tensor(x_BPCHW, quality_B, extent_B2))
+    assert torch.equal(by_loop, jpeg_tensor(x_BPCHW, quality_B.numpy(), extent_B2.numpy()))
+    assert torch.equal(by_loop, jpeg_loop(x_BPCHW, quality_B.numpy(), extent_B2.numpy()))
 
 
 @PATHS

@@ -166,6 +166,13 @@ def test_a_pair_comes_out_the_same_in_any_batch_and_place(
     np.testing.assert_array_equal(found, together[places])
 
 
+def test_pairs_go_through_the_ops_together_as_they_do_apart(
+    cuts: list[Cut], together: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PairAugment, "_apart", PairAugment._together)  # as on a GPU
+    np.testing.assert_array_equal(augmented(RECIPE, cuts), together)
+
+
 def test_equal_pixels_of_real_and_fake_come_out_equal() -> None:
     cases = [(real, real, pair_id) for real, _, pair_id in CASES]
     found = augmented(RECIPE, cuts_of(RECIPE, cases))

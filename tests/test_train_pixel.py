@@ -159,6 +159,8 @@ def test_pairs_come_out_together_as_alone(op: str, monkeypatch: pytest.MonkeyPat
     alone = torch.cat([OPS[op](x[row : row + 1], slice(row, row + 1)) for row in range(5)])
     assert torch.equal(OPS[op](x, slice(None)), alone)
     monkeypatch.setattr(pixel, "_parts", lambda _: [slice(None)])  # as on a GPU
+    for name in ("noise", "to_grey"):
+        monkeypatch.setitem(globals(), name, getattr(pixel, f"{name.removeprefix('to_')}_tensor"))
     assert torch.equal(OPS[op](x, slice(None)), alone)
     assert torch.equal(x, before)
     assert OPS[op](x[:0], slice(0, 0)).shape == x[:0].shape

@@ -23,7 +23,7 @@ from train.augment.geometry import (
     plan_window,
     whole_window,
 )
-from train.augment.jitter import grey_mean
+from train.augment.jitter import grey_means
 from train.augment.pixel import mix
 from train.config import AugmentConfig
 from train.stream import Sample
@@ -102,7 +102,8 @@ def test_the_grey_means_are_of_the_augmented_images_lattice_before_contrast() ->
         for mean, image in zip(found.grey_P, (real, fake), strict=True):
             whole = augmented_image(image, found.plan)
             part = whole[lattice(*whole.shape[:2])]
-            assert mean == grey_mean(part.transpose(2, 0, 1), draws.order[0].tolist(), **factors)
+            order = draws.order[0].tolist()
+            assert [mean] == grey_means(part.transpose(2, 0, 1)[None], order, **factors)
             if draws.order[0, 0] == CONTRAST:
                 assert mean == pillows_mean(part)
     assert 20 < drawn < 40
@@ -141,7 +142,7 @@ def test_the_fake_is_mixed_as_the_device_does_it(weight: float) -> None:
 def test_no_grey_mean_is_taken_where_no_contrast_is_drawn(
     recipe: AugmentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.windows.grey_mean", lambda *_, **__: pytest.fail("taken"))
+    monkeypatch.setattr("train.windows.grey_means", lambda *_, **__: pytest.fail("taken"))
     assert {cut(sample(picture(99, 98), picture(99, 98), pair), recipe).grey_P for pair in range(5)} == {
         (0, 0)
     }

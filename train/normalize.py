@@ -8,10 +8,12 @@ Shapes: B images, C channels, H rows, W columns.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recon.errors import UserError
@@ -62,6 +64,8 @@ def normalize(x_B3HW: Tensor, name: str = "resnet") -> Tensor:
     if x_B3HW.is_floating_point():
         return chosen.apply(x_B3HW.float() * 255.0)
     assert x_B3HW.dtype is torch.uint8, f"expected uint8 or float images, found {x_B3HW.dtype}"
+    if chosen.std and x_B3HW.device.type == "cpu":
+        return _looked_up(x_B3HW, name)
     return chosen.apply(x_B3HW.float())
 
 
@@ -74,6 +78,23 @@ def find_normalization(name: str) -> Normalization:
     if name not in NORMALIZATIONS:
         raise UserError(f"model.normalize={name}, expected one of {', '.join(NORMALIZATIONS)}")
     return NORMALIZATIONS[name]
+
+
+def _looked_up(x_B3HW: Tensor, name: str) -> Tensor:
+    """What a normalisation makes of each level by itself: a tenth of the time that the sums take a CPU."""
+    from train.augment import cpu
+
+    out_B3HW = torch.empty(x_B3HW.shape)
+    cpu.look_up(x_B3HW.contiguous().numpy(), _table(name), out_B3HW.numpy())
+    return out_B3HW
+
+
+@cache
+def _table(name: str) -> NDArray[np.float32]:
+    """(3, 256) what becomes of the levels of each channel."""
+    levels_1316 = torch.arange(_LEVELS).expand(1, 3, 1, _LEVELS)
+    found: NDArray[np.float32] = NORMALIZATIONS[name].apply(levels_1316.float())[0, :, 0].numpy()
+    return found
 
 
 def _affine(x_B3HW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

@@ -10,7 +10,6 @@ first, then the pairs of equal weight from the outermost inward.
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import correlate1d
 
 from train.augment.config import blur_radius
 
@@ -32,23 +31,22 @@ def blur(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tens
         uint8, H - 2 radius_max by W - 2 radius_max.
     """
     if x_BPCHW.device.type == "cpu":
-        return blur_scipy(x_BPCHW, sigma_B, radius_max)
+        return blur_loop(x_BPCHW, sigma_B, radius_max)
     return blur_tensor(x_BPCHW, sigma_B, radius_max)
 
 
-def blur_scipy(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tensor:
-    """`blur` by scipy itself, pair after pair, on no more pixels than the pair's own radius reaches."""
+def blur_loop(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tensor:
+    """`blur` pair after pair, on no more pixels than the pair's own radius reaches."""
+    from train.augment import cpu
+
     height, width = (side - 2 * radius_max for side in x_BPCHW.shape[-2:])
     out_BPCHW = torch.empty((*x_BPCHW.shape[:3], height, width), dtype=torch.uint8)
     for x_PCHW, out_PCHW, sigma in zip(x_BPCHW.numpy(), out_BPCHW.numpy(), sigma_B.tolist(), strict=True):
         radius = _checked_radius(sigma, radius_max)
         margin = radius_max - radius
         part = x_PCHW[..., margin : margin + height + 2 * radius, margin : margin + width + 2 * radius]
-        if radius:
-            weights = _weights(sigma, radius)
-            part = correlate1d(part, weights, axis=-2)[..., radius:-radius, :]
-            part = correlate1d(part, weights, axis=-1)[..., radius:-radius]
-        out_PCHW[...] = part
+        part_NHW = np.ascontiguousarray(part).reshape(-1, *part.shape[-2:])
+        cpu.blur_planes(part_NHW, _weights(sigma, radius)[radius:], out_PCHW.reshape(-1, height, width))
     return out_BPCHW
 
 

@@ -14,7 +14,7 @@ import torch
 
 # sqrt(8) times the DCT matrix in 13-bit fixed point, left half; even rows are symmetric, odd rows
 # antisymmetric. Sums of the source's twelve rounded constants: hence 10703 and 10704 for one cosine.
-_HALF = (
+HALF = (
     (8192, 8192, 8192, 8192),
     (11363, 9633, 6437, 2260),
     (10703, 4433, -4433, -10703),
@@ -101,6 +101,6 @@ def _round(x: torch.Tensor) -> torch.Tensor:
 
 @cache
 def _matrix(device: torch.device) -> torch.Tensor:
-    half = np.array(_HALF, np.float64)
+    half = np.array(HALF, np.float64)
     sign = np.where(np.arange(8) % 2, -1.0, 1.0)[:, None]
     return torch.from_numpy(np.concatenate([half, sign * half[:, ::-1]], axis=1)).to(device)

@@ -128,14 +128,14 @@ def jitter(
 _PLAIN = {0: adjust_brightness, 2: adjust_saturation, 3: adjust_hue}
 
 
-def grey_mean(
-    x_CHW: Pixels, order: Sequence[int], brightness: float, contrast: float, saturation: float, hue: float
-) -> int:
-    """Mean grey level that contrast meets in its place of the order: of uint8 pixels; see `jitter`."""
-    x = np.ascontiguousarray(x_CHW, np.float32)
+def grey_means(
+    x_NCHW: Pixels, order: Sequence[int], brightness: float, contrast: float, saturation: float, hue: float
+) -> list[int]:
+    """Mean grey levels that contrast meets in its place of the order: of N uint8 images; see `jitter`."""
+    x = np.ascontiguousarray(x_NCHW, np.float32)
     before = order[: list(order).index(_CONTRAST)]
     x = jitter(x, before, brightness, contrast, saturation, hue, mean=0)
-    return int(grey(x).mean(dtype=np.float64) + 0.5)
+    return [int(mean + 0.5) for mean in grey(x).mean(axis=(1, 2, 3), dtype=np.float64)]
 
 
 def jitter_batch(x_BPCHW: "torch.Tensor", draws: "PhotometricDraws", mean_BP: Array) -> "torch.Tensor":
@@ -166,11 +166,12 @@ def _by_image(
     amounts: NDArray[np.float64],
     means: NDArray[np.int64],
 ) -> None:
-    """By numpy, which takes two thirds of torch's time; an image's float32 then stay in the cache."""
+    from train.augment import cpu
+
     pixels_BPCHW = out_BPCHW.numpy()
-    for row, order, amount, mean_P in zip(rows, orders.tolist(), amounts.tolist(), means, strict=True):
-        for image, mean in zip(pixels_BPCHW[row], mean_P, strict=True):
-            image[...] = jitter(image.astype(np.float32), order, *amount, mean=mean)
+    for row, order, amount, mean_P in zip(rows, orders, amounts, means, strict=True):
+        for image_CHW, mean in zip(pixels_BPCHW[row], mean_P, strict=True):
+            cpu.jitter_image(image_CHW, order, amount, mean)
 
 
 def _by_op(

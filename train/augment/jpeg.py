@@ -1,7 +1,7 @@
 """JPEG compression of uint8 windows, bit for bit what libjpeg-turbo makes of the whole image.
 
-4:2:0, "islow" DCT, triangle ("fancy") chroma upsampling: Pillow's ``save(quality=q)`` and load. A CPU
-runs the codec itself, a GPU the same integers in tensor arithmetic.
+4:2:0, "islow" DCT, triangle ("fancy") chroma upsampling: Pillow's ``save(quality=q)`` and load, in the
+codec's integers, but without its bytes: a CPU in loops over the pixels, a GPU in tensor arithmetic.
 
     B pairs, P = (real, fake), C = RGB or YCbCr, H x W
 """
@@ -16,7 +16,6 @@ from recon.codec import recompress
 from train.augment.dct import code_blocks, quality_steps
 
 Numbers = NDArray[np.int64] | torch.Tensor
-Flags = NDArray[np.bool_] | torch.Tensor
 
 # jccolor.c and jdcolor.c, in 16-bit fixed point; float64 holds every product and sum exactly.
 _TO_YCC = ((19595, 38470, 7471), (-11059, -21709, 32768), (32768, -27439, -5329))
@@ -25,9 +24,7 @@ _TO_RGB = ((0, 91881), (-22554, -46802), (116130, 0))  # of Cb - 128, Cr - 128; 
 _NARROW = 4  # pixels: libjpeg upsamples chroma of 1 or 2 columns by repetition
 
 
-def jpeg(
-    x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers, inner_B: Flags | None = None
-) -> torch.Tensor:
+def jpeg(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch.Tensor:
     """Compresses each pair at its own quality and decompresses it.
 
     Args:
@@ -35,28 +32,24 @@ def jpeg(
         quality_B: int64, 1..100; 0 leaves the pair as it is.
         extent_B2: int64 height and width, 1..H and 1..W, to be compressed; the rest comes back as it
             is. Such an extent ends at the image's edge or on its grid of 16 pixels.
-        inner_B: bool, which extents begin below the image's top and end above its bottom. A CPU sends
-            both images of such a pair through the codec as one, above each other: half the calls.
 
     Returns:
         uint8 of the same shape. Along borders of the extent that are none of the image's, two rows or
         columns of pixels may differ from the whole image's, as their chroma's neighbours are unknown.
     """
-    if x_BPCHW.device.type == "cpu":
-        return jpeg_codec(x_BPCHW, quality_B, extent_B2, inner_B)
-    return jpeg_tensor(x_BPCHW, quality_B, extent_B2)
+    path = jpeg_loop if x_BPCHW.device.type == "cpu" else jpeg_tensor
+    return path(x_BPCHW, quality_B, extent_B2)
 
 
-def jpeg_codec(
-    x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers, inner_B: Flags | None = None
-) -> torch.Tensor:
-    """`jpeg` by libjpeg-turbo, pair after pair."""
-    out_BPCHW = x_BPCHW.clone()
-    inner = [False] * len(x_BPCHW) if inner_B is None else inner_B.tolist()
-    rows = zip(out_BPCHW, quality_B.tolist(), extent_B2.tolist(), inner, strict=True)
-    for pair, quality, (height, width), as_one in rows:
-        if quality:
-            _recompress(pair[..., :height, :width], "jpeg", quality, as_one=as_one)
+def jpeg_loop(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch.Tensor:
+    """`jpeg` image after image, in a third of the codec's time."""
+    from train.augment import cpu
+
+    out_BPCHW = x_BPCHW.clone(memory_format=torch.contiguous_format)
+    rows = zip(out_BPCHW.numpy(), quality_B.tolist(), extent_B2.tolist(), strict=True)
+    for pair_PCHW, quality, (height, width) in rows:
+        for image_CHW in pair_PCHW if quality else ():
+            cpu.jpeg_image(image_CHW, height, width, _whole_steps()[quality])
     return out_BPCHW
 
 
@@ -89,17 +82,20 @@ def webp(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch
     out_BPCHW = x_BPCHW.cpu().clone()
     for pair, quality, (height, width) in zip(out_BPCHW, quality_B.tolist(), extent_B2.tolist(), strict=True):
         if quality:
-            _recompress(pair[..., :height, :width], "webp", quality, as_one=False)
+            _recompress(pair[..., :height, :width], "webp", quality)
     return out_BPCHW.to(x_BPCHW.device)
 
 
-def _recompress(x_PCHW: torch.Tensor, codec: str, quality: int, *, as_one: bool) -> None:
-    """Compresses both images of a pair, in place; as one JPEG only if their height is on the grid."""
-    x_PHWC = x_PCHW.permute(0, 2, 3, 1).contiguous()
-    assert not (as_one and x_PHWC.shape[1] % 16)
-    for image_HWC in x_PHWC.flatten(0, 1)[None] if as_one else x_PHWC:
-        image_HWC.numpy()[...] = recompress(image_HWC.numpy(), codec, quality)
-    x_PCHW.copy_(x_PHWC.permute(0, 3, 1, 2))
+def _recompress(x_PCHW: torch.Tensor, codec: str, quality: int) -> None:
+    """Compresses both images of a pair, in place."""
+    for image_CHW in x_PCHW:
+        levels = recompress(image_CHW.permute(1, 2, 0).contiguous().numpy(), codec, quality)
+        image_CHW.copy_(torch.tensor(levels).permute(2, 0, 1))
+
+
+@cache
+def _whole_steps() -> NDArray[np.int32]:
+    return np.ascontiguousarray(quality_steps(torch.device("cpu")).numpy(), np.int32)
 
 
 def _places(count: int, extent_B: torch.Tensor) -> torch.Tensor:

@@ -62,25 +62,41 @@ class PairAugment:
         keys = noise_keys(self.seed, epoch, ids_B)
         images = windows_BPHWC.new_empty((count, 2, 3, side, side))
         ops = _Ops(self.config, draws, keys, frames_B, grey_BP, self.config.blur_radius)
-        drawn = ops.drawn()
-        if windows_BPHWC.is_cuda:
-            names = [name for name, chosen_B in drawn.items() if chosen_B.any() or name == "blur"]
-            self._run(ops, names, windows_BPHWC, images)
-        else:
-            names_B = [list(compress(drawn, row)) for row in zip(*drawn.values(), strict=True)]
-            for row, (one, height, width) in enumerate(ops.apart()):
-                at = slice(row, row + 1)
-                self._run(one, names_B[row], windows_BPHWC[at, :, height, width], images[at])
+        run = self._together if windows_BPHWC.is_cuda else self._apart
+        run(ops, windows_BPHWC, images)
         return images
 
-    def _run(self, ops: "_Ops", names: list[str], windows_BPHWC: Tensor, images_BPCHW: Tensor) -> None:
+    def _together(self, ops: "_Ops", windows_BPHWC: Tensor, images: Tensor) -> None:
+        """All pairs through one op after the other."""
         with self.timer("layout"):
             x_BPCHW = windows_BPHWC.movedim(-1, 2).contiguous()
+        names = [name for name, chosen_B in ops.drawn().items() if chosen_B.any() or name == "blur"]
+        x_BPCHW = self._run(ops, names, x_BPCHW)
+        with self.timer("crop"):
+            ops.crop_into(images, x_BPCHW)
+
+    def _apart(self, ops: "_Ops", windows_BPHWC: Tensor, images: Tensor) -> None:
+        """One pair after the other through all ops."""
+        from train.augment import cpu
+
+        drawn = ops.drawn()
+        names_B = [list(compress(drawn, row)) for row in zip(*drawn.values(), strict=True)]
+        pairs = zip(ops.apart(), windows_BPHWC.numpy(), images.numpy(), names_B, strict=True)
+        for (one, rows, columns), windows_PHWC, image_PCHW, names in pairs:
+            with self.timer("layout"):
+                x_BPCHW = torch.empty(
+                    (1, 2, 3, rows.stop - rows.start, columns.stop - columns.start), dtype=torch.uint8
+                )
+                cpu.to_planes(windows_PHWC, rows.start, columns.start, x_BPCHW[0].numpy())
+            x_BPCHW = self._run(one, names, x_BPCHW)
+            with self.timer("crop"):
+                cpu.crop_turned(x_BPCHW[0].numpy(), one.crop_place(), image_PCHW)
+
+    def _run(self, ops: "_Ops", names: list[str], x_BPCHW: Tensor) -> Tensor:
         for name in names:
             with self.timer(name):
                 x_BPCHW = getattr(ops, name)(x_BPCHW)
-        with self.timer("crop"):
-            ops.crop_into(images_BPCHW, x_BPCHW)
+        return x_BPCHW
 
 
 _ORDER = ("mix", "jitter", "grey", "cutout", "noise", "blur", "sharpen", "jpeg", "webp")
@@ -189,12 +205,10 @@ class _Ops:
         )
 
     def jpeg(self, x: Tensor) -> Tensor:
-        top_B, extent_B2 = self.frames_B["top"] + self.halo, self._extents(x)
-        inner_B = (top_B > 0) & (top_B + extent_B2[:, 0] < self.frames_B["height"])
-        inner_B &= ~self.draws.webp  # which looks at the region's edges, where the images would meet
+        extent_B2 = self._extents(x)
 
         def op(part: Tensor, rows: Numbers) -> Tensor:
-            return jpeg(part, self.draws.jpeg_quality[rows], extent_B2[rows], inner_B[rows])
+            return jpeg(part, self.draws.jpeg_quality[rows], extent_B2[rows])
 
         return _apply(self.draws.jpeg, x, op)
 
@@ -225,6 +239,12 @@ class _Ops:
                     core = core.index_select(axis, _index(mirror(start, side, size) - origin, core))
             core = torch.rot90(core, rotation, (-2, -1))
             image.copy_(core.flip(-1) if flip else core)
+
+    def crop_place(self) -> Numbers:
+        """Where the first pair's final crop lies, as `train.augment.cpu.crop_turned` takes it."""
+        height, width, crop_top, crop_left, top, left, *_, rotation, flip = self.frames_B[0].tolist()
+        first = (top + self.halo, left + self.halo)
+        return np.array((height, width, crop_top, crop_left, *first, rotation, flip), np.int64)
 
 
 def _apply(chosen_B: NDArray[np.bool_], x_BPCHW: Tensor, op: Callable[[Tensor, Numbers], Tensor]) -> Tensor:

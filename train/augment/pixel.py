@@ -9,7 +9,6 @@ Shapes: B pairs, P = (real, fake), C = RGB, H x W.
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +20,19 @@ from train.augment.jitter import Array, blend, grey, mixed
 
 def to_grey(x_BPCHW: Tensor) -> Tensor:
     """ITU-R 601 luma in all three channels, as Pillow's `convert("L")`."""
-    out = torch.empty_like(x_BPCHW)
-    for rows in _parts(x_BPCHW):
-        out[rows] = _bytes(grey(x_BPCHW[rows].float()))
+    if x_BPCHW.device.type != "cpu":
+        return grey_tensor(x_BPCHW)
+    from train.augment import cpu
+
+    out = x_BPCHW.clone(memory_format=torch.contiguous_format)
+    for image_CHW in out.flatten(0, 1).numpy():
+        cpu.grey_image(image_CHW)
     return out
+
+
+def grey_tensor(x_BPCHW: Tensor) -> Tensor:
+    """`to_grey` in tensor arithmetic."""
+    return _bytes(grey(x_BPCHW.float())).expand_as(x_BPCHW).contiguous()
 
 
 def cutout(x_BPCHW: Tensor, box_B4: Array, origin_B2: Array, fill: int) -> Tensor:
@@ -54,13 +62,23 @@ def noise(x_BPCHW: Tensor, keys_B: Array, origin_B2: Array, sigma_B: Array) -> T
         origin_B2: int64 (top, left) of the windows in the augmented image.
         sigma_B: float64.
     """
-    keys, origins = _counters(keys_B, x_BPCHW), _counters(origin_B2, x_BPCHW)
-    y_H, x_W = (_counters(np.arange(size), x_BPCHW) for size in x_BPCHW.shape[-2:])
-    out = torch.empty_like(x_BPCHW)
-    for rows in _parts(x_BPCHW):
-        levels_BCHW = noise_levels(keys[rows], origins[rows, :1] + y_H, origins[rows, 1:] + x_W)
-        out[rows] = add_noise(x_BPCHW[rows], torch.as_tensor(levels_BCHW), sigma_B[rows])
+    if x_BPCHW.device.type != "cpu":
+        return noise_tensor(x_BPCHW, keys_B, origin_B2, sigma_B)
+    from train.augment import cpu
+
+    out = x_BPCHW.clone(memory_format=torch.contiguous_format)
+    rows = zip(out.numpy(), keys_B.tolist(), origin_B2.tolist(), sigma_B.tolist(), strict=True)
+    for pair_PCHW, key, (top, left), sigma in rows:
+        cpu.add_noise(pair_PCHW, key, top, left, sigma, NORMALS)
     return out
+
+
+def noise_tensor(x_BPCHW: Tensor, keys_B: Array, origin_B2: Array, sigma_B: Array) -> Tensor:
+    """`noise` in tensor arithmetic, all pairs at once."""
+    keys, origins = (_sent(numbers, x_BPCHW.device) for numbers in (keys_B, origin_B2))
+    y_H, x_W = (torch.arange(size, device=x_BPCHW.device) for size in x_BPCHW.shape[-2:])
+    levels_BCHW = noise_levels(keys, origins[:, :1] + y_H, origins[:, 1:] + x_W)
+    return add_noise(x_BPCHW, levels_BCHW, sigma_B)
 
 
 def add_noise(x_BPCHW: Tensor, levels_BCHW: Tensor, sigma_B: Array) -> Tensor:
@@ -139,11 +157,6 @@ def _bytes(levels: Tensor) -> Tensor:
 
 def _per_pair(numbers_B: Array, x_BPCHW: Tensor) -> Tensor:
     return _sent(numbers_B, x_BPCHW.device).view(-1, 1, 1, 1, 1)
-
-
-def _counters(numbers: Array, beside: Tensor) -> Any:
-    """What the hash of the noise counts; on a CPU numpy does that in a third of torch's time."""
-    return np.asarray(numbers) if beside.device.type == "cpu" else _sent(numbers, beside.device)
 
 
 def _sent(numbers: Array, device: torch.device) -> Tensor:

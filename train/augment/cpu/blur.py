@@ -1,0 +1,63 @@
+"""One pair's Gaussian blur, with the additions in scipy's order: see `train.augment.blur`."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.codec import Pixels
+from train.augment.cpu.compiled import kernel, part
+
+_PART = 1024  # sums of float64 that stay in the first cache
+
+
+@part
+def _begin(total: NDArray[np.float64], x: Pixels, weight: float) -> None:
+    for i in range(total.size):
+        total[i] = x[i] * weight
+
+
+@part
+def _add(total: NDArray[np.float64], x: Pixels, y: Pixels, weight: float) -> None:
+    for i in range(total.size):
+        total[i] += np.float64(np.int32(x[i]) + np.int32(y[i])) * weight
+
+
+@part
+def _truncate(total: NDArray[np.float64], out: Pixels) -> None:
+    for i in range(total.size):
+        out[i] = np.int32(total[i])
+
+
+@part
+def _correlate(x_N: Pixels, weights_D: NDArray[np.float64], step: int, out_N: Pixels) -> None:
+    """Weighs pixels that lie `step` apart; `out_N` begins D - 1 steps behind `x_N`."""
+    sums = np.empty(_PART)
+    for first in range(0, out_N.size, _PART):
+        count = min(_PART, out_N.size - first)
+        total = sums[:count]
+        centre = first + (weights_D.size - 1) * step
+        _begin(total, x_N[centre : centre + count], weights_D[0])
+        for distance in range(weights_D.size - 1, 0, -1):
+            before, after = centre - distance * step, centre + distance * step
+            _add(total, x_N[before : before + count], x_N[after : after + count], weights_D[distance])
+        _truncate(total, out_N[first : first + count])
+
+
+@kernel("void(u1[:,:,::1], f8[::1], u1[:,:,::1])")
+def blur_planes(x_NHW: Pixels, weights_D: NDArray[np.float64], out_NHW: Pixels) -> None:
+    """Blurs planes, columns first.
+
+    Args:
+        x_NHW: with a margin of D - 1 pixels on each side.
+        weights_D: by the distance from the centre.
+        out_NHW: takes what lies within the margin.
+    """
+    planes, height, width = out_NHW.shape
+    wide, margin = x_NHW.shape[2], weights_D.size - 1
+    lines = np.empty(height * wide, np.uint8)
+    levels = np.empty(height * wide, np.uint8)
+    for plane in range(planes):
+        # A plane is one row of pixels, and the ends of its lines, where two lines mix, are left out.
+        _correlate(x_NHW[plane].ravel(), weights_D, wide, lines)
+        _correlate(lines, weights_D, 1, levels[: lines.size - 2 * margin])
+        for y in range(height):
+            out_NHW[plane, y] = levels[y * wide : y * wide + width]

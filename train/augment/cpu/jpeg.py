@@ -1,0 +1,187 @@
+"""One image to JPEG and back, in libjpeg-turbo's integers, without the bytes between, which lose nothing.
+
+`train.augment.jpeg` and `train.augment.dct` name the sources. All is int32, sixteen numbers at a time.
+
+    C = RGB, H x W, h x w their halves rounded up, R = 8 lines of blocks side by side
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.codec import Pixels
+from train.augment.cpu.compiled import kernel, part
+from train.augment.dct import HALF
+
+Plane = NDArray[np.int32]
+
+_i = np.int32
+_ROWS = np.array(HALF, np.int32)
+_COLUMNS = np.array([[HALF[u][k] for u in (0, 2, 4, 6, 1, 3, 5, 7)] for k in range(4)], np.int32)
+_NARROW = 4  # pixels: as in `train.augment.jpeg`
+
+
+@part
+def _to_ycc(x_CHW: Pixels, height: int, width: int, ycc: Plane) -> None:
+    """Beyond the image its last line and column go on."""
+    for line in range(ycc.shape[1]):
+        y, cb, cr = ycc[0, line], ycc[1, line], ycc[2, line]
+        row = min(line, height - 1)
+        red, green, blue = x_CHW[0, row], x_CHW[1, row], x_CHW[2, row]
+        for i in range(width):
+            r, g, b = _i(red[i]), _i(green[i]), _i(blue[i])
+            y[i] = _i(_i(19595) * r + _i(38470) * g + _i(7471) * b + _i(32768)) >> _i(16)
+            cb[i] = _i(_i(-11059) * r + _i(-21709) * g + _i(32768) * b + _i(8421375)) >> _i(16)
+            cr[i] = _i(_i(32768) * r + _i(-27439) * g + _i(-5329) * b + _i(8421375)) >> _i(16)
+        y[width:], cb[width:], cr[width:] = y[width - 1], cb[width - 1], cr[width - 1]
+
+
+@part
+def _halve(full: Plane, rows: int, half: Plane) -> None:
+    """Means of 2x2 pixels; beyond the last of `rows`, that row goes on."""
+    for line in range(half.shape[0]):
+        row = 2 * min(line, rows - 1)
+        above, below, out = full[row], full[row + 1], half[line]
+        for i in range(out.size):
+            total = _i(above[2 * i] + above[2 * i + 1] + below[2 * i] + below[2 * i + 1])
+            out[i] = _i(total + _i(1) + _i(i & 1)) >> _i(2)
+
+
+@part
+def _turn(x_RW: Plane, more: np.int32, out_RW: Plane) -> None:
+    """Turns the rows of each block to columns, and adds a number."""
+    for block in range(0, x_RW.shape[1], 8):
+        for column in range(8):
+            for row in range(8):
+                out_RW[column, block + row] = _i(x_RW[row, block + column] + more)
+
+
+@part
+def _dot(w: Plane, a: np.int32, b: np.int32, c: np.int32, d: np.int32) -> np.int32:
+    return _i(_i(w[0] * a) + _i(w[1] * b) + _i(w[2] * c) + _i(w[3] * d))
+
+
+@part
+def _forward(x: Plane, shift: np.int32, out: Plane) -> None:
+    """The DCT of each column, rounded `shift` bits further up."""
+    half = _i(1) << _i(shift - 1)
+    for i in range(x.shape[1]):
+        s0, s1, s2, s3 = (
+            _i(x[0, i] + x[7, i]),
+            _i(x[1, i] + x[6, i]),
+            _i(x[2, i] + x[5, i]),
+            _i(x[3, i] + x[4, i]),
+        )
+        d0, d1, d2, d3 = (
+            _i(x[0, i] - x[7, i]),
+            _i(x[1, i] - x[6, i]),
+            _i(x[2, i] - x[5, i]),
+            _i(x[3, i] - x[4, i]),
+        )
+        for u in range(0, 8, 2):
+            out[u, i] = _i(_dot(_ROWS[u], s0, s1, s2, s3) + half) >> shift
+            out[u + 1, i] = _i(_dot(_ROWS[u + 1], d0, d1, d2, d3) + half) >> shift
+
+
+@part
+def _inverse(x: Plane, shift: np.int32, out: Plane) -> None:
+    """And back."""
+    half = _i(1) << _i(shift - 1)
+    for i in range(x.shape[1]):
+        for k in range(4):
+            even = _i(_dot(_COLUMNS[k, :4], x[0, i], x[2, i], x[4, i], x[6, i]) + half)
+            odd = _dot(_COLUMNS[k, 4:], x[1, i], x[3, i], x[5, i], x[7, i])
+            out[k, i] = _i(even + odd) >> shift
+            out[7 - k, i] = _i(even - odd) >> shift
+
+
+@part
+def _quantise(x: Plane, steps: Plane) -> None:
+    """To multiples of the steps; `x` is 8 times the coefficients. No quotient is rounded across a whole."""
+    for row in range(8):
+        line, step = x[row], steps[row]
+        for i in range(line.size):
+            rounded = _i(_i(abs(line[i])) + _i(_i(4) * step[i]))
+            level = _i(_i(np.float32(rounded) / np.float32(_i(_i(8) * step[i]))) * step[i])
+            line[i] = level if line[i] >= _i(0) else _i(-level)
+
+
+@part
+def _code_plane(x_HW: Plane, steps_88: Plane) -> None:
+    """`train.augment.dct.code_blocks` in place, eight lines at a time."""
+    width = x_HW.shape[1]
+    lines, turned = np.empty((8, width), np.int32), np.empty((8, width), np.int32)
+    steps = np.empty((8, width), np.int32)
+    for i in range(width):
+        steps[:, i] = steps_88[:, i & 7]
+    for top in range(0, x_HW.shape[0], 8):
+        part_RW = x_HW[top : top + 8]
+        _turn(part_RW, _i(-128), turned)
+        _forward(turned, _i(11), lines)
+        _turn(lines, _i(0), turned)
+        _forward(turned, _i(15), lines)
+        _quantise(lines, steps)
+        _inverse(lines, _i(11), turned)
+        _turn(turned, _i(0), lines)
+        _inverse(lines, _i(18), turned)
+        _turn(turned, _i(128), part_RW)
+        for row in range(8):
+            for i in range(width):
+                part_RW[row, i] = min(max(part_RW[row, i], _i(0)), _i(255))
+
+
+@part
+def _level(x: np.int32) -> np.uint8:
+    return np.uint8(min(max(x, _i(0)), _i(255)))
+
+
+@part
+def _double(half: Plane, line: int, height: int, width: int, sums: Plane, out: Plane) -> None:
+    """One line of the triangle filter; the ends, and a narrow image's samples, are their own neighbours."""
+    count, near = (width + 1) // 2, line // 2
+    far = min(max(near + 2 * (line & 1) - 1, 0), (height + 1) // 2 - 1)
+    far = near if width <= _NARROW else far
+    a, b = half[near], half[far]
+    for i in range(count):
+        sums[i + 1] = _i(_i(3) * a[i] + b[i])
+    sums[0], sums[count + 1] = sums[1], sums[count]
+    step = 0 if width <= _NARROW else 1
+    for i in range(count):
+        most = _i(_i(3) * sums[i + 1])
+        out[2 * i] = _i(most + sums[i + 1 - step] + _i(8)) >> _i(4)
+        out[2 * i + 1] = _i(most + sums[i + 1 + step] + _i(7)) >> _i(4)
+
+
+@part
+def _to_rgb(luma: Plane, chroma: Plane, height: int, width: int, x_CHW: Pixels) -> None:
+    sums = np.empty(chroma.shape[2] + 2, np.int32)
+    cb, cr = np.empty(luma.shape[1], np.int32), np.empty(luma.shape[1], np.int32)
+    for line in range(height):
+        _double(chroma[0], line, height, width, sums, cb)
+        _double(chroma[1], line, height, width, sums, cr)
+        red, green, blue, y = x_CHW[0, line], x_CHW[1, line], x_CHW[2, line], luma[line]
+        for i in range(width):
+            b, r = _i(cb[i] - _i(128)), _i(cr[i] - _i(128))
+            red[i] = _level(_i(y[i] + (_i(_i(91881) * r + _i(32768)) >> _i(16))))
+            green[i] = _level(_i(y[i] + (_i(_i(-22554) * b + _i(-46802) * r + _i(32768)) >> _i(16))))
+            blue[i] = _level(_i(y[i] + (_i(_i(116130) * b + _i(32768)) >> _i(16))))
+
+
+@kernel("void(u1[:,:,::1], i8, i8, i4[:,:,::1])")
+def jpeg_image(x_CHW: Pixels, height: int, width: int, steps: NDArray[np.int32]) -> None:
+    """Compresses and decompresses the top left of an image in place.
+
+    Args:
+        x_CHW: the image.
+        height: of what is compressed.
+        width: likewise.
+        steps: (2, 8, 8) of `train.augment.dct.quality_steps`.
+    """
+    high, wide = height + -height % 16, width + -width % 16
+    ycc = np.empty((3, high, wide), np.int32)
+    chroma = np.empty((2, high // 2, wide // 2), np.int32)
+    _to_ycc(x_CHW, height, width, ycc)
+    _code_plane(ycc[0], steps[0])
+    for number in range(2):
+        _halve(ycc[1 + number], (height + 1) // 2, chroma[number])
+        _code_plane(chroma[number], steps[1])
+    _to_rgb(ycc[0], chroma, height, width, x_CHW)
