@@ -170,8 +170,9 @@ def _finished(y_CHW: NDArray[np.float32], shape: tuple[int, ...], key: str) -> P
         raise UserError(
             f"the reconstruction of {key!r} is not finite; float16 overflows: use --dtype bfloat16 or float32"
         )
-    y_CHW = y_CHW.clip(0, 1)
+    y_CHW = y_CHW.clip(0, 1)  # a new array, which may be changed in place
     if channels == 1:
         y_CHW = sum(weight * plane for weight, plane in zip(_LUMA, y_CHW, strict=True))[None]
-    levels: Pixels = np.rint(y_CHW * np.float32(255)).astype(np.uint8)
+    y_CHW *= np.float32(255)
+    levels: Pixels = np.rint(y_CHW, out=y_CHW).astype(np.uint8)
     return np.ascontiguousarray(levels.transpose(1, 2, 0))
