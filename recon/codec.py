@@ -4,6 +4,7 @@ Pixels are uint8 arrays (H, W, C) in the *stored* frame: an EXIF orientation tag
 carried along, never applied. C is 3 for colour and 1 for grey, which stays grey.
 """
 
+import os
 import struct
 import warnings
 import zlib
@@ -157,9 +158,22 @@ def encode(pixels: Pixels, like: Picture, codec: str) -> bytes:
     else:
         assert codec == "jpeg", codec
         assert like.jpeg is not None, "only a JPEG's coding can be repeated"
-        image.save(out, "JPEG", **extra, **like.jpeg.encoder_options())
-        _check_same_coding(out.getvalue(), like.jpeg)
+        data = _jpeg(image, **extra, **like.jpeg.encoder_options())
+        _check_same_coding(data, like.jpeg)
+        return data
     return out.getvalue()
+
+
+def _jpeg(image: Image.Image, **options: Any) -> bytes:
+    """The image as JPEG; other threads run meanwhile, since Pillow lets them where it writes to a file."""
+    if not hasattr(os, "memfd_create"):  # not on Linux
+        out = BytesIO()
+        image.save(out, "JPEG", **options)
+        return out.getvalue()
+    with open(os.memfd_create("jpeg"), "w+b", buffering=0) as file:
+        image.save(file, "JPEG", **options)
+        file.seek(0)
+        return file.read()
 
 
 def recompress(pixels: Pixels, codec: str, quality: int) -> Pixels:
