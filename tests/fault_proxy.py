@@ -41,6 +41,7 @@ _CODES = {
     408: ("Request Timeout", "RequestTimeout"),
     429: ("Too Many Requests", "SlowDown"),
     500: ("Internal Server Error", "InternalError"),
+    501: ("Not Implemented", "NotImplemented"),
     503: ("Service Unavailable", "SlowDown"),
 }
 

@@ -42,6 +42,28 @@ def test_publishing_survives_what_passes(
     assert_all_struck(proxy, UPLOADS[case])
 
 
+def test_creating_works_on_a_store_that_knows_no_conditions(
+    proxy: FaultProxy, s3_env: S3Env, store: Store, new: str
+) -> None:
+    refusal = Fault(kind="status", status=501, method="PUT")
+    plan(proxy, new, refusal)
+    put(store, new, b"small", create=True)
+    assert_all_struck(proxy, refusal)
+    plan(proxy, new)
+    with pytest.raises(UserError, match="exists already with other content"):
+        put(store, new, b"other", create=True)
+    assert s3_env.get(new) == b"small"
+
+
+def test_other_requests_that_a_store_does_not_know_are_told(
+    proxy: FaultProxy, store: Store, new: str
+) -> None:
+    plan(proxy, new, Fault(kind="status", status=501, method="PUT", times=None))
+    for create in (False, True):
+        with pytest.raises(UserError, match="refused the request"):
+            put(store, new, b"small", create=create)
+
+
 @pytest.mark.parametrize("kind", ["status", "lost_reply"])
 def test_publishing_in_parts_survives_what_passes(
     proxy: FaultProxy, s3_env: S3Env, store: Store, new: str, kind: Kind, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,7 @@ from pack.storage.s3_client import connect, endpoint_of
 from pack.storage.s3_errors import (
     PastEndError,
     PreconditionError,
+    UnsupportedError,
     complete,
     explained,
     no_bucket,
@@ -185,15 +186,24 @@ class S3Store:
             if not self._holds(name, file):
                 raise taken(where)
             return
-        upload = Upload(self._client, self._target(name), self._explain(name), where, self.retry, create)
         try:
-            upload.send(file)
+            self._send(name, file, create)
         except (PreconditionError, MissingError) as error:
             # An earlier attempt may have published it and its answer was lost: then this one finds the
             # name taken, or no such upload.
             if not self._holds(name, file):
                 raise taken(where) if isinstance(error, PreconditionError) else error from None
         self._pins.forget(name)
+
+    def _send(self, name: str, file: int, create: bool) -> None:
+        where = f"{self.url}/{name}"
+        upload = Upload(self._client, self._target(name), self._explain(name), where, self.retry, create)
+        try:
+            upload.send(file)
+        except UnsupportedError:
+            if not create:
+                raise
+            self._send(name, file, False)  # a store without conditions: that the name was free must do
 
     def _holds(self, name: str, file: int) -> bool:
         """Whether the object's bytes are those of the open file."""

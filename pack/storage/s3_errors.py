@@ -50,6 +50,10 @@ class PreconditionError(UserError):
     """412: the object is another than the one asked for."""
 
 
+class UnsupportedError(UserError):
+    """501: the store lacks what was asked for."""
+
+
 def code_of(error: Exception) -> str:
     """S3's code of an error, such as NoSuchKey; HTTP's status where there was no body to tell it."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
@@ -156,9 +160,8 @@ def _answer(code: str, status: int, where: str, endpoint: str) -> Exception:
         return PreconditionError(str(replaced(where)))
     if status == 416:
         return PastEndError(f"{where} ends before the range ({told})")
-    return UserError(
-        f"{endpoint} refused the request for {where} ({told}): check the URL and AWS_ENDPOINT_URL"
-    )
+    refused = f"{endpoint} refused the request for {where} ({told}): check the URL and AWS_ENDPOINT_URL"
+    return UnsupportedError(refused) if status == 501 else UserError(refused)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
