@@ -23,6 +23,7 @@ MAX_FILE, MAX_FUNCTION = 400, 60  # lines
 HEAVY = ("torch", "torchvision", "diffusers", "sklearn", "pyarrow", "webdataset", "matplotlib", "timm")
 COMMANDS = (
     "pack",
+    "pack.audit",
     "pack.finish",
     "pack.verify",
     "pack.index",

@@ -1,0 +1,1 @@
+"""What a detector could cheat on: `python -m pack.audit`."""
