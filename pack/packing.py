@@ -110,7 +110,9 @@ class _Packing:
             _LOG.info("rank %d of %d: %d of %d shards, %d of them finished already", *about)
         shards = self.plan.shards
         total = sum(len(shards[number]) for number in mine)
-        with Progress(total=total, unit="pairs", what=f"pack {self.split or ''}".strip()) as progress:
+        who = f"rank {self.rank.rank}" if self.rank.world > 1 else ""
+        what = " ".join(filter(None, ("pack", self.split, who)))
+        with Progress(total=total, unit="pairs", what=what) as progress:
             progress.skip(sum(len(shards[number]) for number in finished))
             for number, results in self.maker.shards((number, shards[number]) for number in todo):
                 self._write(shard_name(number), results, progress)
