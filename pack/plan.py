@@ -21,7 +21,7 @@ from pack.names import dealt, make_key, printable
 from pack.sources import read_size, source_name
 from recon.errors import RejectedImageError, UserError
 
-LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "pyarrow", "webdataset")
+LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "pyarrow")
 """Libraries whose version may change the bytes of a dataset; recorded in its manifest."""
 
 _SAMPLED = 64  # items whose size on disk is looked at to choose the pairs per shard

@@ -9,7 +9,9 @@ their index has three columns more.
 
 import hashlib
 import json
+import tarfile
 from io import BytesIO
+from tarfile import TarInfo
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -76,7 +78,9 @@ RECORD_FIELDS = tuple(name for name in INDEX_SCHEMA.names if name not in _INDEX_
 
 
 class ShardWriter:
-    """Writes pairs into a tar through `webdataset.TarWriter` and collects their index rows.
+    """Writes pairs into a tar, as `webdataset.TarWriter` would, and collects their index rows.
+
+    It does so by the standard library: webdataset imports torch, half a GiB for a process that needs none.
 
     Args:
         file: an open binary file, written once from start to end.
@@ -84,13 +88,9 @@ class ShardWriter:
     """
 
     def __init__(self, file: BinaryIO, dataset: str) -> None:
-        from webdataset import TarWriter
-
         self.sink = _HashingFile(file)
-        self.tar = TarWriter(self.sink, user="", group="", mode=0o644, mtime=0, encoder=False, compress=False)
         self.dataset = dataset
         self.rows: list[dict[str, Any]] = []
-        self._offset = 0
 
     def add(self, pair: Pair) -> None:
         """Appends one pair."""
@@ -103,9 +103,12 @@ class ShardWriter:
         self.rows.append(row)
 
     def _add_member(self, key: str, member: str, field: str, data: bytes) -> dict[str, int]:
-        self.tar.write({"__key__": key, field: data})  # one by one: write sorts the fields of a sample
-        offset = self._offset + HEADER
-        self._offset = offset + -(-len(data) // HEADER) * HEADER
+        header = TarInfo(f"{key}.{field}")
+        header.size, header.mode = len(data), 0o644
+        self.sink.write(header.tobuf(tarfile.USTAR_FORMAT))
+        offset = self.sink.size
+        self.sink.write(data)
+        self.sink.write(bytes(-len(data) % HEADER))
         return {
             f"{member}_offset": offset,
             f"{member}_size": len(data),
@@ -114,7 +117,8 @@ class ShardWriter:
 
     def close(self) -> tuple[int, str]:
         """Ends the tar; returns its (bytes, sha256)."""
-        self.tar.close()
+        end = self.sink.size + 2 * tarfile.BLOCKSIZE  # two empty headers
+        self.sink.write(bytes(end + -end % tarfile.RECORDSIZE - self.sink.size))
         self.sink.flush()
         return self.sink.size, self.sink.sha256.hexdigest()
 
@@ -122,7 +126,7 @@ class ShardWriter:
 class _HashingFile:
     """Passes writes on in pieces of a MiB, counting and hashing them.
 
-    A tar is written 16 KiB at a time; at each, the interpreter would pass to a thread that encodes.
+    At every small write the interpreter would pass to a thread that encodes.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -131,18 +135,16 @@ class _HashingFile:
         self.sha256 = hashlib.sha256()
         self._piece = bytearray()
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes) -> None:
         self.size += len(data)
         self._piece += data
         if len(self._piece) >= _WRITTEN:
             self.flush()
-        return len(data)
 
     def flush(self) -> None:
         piece, self._piece = self._piece, bytearray()
-        if not self.file.closed:  # else the shard was given up, and its tar ends when it is collected
-            self.sha256.update(piece)
-            self.file.write(piece)
+        self.sha256.update(piece)
+        self.file.write(piece)
 
 
 def index_bytes(

@@ -18,6 +18,9 @@ from recon.codec import LOADABLE, Picture, Pixels, decode, encode, is_lossless_w
 from recon.errors import RejectedImageError
 from recon.jpeg import standard_coding
 
+_ANEW = {"both": "jpeg", "lossless-webp": "webp"}
+"""By policy, the codec of what no file gives one: tiles, converted images, reconstructions; else PNG."""
+
 _LOSSY = "reconstruction is a {}, which gives it away; make it losslessly or pack with --codec keep"
 
 Admit = Callable[[int], None]
@@ -180,13 +183,13 @@ class Steps:
             return replace(real, jpeg=standard_coding(self.config.quality, grey=grey)), "jpeg"
         if policy == "match" and real.codec in LOADABLE and not real.converted:
             return real, real.codec
-        return real, "webp" if policy == "lossless-webp" else "png"
+        return real, _ANEW.get(policy, "png")
 
     def _pair(self, one: Prepared, fake: bytes, fake_codec: str, like: Picture) -> Pair:
         if one.data is not None:
             real_codec, real = one.picture.codec, one.data
         else:
-            real_codec = "jpeg" if self.config.codec == "both" else "png"
+            real_codec = _ANEW.get(self.config.codec, "png")
             real = _compressed(one.picture.pixels, like, real_codec)
         record = self._record(one, like) | {"real_codec": real_codec, "fake_codec": fake_codec}
         return Pair(

@@ -48,7 +48,7 @@ def write_dataset(url: str, shards: int, shard_mb: float, width: int) -> None:
         name, size, rows = f"shard-{number:06d}", 0, 0
         with store.publish(f"{name}.tar") as file:
             writer = ShardWriter(file, "bench")
-            while writer._offset < shard_mb * 1e6:
+            while writer.sink.size < shard_mb * 1e6:
                 writer.add(_pair(f"{number}-{rows}", files[rows % 6]))
                 rows += 1
             size, sha256 = writer.close()

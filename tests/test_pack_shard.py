@@ -135,6 +135,26 @@ def test_manifest_tells_no_place_time_or_host(packed: Path, photographs: Path) -
     assert {"torch", "pillow", "pyarrow"} <= set(provenance["libraries"])
 
 
+@given(sizes=st.lists(st.integers(0, 30_000), max_size=9))
+@settings(max_examples=50)
+def test_tar_is_byte_for_byte_what_webdataset_writes(sizes: list[int]) -> None:
+    ours, theirs = BytesIO(), BytesIO()
+    writer = ShardWriter(ours, "set")
+    with webdataset.TarWriter(theirs, "", "", 0o644, False, False, mtime=0) as tar:
+        for number, size in enumerate(sizes):
+            data = bytes([number]) * size
+            pair = Pair(
+                key=f"k{number}", real=data, real_codec="png", fake=data[1:], fake_codec="png", record={}
+            )
+            writer.add(pair)
+            text = json.dumps({"key": pair.key} | dict.fromkeys(RECORD_FIELDS), sort_keys=True).encode()
+            for field, payload in (("real.png", data), ("fake.png", data[1:]), ("json", text)):
+                tar.write({"__key__": pair.key, field: payload})
+    size, sha256 = writer.close()
+    assert ours.getvalue() == theirs.getvalue()
+    assert (size, sha256) == (len(ours.getvalue()), hashlib.sha256(ours.getvalue()).hexdigest())
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves its tars to the collector
 def test_plain_webdataset_reads_every_pair(packed: Path) -> None:
     pattern = str(packed / "shard-{000000..000002}.tar")
