@@ -8,7 +8,7 @@ import torch
 
 from recon.errors import UserError
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 
 
 def prepare_cpu(threads: int) -> None:
@@ -23,6 +23,7 @@ def prepare_cpu(threads: int) -> None:
         glibc = ctypes.CDLL("libc.so.6")
         glibc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         glibc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+        glibc.mallopt(_M_ARENA_MAX, 1)  # other threads too: an arena of their own holds no large block
 
 
 def local_rank() -> int:
