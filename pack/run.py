@@ -21,6 +21,7 @@ from dataclasses import replace
 from pack.config import PackConfig
 from pack.ranks import find_rank
 from recon.cli import run
+from recon.memory import keep_freed_memory
 
 
 def main() -> None:
@@ -29,6 +30,7 @@ def main() -> None:
 
 
 def _job(config: PackConfig) -> None:
+    keep_freed_memory()  # now: numpy brings the first threads
     if config.rank is None:
         found = find_rank(os.environ)
         config = replace(config, rank=found.rank, world_size=found.world)

@@ -1,29 +1,17 @@
 """Where torch runs in this process: the device by its name, the CPU's threads and memory."""
 
-import ctypes
 import os
-from contextlib import suppress
 
 import torch
 
 from recon.errors import UserError
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
+from recon.memory import keep_freed_memory
 
 
 def prepare_cpu(threads: int) -> None:
-    """Sets torch's CPU threads, and keeps freed memory for the next batch, in this process.
-
-    Otherwise glibc maps and unmaps each large activation anew: 4 images of 768x512 by taesd on
-    2 cores took 4.5 million page faults and 30 s of CPU, and take 22 s (61 s against 25 s by the
-    clock) with freed memory kept.
-    """
+    """Sets torch's CPU threads, and keeps freed memory for the next batch, in this process."""
     torch.set_num_threads(threads)
-    with suppress(OSError, AttributeError):  # no glibc, no harm
-        glibc = ctypes.CDLL("libc.so.6")
-        glibc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        glibc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
-        glibc.mallopt(_M_ARENA_MAX, 1)  # other threads too: an arena of their own holds no large block
+    keep_freed_memory()
 
 
 def local_rank() -> int:

@@ -12,6 +12,7 @@ image is read, reconstructed, and written as PNG before the next is read.
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import statistics
@@ -38,6 +39,8 @@ _AS_WRITTEN = argparse.RawDescriptionHelpFormatter
 
 def main() -> None:
     """Prints the table."""
+    if "MALLOC_ARENA_MAX" not in os.environ:  # python -m pack does so for itself, before it has threads
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"MALLOC_ARENA_MAX": "1"})
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
