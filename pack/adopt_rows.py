@@ -10,6 +10,7 @@ from isal.isal_zlib import crc32
 
 from pack.names import pair_id, printable
 from pack.shard import MEMBERS
+from pack.steps import jpeg_columns
 from pack.tars import Member, TarReader
 from recon.codec import LOADABLE
 from recon.errors import RejectedImageError, UserError
@@ -140,7 +141,6 @@ def _header(sample: Sample, who: str, name: str, naming: Naming) -> Header:
 
 
 def _facts(real: Header) -> dict[str, Any]:
-    jpeg = real.jpeg
     return {
         "width": real.width,
         "height": real.height,
@@ -148,11 +148,7 @@ def _facts(real: Header) -> dict[str, Any]:
         "real_codec": real.codec,
         "orientation": real.orientation,
         "converted": real.odd_mode,
-        "jpeg_tables": jpeg and jpeg.tables_hash,
-        "jpeg_quality": jpeg and jpeg.quality,
-        "jpeg_subsampling": jpeg and jpeg.subsampling,
-        "jpeg_progressive": jpeg and jpeg.progressive,
-    }
+    } | jpeg_columns(real.jpeg)
 
 
 def _group(sample: Sample, naming: Naming) -> str:

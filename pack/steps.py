@@ -16,7 +16,7 @@ from pack.items import File, Item
 from pack.names import make_key, printable
 from recon.codec import LOADABLE, Picture, Pixels, decode, encode, is_lossless_webp
 from recon.errors import RejectedImageError
-from recon.jpeg import standard_coding
+from recon.jpeg import JpegCoding, standard_coding
 
 _ANEW = {"both": "jpeg", "lossless-webp": "webp"}
 """By policy, the codec of what no file gives one: tiles, converted images, reconstructions; else PNG."""
@@ -197,10 +197,10 @@ class Steps:
         )
 
     def _record(self, one: Prepared, like: Picture) -> dict[str, Any]:
-        picture, jpeg, item = one.picture, like.jpeg, one.item
+        picture, item = one.picture, one.item
         y, x = item.tile or (None, None)
         height, width, channels = picture.pixels.shape
-        return {
+        columns = {
             "path": printable(item.path),
             "tile_y": y,
             "tile_x": x,
@@ -210,12 +210,19 @@ class Steps:
             "channels": channels,
             "orientation": picture.orientation,
             "converted": picture.converted,
-            "jpeg_tables": jpeg and jpeg.tables_hash,
-            "jpeg_quality": jpeg and jpeg.quality,
-            "jpeg_subsampling": jpeg and jpeg.subsampling,
-            "jpeg_progressive": jpeg and jpeg.progressive,
             "codec_policy": self.config.codec,
-        } | self.provenances[item.autoencoder]
+        }
+        return columns | jpeg_columns(like.jpeg) | self.provenances[item.autoencoder]
+
+
+def jpeg_columns(jpeg: JpegCoding | None) -> dict[str, Any]:
+    """The columns of the index on how a JPEG was compressed; null for other codecs."""
+    return {
+        "jpeg_tables": jpeg and jpeg.tables_hash,
+        "jpeg_quality": jpeg and jpeg.quality,
+        "jpeg_subsampling": jpeg and jpeg.subsampling,
+        "jpeg_progressive": jpeg and jpeg.progressive,
+    }
 
 
 def _compressed(pixels: Pixels, like: Picture, codec: str) -> bytes:
