@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from recon.cli import run
+from recon.config import at_least_one
 from recon.progress import counted
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class InfoConfig:
     """Print the counts as JSON instead of a text."""
     top: int = 10
     """Show the most frequent values of each property, this many at most."""
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "top")
 
 
 def main() -> None:

@@ -12,9 +12,13 @@ import numpy as np
 from recon.cli import run
 from recon.codec import Picture, Pixels, decode_rgb, encode, resize, text_strip
 from recon.config import at_least_one
+from recon.errors import UserError
 
 if TYPE_CHECKING:
     from pack.dataset import Dataset, StoredPair
+
+MAX_SIDE = 8192
+"""Pixels that a picture of the sheet may be wide."""
 
 _GAP = 4  # white pixels around each picture
 
@@ -36,6 +40,8 @@ class PreviewConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "count", "gain", "side")
+        if self.side > MAX_SIDE:
+            raise UserError(f"side={self.side}, expected at most {MAX_SIDE}")
 
 
 def main() -> None:
@@ -76,7 +82,10 @@ def _nth(dataset: "Dataset", number: int) -> "StoredPair":
 
 
 def _row(pair: "StoredPair", gain: int, side: int) -> Pixels:
-    real, fake = decode_rgb(pair.real), decode_rgb(pair.fake)
+    try:
+        real, fake = decode_rgb(pair.real), decode_rgb(pair.fake)
+    except OSError as error:
+        raise UserError(f"{pair.url}: {pair.key} can't be decoded ({error}); pack it again") from error
     difference = fake.astype(np.int16) - real
     amplified = (difference * gain + 128).clip(0, 255).astype(np.uint8)
     cells = [_cell(pixels, side) for pixels in (real, fake, amplified)]

@@ -43,14 +43,20 @@ class ReconstructionConfig:
     compile: bool = False
     """Run encoder and decoder through torch.compile, which needs a C++ compiler and minutes to begin with, and then changes a level of 255 here and there with the sizes seen before."""  # noqa: E501
     tiling_pixels: int = TILING_PIXELS
-    """Images that, padded, have more pixels are reconstructed in tiles of at most this many. Tiles overlap by 256 pixels, and pass into each other linearly across the middle 64."""  # noqa: E501
+    """Images that, padded, have more pixels are reconstructed in tiles of at most this many, 262144 or more. Tiles overlap by 256 pixels, and pass into each other linearly across the middle 64."""  # noqa: E501
 
     def __post_init__(self) -> None:
         at_least_one(self, "batch_size")
         if self.tiling_pixels < MIN_TILING_PIXELS:
             raise UserError(f"tiling_pixels={self.tiling_pixels}, expected at least {MIN_TILING_PIXELS}")
-        if self.threads < 0:
-            raise UserError(f"threads={self.threads}, expected 0 (all cores) or more")
+        if not 0 <= self.threads <= MAX_THREADS:
+            raise UserError(f"threads={self.threads}, expected 0 (all cores) to {MAX_THREADS}")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed={self.seed}, expected 0 <= seed < 2**63")
+
+
+MAX_THREADS = 1024
+"""Of one process: more is a mistake."""
 
 
 def at_least_one(config: object, *names: str, group: str = "") -> None:

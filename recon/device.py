@@ -37,8 +37,8 @@ def find_device(name: str, local_rank: int = 0) -> torch.device:
         device = torch.device(name)
         if device == torch.device("cuda") and (count := torch.cuda.device_count()):
             device = torch.device("cuda", local_rank % count)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(1, device=device).tolist()  # meta, for one, holds no values
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         cause = str(error).splitlines()[0]
         raise UserError(f"device {name!r} can't be used ({cause}); expected auto, cpu or cuda") from error
     return device

@@ -46,6 +46,22 @@ def test_pixels_decoded_ahead_do_not_show_in_the_pairs(
     assert files(tmp_path / "out") == files(packed)
 
 
+@pytest.mark.parametrize("first", [0.0, 0.5])
+def test_splits_and_no_splits_do_not_share_an_output(photographs: Path, tmp_path: Path, first: float) -> None:
+    pack(config(photographs, tmp_path / "out", val_fraction=first))
+    before = files(tmp_path / "out")
+    with pytest.raises(UserError, match="choose another --out or delete it"):
+        pack(config(photographs, tmp_path / "out", val_fraction=0.5 - first))
+    assert files(tmp_path / "out") == before
+
+
+def test_complete_dataset_that_lost_a_file_is_named(packed: Path, photographs: Path, tmp_path: Path) -> None:
+    shutil.copytree(packed, tmp_path / "out")
+    (tmp_path / "out/shard-000001.tar").unlink()
+    with pytest.raises(UserError, match=r"lacks 1 files, e\.g\. shard-000001\.tar"):
+        pack(config(photographs, tmp_path / "out"))
+
+
 def test_finished_dataset_holds_nothing_else(packed: Path) -> None:
     shards = {f"shard-00000{number}.{suffix}" for number in range(3) for suffix in ("tar", "parquet")}
     assert set(files(packed)) == {"dataset.json", *shards}

@@ -1,9 +1,10 @@
 """From the options to the items: layouts by name, partners, splits, limits, tiles."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from pack.config import PackConfig
+from pack.config import Layout, PackConfig
 from pack.items import Item
 from pack.names import in_validation
 from pack.sources.folders import find_classes, find_folder, find_tree
@@ -36,6 +37,7 @@ def find_items(config: PackConfig) -> Splits:
         UserError: nothing is there, or an image has no partner or several.
     """
     layout = _layout(config)
+    config = replace(config, layout=layout)  # where it was auto, this refuses what is for other layouts
     splits = _LAYOUTS[layout](config)
     for items in splits.values():
         items.sort(key=lambda item: item.path)
@@ -52,7 +54,7 @@ def find_items(config: PackConfig) -> Splits:
     return splits
 
 
-def _layout(config: PackConfig) -> str:
+def _layout(config: PackConfig) -> Layout:
     """The layout asked for, or told by the source's suffix."""
     place = located(config.source)
     if config.layout != "auto" or (not is_url(place) and Path(place).is_dir()):

@@ -1,5 +1,6 @@
 """Where a source lies: local paths and URLs under one name, and the image files below them."""
 
+import logging
 import sys
 from collections.abc import Container, Iterator
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 from pack.items import File, store_of
 from recon.codec import SUFFIXES
 from recon.errors import MissingError, UserError
+from recon.progress import counted
+
+_LOG = logging.getLogger(__name__)
 
 TABLES = (".csv", ".parquet")
 """Suffixes of tables."""
@@ -79,11 +83,14 @@ def images(place: str, links: Container[str] = (), below: str = "") -> list[File
         UserError: a folder can't be listed.
     """
     prefix = f"{below}/" if below else ""
-    found = [
-        File(place, prefix + name, size)
-        for name, size in walked(f"{place.rstrip('/')}/{below}" if below else place, links)
-        if name.lower().endswith(SUFFIXES)
-    ]
+    found, others = [], 0
+    for name, size in walked(f"{place.rstrip('/')}/{below}" if below else place, links):
+        if name.lower().endswith(SUFFIXES):
+            found.append(File(place, prefix + name, size))
+        else:
+            others += 1
+    if others:
+        _LOG.info("%s: %s left out, not named as %s", place, counted(others, "file"), ", ".join(SUFFIXES))
     return sorted(found, key=lambda file: file.name)
 
 

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import filecmp
+import logging
 import os
 import stat
 import tempfile
@@ -16,6 +17,8 @@ from pack.storage.trouble import BusyError, listing, reading, taken, whole, writ
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _NO_FILE = -1  # the size of a link to a folder, a pipe, a device
+
+_LOG = logging.getLogger(__name__)
 
 Version = tuple[int, int, int]
 """Inode, size in bytes, time of change in nanoseconds."""
@@ -58,6 +61,8 @@ class LocalStore:
                         pending.append(f"{name}/")
                     elif (size := _file_size(entry)) != _NO_FILE:
                         yield name, size
+                    elif entry.is_symlink() and entry.is_dir():
+                        _LOG.warning("%s is a link to a folder and is left out", entry.path)
 
     def read(self, name: str, start: int = 0) -> bytes:
         """See `Store.read`."""
