@@ -98,6 +98,9 @@ def _state(url: str, claim: Claim) -> str:
     if is_complete(store, claim.plan):
         return f"{url}, which is complete: nothing would be done"
     found = read_claim(store)
+    names = set(store.names())
+    if found is None and any(name.startswith("shard-") for name in names):
+        raise UserError(f"{url} holds shards of another run; choose another --out or delete it")
     if found is None:
         return f"{url}, which is new"
     if found != claim:
@@ -105,7 +108,6 @@ def _state(url: str, claim: Claim) -> str:
             f"{url} holds an unfinished dataset of other images, options or versions; "
             "choose another --out or delete it"
         )
-    names = set(store.names())
     there = sum(is_published(name, names) for name in claim.names)
     return f"{url}, where {there} of {claim.shards} shards are finished"
 

@@ -151,6 +151,7 @@ def _pair_bytes(config: PackConfig, item: Item) -> float:
     try:
         height, width = (config.tile, config.tile) if config.tile else read_size(item.real, config.max_pixels)
         real = 0 if config.tile else item.real.measured()
+        fake = item.fake.measured() if item.fake else 0
     except RejectedImageError:
         return 0.0
     if config.codec == "both":
@@ -160,6 +161,6 @@ def _pair_bytes(config: PackConfig, item: Item) -> float:
     if config.tile:
         return 2 * lossless
     if item.fake is not None and config.codec == "keep":
-        return real + (item.fake.size or 0)
+        return real + fake
     matched = config.codec == "match" and item.path.lower().endswith((".jpg", ".jpeg"))
     return 2.0 * real if matched else real + lossless

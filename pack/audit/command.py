@@ -48,7 +48,7 @@ class AuditConfig:
             raise UserError(f"threads={self.threads}, expected 0 (all cores) or more")
         if not self.urls:
             raise UserError("no dataset given; expected python -m pack.audit URL [URL ...]")
-        if len(set(self.urls)) < len(self.urls):
+        if len({url if "://" in url else os.path.normpath(url) for url in self.urls}) < len(self.urls):
             raise UserError("a dataset is given twice; every split counts once")
 
 
@@ -151,16 +151,22 @@ def _job(config: AuditConfig) -> int:
     store = open_store(config.out or f"audit-{manifest.name}")
     found = audit(config)
     about = _about(config, found)
-    files = {"audit.png": report.draw(found.sample)}
-    files["audit.json"] = report.as_json(about, found.findings).encode()
-    for name, data in files.items():
-        with store.publish(name) as file:
-            file.write(data)
-    sys.stdout.write(report.table(found.findings))
+    sys.stdout.write(f"{report.table(found.findings)}\n{_verdict(found)}\n")
+    sys.stdout.flush()
+    with store.publish("audit.json") as file:
+        file.write(report.as_json(about, found.findings).encode())
+    with store.publish("audit.png") as file:
+        file.write(report.draw(found.sample))
+    sys.stdout.write(f"figures and plots: {store.url}/audit.json, audit.png\n")
+    return 1 if found.leaks else 0
+
+
+def _verdict(found: Audit) -> str:
     leaks = counted(len(found.leaks), "leak")
     sample = f"{counted(len(found.sample.pairs), 'pair')} of {counted(found.photographs, 'photograph')}"
-    sys.stdout.write(f"\n{leaks} in {sample}; plots and figures in {store.url}\n")
-    return 1 if found.leaks else 0
+    unjudged = sum(one.verdict == "too few" for one in found.findings)
+    rest = f"; {counted(unjudged, 'nuisance')} NOT JUDGED, too few photographs for that" if unjudged else ""
+    return f"{leaks} in {sample}{rest}"
 
 
 def _about(config: AuditConfig, found: Audit) -> dict[str, Any]:

@@ -125,7 +125,9 @@ def _empty(counts: Numbers) -> NDArray[np.int8]:
     """(..., 254) of (..., 256) pixels by level; see `Features.empty`."""
     beside = (counts[..., :-2] + counts[..., 2:]) / 2
     empty = (counts[..., 1:-1] < _EMPTY * beside).astype(np.int8)
-    return np.where(beside >= _FULL, empty, np.int8(-1))
+    full = beside >= _FULL
+    full[..., [0, -1]] = False  # beside 0 and 255, where clipped pixels pile up, any level looks empty
+    return np.where(full, empty, np.int8(-1))
 
 
 def _window(pixels: Pixels) -> Pixels:

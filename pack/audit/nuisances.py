@@ -24,6 +24,9 @@
 from what the detector is to learn: high frequencies, contrast, clipped shares, gradients across the
 8-grid (decoders that upsample eightfold have a grid of their own: tiny's is 20 times a JPEG's at quality 90),
 bytes a pixel (which follow from the high frequencies). They are kept out of the probe.
+
+*Not looked at* is what only a wrong reconstruction does, and a look at pack.preview shows: exchanged
+channels, lost or stronger colour, content that is moved or scaled by a pixel or two.
 """
 
 from collections import Counter
@@ -71,7 +74,7 @@ _ADVICE = {
     "high_end": f"level 255 is empty where its neighbours are not; {ROUNDING}",
     "gaps": "one class has empty grey levels; look for truncation to uint8, or stretched contrast",
     "jpeg_traces": "one class carries traces of JPEG that the other lacks; take reals that are no JPEG "
-    "or scale them down before reconstruction, or pack with --codec match or both",
+    "or scale them down before reconstruction, or pack with --codec both (match, where there are no tiles)",
 }
 
 
