@@ -235,8 +235,12 @@ class _Interrupted(Dimming):
 
 
 def test_ctrl_c_while_the_consumer_waits_ends_all_threads(mixture: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        made(maker_of(config_of(mixture), _Interrupted()), cut(items_of(mixture), 5))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background job
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            made(maker_of(config_of(mixture), _Interrupted()), cut(items_of(mixture), 5))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("stage", ["open", "finish"])

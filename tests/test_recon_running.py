@@ -165,7 +165,7 @@ def test_local_rank_is_what_the_launcher_tells(
 def test_processes_of_a_machine_share_its_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: torch.zeros(1))
     assert [str(find_device("auto", rank)) for rank in (0, 3, 5)] == ["cuda:0", "cuda:3", "cuda:1"]
     assert str(find_device("cuda", 2)) == "cuda:2"
     assert str(find_device("cuda:1", 2)) == "cuda:1"
