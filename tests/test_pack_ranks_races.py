@@ -152,7 +152,10 @@ def disturbed(source: Path, out: Path, part: Part, at: int, other: Callable[[], 
     store = Interrupted(LocalStore(str(out)), at, other)
     stores = iter((store,))  # those of `other` are plain
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pack.packing.open_store", lambda url: next(stores, None) or open_store(url))
+        patch.setattr(
+            "pack.packing.open_store",
+            lambda url: (next(stores, None) if url == str(out) else None) or open_store(url),
+        )
         pack_rank(source, out, *part, shard_pairs=2)
     return store.left < 0
 
