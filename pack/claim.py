@@ -7,9 +7,9 @@ dataset needs beside the shards, so that any process can do that, on any machine
 import json
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
-from pack.manifest import NAME, read_manifest
+from pack.manifest import NAME, Manifest, read_manifest
 from pack.plan import Plan, shard_name
 from pack.storage import BusyError, Store
 from recon.errors import UserError
@@ -84,24 +84,47 @@ def claim(store: Store, ours: Claim) -> bool:
     Raises:
         UserError: the output holds something else, which is left alone.
     """
+    for _ in range(_LOOKS):
+        there = held(store, ours)
+        if there is not None:
+            return there == "complete"
+        _leave(store, ours.to_json().encode())
+    raise _restless(store)
+
+
+def held(store: Store, ours: Claim) -> Literal["complete", "begun"] | None:
+    """What an output holds of the dataset of a claim; None where it holds nothing.
+
+    Raises:
+        UserError: it holds something else.
+    """
     text = ours.to_json().encode()
     for look in range(_LOOKS):
         names = store.names()
-        if is_complete(store, ours.plan):
-            return True
+        if completed(store, ours.plan):
+            return "complete"
         found = read_if_there(store, PLAN)
         if found == text:
-            return False
+            return "begun"
         if found is not None:
             raise UserError(
                 f"{store.url} holds an unfinished dataset of other images, options or versions; "
                 "choose another --out or delete it"
             )
         if not any(name.startswith("shard-") for name in names):
-            _leave(store, text)
-        elif look and PLAN not in names:  # a second look: others may have claimed it amid the first
+            return None
+        if look and PLAN not in names:  # a second look: others may have claimed it amid the first
             raise UserError(f"{store.url} holds shards of another run; choose another --out or delete it")
-    raise UserError(f"{store.url} is changed by others all the time; choose another --out")
+    raise _restless(store)
+
+
+def _restless(store: Store) -> UserError:
+    return UserError(f"{store.url} is changed by others all the time; choose another --out")
+
+
+def is_begun(store: Store) -> bool:
+    """Whether the output holds a dataset, complete or not."""
+    return store.exists(NAME) or store.exists(PLAN)
 
 
 def _leave(store: Store, text: bytes) -> None:
@@ -125,20 +148,21 @@ def read_if_there(store: Store, name: str) -> bytes | None:
         return None
 
 
-def is_complete(store: Store, plan: str) -> bool:
-    """Whether the dataset of that plan is there with its manifest.
+def completed(store: Store, plan: str) -> Manifest | None:
+    """The manifest of the dataset of that plan; None where there is none yet.
 
     Raises:
         UserError: it is that of another plan.
     """
     if not store.exists(NAME):
-        return False
-    if read_manifest(store).provenance.get("plan") != plan:
+        return None
+    manifest = read_manifest(store)
+    if manifest.provenance.get("plan") != plan:
         raise UserError(
             f"{store.url} holds another dataset (of other images, options or versions); "
             "choose another --out or delete it"
         )
-    return True
+    return manifest
 
 
 def put(store: Store, name: str, data: bytes, *, create: bool = False) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from pack.claim import EMPTY, PLAN, Claim, is_complete, put, read_if_there
+from pack.claim import EMPTY, PLAN, Claim, completed, put, read_if_there
 from pack.manifest import NAME, Manifest, ShardEntry
 from pack.shard import index_facts
 from pack.storage import Store
@@ -59,11 +59,13 @@ def complete(store: Store, claim: Claim) -> list[str]:
         The stems of the shards that are not: none where the dataset is complete now.
 
     Raises:
-        UserError: a shard can't be read or is another run's, or none of the images became a pair.
+        UserError: a shard can't be read, is another run's or was lost since, or none of the images
+            became a pair.
     """
     for _ in range(_LOOKS):
         names = set(store.names())
-        if NAME in names and is_complete(store, claim.plan):
+        if NAME in names and (manifest := completed(store, claim.plan)):
+            check_files(store, manifest)
             _tidy(store, names)
             return []
         missing = [name for name in claim.names if not is_published(name, names)]
@@ -76,6 +78,20 @@ def complete(store: Store, claim: Claim) -> list[str]:
         _publish(store, claim, shards, names)
         return []
     raise UserError(f"{store.url} is changed by others all the time; run python -m pack.finish again")
+
+
+def check_files(store: Store, manifest: Manifest) -> None:
+    """Looks whether all files of a complete dataset are there; pack.verify reads them.
+
+    Raises:
+        UserError: some are gone.
+    """
+    wanted = {f"{shard.name}.{suffix}" for shard in manifest.shards for suffix in ("tar", "parquet")}
+    if gone := sorted(wanted - set(store.names())):
+        raise UserError(
+            f"{store.url} is complete by its {NAME}, but lacks {len(gone)} files, e.g. {gone[0]}; "
+            "restore them, or delete the dataset and pack it again"
+        )
 
 
 def in_parallel(call: Callable[[str], T], names: list[str], threads: int = _READERS) -> list[T]:

@@ -9,16 +9,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pack.claim import Claim, is_complete, read_claim
+from pack.claim import Claim, held
 from pack.complete import causes, is_published
 from pack.config import PackConfig
 from pack.items import File, Item
-from pack.packing import build_maker, output_of
+from pack.packing import build_maker, output_of, refuse_other_splits
 from pack.pairs import PairMaker, Rejection
 from pack.plan import Plan, make_plan
 from pack.sources import find_items
 from pack.storage import open_store
-from recon.errors import UserError
 from recon.progress import clock, counted
 
 _RUNS = 8  # of neighbours, at equal distances over the source: neighbours batch as they do in a shard
@@ -48,6 +47,7 @@ def dry_run(config: PackConfig) -> None:
         UserError: as packing itself would; the output holds something else, for one.
     """
     splits = find_items(config)
+    refuse_other_splits(config, list(splits))
     config, maker, provenances = build_maker(config)
     plans = {split: make_plan(items, config, provenances) for split, items in splits.items()}
     for split, plan in plans.items():
@@ -95,21 +95,14 @@ def _autoencoders(plan: Plan, items: Sequence[Item]) -> str:
 def _state(url: str, claim: Claim) -> str:
     """What the output holds of these shards."""
     store = open_store(url)
-    if is_complete(store, claim.plan):
+    there = held(store, claim)
+    if there == "complete":
         return f"{url}, which is complete: nothing would be done"
-    found = read_claim(store)
-    names = set(store.names())
-    if found is None and any(name.startswith("shard-") for name in names):
-        raise UserError(f"{url} holds shards of another run; choose another --out or delete it")
-    if found is None:
+    if there is None:
         return f"{url}, which is new"
-    if found != claim:
-        raise UserError(
-            f"{url} holds an unfinished dataset of other images, options or versions; "
-            "choose another --out or delete it"
-        )
-    there = sum(is_published(name, names) for name in claim.names)
-    return f"{url}, where {there} of {claim.shards} shards are finished"
+    names = set(store.names())
+    finished = sum(is_published(name, names) for name in claim.names)
+    return f"{url}, where {finished} of {claim.shards} shards are finished"
 
 
 def _samples(maker: PairMaker, items: Sequence[Item], count: int) -> list[_Sample]:

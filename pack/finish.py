@@ -42,13 +42,13 @@ def _job(config: FinishConfig) -> None:
 
 def _begun(url: str) -> list["Store"]:
     """The dataset at a URL, or its splits."""
-    from pack.claim import PLAN
-    from pack.manifest import NAME
+    from pack.claim import PLAN, is_begun
+    from pack.manifest import NAME, SPLITS
     from pack.storage import open_store
 
-    below = [open_store(f"{url}/{split}") for split in ("train", "val", "test")]
+    below = [open_store(f"{url}/{split}") for split in SPLITS]
     for stores in ([open_store(url)], below):
-        if found := [store for store in stores if store.exists(NAME) or store.exists(PLAN)]:
+        if found := list(filter(is_begun, stores)):
             return found
     raise UserError(f"{url} holds neither {NAME} nor {PLAN}: nothing was packed there; is the URL right?")
 
@@ -60,13 +60,14 @@ def finish(store: "Store") -> None:
         UserError: shards are missing or damaged, or none of the images became a pair.
     """
     from pack.claim import read_claim
-    from pack.complete import complete
+    from pack.complete import check_files, complete
     from pack.manifest import read_manifest
 
     claim = read_claim(store)
     if claim is None:
-        pairs = read_manifest(store).pairs
-        _LOG.info("%s is complete already (%s), nothing to do", store.url, counted(pairs, "pair"))
+        manifest = read_manifest(store)
+        check_files(store, manifest)
+        _LOG.info("%s is complete already (%s), nothing to do", store.url, counted(manifest.pairs, "pair"))
         return
     if missing := complete(store, claim):
         shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")

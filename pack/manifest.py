@@ -12,6 +12,9 @@ from recon.errors import UserError
 
 FORMAT = "pairstream/1"
 NAME = "dataset.json"
+SPLITS = ("train", "val", "test")
+"""Below an output that has splits, each is a dataset in a folder of its name."""
+
 _ABOUT = ("name", "split", "rejected", "provenance", "format")  # the manifest's fields beside its shards
 
 
@@ -77,7 +80,7 @@ def read_manifest(store: Store) -> Manifest:
     """
     where = f"{store.url}/{NAME}"
     if not store.exists(NAME):
-        below = [split for split in ("train", "val") if open_store(f"{store.url}/{split}").exists(NAME)]
+        below = [split for split in SPLITS if open_store(f"{store.url}/{split}").exists(NAME)]
         hint = f"take {store.url}/{below[0]}" if below else "pack one with python -m pack --out"
         raise UserError(f"{where} not found: {store.url} is no finished dataset; {hint}")
     data, whole = read_settled(lambda: store.read(NAME), _is_whole, where)

@@ -11,11 +11,11 @@ from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any
 
-from pack.claim import EMPTY, PLAN, Claim, claim, read_if_there
+from pack.claim import EMPTY, Claim, claim, is_begun, read_if_there
 from pack.complete import complete, in_parallel, read_facts, read_marker, write_marker
 from pack.config import PackConfig
 from pack.items import Item
-from pack.manifest import NAME, read_manifest
+from pack.manifest import SPLITS
 from pack.pairs import Pair, PairMaker, Rejection
 from pack.plan import make_plan, shard_name
 from pack.ranks import Rank
@@ -39,19 +39,22 @@ def pack(config: PackConfig) -> None:
         UserError: the source can't be packed as it is, or the output holds something else.
     """
     splits = find_items(config)
-    _refuse_other_splits(config, list(splits))
+    refuse_other_splits(config, list(splits))
     config, maker, provenances = build_maker(config)
     with maker:
         for split, items in splits.items():
             _Packing(config, maker, provenances, split, items).run()
 
 
-def _refuse_other_splits(config: PackConfig, splits: Sequence[str | None]) -> None:
-    """Where one folder held a dataset and its splits, the same photographs would be trained on and tested."""
-    others = [None] if None not in splits else ["train", "val", "test"]
+def refuse_other_splits(config: PackConfig, splits: Sequence[str | None]) -> None:
+    """Where one folder held a dataset and its splits, the same photographs would be trained on and tested.
+
+    Raises:
+        UserError: the output holds splits, and this dataset has none, or the other way round.
+    """
+    others = SPLITS if None in splits else (None,)
     for other in others:
-        store = open_store(output_of(config, other))
-        if store.exists(NAME) or store.exists(PLAN):
+        if is_begun(open_store(output_of(config, other))):
             raise UserError(
                 f"{config.out} holds a dataset {f'with a split {other}' if other else 'without splits'}, and "
                 f"this one is {'without' if other else 'with'} splits; choose another --out or delete it"
@@ -104,7 +107,6 @@ class _Packing:
         """Writes what is missing of this rank's shards, and what completes the dataset if nothing else is."""
         if claim(self.store, self.claim):
             complete(self.store, self.claim)
-            self._check_there()
             _LOG.info("%s is complete already, nothing to do", self.store.url)
             return
         self._write_shards()
@@ -114,16 +116,6 @@ class _Packing:
                 "%s: %d of %d shards are there; the last rank, or python -m pack.finish URL, "
                 "completes the dataset",
                 *(url, total - len(missing), total),
-            )
-
-    def _check_there(self) -> None:
-        """Whether all files of the complete dataset are there; pack.verify reads them."""
-        shards = read_manifest(self.store).shards
-        wanted = {f"{shard.name}.{suffix}" for shard in shards for suffix in ("tar", "parquet")}
-        if gone := sorted(wanted - set(self.store.names())):
-            raise UserError(
-                f"{self.store.url} is complete by its {NAME}, but lacks {len(gone)} files, e.g. {gone[0]}; "
-                "restore them, or delete the dataset and pack it again"
             )
 
     def _write_shards(self) -> None:

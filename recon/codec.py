@@ -39,7 +39,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", "
 """File names that count as images, compared in lower case."""
 
 _ORIENTATION = 0x0112
-_BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
+BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
+"""What Pillow raises for broken files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,25 +88,25 @@ def decode(
     Raises:
         RejectedImageError: the bytes are no readable image, or of a kind not accepted.
     """
-    with _open(data, max_pixels) as image:
-        mode = _odd_mode(image, data)
+    with open_image(data, max_pixels) as image:
+        mode = odd_mode(image, data)
         if mode and not convert:
             raise RejectedImageError(f"{mode} image, expected 8-bit RGB or grey; add --convert true")
-        codec = {"MPO": "jpeg"}.get(str(image.format), str(image.format).lower())
+        codec = codec_of(image)
         on_size(image.height, image.width)
         try:
             coding = jpeg_coding(image) if codec == "jpeg" else None
             return Picture(
                 pixels=_pixels(image, data, mode),
                 codec=codec,
-                orientation=_orientation(image),
+                orientation=orientation_of(image),
                 icc=None if mode else image.info.get("icc_profile"),
                 jpeg=coding,
                 converted=mode,
             )
         except RejectedImageError:
             raise
-        except _BROKEN as error:
+        except BROKEN as error:
             raise RejectedImageError(f"broken or truncated {codec}: {error}") from error
 
 
@@ -129,7 +130,7 @@ def image_size(data: bytes, *, max_pixels: int) -> tuple[int, int]:
     Raises:
         RejectedImageError: the bytes are no readable image.
     """
-    with _open(data, max_pixels) as image:
+    with open_image(data, max_pixels) as image:
         return image.height, image.width
 
 
@@ -224,12 +225,17 @@ def text_strip(text: str, width: int, height: int = 24) -> Pixels:
     return np.asarray(image)
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def open_image(data: bytes, max_pixels: int) -> Image.Image:
+    """Opens an image file by its header; no pixel is decoded.
+
+    Raises:
+        RejectedImageError: the bytes are no readable image, or one of more than `max_pixels`.
+    """
     if not data:
         raise RejectedImageError("zero bytes")
     try:
         image = Image.open(BytesIO(data), formats=READABLE)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise RejectedImageError(f"not a readable image ({', '.join(READABLE)})") from error
     if image.width * image.height > max_pixels:
         size = f"{image.width}x{image.height}"
@@ -247,12 +253,22 @@ def _pixels(image: Image.Image, data: bytes, mode: str | None) -> Pixels:
 
 
 def _load(image: Image.Image) -> None:
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+    if is_animated(image):
         raise ValueError("several frames, expected one")
     image.load()
 
 
-def _odd_mode(image: Image.Image, data: bytes) -> str | None:
+def codec_of(image: Image.Image) -> str:
+    """The codec of an opened file, as in `Picture.codec`."""
+    return {"MPO": "jpeg"}.get(str(image.format), str(image.format).lower())
+
+
+def is_animated(image: Image.Image) -> bool:
+    """Whether an opened file holds several frames; of an MPO the first picture counts."""
+    return getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+
+
+def odd_mode(image: Image.Image, data: bytes) -> str | None:
     """Names what keeps an image from being plain 8-bit RGB or grey; None if nothing does."""
     if image.format == "PNG" and data[24] == 16:  # Pillow reads 16-bit RGB as 8-bit, in silence
         return "16-bit"
@@ -285,7 +301,8 @@ def _as_image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
-def _orientation(image: Image.Image) -> int | None:
+def orientation_of(image: Image.Image) -> int | None:
+    """The EXIF orientation 2..8 of an opened file; None where the image stands upright."""
     value = image.getexif().get(_ORIENTATION)
     return value if value in range(2, 9) else None
 

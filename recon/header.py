@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from recon.codec import _BROKEN, _odd_mode, _open, _orientation
+from recon.codec import BROKEN, codec_of, is_animated, odd_mode, open_image, orientation_of
 from recon.errors import RejectedImageError
 from recon.jpeg import JpegCoding, jpeg_coding
 
@@ -38,10 +38,10 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
     Raises:
         RejectedImageError: the bytes begin no readable image, or hold several frames.
     """
-    with _open(data, max_pixels) as image:
-        codec = {"MPO": "jpeg"}.get(str(image.format), str(image.format).lower())
+    with open_image(data, max_pixels) as image:
+        codec = codec_of(image)
         try:
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            if is_animated(image):
                 raise RejectedImageError("several frames, expected one")
             has_exif = codec != "png" or any(mark in data for mark in _EXIF_IN_PNG)
             return Header(
@@ -49,11 +49,11 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
                 height=image.height,
                 width=image.width,
                 channels=1 if image.mode == "L" else 3,
-                orientation=_orientation(image) if has_exif else None,
-                odd_mode=_odd_mode(image, data),
+                orientation=orientation_of(image) if has_exif else None,
+                odd_mode=odd_mode(image, data),
                 jpeg=jpeg_coding(image) if codec == "jpeg" else None,
             )
         except RejectedImageError:
             raise
-        except _BROKEN as error:
+        except BROKEN as error:
             raise RejectedImageError(f"broken {codec} header: {error}") from error

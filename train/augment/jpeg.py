@@ -82,14 +82,14 @@ def webp(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch
     out_BPCHW = x_BPCHW.cpu().clone()
     for pair, quality, (height, width) in zip(out_BPCHW, quality_B.tolist(), extent_B2.tolist(), strict=True):
         if quality:
-            _recompress(pair[..., :height, :width], "webp", quality)
+            _recompress(pair[..., :height, :width], quality)
     return out_BPCHW.to(x_BPCHW.device)
 
 
-def _recompress(x_PCHW: torch.Tensor, codec: str, quality: int) -> None:
-    """Compresses both images of a pair, in place."""
+def _recompress(x_PCHW: torch.Tensor, quality: int) -> None:
+    """Compresses both images of a pair as WebP, in place."""
     for image_CHW in x_PCHW:
-        levels = recompress(image_CHW.permute(1, 2, 0).contiguous().numpy(), codec, quality)
+        levels = recompress(image_CHW.permute(1, 2, 0).contiguous().numpy(), "webp", quality)
         image_CHW.copy_(torch.tensor(levels).permute(2, 0, 1))
 
 
