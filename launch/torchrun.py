@@ -10,7 +10,7 @@ import sys
 from types import FrameType
 
 PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
-"""As `train.preempt.SIGNALS`."""
+"""As `train.loop.preempt.SIGNALS`."""
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
-"""``python -m pack``: see `pack.run`."""
+"""``python -m pack``: see `pack.command`."""
 
-from pack.run import main
+from pack.command import main
 
 if __name__ == "__main__":
     main()

@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from recon import cli
-from recon.autoencoder import Autoencoder, load
-from recon.codec import SUFFIXES, Picture, decode, encode
-from recon.config import ReconstructionConfig
-from recon.errors import RejectedImageError, UserError
-from recon.progress import Progress
+from recon.base import cli
+from recon.base.errors import RejectedImageError, UserError
+from recon.base.progress import Progress
+from recon.image.codec import SUFFIXES, Picture, decode, encode
+from recon.models.config import ReconstructionConfig
+from recon.models.load import load
+from recon.models.types import Autoencoder
 from recon.reconstruct import reconstruct_each
 
 REAL, FAKE = "0_real", "1_fake"
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def find_images(root: Path) -> list[str]:
     """Relative posix paths of the image files below `root`, sorted.
 
-    Files count by their suffix (`recon.codec.SUFFIXES`). Links to files are followed, links
+    Files count by their suffix (`recon.image.codec.SUFFIXES`). Links to files are followed, links
     to folders are not; names that start with a dot are left out.
 
     Raises:

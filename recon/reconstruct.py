@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.autoencoder import Autoencoder, Identity, OutOfMemoryError, image_seed
+from recon.base.errors import UserError
 from recon.batches import Bucket, batched, bucket
-from recon.codec import Pixels
-from recon.errors import UserError
+from recon.image.codec import Pixels
+from recon.models.types import Autoencoder, Identity, OutOfMemoryError, image_seed
 from recon.tiling import reconstruct_tiled
 
 _LUMA = (np.float32(0.299), np.float32(0.587), np.float32(0.114))  # ITU-R BT.601

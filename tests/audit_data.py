@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pack.config import PackConfig
-from pack.manifest import NAME, Manifest, ShardEntry
-from pack.names import make_key
-from pack.packing import pack
-from pack.pairs import Pair
-from pack.shard import ShardWriter, index_bytes
+from pack.base.config import PackConfig
+from pack.base.names import make_key
+from pack.publish.packing import pack
+from pack.shard.index import index_bytes
+from pack.shard.manifest import NAME, Manifest, ShardEntry
+from pack.shard.pair import Pair
+from pack.shard.writer import ShardWriter
 from pack.storage import open_store
-from recon.codec import Picture, Pixels, decode, encode
+from recon.image.codec import Picture, Pixels, decode, encode
 
 PHOTOGRAPHS = 24
 SIDE = 96

@@ -25,11 +25,11 @@ from pathlib import Path
 import webdataset
 from PIL import Image
 
-from pack.config import PackConfig
-from pack.packing import pack
-from recon.autoencoder import load
-from recon.codec import Picture, decode, encode
+from pack.base.config import PackConfig
+from pack.publish.packing import pack
 from recon.folder import find_images
+from recon.image.codec import Picture, decode, encode
+from recon.models.load import load
 from recon.reconstruct import reconstruct_each
 
 Way = Callable[[Path], None]

@@ -29,12 +29,14 @@ from conftest import photograph
 from PIL import Image
 from s3_server import ADMIN, BUCKET, REGION, serving
 
-from pack.dataset import Dataset, StoredPair
-from pack.manifest import Manifest, ShardEntry
-from pack.pairs import Pair
-from pack.shard import ShardWriter, index_bytes
+from pack.dataset.dataset import Dataset
+from pack.dataset.pairs import StoredPair
+from pack.shard.index import index_bytes
+from pack.shard.manifest import Manifest, ShardEntry
+from pack.shard.pair import Pair
+from pack.shard.writer import ShardWriter
 from pack.storage import open_store
-from train.loader import PairLoader
+from train.loader.loader import PairLoader
 
 BLOCK = 16
 READS = 4

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pack.cache import BlockCache, block_key
+from pack.dataset.cache import BlockCache, block_key
 
 BLOCK = 4096  # what a small file takes of the disk, and of the limit
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from s3_server import proxy, s3, s3_env  # noqa: F401  # fixtures
 
-from recon.codec import Pixels
+from recon.image.codec import Pixels
 
 ORIENTATION = 0x0112
 PROFILE = b"profile" * 20
@@ -19,7 +19,7 @@ Finished = subprocess.CompletedProcess[str]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Repeats the filter that `recon.codec` sets on import: pytest puts its own in its place."""
+    """Repeats the filter that `recon.image.codec` sets on import: pytest puts its own in its place."""
     config.addinivalue_line("filterwarnings", r"ignore:::PIL\.")
 
 
@@ -73,8 +73,8 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def packed(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`photographs` packed by the identity, four pairs a shard; to be read only."""
-    from pack.config import PackConfig
-    from pack.packing import pack
+    from pack.base.config import PackConfig
+    from pack.publish.packing import pack
 
     out = tmp_path_factory.mktemp("packed") / "photos"
     pack(PackConfig(source=str(photographs), out=str(out), autoencoder="identity", threads=2, shard_pairs=4))

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from conftest import photograph, save
 
-from pack.config import PackConfig
-from pack.packing import pack
+from pack.base.config import PackConfig
+from pack.publish.packing import pack
 
 ROOT = Path(__file__).parents[1]
-PACK = "from pack.run import main\nmain()\n"
+PACK = "from pack.command import main\nmain()\n"
 """The script of a process that packs; what is put before it changes the process."""
 
 

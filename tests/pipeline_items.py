@@ -11,11 +11,13 @@ import pytest
 from conftest import photograph, save
 from numpy.typing import NDArray
 
-from pack.config import PackConfig
-from pack.items import File, Item
-from pack.pairs import Pair, PairMaker, Rejection
-from recon.autoencoder import load
-from recon.config import ReconstructionConfig
+from pack.base.config import PackConfig
+from pack.base.items import File, Item
+from pack.pipeline.item_to_pair import Rejection
+from pack.pipeline.maker import PairMaker
+from pack.shard.pair import Pair
+from recon.models.config import ReconstructionConfig
+from recon.models.load import load
 
 Shard = tuple[int, Sequence[Item]]
 Results = list[tuple[int, list[Pair | Rejection]]]
@@ -77,7 +79,7 @@ def made(maker: PairMaker, shards: Iterable[Shard]) -> Results:
 
 @contextmanager
 def tuned(**constants: Any) -> Iterator[None]:
-    """Other constants than those of `pack.pairs` and `pack.pipeline`."""
+    """Other constants than those of `pack.pipeline.maker` and `pack.pipeline.pipeline`."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in constants.items():
             module, attribute = name.split("__", 1)

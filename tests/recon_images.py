@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from recon.codec import Pixels
-from recon.config import ReconstructionConfig
+from recon.image.codec import Pixels
+from recon.models.config import ReconstructionConfig
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from((1, 3)))
 

@@ -13,7 +13,7 @@ import webdataset
 from conftest import photograph
 from PIL import Image
 
-from recon.codec import Pixels
+from recon.image.codec import Pixels
 
 SIZES = [(40, 56), (33, 48), (64, 31)]
 """Heights and widths in turn."""

@@ -9,17 +9,66 @@ from conftest import python
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("recon", "pack", "train")  # each may import itself and those before it
+ARROWS = {  # a folder, and the folders that its files may import; only folders above it in this table
+    "recon/base": "",
+    "recon/image": "recon/base",
+    "recon/models": "recon/base",
+    "recon": "recon/base recon/image recon/models",
+    "recon/fit": "recon recon/base recon/image recon/models",
+    "pack/storage": "recon/base",
+    "pack/base": "pack/storage recon/base recon/models",
+    "pack/shard": "pack/base pack/storage recon/base recon/image",
+    "pack/sources": "pack/base pack/storage recon recon/base recon/image",
+    "pack/plan": "pack/base pack/sources recon/base",
+    "pack/pipeline": "pack/base pack/shard recon recon/base recon/image recon/models",
+    "pack/publish": (
+        "pack/base pack/pipeline pack/plan pack/shard pack/sources pack/storage recon/base recon/models"
+    ),
+    "pack/adopt": "pack/base pack/shard pack/storage recon/base recon/image",
+    "pack/dataset": "pack/shard pack/storage recon/base recon/image",
+    "pack/inspect": "pack/dataset pack/shard pack/storage recon/base recon/image",
+    "pack/inspect/audit": "pack/dataset pack/storage recon/base recon/image",
+    "pack": "pack/adopt pack/base pack/inspect pack/inspect/audit pack/plan pack/publish recon/base",
+    "train/order": "recon/base",
+    "train/stream": "pack/dataset train/order",
+    "train/augment/draws": "recon/base train/order",
+    "train/augment/cpu": "recon/image",
+    "train/augment/ops": "recon/image train/augment/cpu train/augment/draws",
+    "train/window": "pack/dataset recon/base recon/image train/augment/draws train/augment/ops train/stream",
+    "train/augment": (
+        "recon/base recon/image train/augment/cpu train/augment/draws train/augment/ops train/order "
+        "train/window"
+    ),
+    "train/loader": (
+        "pack/dataset pack/shard pack/storage recon/base recon/image train/augment "
+        "train/augment/draws train/order train/stream train/window"
+    ),
+    "train/model": "pack/storage recon/base train/augment/cpu",
+    "train/evaluation": (
+        "pack/dataset pack/shard pack/storage recon recon/base recon/image train/model train/window"
+    ),
+    "train/loop": (
+        "pack/dataset pack/storage recon/base train/augment train/augment/draws train/evaluation "
+        "train/loader train/model train/order"
+    ),
+    "train/bench": (
+        "pack/dataset pack/shard recon/base recon/image train/augment train/augment/draws train/model "
+        "train/stream train/window"
+    ),
+    "train": "recon/base train/augment/draws train/evaluation train/loader train/loop train/model",
+}
 FORBIDDEN = {"launch", "tests", "configs", "conftest"}
 OWNERS = {  # a dependency, and the files or folders that alone may import it
     "fsspec": ("pack/storage/",),
     "boto3": ("pack/storage/",),
     "botocore": ("pack/storage/",),
-    "PIL": ("recon/codec.py", "recon/jpeg.py", "train/augment/oracle.py"),
-    "simplejpeg": ("recon/turbo.py",),
-    "diffusers": ("recon/",),
+    "PIL": ("recon/image/", "train/augment/oracle.py"),
+    "simplejpeg": ("recon/image/turbo.py",),
+    "diffusers": ("recon/models/", "recon/fit/"),
     "kornia": ("train/augment/",),
 }
 MAX_FILE, MAX_FUNCTION = 400, 60  # lines
+MAX_FILES = 12  # a folder
 HEAVY = ("torch", "torchvision", "diffusers", "sklearn", "pyarrow", "webdataset", "matplotlib", "timm")
 COMMANDS = (
     "pack",
@@ -79,6 +128,51 @@ def test_imports_point_from_train_to_pack_to_recon_only(file: str) -> None:
     assert wrong_arrows(file, imports(file)) == []
 
 
+def folder_arrows() -> dict[str, set[str]]:
+    """The folders that the files of each folder import."""
+    files = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in FILES}
+    arrows: dict[str, set[str]] = {}
+    for file in FILES:
+        found = {_folder(files[module]) for module in imported_files(file) if module in files}
+        arrows.setdefault(_folder(file), set()).update(found - {_folder(file)})
+    return arrows
+
+
+def _folder(file: str) -> str:
+    return file.rpartition("/")[0]
+
+
+def imported_files(file: str) -> Iterator[str]:
+    """Modules that a file imports; of ``from package import module`` the module."""
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inside = f"{node.module}.{alias.name}"
+                is_module = (ROOT / f"{inside.replace('.', '/')}.py").exists()
+                is_package = (ROOT / inside.replace(".", "/") / "__init__.py").exists()
+                yield inside if is_module or is_package else node.module
+
+
+def test_folders_import_as_the_table_says_and_the_table_has_no_arrow_too_many() -> None:
+    assert {folder: " ".join(sorted(found)) for folder, found in folder_arrows().items()} == {
+        folder: " ".join(sorted(allowed.split())) for folder, allowed in ARROWS.items()
+    }
+
+
+def test_the_table_of_arrows_has_no_circle() -> None:
+    above: set[str] = set()
+    for folder, allowed in ARROWS.items():
+        assert set(allowed.split()) <= above, folder
+        above.add(folder)
+
+
+@pytest.mark.parametrize("folder", sorted(ARROWS))
+def test_no_folder_holds_more_than_twelve_files(folder: str) -> None:
+    assert len([file for file in FILES if _folder(file) == folder]) <= MAX_FILES
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_each_dependency_has_one_owner(file: str) -> None:
     for module in imports(file):
@@ -87,11 +181,11 @@ def test_each_dependency_has_one_owner(file: str) -> None:
 
 
 def test_wrong_arrows_are_seen_wherever_they_hide() -> None:
-    source = "def f():\n    if True:\n        from train.run import main\n        import_module('launch')\n"
+    source = "def f():\n    if 1:\n        from train.loop.run import main\n        import_module('launch')\n"
     modules = list(imports_of(ast.parse(source)))
-    assert sorted(modules) == ["launch", "train.run"]
+    assert sorted(modules) == ["launch", "train.loop.run"]
     assert wrong_arrows("pack/x.py", iter(modules)) == ["launch", "train"]
-    assert wrong_arrows("train/x.py", iter(["pack.shard", "recon", "train.run", "torch"])) == []
+    assert wrong_arrows("train/x.py", iter(["pack.shard.schema", "recon", "train.loop.run", "torch"])) == []
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -19,10 +19,10 @@ from audit_data import (
     write_dataset,
 )
 
-from pack.audit.command import Audit, AuditConfig, audit
-from pack.audit.nuisances import Finding
-from pack.dataset import iterate_pairs
-from recon.codec import Pixels
+from pack.dataset.dataset import iterate_pairs
+from pack.inspect.audit.command import Audit, AuditConfig, audit
+from pack.inspect.audit.nuisances import Finding
+from recon.image.codec import Pixels
 
 
 def audited(*urls: str, **options: object) -> Audit:

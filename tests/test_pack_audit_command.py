@@ -12,11 +12,11 @@ from audit_data import as_jpeg, as_png, brighter, photograph, photographs, plant
 from PIL import Image
 from s3_server import S3Env
 
-from pack.audit import command, probe
-from pack.audit.partners import lonely
-from pack.audit.separation import area, paired, unpaired
-from pack.audit.separation import photographs as number_photographs
-from pack.dataset import open_dataset
+from pack.dataset.dataset import open_dataset
+from pack.inspect.audit import command, probe
+from pack.inspect.audit.partners import lonely
+from pack.inspect.audit.separation import area, paired, unpaired
+from pack.inspect.audit.separation import photographs as number_photographs
 from pack.storage import open_store
 
 Line = tuple[str, bytes, bytes]

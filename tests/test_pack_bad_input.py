@@ -13,9 +13,10 @@ import pytest
 from conftest import photograph, python, save
 from PIL import Image
 
-from pack.dataset import StoredPair, iterate_pairs
-from pack.run import main
-from recon.codec import decode, decode_rgb
+from pack.command import main
+from pack.dataset.dataset import iterate_pairs
+from pack.dataset.pairs import StoredPair
+from recon.image.codec import decode, decode_rgb
 
 MAX_PIXELS = 5000
 
@@ -263,8 +264,8 @@ def test_output_of_another_dataset_is_one_line_with_status_2(
 
 def test_process_that_gives_up_a_shard_shows_one_line_and_no_traceback(source: Path, tmp_path: Path) -> None:
     script = (
-        "from pack.run import main\n"
-        "from pack.shard import ShardWriter\n"
+        "from pack.command import main\n"
+        "from pack.shard.writer import ShardWriter\n"
         "def full(*_): raise OSError(28, 'No space left on device')\n"
         "ShardWriter.add = full\n"
         "main()\n"
@@ -284,7 +285,7 @@ def test_odd_metadata_warns_nobody_and_threads_leave_the_warning_filters_as_they
         "from concurrent.futures import ThreadPoolExecutor\n"
         "from io import BytesIO\n"
         "from PIL import Image\n"
-        "from recon.codec import decode\n"
+        "from recon.image.codec import decode\n"
         "out, before = BytesIO(), list(warnings.filters)\n"
         "exif = b'Exif\\0\\0II*\\0\\x08\\0\\0\\0\\x05\\0\\x12\\x01\\x03\\0'  # cut short\n"
         "Image.new('RGB', (8, 8)).save(out, 'JPEG', exif=exif)\n"

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from cache_blocks import BLOCK, age, block, counted, fill, held, key, partials, root, stored, warnings
 
-from pack import cache as module
-from pack.cache import BlockCache, block_key
-from recon.errors import UserError
+from pack.dataset import cache as module
+from pack.dataset.cache import BlockCache, block_key
+from recon.base.errors import UserError
 
 
 def test_a_block_comes_back_as_it_was_put(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_really_full_disk_goes_on_without(tmp_path: Path) -> None:
     """In a file system of 1 MiB; skipped where mounting one is not permitted."""
     script = (
         "import logging, sys\n"
-        "from pack import cache\n"
+        "from pack.dataset import cache\n"
         "logging.basicConfig()\n"
         "cache._SPARE = -1.0\n"
         "blocks = cache.BlockCache(sys.argv[1], 1 << 30)\n"

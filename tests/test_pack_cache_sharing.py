@@ -32,8 +32,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pack import cache as module
-from pack.cache import BlockCache, block_key
+from pack.dataset import cache as module
+from pack.dataset.cache import BlockCache, block_key
 
 
 def test_a_lock_that_another_holds_for_long_costs_one_wait(
@@ -150,7 +150,7 @@ def test_threads_share_a_cache(tmp_path: Path) -> None:
 
 KILLED_AT_EACH_CALL = """
 import os, signal, sys
-from pack.cache import BlockCache, block_key
+from pack.dataset.cache import BlockCache, block_key
 
 folder, limit = sys.argv[1], 4 * 4096
 keys = [block_key("a" * 64, number, 1) for number in range(6)]
@@ -214,7 +214,7 @@ def test_a_kill_at_any_call_leaves_a_whole_cache(tmp_path: Path) -> None:
 
 WORKER = """
 import hashlib, os, random, sys
-from pack.cache import BlockCache, block_key
+from pack.dataset.cache import BlockCache, block_key
 
 folder, limit, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 write = os.write

@@ -11,11 +11,12 @@ import pytest
 from conftest import ORIENTATION, PROFILE, photograph, save
 from PIL import Image
 
-from pack.config import PackConfig
-from pack.dataset import StoredPair, iterate_pairs
-from pack.packing import pack
-from recon.codec import Picture, decode, decode_rgb
-from recon.errors import UserError
+from pack.base.config import PackConfig
+from pack.dataset.dataset import iterate_pairs
+from pack.dataset.pairs import StoredPair
+from pack.publish.packing import pack
+from recon.base.errors import UserError
+from recon.image.codec import Picture, decode, decode_rgb
 
 
 def packed_pairs(source: Path, out: Path, **options: Any) -> dict[str, StoredPair]:

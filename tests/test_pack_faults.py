@@ -26,7 +26,7 @@ from s3_server import (  # noqa: F401  # fixtures
 )
 
 from pack.storage import Store
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 CUT = 131_071
 TRICKLED = 4000  # bytes, more than come by a trickle within a share of the deadline

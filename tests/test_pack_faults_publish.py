@@ -20,7 +20,7 @@ from s3_server import (  # noqa: F401  # fixtures
 )
 
 from pack.storage import Store
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 UPLOADS = {
     "throttled": Fault(kind="status", status=503, times=2, method="PUT"),

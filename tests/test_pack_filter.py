@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, composite
 
-from pack.filter import Filter
-from pack.shard import INDEX_SCHEMA
-from recon.errors import UserError
+from pack.dataset.filter import Filter
+from pack.shard.schema import INDEX_SCHEMA
+from recon.base.errors import UserError
 
 Row = dict[str, Any]
 Value = Callable[[Row], Any]  # None where it is missing

@@ -21,19 +21,21 @@ from stranger_tars import (
     write_samples,
 )
 
-from pack import index, info, preview, verify
-from pack.adopt import adopt
-from pack.dataset import StoredPair, iterate_pairs, open_dataset
-from pack.index import IndexConfig
-from pack.manifest import read_manifest
-from pack.names import pair_id
-from pack.selection import select
-from pack.shard import ADOPTED_SCHEMA
+from pack.adopt import command as index
+from pack.adopt.adopt import adopt
+from pack.adopt.config import IndexConfig
+from pack.base.names import pair_id
+from pack.dataset.dataset import iterate_pairs, open_dataset
+from pack.dataset.pairs import StoredPair
+from pack.dataset.selection import select
+from pack.inspect import info, preview, verify
+from pack.shard.manifest import read_manifest
+from pack.shard.schema import ADOPTED_SCHEMA
 from pack.storage import open_store
-from recon.codec import Pixels, decode_rgb
-from recon.errors import UserError
-from train.augment.geometry import centre_crop
-from train.loader import PairLoader
+from recon.base.errors import UserError
+from recon.image.codec import Pixels, decode_rgb
+from train.loader.loader import PairLoader
+from train.window.geometry import centre_crop
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves tars to the collector
 

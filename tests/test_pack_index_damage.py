@@ -15,12 +15,13 @@ import pytest
 from conftest import python
 from stranger_tars import Members, files, image, members_of, pair, plain, run, write_members, write_samples
 
-from pack import index, verify
-from pack.adopt import adopt
-from pack.dataset import iterate_pairs, open_dataset
-from pack.index import IndexConfig
+from pack.adopt import command as index
+from pack.adopt.adopt import adopt
+from pack.adopt.config import IndexConfig
+from pack.dataset.dataset import iterate_pairs, open_dataset
+from pack.inspect import verify
 from pack.storage import LocalStore
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves tars to the collector
 
@@ -335,7 +336,7 @@ def test_wrong_arguments_are_one_line_with_status_2(
 def test_help_names_the_options_and_imports_nothing_heavy() -> None:
     script = (
         "import sys, pack.index; sys.argv = ['x', '--help']\n"
-        "try:\n    pack.index.main()\nexcept SystemExit: pass\n"
+        "try:\n    pack.adopt.command.main()\nexcept SystemExit: pass\n"
         "assert not {'torch', 'webdataset', 'pyarrow'} & set(sys.modules)"
     )
     done = python(script)

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stranger_tars import image, plain_pixels, write_members
 
-from pack import verify
-from pack.adopt import adopt
-from pack.dataset import DamagedPair, Dataset, StoredPair
-from pack.index import IndexConfig
+from pack.adopt.adopt import adopt
+from pack.adopt.config import IndexConfig
+from pack.dataset.dataset import Dataset
+from pack.dataset.pairs import DamagedPair, StoredPair
+from pack.inspect import verify
 from pack.storage import LocalStore
-from recon.codec import decode_rgb
+from recon.image.codec import decode_rgb
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves tars to the collector
 

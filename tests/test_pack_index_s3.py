@@ -9,12 +9,13 @@ from fault_proxy import FaultProxy
 from s3_server import READER, S3Env, S3Server, upload
 from stranger_tars import files, image, pair, run, write_samples
 
-from pack import index, verify
-from pack.adopt import adopt
-from pack.dataset import iterate_pairs, open_dataset
-from pack.index import IndexConfig
-from recon.errors import UserError
-from train.loader import PairLoader
+from pack.adopt import command as index
+from pack.adopt.adopt import adopt
+from pack.adopt.config import IndexConfig
+from pack.dataset.dataset import iterate_pairs, open_dataset
+from pack.inspect import verify
+from recon.base.errors import UserError
+from train.loader.loader import PairLoader
 
 
 @pytest.fixture

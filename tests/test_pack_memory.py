@@ -37,9 +37,9 @@ def resident_mb(pid: int) -> float:
 
 SCRIPT = """
 import sys
-from pack import pipeline
-from pack.config import PackConfig
-from pack.packing import pack
+from pack.pipeline import pipeline
+from pack.base.config import PackConfig
+from pack.publish.packing import pack
 pipeline.BACKLOG, pipeline.RESULTS = (int(mb) << 20 for mb in sys.argv[4:])
 options = {"autoencoder": "identity", "shard_pairs": 100, "buffer_mb": int(sys.argv[3])}
 pack(PackConfig(source=sys.argv[1], out=sys.argv[2], **options))

@@ -5,8 +5,8 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pack.names import in_validation, make_key, pair_id, printable
-from recon.codec import LOADABLE
+from pack.base.names import in_validation, make_key, pair_id, printable
+from recon.image.codec import LOADABLE
 
 USTAR_NAME = 60  # the format's promise; USTAR itself ends at 100
 

@@ -15,13 +15,14 @@ import pytest
 from conftest import photograph, python, save
 from pack_runs import config, files, interrupted
 
-from pack.dataset import StoredPair, iterate_pairs, open_dataset
-from pack.packing import pack
-from pack.plan import make_plan
-from pack.shard import ShardWriter
+from pack.dataset.dataset import iterate_pairs, open_dataset
+from pack.dataset.pairs import StoredPair
+from pack.plan.plan import make_plan
+from pack.publish.packing import pack
+from pack.shard.writer import ShardWriter
 from pack.sources import find_items
 from pack.storage import LocalStore
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 PAIRS, PUBLICATIONS = 11, 8  # of the photographs at 4 a shard: plan, 3 x (tar, index), manifest
 
@@ -125,8 +126,8 @@ def test_killed_process_resumes_to_the_undisturbed_bytes(
 ) -> None:
     script = (
         "import os, signal, sys\n"
-        "from pack.run import main\n"
-        "from pack.shard import ShardWriter\n"
+        "from pack.command import main\n"
+        "from pack.shard.writer import ShardWriter\n"
         "add = ShardWriter.add\n"
         "def killing(self, pair):\n"
         "    add(self, pair)\n"
@@ -237,7 +238,7 @@ def test_shard_without_a_pair_is_left_out(tmp_path: Path) -> None:
 def test_doubled_key_is_an_error_that_names_both(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pack.plan.make_key", lambda *_: "same")
+    monkeypatch.setattr("pack.plan.plan.make_key", lambda *_: "same")
     with pytest.raises(UserError, match=r"a/full\.jpg and Grüße/写真\.jpg have the same key same;"):
         pack(config(photographs, tmp_path / "out"))
     assert not (tmp_path / "out").exists()

@@ -27,12 +27,13 @@ from pipeline_items import (
     write_mixture,
 )
 
-from pack.items import File, Item
-from pack.pairs import Pair, PairMaker, Rejection
-from pack.steps import Steps
-from recon.autoencoder import load
-from recon.codec import decode
-from recon.errors import RejectedImageError, UserError
+from pack.base.items import File, Item
+from pack.pipeline.item_to_pair import Rejection, Steps
+from pack.pipeline.maker import PairMaker
+from pack.shard.pair import Pair
+from recon.base.errors import RejectedImageError, UserError
+from recon.image.codec import decode
+from recon.models.load import load
 
 
 @pytest.fixture(scope="module")
@@ -192,11 +193,11 @@ def test_no_more_is_made_ahead_than_the_limits_say(mixture: Path) -> None:
     with tuned(pipeline__BACKLOG=50_000, pipeline__RESULTS=50_000), maker_of(config, Dimming()) as maker:
         results = maker.shards(shards())
         next(results)
-        _settle(drawn)
+        _read_again(drawn)
         assert len(drawn) < 60
 
 
-def _settle(drawn: list[int]) -> None:
+def _read_again(drawn: list[int]) -> None:
     """Waits until nothing was drawn for a while."""
     seen = -1
     while seen != len(drawn):

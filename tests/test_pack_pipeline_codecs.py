@@ -12,9 +12,11 @@ from conftest import ORIENTATION, PROFILE, photograph, save
 from PIL import Image
 from pipeline_items import Dimming, config_of, items_of, made, maker_of
 
-from pack.pairs import Pair, PairMaker, Rejection
-from recon.autoencoder import load
-from recon.codec import Picture, decode
+from pack.pipeline.item_to_pair import Rejection
+from pack.pipeline.maker import PairMaker
+from pack.shard.pair import Pair
+from recon.image.codec import Picture, decode
+from recon.models.load import load
 
 HUFFMAN, FRAME, SCAN, TABLES = 0xC4, 0xC0, 0xDA, 0xDB
 

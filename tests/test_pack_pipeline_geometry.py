@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pipeline_items import config_of, items_of, made, maker_of
 
-from pack.pairs import Pair
-from recon.autoencoder import Autoencoder, load
-from recon.codec import Pixels, decode
+from pack.shard.pair import Pair
+from recon.image.codec import Pixels, decode
+from recon.models.load import load
+from recon.models.types import Autoencoder
 
 SIDE = 24  # of a marker, in pixels: three latents of the tiny autoencoder
 LEVELS = (0, 90, 170, 255)  # of the markers: top left, top right, bottom left, bottom right

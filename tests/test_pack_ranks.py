@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from pack_runs import config, ended, files, interrupted, pack_rank, start, write_spoilt
 
-from pack.dataset import open_dataset
-from pack.packing import pack
-from pack.shard import ShardWriter
+from pack.dataset.dataset import open_dataset
+from pack.inspect.verify import verify
+from pack.publish.packing import pack
+from pack.shard.writer import ShardWriter
 from pack.storage import LocalStore
-from pack.verify import verify
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 
 def shards_of(out: Path) -> set[str]:

@@ -8,10 +8,10 @@ import pytest
 from conftest import photograph, save
 from pack_runs import config, files, pack_rank
 
-from pack.dataset import open_dataset
-from pack.packing import pack
-from pack.selection import select
-from pack.verify import verify
+from pack.dataset.dataset import open_dataset
+from pack.dataset.selection import select
+from pack.inspect.verify import verify
+from pack.publish.packing import pack
 
 
 def columns(out: Path) -> list[dict[str, Any]]:

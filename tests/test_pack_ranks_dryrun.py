@@ -10,13 +10,13 @@ import pytest
 from conftest import photograph, save
 from pack_runs import config, files, interrupted, pack_rank
 
-from pack import run
-from pack.dryrun import dry_run
-from pack.packing import pack
-from pack.pairs import PairMaker
-from pack.shard import ShardWriter
-from recon.errors import UserError
-from recon.progress import Progress
+from pack import command
+from pack.pipeline.maker import PairMaker
+from pack.publish.dry_run import dry_run
+from pack.publish.packing import pack
+from pack.shard.writer import ShardWriter
+from recon.base.errors import UserError
+from recon.base.progress import Progress
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_sample_is_a_few_batches_from_all_over_the_source(
 def test_slow_autoencoder_gets_one_run_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pack.dryrun._LONGEST_S", 0.0)
+    monkeypatch.setattr("pack.publish.dry_run._LONGEST_S", 0.0)
     for number in range(20):
         save(tmp_path / f"photos/{number:03}.png", photograph(8, 8, number))
     facts = told(capsys, tmp_path / "photos", tmp_path / "out", batch_size=2)
@@ -144,7 +144,7 @@ def test_command_with_dry_run_prints_it(
     given = ["--source", source, "--out", tmp_path / "out", "--autoencoder", "identity", "--dry_run", "true"]
     monkeypatch.setattr(sys, "argv", ["pack", *map(str, given)])
     with pytest.raises(SystemExit) as end:
-        run.main()
+        command.main()
     assert not end.value.code
     assert "images        40 of " in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
@@ -158,7 +158,7 @@ def test_resumed_pairs_count_but_tell_nothing_of_the_rate(
 ) -> None:
     caplog.set_level("INFO")
     now = iter([0.0, 20.0, 20.0])
-    monkeypatch.setattr("recon.progress.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("recon.base.progress.time.monotonic", lambda: next(now))
     shown = Progress(total=1000, unit="pairs", what="pack")
     shown.skip(900)
     shown.update(20)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pack_runs import ROOT, config, ended, files, start
 
-from pack.config import PackConfig
-from pack.ranks import Rank, find_rank
-from recon.errors import UserError
+from pack.base.config import PackConfig
+from pack.plan.ranks import Rank, find_rank
+from recon.base.errors import UserError
 
 ARRAY = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "4"}
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
@@ -97,7 +97,7 @@ def test_options_that_make_no_sense_are_told_by_name(options: dict[str, Any], me
 
 
 def test_each_mode_needs_several_autoencoders(photographs: Path, tmp_path: Path) -> None:
-    from pack.packing import pack
+    from pack.publish.packing import pack
 
     with pytest.raises(UserError, match=r"autoencoder_mode=each needs several \(a,b,c\)"):
         pack(config(photographs, tmp_path / "out", autoencoder_mode="each"))

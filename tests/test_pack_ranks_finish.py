@@ -11,24 +11,24 @@ import fsspec
 import pytest
 from pack_runs import config, files, interrupted, pack_rank, write_spoilt
 
-from pack import complete, finish
-from pack.packing import pack
+from pack.publish import finish, finish_command
+from pack.publish.packing import pack
 from pack.storage import LocalStore, open_store
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 
 def status(monkeypatch: pytest.MonkeyPatch, url: object) -> int:
     """Exit status of the command."""
     monkeypatch.setattr(sys, "argv", ["pack.finish", str(url)])
     with pytest.raises(SystemExit) as end:
-        finish.main()
+        finish_command.main()
     return int(end.value.code or 0)
 
 
 def unfinished(out: Path, source: Path, shard_pairs: int = 4) -> None:
     """A dataset with all shards, whose last rank was killed before it completed it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pack.packing.complete", lambda *_: [])
+        patch.setattr("pack.publish.packing.finish", lambda *_: [])
         pack(config(source, out, shard_pairs=shard_pairs))
     assert not (out / "dataset.json").exists()
 
@@ -78,10 +78,10 @@ def test_finishing_that_was_stopped_anywhere_is_completed_by_the_next(
     pack(config(source, tmp_path / "one", shard_pairs=2))
     unfinished(tmp_path / "out", source, shard_pairs=2)
     with monkeypatch.context() as patch:
-        patch.setattr("pack.complete.put", stopping(complete.put, at if method == "publish" else 9))
+        patch.setattr("pack.publish.finish.put", stopping(finish.put, at if method == "publish" else 9))
         patch.setattr(LocalStore, "remove", stopping(LocalStore.remove, at if method == "remove" else 9))
         try:
-            finish.finish(open_store(str(tmp_path / "out")))
+            finish_command.finish_store(open_store(str(tmp_path / "out")))
         except KeyboardInterrupt:
             stopped = True
         else:
@@ -117,7 +117,7 @@ def test_finish_completes_all_splits(
 ) -> None:
     pack(config(photographs, tmp_path / "one", val_fraction=0.4))
     with monkeypatch.context() as patch:
-        patch.setattr("pack.packing.complete", lambda *_: [])
+        patch.setattr("pack.publish.packing.finish", lambda *_: [])
         pack(config(photographs, tmp_path / "out", val_fraction=0.4))
     assert status(monkeypatch, f"{tmp_path}/out/") == 0
     assert files(tmp_path / "out") == files(tmp_path / "one")
@@ -136,7 +136,7 @@ def test_finish_works_on_a_url(packed: Path, photographs: Path, monkeypatch: pyt
     root = f"memory://{uuid.uuid4()}"
     try:
         with monkeypatch.context() as patch:
-            patch.setattr("pack.packing.complete", lambda *_: [])
+            patch.setattr("pack.publish.packing.finish", lambda *_: [])
             pack(config(photographs, f"{root}/data"))
         assert status(monkeypatch, f"{root}/data") == 0
         store = open_store(f"{root}/data")
@@ -185,7 +185,7 @@ def test_damaged_index_is_named(photographs: Path, tmp_path: Path) -> None:
     unfinished(tmp_path / "out", photographs)
     (tmp_path / "out/shard-000002.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(UserError, match=r"shard-000002\.parquet is damaged; delete it and run"):
-        finish.finish(open_store(str(tmp_path / "out")))
+        finish_command.finish_store(open_store(str(tmp_path / "out")))
 
 
 def test_claim_says_what_is_written(photographs: Path, tmp_path: Path) -> None:

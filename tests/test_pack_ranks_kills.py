@@ -14,12 +14,12 @@ from conftest import photograph, save
 from pack_runs import PACK, ended, files, start
 from s3_server import S3Env
 
-from pack.dataset import open_dataset
-from pack.verify import verify
+from pack.dataset.dataset import open_dataset
+from pack.inspect.verify import verify
 
 SLOW = (
     "import time\n"
-    "from pack.shard import ShardWriter\n"
+    "from pack.shard.writer import ShardWriter\n"
     "add = ShardWriter.add\n"
     "def slow(self, pair): time.sleep(.03); add(self, pair)\n"
     "ShardWriter.add = slow\n"

@@ -14,12 +14,12 @@ import pytest
 from pack_runs import config, files, pack_rank, write_spoilt
 from s3_server import S3Env
 
-from pack import claim as claiming
-from pack.claim import PLAN, Claim, claim, put
-from pack.complete import complete
-from pack.packing import pack
+from pack.publish import claim as claiming
+from pack.publish.claim import PLAN, Claim, claim, put
+from pack.publish.finish import finish
+from pack.publish.packing import pack
 from pack.storage import LocalStore, Store, open_store
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 OURS = Claim(plan="a" * 64, name="photos", split=None, shards=4, provenance={"options": {}})
 OPERATIONS = ("names", "exists", "size", "read", "read_range", "publish", "remove")
@@ -62,7 +62,7 @@ def seen_together(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
         barrier.wait(30)
         leave(store, text)
 
-    monkeypatch.setattr("pack.claim._leave", late)
+    monkeypatch.setattr("pack.publish.claim._leave", late)
 
 
 def test_ranks_that_claim_at_the_same_time_all_have_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def disturbed(source: Path, out: Path, part: Part, at: int, other: Callable[[], 
     stores = iter((store,))  # those of `other` are plain
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "pack.packing.open_store",
+            "pack.publish.packing.open_store",
             lambda url: (next(stores, None) if url == str(out) else None) or open_store(url),
         )
         pack_rank(source, out, *part, shard_pairs=2)
@@ -196,9 +196,9 @@ def test_other_ranks_may_do_all_of_theirs_at_any_moment_of_one(
 def test_others_may_complete_the_dataset_at_any_moment_of_completing_it(
     spoilt: Path, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pack.complete._READERS", 1)
+    monkeypatch.setattr("pack.publish.finish._READERS", 1)
     with monkeypatch.context() as patch:
-        patch.setattr("pack.packing.complete", lambda *_: [])
+        patch.setattr("pack.publish.packing.finish", lambda *_: [])
         pack(config(spoilt, tmp_path / "shards", shard_pairs=2))
     ours = claiming.read_claim(open_store(str(tmp_path / "shards")))
     assert ours
@@ -207,7 +207,7 @@ def test_others_may_complete_the_dataset_at_any_moment_of_completing_it(
         out = tmp_path / str(at)
         copied(tmp_path / "shards", out)
         store = Interrupted(LocalStore(str(out)), at, lambda: _completed(out, ours))  # noqa: B023
-        assert complete(store, ours) == []  # type: ignore[arg-type]
+        assert finish(store, ours) == []  # type: ignore[arg-type]
         happened = store.left < 0
         assert files(out) == expected, at
         at += 1
@@ -215,7 +215,7 @@ def test_others_may_complete_the_dataset_at_any_moment_of_completing_it(
 
 
 def _completed(out: Path, ours: Claim) -> None:
-    assert complete(LocalStore(str(out)), ours) == []
+    assert finish(LocalStore(str(out)), ours) == []
 
 
 def copied(source: Path, target: Path) -> None:
@@ -228,10 +228,10 @@ def test_many_finishers_at_once_all_find_it_complete(
     spoilt: Path, expected: dict[str, bytes], url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("pack.packing.complete", lambda *_: [])
+        patch.setattr("pack.publish.packing.finish", lambda *_: [])
         pack(config(spoilt, url, shard_pairs=2))
     ours = claiming.read_claim(open_store(url))
     assert ours
-    assert at_once(*[lambda: complete(open_store(url), ours)] * 6) == [[]] * 6
+    assert at_once(*[lambda: finish(open_store(url), ours)] * 6) == [[]] * 6
     store = open_store(url)
     assert {name: store.read(name) for name in store.names()} == expected

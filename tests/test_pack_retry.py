@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pack.storage import Retry
 from pack.storage.retry import Attempts, Clock, TransientError, bounded
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 
 class Hours:

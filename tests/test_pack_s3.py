@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from pack_objects import DATA, QUICK, SIZE, put
 from s3_server import ADMIN, BUCKET, S3Env, S3Server, environment, upload
 
-from pack import info, verify
-from pack.config import PackConfig
-from pack.dataset import iterate_pairs, open_dataset
-from pack.packing import pack
+from pack.base.config import PackConfig
+from pack.dataset.dataset import iterate_pairs, open_dataset
+from pack.inspect import info, verify
+from pack.publish.packing import pack
 from pack.storage import Retry, S3Store, Store, open_store
 from pack.storage.s3_client import connect
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,7 +10,7 @@ from pack_objects import DATA, QUICK, put
 from s3_server import ADMIN, READER, Identity, S3Env, free_ports
 
 from pack.storage import Store, open_store
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 
 def wrong_secret(env: S3Env) -> str:

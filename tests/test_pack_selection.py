@@ -12,10 +12,10 @@ from conftest import python
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pack.dataset import Dataset, open_dataset
-from pack.manifest import Manifest, ShardEntry
-from pack.selection import Selection, select
-from recon.errors import UserError
+from pack.dataset.dataset import Dataset, open_dataset
+from pack.dataset.selection import Selection, select
+from pack.shard.manifest import Manifest, ShardEntry
+from recon.base.errors import UserError
 
 
 def manifest_of(pairs: list[int], name: str = "n") -> Manifest:
@@ -169,6 +169,7 @@ def test_an_index_that_differs_from_the_manifest_is_an_error(packed: Path) -> No
 
 def test_parsing_does_not_import_the_reader_of_datasets() -> None:
     result = python(
-        "import sys, pack.selection\nassert 'pack.dataset' not in sys.modules and 'torch' not in sys.modules"
+        "import sys, pack.dataset.selection\n"
+        "assert 'pack.dataset.dataset' not in sys.modules and 'torch' not in sys.modules"
     )
     assert result.returncode == 0, result.stderr

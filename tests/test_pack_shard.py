@@ -15,12 +15,14 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pack.manifest import read_manifest
-from pack.names import make_key, pair_id
-from pack.pairs import Pair
-from pack.shard import MEMBERS, RECORD_FIELDS, ShardWriter, index_bytes, index_facts, read_index
+from pack.base.names import make_key, pair_id
+from pack.shard.index import index_bytes, index_facts, read_index
+from pack.shard.manifest import read_manifest
+from pack.shard.pair import Pair
+from pack.shard.schema import MEMBERS, RECORD_FIELDS
+from pack.shard.writer import ShardWriter
 from pack.storage import open_store
-from recon.codec import decode
+from recon.image.codec import decode
 
 HEADER = 512
 Member = tuple[str, bytes, int]  # name, payload, its offset

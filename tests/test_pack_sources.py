@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from conftest import photograph, save
 
-from pack.config import PackConfig
-from pack.items import Item
-from pack.packing import pack
+from pack.base.config import PackConfig
+from pack.base.items import Item
+from pack.publish.packing import pack
 from pack.sources import find_items
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 
 def config(source: Path, **options: Any) -> PackConfig:
@@ -124,8 +124,8 @@ def test_photograph_of_a_tiles_very_size_is_one_tile(tmp_path: Path) -> None:
 def test_tile_holds_the_pixels_of_its_place(tmp_path: Path) -> None:
     import json
 
-    from pack.dataset import iterate_pairs
-    from recon.codec import decode_rgb
+    from pack.dataset.dataset import iterate_pairs
+    from recon.image.codec import decode_rgb
 
     pixels = photograph(40, 50, 0)
     save(tmp_path / "photos/a.png", pixels)

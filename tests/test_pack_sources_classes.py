@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from pack.config import PackConfig
-from pack.items import Item
+from pack.base.config import PackConfig
+from pack.base.items import Item
 from pack.sources import find_items
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 
 def found(source: Path, **options: Any) -> dict[str | None, list[Item]]:

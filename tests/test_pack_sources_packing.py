@@ -10,11 +10,11 @@ import pytest
 import webdataset
 from s3_server import S3Env
 
-from pack.config import PackConfig
-from pack.dataset import iterate_pairs, open_dataset
-from pack.items import store_of
-from pack.packing import pack
-from pack.plan import make_plan
+from pack.base.config import PackConfig
+from pack.base.items import store_of
+from pack.dataset.dataset import iterate_pairs, open_dataset
+from pack.plan.plan import make_plan
+from pack.publish.packing import pack
 from pack.sources import find_items
 
 NAMES = ("plain.jpg", "a/grey.jpg", "b/rgb.png", "b/lossy.webp")

@@ -13,10 +13,10 @@ from conftest import photograph, save
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pack.config import PackConfig
-from pack.items import Item
+from pack.base.config import PackConfig
+from pack.base.items import Item
 from pack.sources import find_items
-from recon.errors import RejectedImageError, UserError
+from recon.base.errors import RejectedImageError, UserError
 
 
 def found(source: Path | str, **options: Any) -> list[Item]:

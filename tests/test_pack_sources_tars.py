@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
-from pack.config import PackConfig
-from pack.items import Item
+from pack.base.config import PackConfig
+from pack.base.items import Item
 from pack.sources import find_items, source_name
 from pack.sources.tar_headers import members
 from pack.storage import LocalStore, open_store
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 

@@ -9,11 +9,11 @@ import fsspec
 import pytest
 from s3_server import S3Env
 
-from pack.config import PackConfig
-from pack.items import File, Item, store_of
+from pack.base.config import PackConfig
+from pack.base.items import File, Item, store_of
 from pack.sources import find_items, read_size
 from pack.storage import open_store
-from recon.errors import MissingError, RejectedImageError, UserError
+from recon.base.errors import MissingError, RejectedImageError, UserError
 
 
 @pytest.fixture(autouse=True)

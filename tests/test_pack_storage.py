@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pack.storage import FsspecStore, LocalStore, Retry, Store, open_store
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 DATA = bytes(range(256)) * 4
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pack_objects import DATA, put
 
 from pack.storage import FsspecStore, LocalStore, Store, open_store
-from recon.errors import MissingError, UserError
+from recon.base.errors import MissingError, UserError
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from conftest import python
 
 from pack.storage import FsspecStore, LocalStore, open_store
 from pack.storage.trouble import without_secrets
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 
 def test_the_scheme_chooses_the_store(tmp_path: Path) -> None:

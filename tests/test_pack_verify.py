@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pack import info, preview, verify
-from pack.dataset import open_dataset
-from pack.shard import read_index
+from pack.dataset.dataset import open_dataset
+from pack.inspect import info, preview, verify
+from pack.shard.index import read_index
 from pack.storage import LocalStore
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 SECOND = "shard-000001"
 

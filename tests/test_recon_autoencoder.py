@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recon_images import config, noise, sizes
 
-from recon.autoencoder import Autoencoder, Provenance, image_seed, load
-from recon.errors import UserError
-from recon.presets import PRESETS
+from recon.base.errors import UserError
+from recon.models.load import load
+from recon.models.presets import PRESETS
+from recon.models.types import Autoencoder, Provenance, image_seed
 from recon.reconstruct import reconstruct
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -272,7 +273,7 @@ def test_every_preset_is_pinned_and_described() -> None:
 
 
 def test_importing_recon_imports_no_torch() -> None:
-    modules = "recon, recon.presets, recon.autoencoder, recon.reconstruct, recon.folder"
+    modules = "recon, recon.models.presets, recon.models.load, recon.reconstruct, recon.folder"
     script = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from recon.codec import Picture, Pixels, decode, decode_rgb, encode, image_size, recompress
-from recon.errors import RejectedImageError
-from recon.turbo import decode_plain_jpeg
+from recon.base.errors import RejectedImageError
+from recon.image.codec import Picture, Pixels, decode, decode_rgb, encode, image_size, recompress
+from recon.image.turbo import decode_plain_jpeg
 
 MAX = 1_000_000
 ORIENTATION = 0x0112

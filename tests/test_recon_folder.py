@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from recon import folder
-from recon.codec import decode
-from recon.errors import UserError
+from recon.base.errors import UserError
 from recon.folder import FolderConfig, find_images, main, reconstruct_folder
+from recon.image.codec import decode
 
 
 def save(path: Path, *, seed: int = 0, size: tuple[int, int] = (9, 12), **options: Any) -> Path:
@@ -337,7 +337,7 @@ def test_help_imports_no_torch_and_names_the_command() -> None:
 def test_progress_logs_seldom_and_closes_with_the_count_said_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recon import progress
+    from recon.base import progress
 
     clock = iter(range(1000))
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
@@ -350,7 +350,7 @@ def test_progress_logs_seldom_and_closes_with_the_count_said_once(
 
 
 def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    from recon.progress import Progress
+    from recon.base.progress import Progress
 
     class Terminal(BytesIO):
         encoding = "utf-8"

@@ -9,9 +9,9 @@ import pytest
 from conftest import ORIENTATION, photograph
 from PIL import Image
 
-from recon.codec import decode
-from recon.errors import RejectedImageError
-from recon.header import read_header
+from recon.base.errors import RejectedImageError
+from recon.image.codec import decode
+from recon.image.header import read_header
 
 
 def test_header_of_every_kind_of_photograph_agrees_with_its_decoding(photographs: Path) -> None:

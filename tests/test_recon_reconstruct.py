@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from recon_images import config, noise, sizes
 
 from recon import reconstruct as module
-from recon.autoencoder import Autoencoder, Identity, OutOfMemoryError, load
-from recon.errors import UserError
+from recon.base.errors import UserError
+from recon.models.load import load
+from recon.models.types import Autoencoder, Identity, OutOfMemoryError
 from recon.reconstruct import reconstruct, reconstruct_batch
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from recon_images import config, noise
 
-from recon import device
-from recon.autoencoder import Autoencoder, load, load_several
-from recon.device import find_device, local_rank
-from recon.errors import UserError
-from recon.network import Network
+from recon.base import device
+from recon.base.device import find_device, local_rank
+from recon.base.errors import UserError
+from recon.models.load import load, load_several
+from recon.models.network import Network
+from recon.models.types import Autoencoder
 from recon.reconstruct import reconstruct_batch
 
 TINY = Path(device.__file__).parent / "tiny"

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from recon_images import config, noise
 
-from recon.autoencoder import Autoencoder, load
+from recon.base.errors import UserError
 from recon.batches import bucket
-from recon.config import MIN_TILING_PIXELS
-from recon.errors import UserError
+from recon.models.config import MIN_TILING_PIXELS
+from recon.models.load import load
+from recon.models.types import Autoencoder
 from recon.reconstruct import reconstruct
 from recon.tiling import OVERLAP, reconstruct_tiled, tile_axes
 

@@ -16,14 +16,15 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from train_ranks import plain_model, random_batch
 
-from recon.errors import UserError
+from recon.base.errors import UserError
 from train.augment import adapter
-from train.augment.config import AugmentConfig, load_recipe
-from train.augment.draws import JITTER
+from train.augment.draws.config import AugmentConfig, load_recipe
+from train.augment.draws.parameters import JITTER
 from train.augment.final import KorniaOps, final_ops
-from train.config import DataConfig, OrderConfig, TrainConfig
-from train.steps import Trainee
-from train.world import World, open_world
+from train.loop.config import DataConfig, TrainConfig
+from train.loop.trainee import Trainee
+from train.loop.world import World, open_world
+from train.order.config import OrderConfig
 
 ARGUMENTS: dict[str, dict[str, Any]] = {  # of the ops that can't do without
     "CenterCrop": {"size": [24, 20]},
@@ -159,7 +160,7 @@ def test_without_ops_the_crops_stay_uint8() -> None:
 def test_kornia_is_imported_only_where_it_is_used() -> None:
     from conftest import python
 
-    script = "import sys, train.run, train.augment.final; assert 'kornia' not in sys.modules"
+    script = "import sys, train.loop.run, train.augment.final; assert 'kornia' not in sys.modules"
     result = python(script)
     assert result.returncode == 0, result.stderr
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from train_data import make_dataset
 
-from pack.dataset import open_dataset
-from pack.manifest import Manifest, ShardEntry
-from recon.errors import UserError
-from train.augment.config import AugmentConfig
-from train.bench import BenchConfig, bench, main
-from train.bench_stages import Bench, Clock, places_of
+from pack.dataset.dataset import open_dataset
+from pack.shard.manifest import Manifest, ShardEntry
+from recon.base.errors import UserError
+from train.augment.draws.config import AugmentConfig
+from train.bench.command import BenchConfig, bench, main
+from train.bench.stages import Bench, Clock, places_of
 
 OPS = {"jitter", "grey", "cutout", "noise", "blur", "jpeg", "crop", "normalise"}
 AUGMENT = AugmentConfig(crop=24)

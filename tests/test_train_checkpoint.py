@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pack.storage import LocalStore
-from recon.errors import UserError
-from train.checkpoint import FORMAT, load_checkpoint, pack_checkpoint, publish_checkpoint
+from recon.base.errors import UserError
+from train.model.checkpoint import FORMAT, load_checkpoint, pack_checkpoint, publish_checkpoint
 
 CONTENT = {"model": {"fc.weight": torch.arange(300.0)}, "epoch": 3, "optimizer": {"state": {}, "lr": 0.1}}
 

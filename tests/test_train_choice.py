@@ -13,13 +13,16 @@ from train_data import make_dataset
 from train_runs import same_bits, small_config, stop_at
 
 from pack.storage import open_store
-from recon.errors import UserError
-from train import run
-from train.checkpoint import checkpoint_names, load_checkpoint, remove_old
-from train.config import AugmentConfig, ModelConfig, OptimConfig, OrderConfig
-from train.preempt import Preempted, StopFlag
-from train.resume import Launch
-from train.steps import Trainee
+from recon.base.errors import UserError
+from train.augment.draws.config import AugmentConfig
+from train.loop import run
+from train.loop.config import OptimConfig
+from train.loop.preempt import Preempted, StopFlag
+from train.loop.resume import Launch
+from train.loop.trainee import Trainee
+from train.model.checkpoint import checkpoint_names, load_checkpoint, remove_old
+from train.model.config import ModelConfig
+from train.order.config import OrderConfig
 
 STEPS = 4  # of an epoch
 NAMES = [f"step-{step:08d}.pt" for step in (4, 6, 8)]

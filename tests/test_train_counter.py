@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from train.counter import permutation, stream_key, uniform, words
+from train.order.counter import permutation, stream_key, uniform, words
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -77,5 +77,5 @@ def test_a_permutation_holds_every_number_once(key: int, count: int) -> None:
 
 def test_the_order_and_its_numbers_do_without_torch() -> None:
     """The process that reads for a rank would pay for it in start time and 400 MB."""
-    code = "import sys, train.order, train.counter; sys.exit('torch' in sys.modules)"
+    code = "import sys, train.order.epoch, train.order.counter; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

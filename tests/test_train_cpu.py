@@ -11,12 +11,12 @@ import torch
 from PIL import Image, ImageEnhance
 from test_train_jitter import all_colours, picture, pillow_hue, pillow_jitter
 
-from recon.codec import Pixels
+from recon.image.codec import Pixels
 from train.augment import cpu
-from train.augment.geometry import mirror
-from train.augment.jitter import grey_means
-from train.augment.pixel import grey_tensor, noise, noise_tensor
-from train.normalize import NORMALIZATIONS, normalize
+from train.augment.ops.jitter import grey_means
+from train.augment.ops.pixel import grey_tensor, noise, noise_tensor
+from train.model.normalize import NORMALIZATIONS, normalize
+from train.window.geometry import mirror
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
@@ -143,7 +143,14 @@ def test_it_works_where_no_cache_can_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["train.worker", "train.host", "train.run", "train.augment.pipeline", "pack.run"]
+    "module",
+    [
+        "train.loader.worker",
+        "train.loader.reader",
+        "train.loop.run",
+        "train.augment.pipeline",
+        "pack.command",
+    ],
 )
 def test_numba_is_not_imported_before_a_cpu_augments(module: str) -> None:
     code = f"import sys, {module}; sys.exit('numba' in sys.modules)"

@@ -17,14 +17,16 @@ import torch
 from train_data import make_dataset, photograph, world
 from train_runs import Ranks
 
-from pack.dataset import Dataset
-from pack.manifest import NAME, ShardEntry, read_manifest
-from pack.pairs import Pair
-from pack.shard import MEMBERS, ShardWriter, index_bytes
+from pack.dataset.dataset import Dataset
+from pack.shard.index import index_bytes
+from pack.shard.manifest import NAME, ShardEntry, read_manifest
+from pack.shard.pair import Pair
+from pack.shard.schema import MEMBERS
+from pack.shard.writer import ShardWriter
 from pack.storage import open_store
-from recon.codec import Picture, encode
-from train.config import AugmentConfig
-from train.transfer import Batch
+from recon.image.codec import Picture, encode
+from train.augment.draws.config import AugmentConfig
+from train.loader.transfer import Batch
 
 ROOT = Path(__file__).parents[1]
 SIZE = (20, 24)

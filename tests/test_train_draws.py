@@ -14,20 +14,16 @@ from numpy.typing import NDArray
 from scipy import stats
 from torchvision.transforms import transforms as published
 
-from train.augment import draws as draws_module
-from train.augment.config import AugmentConfig
-from train.augment.draws import (
+from train.augment.draws import parameters as draws_module
+from train.augment.draws.boxes import cutout_box, pick, resized_box
+from train.augment.draws.config import AugmentConfig
+from train.augment.draws.noise import NORMALS, noise_keys, noise_levels
+from train.augment.draws.parameters import (
     JITTER,
-    NORMALS,
     GeometryDraws,
     PhotometricDraws,
-    cutout_box,
     draw_geometry,
     draw_photometric,
-    noise_keys,
-    noise_levels,
-    pick,
-    resized_box,
     visit_ids,
 )
 

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from train_data import SIZES as STORED_SIZES
 from train_data import make_dataset
 
-from pack.dataset import iterate_pairs
-from recon.codec import Picture, encode
-from recon.device import find_device
-from recon.errors import UserError
-from train.augment.geometry import centre_crop
-from train.config import ModelConfig
-from train.evaluate import EvaluateConfig, evaluate, main
-from train.images import LabelledImage, open_source, pixels_of
-from train.model import build_model
-from train.scoring import BATCH_PIXELS, Waiting, by_size, logits_of, score
+from pack.dataset.dataset import iterate_pairs
+from recon.base.device import find_device
+from recon.base.errors import UserError
+from recon.image.codec import Picture, encode
+from train.evaluation.evaluate import EvaluateConfig, evaluate, main
+from train.evaluation.images import LabelledImage, open_source, pixels_of
+from train.evaluation.scoring import BATCH_PIXELS, Waiting, by_size, logits_of, score
+from train.model.build import build_model
+from train.model.config import ModelConfig
+from train.window.geometry import centre_crop
 
 SIZES = [(16, 16), (24, 16), (17, 9)]
 

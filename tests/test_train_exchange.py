@@ -10,13 +10,14 @@ import pytest
 import torch
 import webdataset as wds
 
-from pack.config import PackConfig
-from pack.packing import pack
-from train.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
-from train.loader import PairLoader
-from train.model import build_model
-from train.steps import Trainee
-from train.world import open_world
+from pack.base.config import PackConfig
+from pack.publish.packing import pack
+from train.loader.loader import PairLoader
+from train.loop.config import DataConfig, OptimConfig, TrainConfig
+from train.loop.trainee import Trainee
+from train.loop.world import open_world
+from train.model.build import build_model
+from train.model.config import ModelConfig
 
 PHOTOGRAPHS = ["astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"]
 STEPS = 120

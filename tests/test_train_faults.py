@@ -18,11 +18,11 @@ from s3_server import (  # noqa: F401  # fixtures
 from train_data import PAIRS, make_dataset, steps_of, world
 from train_faults import HIT, Local, assert_right, read_epoch, strike, struck, within
 
-from pack.dataset import Dataset
+from pack.dataset.dataset import Dataset
 from pack.storage import Retry
 from pack.storage.s3_client import connect
-from recon.errors import UserError
-from train.transfer import Batch
+from recon.base.errors import UserError
+from train.loader.transfer import Batch
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import functional as tv
 
-from recon.codec import Pixels
-from recon.errors import UserError
-from train.augment.draws import GeometryDraws, draw_geometry, resized_box
-from train.augment.geometry import (
+from recon.base.errors import UserError
+from recon.image.codec import Pixels
+from train.augment.draws.boxes import resized_box
+from train.augment.draws.config import AugmentConfig
+from train.augment.draws.parameters import GeometryDraws, draw_geometry
+from train.window.geometry import (
     FRAME,
     LATTICE_PIXELS,
     WindowPlan,
@@ -25,7 +27,6 @@ from train.augment.geometry import (
     plan_window,
     whole_window,
 )
-from train.config import AugmentConfig
 
 OFF: dict[str, Any] = dict.fromkeys(
     ("jitter_p", "grey_p", "cutout_p", "noise_p", "blur_p", "jpeg_p", "webp_p", "sharpen_p", "mix_p"), 0.0

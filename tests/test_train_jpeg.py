@@ -8,8 +8,8 @@ import torch
 from conftest import photograph
 from PIL import Image
 
-from recon.codec import Pixels
-from train.augment.jpeg import jpeg, jpeg_loop, jpeg_tensor, webp
+from recon.image.codec import Pixels
+from train.augment.ops.jpeg import jpeg, jpeg_loop, jpeg_tensor, webp
 
 PATHS = pytest.mark.parametrize("path", [jpeg_loop, jpeg_tensor])
 

@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from train_data import AUGMENT, GLOBAL_BATCH, ORDER, PAIRS, assert_equal, make_dataset, steps_of, world
 
-from pack.dataset import iterate_pairs
-from recon.codec import decode_rgb
-from recon.errors import UserError
-from train.augment.geometry import centre_crop
+from pack.dataset.dataset import iterate_pairs
+from recon.base.errors import UserError
+from recon.image.codec import decode_rgb
+from train.augment.draws.config import AugmentConfig
 from train.augment.oracle import oracle
-from train.config import AugmentConfig
-from train.loader import PairLoader
-from train.stream import Sample
-from train.transfer import Batch
+from train.loader.loader import PairLoader
+from train.loader.transfer import Batch
+from train.stream.samples import Sample
+from train.window.geometry import centre_crop
 
 
 @pytest.fixture(scope="module")

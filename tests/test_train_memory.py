@@ -10,9 +10,9 @@ import pytest
 from s3_server import S3Env, upload
 from train_data import put_png
 
-from pack.config import PackConfig
-from pack.packing import pack
-from train.loader import PairLoader
+from pack.base.config import PackConfig
+from pack.publish.packing import pack
+from train.loader.loader import PairLoader
 
 PAIRS, SIDE = 240, 200  # 240 KB a pair, noise being incompressible
 OPTIONS = {"lanes": 8, "block": 4, "window": 2, "read_ahead_mb": 4, "batch_size": 16}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from recon.errors import UserError
-from train.metrics import OVERALL, SHARED, by_group, markdown_table, summarize
+from recon.base.errors import UserError
+from train.evaluation.metrics import OVERALL, SHARED, by_group, markdown_table, summarize
 
 LOGITS = np.array([-2.0, 0.5, -1.0, 3.0, 0.0])
 LABELS = np.array([0, 0, 1, 1, 1])

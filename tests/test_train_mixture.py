@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recon.errors import UserError
-from train.order import EpochOrder, Source
+from recon.base.errors import UserError
+from train.order.epoch import EpochOrder
+from train.order.mixture import Source
 
 Pair = tuple[int, int, int]  # source, shard, row
 

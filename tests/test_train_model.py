@@ -10,10 +10,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from recon.errors import UserError
-from train.config import ModelConfig
-from train.model import BACKBONES, build_model, model_from_checkpoint
-from train.normalize import normalize
+from recon.base.errors import UserError
+from train.model.backbones import BACKBONES
+from train.model.build import build_model, model_from_checkpoint
+from train.model.config import ModelConfig
+from train.model.normalize import normalize
 
 SMALL = "res18nodown"
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from recon.codec import Picture, encode
-from recon.errors import UserError
-from train.checkpoint import load_checkpoint
-from train.config import ModelConfig
-from train.evaluate import EvaluateConfig, evaluate
-from train.model import build_model, normalization_of
-from train.normalize import NORMALIZATIONS, normalize
+from recon.base.errors import UserError
+from recon.image.codec import Picture, encode
+from train.evaluation.evaluate import EvaluateConfig, evaluate
+from train.model.build import build_model, normalization_of
+from train.model.checkpoint import load_checkpoint
+from train.model.config import ModelConfig
+from train.model.normalize import NORMALIZATIONS, normalize
 
 Plane = NDArray[Any]
 

@@ -8,15 +8,17 @@ import torch
 from PIL import Image
 from train_data import photograph, put_png
 
-from pack.config import PackConfig
-from pack.dataset import iterate_pairs
-from pack.packing import pack
-from train.config import AugmentConfig, DataConfig, ModelConfig, TrainConfig
-from train.loader import PairLoader
-from train.model import build_model
-from train.normalize import normalize
-from train.steps import Trainee
-from train.world import open_world
+from pack.base.config import PackConfig
+from pack.dataset.dataset import iterate_pairs
+from pack.publish.packing import pack
+from train.augment.draws.config import AugmentConfig
+from train.loader.loader import PairLoader
+from train.loop.config import DataConfig, TrainConfig
+from train.loop.trainee import Trainee
+from train.loop.world import open_world
+from train.model.build import build_model
+from train.model.config import ModelConfig
+from train.model.normalize import normalize
 
 AUGMENTS = [AugmentConfig(crop=32, resized_crop_p=0.5), None]
 IDS = ["training windows", "validation crops"]

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from torchvision.transforms import functional as tv
 
-from recon.codec import Pixels
-from recon.errors import UserError
+from recon.base.errors import UserError
+from recon.image.codec import Pixels
 from train.augment import oracle as whole
-from train.augment.config import PROBABILITIES, AugmentConfig
+from train.augment.draws.config import PROBABILITIES, AugmentConfig
 from train.augment.oracle import OPS, oracle, stages
 from train.augment.pipeline import PairAugment
-from train.windows import Cut, WindowCutter, collate
+from train.window.cutter import Cut, WindowCutter, collate
 
 Case = tuple[Pixels, Pixels, int]  # real, fake, pair id
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recon.errors import UserError
-from train.order import EpochOrder, Source, Window, check_world
+from recon.base.errors import UserError
+from train.order.epoch import EpochOrder, ShuffleWindow, check_world
+from train.order.mixture import Source
 
 Visit = tuple[int, int, int, int]  # source, shard, row, copy
 
@@ -50,7 +51,7 @@ def orders(draw: st.DrawFn, most_pairs: int = 10**6) -> tuple[EpochOrder, int]:
     return order, world
 
 
-def visits(window: Window) -> list[Visit]:
+def visits(window: ShuffleWindow) -> list[Visit]:
     """The pairs that a window hands out."""
     read = [(run.source, run.shard, run.first + i, run.copy) for run in window.runs for i in range(run.count)]
     return [read[i] for i in window.shuffle]

@@ -12,15 +12,17 @@ from train_data import make_dataset
 from train_ranks import random_batch, trainee
 from train_runs import Plan, Ranks, as_options, keys_of_steps, small_config, stop_at
 
-from pack.dataset import DamagedPair, Dataset
-from recon.errors import UserError
-from train import run
-from train.checkpoint import load_checkpoint
-from train.config import DataConfig, ModelConfig
-from train.model import build_model
-from train.preempt import Preempted
-from train.quarantine import Quarantine
-from train.world import World, open_world
+from pack.dataset.dataset import Dataset
+from pack.dataset.pairs import DamagedPair
+from recon.base.errors import UserError
+from train.loop import run
+from train.loop.config import DataConfig
+from train.loop.preempt import Preempted
+from train.loop.quarantine import Quarantine
+from train.loop.world import World, open_world
+from train.model.build import build_model
+from train.model.checkpoint import load_checkpoint
+from train.model.config import ModelConfig
 
 PAIRS, STEPS = 61, 8
 HURT = [3, 17, 18, 40, 59]

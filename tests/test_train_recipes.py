@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from conftest import python
 
-from recon.cli import parse, run
-from recon.errors import UserError
-from train.augment.config import BOUNDS, PROBABILITIES, RECIPES, load_recipe
-from train.config import AugmentConfig, TrainConfig
+from recon.base.cli import parse, run
+from recon.base.errors import UserError
+from train.augment.draws.config import BOUNDS, PROBABILITIES, RECIPES, AugmentConfig, load_recipe
+from train.loop.config import TrainConfig
 
 NAMES = ["aligned-iclr25", "dda", "kornia", "none"]
 FIELDS = [one.name for one in fields(AugmentConfig)]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from recon.codec import decode_rgb
-from recon.errors import UserError
-from train.report import draw_curves, main, read_history
+from recon.base.errors import UserError
+from recon.image.codec import decode_rgb
+from train.evaluation.report import draw_curves, main, read_history
 
 VAL: dict[str, Any] = {"auc": 0.9, "ap": 0.9, "balanced_accuracy": 0.8}
 LINES: list[dict[str, Any]] = [

@@ -24,7 +24,7 @@ from train_runs import (
     small_config,
 )
 
-from train.checkpoint import load_checkpoint
+from train.model.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[1]
 PAIRS, VAL_PAIRS = 61, 7

@@ -15,17 +15,20 @@ import torch
 from train_data import make_dataset
 from train_ranks import NanOnBlack
 
-from pack.dataset import iterate_pairs
-from recon.errors import UserError
-from train import build, run
-from train.checkpoint import load_checkpoint
+from pack.dataset.dataset import iterate_pairs
+from recon.base.errors import UserError
+from train.augment.draws.config import AugmentConfig
 from train.command import main
-from train.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig, OrderConfig, TrainConfig
-from train.folder import RunFolder
-from train.metrics import Summary
-from train.model import model_from_checkpoint
-from train.steps import Trainee
-from train.world import World
+from train.evaluation.metrics import Summary
+from train.loop import build, run
+from train.loop.config import DataConfig, OptimConfig, TrainConfig
+from train.loop.run_folder import RunFolder
+from train.loop.trainee import Trainee
+from train.loop.world import World
+from train.model.build import model_from_checkpoint
+from train.model.checkpoint import load_checkpoint
+from train.model.config import ModelConfig
+from train.order.config import OrderConfig
 
 ROOT = Path(__file__).parents[1]
 PAIRS, VAL_PAIRS = 21, 7

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from pack.dataset import open_dataset
-from pack.manifest import NAME, Manifest, ShardEntry
-from recon.errors import UserError
-from train.order import EpochOrder, Source
+from pack.dataset.dataset import open_dataset
+from pack.shard.manifest import NAME, Manifest, ShardEntry
+from recon.base.errors import UserError
+from train.order.epoch import EpochOrder
+from train.order.mixture import Source
 
 SHARDS, PAIRS = 20_000, 1_000
 BATCH = 256
@@ -23,7 +24,7 @@ BATCH = 256
 # Runs where nothing else is imported, as in the process that reads for a rank.
 MEASURE = """
 import json, sys, time
-from pack.manifest import read_manifest
+from pack.shard.manifest import read_manifest
 from pack.storage import open_store
 from train.order import EpochOrder, Source
 

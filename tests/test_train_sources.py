@@ -12,11 +12,11 @@ import pytest
 import torch
 from train_data import AUGMENT, PAIRS, assert_equal, make_dataset, steps_of, world
 
-from pack.dataset import Dataset, iterate_pairs, open_dataset
-from pack.selection import Selection, select
+from pack.dataset.dataset import Dataset, iterate_pairs, open_dataset
+from pack.dataset.selection import Selection, select
 from pack.storage import LocalStore
-from recon.errors import UserError
-from train.loader import PairLoader
+from recon.base.errors import UserError
+from train.loader.loader import PairLoader
 
 OTHERS = 20  # pairs of the second dataset
 
@@ -218,7 +218,7 @@ def test_far_rows_are_asked_for_apart_and_near_ones_together(
     tar_reads.clear()
     assert dataset.read_rows(0, rows) == [whole[row] for row in rows]
     assert len(tar_reads) == 1
-    monkeypatch.setattr("pack.dataset._GAP_BYTES", 0)
+    monkeypatch.setattr("pack.dataset.dataset._GAP_BYTES", 0)
     tar_reads.clear()
     assert dataset.read_rows(0, rows) == [whole[row] for row in rows]
     assert len(tar_reads) > 1

@@ -21,9 +21,9 @@ from train_ranks import (
     two_rank_job,
 )
 
-from train.normalize import normalize
-from train.transfer import Batch
-from train.world import World, open_world
+from train.loader.transfer import Batch
+from train.loop.world import World, open_world
+from train.model.normalize import normalize
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-7}  # sums in another order, float32
 

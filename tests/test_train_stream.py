@@ -13,13 +13,15 @@ import torch
 import webdataset as wds
 from train_data import PAIRS, assert_equal, make_dataset, steps_of, world
 
-from pack.dataset import DamagedPair, StoredPair, iterate_pairs, open_dataset
-from pack.manifest import Manifest
-from pack.shard import MEMBERS
-from recon.errors import UserError
-from train.order import EpochOrder, Run, Source
-from train.stream import Sample, StoredSource, Visit, read_samples
-from train.transfer import Batch
+from pack.dataset.dataset import iterate_pairs, open_dataset
+from pack.dataset.pairs import DamagedPair, StoredPair
+from pack.shard.manifest import Manifest
+from pack.shard.schema import MEMBERS
+from recon.base.errors import UserError
+from train.loader.transfer import Batch
+from train.order.epoch import EpochOrder, Run
+from train.order.mixture import Source
+from train.stream.samples import Sample, StoredSource, Visit, read_samples
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pack.dataset import DamagedPair
-from recon.codec import Pixels, decode_rgb
-from recon.errors import UserError
-from train.augment.draws import JITTER, draw_geometry, draw_photometric, visit_ids
-from train.augment.geometry import (
+from pack.dataset.pairs import DamagedPair
+from recon.base.errors import UserError
+from recon.image.codec import Pixels, decode_rgb
+from train.augment.draws.config import AugmentConfig
+from train.augment.draws.parameters import JITTER, draw_geometry, draw_photometric, visit_ids
+from train.augment.ops.jitter import grey_means
+from train.augment.ops.pixel import mix
+from train.stream.samples import Sample
+from train.window.cutter import Cut, WindowCutter, collate, mixed_fake
+from train.window.geometry import (
     FRAME,
     augmented_image,
     centre_crop,
@@ -23,11 +28,6 @@ from train.augment.geometry import (
     plan_window,
     whole_window,
 )
-from train.augment.jitter import grey_means
-from train.augment.pixel import mix
-from train.config import AugmentConfig
-from train.stream import Sample
-from train.windows import Cut, WindowCutter, collate, mixed_fake
 
 SEED, EPOCH = 3, 2
 CONTRAST = JITTER.index("contrast")
@@ -142,7 +142,7 @@ def test_the_fake_is_mixed_as_the_device_does_it(weight: float) -> None:
 def test_no_grey_mean_is_taken_where_no_contrast_is_drawn(
     recipe: AugmentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.windows.grey_means", lambda *_, **__: pytest.fail("taken"))
+    monkeypatch.setattr("train.window.cutter.grey_means", lambda *_, **__: pytest.fail("taken"))
     assert {cut(sample(picture(99, 98), picture(99, 98), pair), recipe).grey_P for pair in range(5)} == {
         (0, 0)
     }

@@ -15,9 +15,9 @@ import webdataset as wds
 from conftest import Finished, python
 from train_data import PAIRS, assert_equal, make_dataset, steps_of, world
 
-from recon.errors import UserError
-from train.loader import PairLoader
-from train.stream import Sample
+from recon.base.errors import UserError
+from train.loader.loader import PairLoader
+from train.stream.samples import Sample
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 30
@@ -219,5 +219,5 @@ def test_a_users_mistake_comes_as_one(tmp_path: Path) -> None:
 
 
 def test_it_does_without_torch() -> None:
-    result = python("import sys, train.worker; assert 'torch' not in sys.modules")
+    result = python("import sys, train.loader.worker; assert 'torch' not in sys.modules")
     assert result.returncode == 0, result.stderr

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pack.config import PackConfig
-from pack.packing import pack
-from recon.codec import Picture, Pixels, encode
-from train.config import AugmentConfig
-from train.loader import PairLoader
+from pack.base.config import PackConfig
+from pack.publish.packing import pack
+from recon.image.codec import Picture, Pixels, encode
+from train.augment.draws.config import AugmentConfig
+from train.loader.loader import PairLoader
 
 Steps = list[dict[str, torch.Tensor]]  # for each step, a pair's images by key
 

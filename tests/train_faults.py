@@ -11,8 +11,8 @@ import torch
 from fault_proxy import Fault, FaultProxy
 from train_data import Steps, interleaved, world
 
-from pack.dataset import Dataset
-from train.transfer import Batch
+from pack.dataset.dataset import Dataset
+from train.loader.transfer import Batch
 
 GRACE_S = 10.0  # past a deadline, for a busy machine and the start of a worker
 HIT = 5  # the pair of a shard that faults strike

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import multiprocessing, nn
 
-from pack.dataset import DamagedPair
-from recon.errors import UserError
-from train.config import DataConfig, ModelConfig, TrainConfig
-from train.model import build_model
-from train.steps import StepResult, Trainee
-from train.transfer import Batch
-from train.world import World, open_world
+from pack.dataset.pairs import DamagedPair
+from recon.base.errors import UserError
+from train.loader.transfer import Batch
+from train.loop.config import DataConfig, TrainConfig
+from train.loop.trainee import StepResult, Trainee
+from train.loop.world import World, open_world
+from train.model.build import build_model
+from train.model.config import ModelConfig
 
 CONFIG = TrainConfig(out="unused", data=DataConfig(train="unused"), model=ModelConfig(backbone="highpass"))
 

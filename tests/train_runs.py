@@ -20,12 +20,16 @@ from typing import Any
 import pytest
 import torch
 
-import train.run
+import train.loop.run
 from pack.storage import Store
-from train import command, preempt
-from train.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig, OrderConfig, TrainConfig
-from train.steps import StepResult, Trainee
-from train.transfer import Batch
+from train import command
+from train.augment.draws.config import AugmentConfig
+from train.loader.transfer import Batch
+from train.loop import preempt
+from train.loop.config import DataConfig, OptimConfig, TrainConfig
+from train.loop.trainee import StepResult, Trainee
+from train.model.config import ModelConfig
+from train.order.config import OrderConfig
 
 PATIENCE_S = 120  # a run takes 2 on an idle machine
 
@@ -93,13 +97,13 @@ def _at_join(plan: Plan) -> None:
 
 
 def _at_start(plan: Plan) -> None:
-    original = train.run.build_loaders
+    original = train.loop.run.build_loaders
 
     def build_loaders(*arguments: Any) -> Any:
         _strike(plan)
         return original(*arguments)
 
-    train.run.build_loaders = build_loaders
+    train.loop.run.build_loaders = build_loaders
 
 
 def _at_step(plan: Plan) -> None:
@@ -129,7 +133,7 @@ def _in_validation(plan: Plan) -> None:
 
 
 def _in_publishing(plan: Plan) -> None:
-    original = train.run.publish_checkpoint
+    original = train.loop.run.publish_checkpoint
 
     def publish(store: Store, name: str, data: memoryview) -> None:
         if name.startswith("step-") and int(name[5:-3]) >= plan.step:
@@ -139,7 +143,7 @@ def _in_publishing(plan: Plan) -> None:
                 _strike(plan)
         original(store, name, data)
 
-    train.run.publish_checkpoint = publish
+    train.loop.run.publish_checkpoint = publish
 
 
 def _record_keys(path: Path) -> None:

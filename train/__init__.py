@@ -3,18 +3,30 @@
 `PairLoader` serves any trainer; ``torchrun ... -m train`` is ours.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from train.loader import PairLoader
-    from train.transfer import Batch
+    from train.augment.draws.config import load_recipe
+    from train.loader.loader import PairLoader
+    from train.loader.transfer import Batch
+    from train.model.build import build_model
+    from train.model.config import ModelConfig
+    from train.model.normalize import normalize
 
-__all__ = ["Batch", "PairLoader"]
+__all__ = ["Batch", "ModelConfig", "PairLoader", "build_model", "load_recipe", "normalize"]
+
+_HOMES = {  # imported when asked for: torch takes seconds
+    "Batch": "train.loader.transfer",
+    "ModelConfig": "train.model.config",
+    "PairLoader": "train.loader.loader",
+    "build_model": "train.model.build",
+    "load_recipe": "train.augment.draws.config",
+    "normalize": "train.model.normalize",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from train import loader
-
-        return getattr(loader, name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'train' has no attribute {name!r}; it offers {', '.join(__all__)}")

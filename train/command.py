@@ -13,10 +13,10 @@ with it. At SIGTERM or SIGUSR1 all ranks save after the same step and end with s
 import logging
 import os
 
-from recon.cli import run
-from train.augment.config import RECIPES
-from train.config import TrainConfig
-from train.preempt import Preempted, StopFlag
+from recon.base.cli import run
+from train.augment.draws.config import RECIPES
+from train.loop.config import TrainConfig
+from train.loop.preempt import Preempted, StopFlag
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ def main() -> None:
 def _job(config: TrainConfig, stop: StopFlag) -> int:
     # DDP would warn of find_unused_parameters, which World.wrap sets for a reason.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from train.resume import Launch
-    from train.run import train
+    from train.loop.resume import Launch
+    from train.loop.run import train
 
     launch = Launch(
         job=os.environ.get("TORCHELASTIC_RUN_ID"),

@@ -4,16 +4,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pack.config import Layout, PackConfig
-from pack.items import Item
-from pack.names import in_validation
+from pack.base.config import Layout, PackConfig
+from pack.base.items import Item
+from pack.base.names import in_validation
 from pack.sources.folders import find_classes, find_folder, find_tree
 from pack.sources.partners import refuse_fakes, with_reconstructions
 from pack.sources.place import TABLES, is_url, located
 from pack.sources.table import find_table
 from pack.sources.tars import find_tars
 from pack.sources.tiles import tiled
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 Splits = dict[str | None, list[Item]]
 

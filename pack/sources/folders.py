@@ -5,11 +5,11 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from pack.config import PackConfig
-from pack.items import File, Item
+from pack.base.config import PackConfig
+from pack.base.items import File, Item
 from pack.sources.partners import paired
 from pack.sources.place import check_folder, folder_name, images, is_url, located, parent, walked
-from recon.errors import UserError
+from recon.base.errors import UserError
 from recon.folder import FAKE, REAL
 
 _TREE_SPLITS = {"train": "train", "val": "val", "valid": "val"}

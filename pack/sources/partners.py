@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from pack.config import PackConfig
-from pack.items import File, Item
+from pack.base.config import PackConfig
+from pack.base.items import File, Item
 from pack.sources.place import check_folder, images
-from recon.errors import UserError
+from recon.base.errors import UserError
 from recon.folder import FAKE
 
 Splits = dict[str | None, list[Item]]

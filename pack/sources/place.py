@@ -5,10 +5,10 @@ import sys
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from pack.items import File, store_of
-from recon.codec import SUFFIXES
-from recon.errors import MissingError, UserError
-from recon.progress import counted
+from pack.base.items import File, store_of
+from recon.base.errors import MissingError, UserError
+from recon.base.progress import counted
+from recon.image.codec import SUFFIXES
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def check_folder(place: str, what: str, why: str = "") -> None:
 def images(place: str, links: Container[str] = (), below: str = "") -> list[File]:
     """The image files below a folder or URL prefix, sorted by name.
 
-    Files count by their suffix (`recon.codec.SUFFIXES`); see `Store.walk` for links and hidden names.
+    Files count by their suffix (`recon.image.codec.SUFFIXES`); see `Store.walk` for links and hidden names.
 
     Args:
         place: root of the files.

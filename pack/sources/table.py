@@ -9,11 +9,11 @@ from functools import partial
 from io import BytesIO, StringIO
 from typing import Any
 
-from pack.config import PackConfig
-from pack.items import File, Item, store_of
+from pack.base.config import PackConfig
+from pack.base.items import File, Item, store_of
 from pack.sources.place import folder_name, is_url, located, parent, split_place
 from pack.storage.trouble import refuse_secrets, without_secrets
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 _COLUMNS = ("path", "url", "image", "file_name")
 

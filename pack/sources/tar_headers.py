@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pack.sources.place import is_url
 from pack.storage import Store
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 _BLOCK = tarfile.BLOCKSIZE
 _LOCAL = 4 << 10  # bytes of a read from disk

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pack.items import File, store_of
+from pack.base.items import File, store_of
 from pack.sources.place import first_wild, is_url, split_place, walked
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 _ALL = "**/*.tar"
 _WILD_PART = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\])")

@@ -8,13 +8,13 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
-from pack.config import PackConfig
-from pack.items import File, Item, store_of
+from pack.base.config import PackConfig
+from pack.base.items import File, Item, store_of
 from pack.sources.place import folder_name, located, parent
 from pack.sources.tar_headers import Member, members
 from pack.sources.tar_names import find_tar_files
-from recon.errors import UserError
-from recon.progress import counted
+from recon.base.errors import UserError
+from recon.base.progress import counted
 
 _THREADS = 16  # tars scanned at once; most of them wait for storage
 _KEY = re.compile(
@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 Splits = dict[str | None, list[Item]]
 
 
-class _Sample(NamedTuple):
+class _Group(NamedTuple):
     """The members of a tar that have one key."""
 
     key: str
@@ -86,7 +86,7 @@ def _scan(tar: File, wanted: Sequence[str]) -> _Scan:
     return scan
 
 
-def _samples(tar: File) -> Iterator[_Sample]:
+def _samples(tar: File) -> Iterator[_Group]:
     """The samples of a tar, as webdataset groups its members.
 
     Raises:
@@ -94,7 +94,7 @@ def _samples(tar: File) -> Iterator[_Sample]:
     """
     assert tar.size is not None, tar
     seen: set[str] = set()
-    sample: _Sample | None = None
+    sample: _Group | None = None
     for member in members(store_of(tar.root), tar.name, tar.size):
         match = _KEY.fullmatch(member.name)
         if not match or _META.match(member.name):
@@ -106,7 +106,7 @@ def _samples(tar: File) -> Iterator[_Sample]:
             if key in seen:
                 raise _twice(tar, member, f"sample {key} begins again", "put its members side by side")
             seen.add(key)
-            sample = _Sample(key, {})
+            sample = _Group(key, {})
         if field in sample.fields:
             raise _twice(tar, member, f"{member.name} comes again", "give each sample a key of its own")
         if member.is_file:

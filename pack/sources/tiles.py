@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from pack.config import PackConfig
-from pack.items import File, Item
-from recon.codec import image_size
-from recon.errors import RejectedImageError
+from pack.base.config import PackConfig
+from pack.base.items import File, Item
+from recon.base.errors import RejectedImageError
+from recon.image.codec import image_size
 
 _HEAD = 64 << 10  # bytes: a JPEG's profiles and previews come before its size
 _THREADS = 32  # most of them wait for storage

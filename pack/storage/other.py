@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, TypeVar
 from pack.storage.local import temporary_file
 from pack.storage.retry import Attempts, Retry, TransientError, bounded
 from pack.storage.trouble import ends_early, refuse_secrets, taken, without_secrets, writing
-from recon.errors import MissingError, UserError
+from recon.base.errors import MissingError, UserError
 
 T = TypeVar("T")
 

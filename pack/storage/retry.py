@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ from pack.storage.s3_errors import (
 from pack.storage.s3_read import REQUEST, ObjectReader, Version
 from pack.storage.s3_write import Upload
 from pack.storage.trouble import ends_early, refuse_secrets, replaced, taken, whole
-from recon.errors import MissingError, UserError
+from recon.base.errors import MissingError, UserError
 
 T = TypeVar("T")
 

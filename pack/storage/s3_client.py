@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError
 from pack.storage.retry import Retry
 from pack.storage.s3_errors import explained, no_credentials
 from pack.storage.s3_http import demand_whole_heads
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 _CONNECTIONS = 64  # kept open; more at once work too, but are closed after use
 _REGION = "us-east-1"  # what MinIO, SeaweedFS and most others call theirs

@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 
 from pack.storage.retry import TransientError
 from pack.storage.trouble import replaced
-from recon.errors import MissingError, UserError
+from recon.base.errors import MissingError, UserError
 
 _KEYS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN for temporary ones), "

@@ -11,7 +11,7 @@ import numpy as np
 
 from pack.storage.retry import Attempts, TransientError, bounded
 from pack.storage.trouble import replaced
-from recon.errors import UserError
+from recon.base.errors import UserError
 
 REQUEST = 8 << 20  # bytes a ranged GET asks for at most
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from recon.errors import MissingError, UserError
+from recon.base.errors import MissingError, UserError
 
 Data = TypeVar("Data", bytes, memoryview)
 

@@ -1,1 +1,4 @@
-"""What happens to a pair between its decoding and the model, every draw shared by real and fake."""
+"""In: windows, and what was drawn for each pair. Out: augmented crops, equal to the published recipe's.
+
+`train.augment.draws` decides, `train.window` has cut, `pipeline` does the rest. Next: `train.model`.
+"""

@@ -24,13 +24,15 @@ from kornia.augmentation import IntensityAugmentationBase2D
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.augment.blur import blur
-from train.augment.config import AugmentConfig
-from train.augment.draws import JITTER, cutout_box, draw_geometry, draw_photometric, noise_keys
-from train.augment.geometry import mirror
-from train.augment.jitter import grey, jitter
-from train.augment.jpeg import jpeg, webp
-from train.augment.pixel import cutout, noise, sharpen, to_grey
+from train.augment.draws.boxes import cutout_box
+from train.augment.draws.config import AugmentConfig
+from train.augment.draws.noise import noise_keys
+from train.augment.draws.parameters import JITTER, draw_geometry, draw_photometric
+from train.augment.ops.blur import blur
+from train.augment.ops.jitter import grey, jitter
+from train.augment.ops.jpeg import jpeg, webp
+from train.augment.ops.pixel import cutout, noise, sharpen, to_grey
+from train.window.geometry import mirror
 
 Params = dict[str, NDArray[Any]]
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon.errors import UserError
-from train.augment.config import AugmentConfig
-from train.counter import stream_key
+from recon.base.errors import UserError
+from train.augment.draws.config import AugmentConfig
+from train.order.counter import stream_key
 
 
 def final_ops(config: AugmentConfig, seed: int, rank: int) -> Callable[[Tensor, int], Tensor]:

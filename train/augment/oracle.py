@@ -15,26 +15,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from scipy.ndimage import gaussian_filter
 
-from recon.codec import Pixels
-from recon.errors import UserError
-from train.augment.config import RESIZED_CROP
-from train.augment.draws import (
+from recon.base.errors import UserError
+from recon.image.codec import Pixels
+from train.augment.draws.boxes import cutout_box, pick, resized_box
+from train.augment.draws.config import RESIZED_CROP, AugmentConfig
+from train.augment.draws.noise import NORMALS, noise_keys, noise_levels
+from train.augment.draws.parameters import (
     JITTER,
-    NORMALS,
     GeometryDraws,
     PhotometricDraws,
-    cutout_box,
     draw_geometry,
     draw_photometric,
-    noise_keys,
-    noise_levels,
-    pick,
-    resized_box,
     visit_ids,
 )
-from train.augment.geometry import lattice
-from train.config import AugmentConfig
-from train.counter import signed
+from train.order.counter import signed
+from train.window.geometry import lattice
 
 _BEYOND = ("webp_p", "sharpen_p", "mix_p", "kornia")  # of the config, but not of the published recipe
 

@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.augment.blur import blur
-from train.augment.config import JPEG_GRID, JPEG_REACH, blur_radius
-from train.augment.draws import PhotometricDraws, draw_photometric, noise_keys
-from train.augment.geometry import mirror
-from train.augment.jitter import jitter_batch
-from train.augment.jpeg import jpeg, webp
-from train.augment.pixel import cutout, mix, noise, sharpen, to_grey
-from train.config import AugmentConfig
+from train.augment.draws.config import JPEG_GRID, JPEG_REACH, AugmentConfig, blur_radius
+from train.augment.draws.noise import noise_keys
+from train.augment.draws.parameters import PhotometricDraws, draw_photometric
+from train.augment.ops.blur import blur
+from train.augment.ops.jitter import jitter_batch
+from train.augment.ops.jpeg import jpeg, webp
+from train.augment.ops.pixel import cutout, mix, noise, sharpen, to_grey
+from train.window.geometry import mirror
 
 Numbers = NDArray[np.int64]
 Timer = Callable[[str], AbstractContextManager[object]]
@@ -45,13 +45,13 @@ class PairAugment:
     def __call__(
         self, epoch: int, windows_BPHWC: Tensor, ids_B: Numbers, frames_B: NDArray[np.void], grey_BP: Numbers
     ) -> Tensor:
-        """Does what `train.windows.WindowCutter` left to be done.
+        """Does what `train.window.cutter.WindowCutter` left to be done.
 
         Args:
             epoch: from 0.
             windows_BPHWC: uint8, H = W = `AugmentConfig.window_side`, on the device.
-            ids_B: of `train.augment.draws.visit_ids`.
-            frames_B: where the windows lie, of `train.augment.geometry.FRAME`.
+            ids_B: of `train.augment.draws.parameters.visit_ids`.
+            frames_B: where the windows lie, of `train.window.geometry.FRAME`.
             grey_BP: the mean grey levels that contrast needs.
 
         Returns:

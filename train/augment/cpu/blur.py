@@ -1,9 +1,9 @@
-"""One pair's Gaussian blur, with the additions in scipy's order: see `train.augment.blur`."""
+"""One pair's Gaussian blur, with the additions in scipy's order: see `train.augment.ops.blur`."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.codec import Pixels
+from recon.image.codec import Pixels
 from train.augment.cpu.compiled import kernel, part
 
 _PART = 1024  # sums of float64 that stay in the first cache

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.codec import Pixels
+from recon.image.codec import Pixels
 from train.augment.cpu.compiled import kernel, part
 
 
@@ -34,7 +34,7 @@ def _gather(x_W: Pixels, places_S: NDArray[np.int64], out_S: Pixels) -> None:
 
 @part
 def _mirror(start: int, count: int, size: int) -> NDArray[np.int64]:
-    """`train.augment.geometry.mirror`."""
+    """`train.window.geometry.mirror`."""
     places = np.empty(count, np.int64)
     for i in range(count):
         place = (start + i) % (2 * size)

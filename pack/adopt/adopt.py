@@ -1,0 +1,230 @@
+"""Makes a dataset of tars that others wrote: every tar read once, its index beside it, the manifest last.
+
+A run that was stopped begins anew and writes the same bytes. No file is replaced but indexes of ours.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import pyarrow as pa
+
+from pack.adopt.config import IndexConfig
+from pack.adopt.found import Found
+from pack.adopt.rows import Naming, make_row, samples
+from pack.adopt.urls import directory_name, expand, find_tars
+from pack.base.names import printable
+from pack.shard.index import index_bytes, index_facts, tar_sha256
+from pack.shard.manifest import NAME, Manifest, ShardEntry, read_manifest
+from pack.shard.schema import ADOPTED_SCHEMA
+from pack.shard.tar_reader import TarReader
+from pack.storage import Store, open_store
+from recon.base.errors import RejectedImageError, UserError
+from recon.base.progress import Progress, counted
+
+REJECTED = "rejected.jsonl"
+
+_PLAN = "plan.json"  # of an unfinished python -m pack
+_LIBRARIES = ("pillow", "pyarrow")  # whose version may change the bytes of an index
+_ASKED_AT_ONCE = 16
+_AGAIN = "delete it to index the tars again"
+
+_LOG = logging.getLogger(__name__)
+
+
+def adopt(config: IndexConfig) -> None:
+    """Indexes the tars of a directory and writes its manifest.
+
+    Raises:
+        UserError: a tar is broken, its samples are no pairs or can't be read by their place, or the
+            directory holds something else already.
+    """
+    fields = _fields(config.real), _fields(config.fake)
+    if both := set(fields[0]) & set(fields[1]):
+        raise UserError(f"real and fake are both {', '.join(sorted(both))}, expected two fields")
+    directory, names = find_tars(config.url)
+    naming = Naming(
+        dataset=printable(config.name or directory_name(directory)),
+        real=fields[0],
+        fake=fields[1],
+        group=config.group,
+        group_field=config.group_field,
+        autoencoder=config.autoencoder,
+        max_pixels=config.max_pixels,
+    )
+    _Adoption(config, naming, open_store(directory), names).run()
+
+
+class _Adoption:
+    """One directory on its way to a dataset."""
+
+    def __init__(self, config: IndexConfig, naming: Naming, store: Store, names: Sequence[str]) -> None:
+        self.config, self.naming, self.store, self.names = config, naming, store, names
+
+    def run(self) -> None:
+        """Writes indexes and manifest, unless they are there."""
+        present = set(self.store.names())
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            found = pool.map(lambda name: self.store.size(f"{name}.tar"), self.names)
+            sizes = dict(zip(self.names, found, strict=True))
+        if NAME in present:
+            self._compare(read_manifest(self.store), sizes)
+            _LOG.info("%s is indexed already, nothing to do", self.store.url)
+            return
+        self._refuse_foreign(present)
+        self._finish(self._read_all(sizes))
+
+    def _refuse_foreign(self, present: set[str]) -> None:
+        """Keeps files that are not ours from being replaced."""
+        if _PLAN in present:
+            raise UserError(f"{self.store.url} holds an unfinished dataset of python -m pack; finish that")
+        for name in self.names:
+            if f"{name}.parquet" in present and not self._is_ours(f"{name}.parquet"):
+                raise UserError(
+                    f"{self.store.url}/{name}.parquet is not of python -m pack.index, whose index would take "
+                    "its place; move it away, or the tars to a directory of their own"
+                )
+
+    def _is_ours(self, name: str) -> bool:
+        try:
+            return "adopted" in index_facts(self.store.read(name))
+        except (pa.ArrowInvalid, ValueError):
+            return False
+
+    def _read_all(self, sizes: dict[str, int]) -> Found:
+        """Publishes the index of each tar that has pairs."""
+        found = Found(where=self.store.url)
+        with Progress(total=_whole_mb(sum(sizes.values())), unit="MB", what="index") as shown:
+            meter = _Meter(shown)
+            for name, size in sizes.items():
+                self._read(name, size, found, meter)
+        return found
+
+    def _read(self, name: str, size: int, found: Found, meter: "_Meter") -> None:
+        tar = TarReader(self.store, f"{name}.tar", size, meter.read)
+        rows: list[dict[str, Any]] = []
+        for sample in samples(tar, self.naming.wanted):
+            found.add_key(sample.key, name, sample.start)
+            try:
+                rows.append(make_row(sample, self.naming))
+                meter.pair()
+            except RejectedImageError as error:
+                found.reject(sample.key, name, str(error))
+        if rows:
+            facts: dict[str, Any] = {"name": name, "pairs": len(rows), "bytes": size, "sha256": tar.sha256}
+            index = index_bytes(rows, facts | {"adopted": True}, ADOPTED_SCHEMA)
+            self._put(f"{name}.parquet", index)
+            found.entries.append(ShardEntry(**facts, index_sha256=hashlib.sha256(index).hexdigest()))
+            return
+        found.empty.append(name)
+        if found.rejected and not found.entries and not self.config.skip_incomplete:
+            raise UserError(  # at the first tar: it is the names, probably
+                f"{found.complaint()}; name the fields by --real and --fake, which are "
+                f"{self.config.real} and {self.config.fake}"
+            )
+
+    def _finish(self, found: Found) -> None:
+        """Publishes the list of what is left out and, last of all, the manifest."""
+        if found.rejected and not self.config.skip_incomplete:
+            raise UserError(f"{found.complaint()}; mend the tars, or leave out with --skip_incomplete true")
+        if not found.entries:
+            what = found.complaint() if found.rejected else f"{self.store.url}: no tar has a sample"
+            raise UserError(f"{what}; there is nothing to index")
+        if found.rejected:
+            lines = [json.dumps(one, sort_keys=True) + "\n" for one in found.rejected]
+            self._put(REJECTED, "".join(lines).encode())
+        manifest = Manifest(
+            name=self.naming.dataset,
+            split=self.config.split,
+            shards=tuple(found.entries),
+            rejected=len(found.rejected),
+            provenance=self._provenance() | {"tars_without_pairs": found.empty},
+        )
+        self._put(NAME, manifest.to_json().encode(), create=True)
+        self._report(manifest, found)
+
+    def _provenance(self) -> dict[str, Any]:
+        """What decides the indexes, beside the tars."""
+        options = {name: value for name, value in asdict(self.naming).items() if name != "dataset"}
+        options |= {name: list(options[name]) for name in ("real", "fake")}
+        return {
+            "adopted": options | {"skip_incomplete": self.config.skip_incomplete},
+            "autoencoder": {"autoencoder": self.config.autoencoder},
+            "libraries": {name: version(name) for name in _LIBRARIES},
+        }
+
+    def _put(self, name: str, data: bytes, *, create: bool = False) -> None:
+        with self.store.publish(name, create=create) as file:
+            file.write(data)
+
+    def _report(self, manifest: Manifest, found: Found) -> None:
+        size = f"{counted(len(manifest.shards), 'tar')}, {manifest.bytes / 1e6:.1f} MB"
+        _LOG.info("%s in %s -> %s/%s", counted(manifest.pairs, "pair"), size, self.store.url, NAME)
+        if found.empty:
+            _LOG.warning("left out %s without a pair: %s", counted(len(found.empty), "tar"), found.empty[0])
+        if found.rejected:
+            what, where = counted(len(found.rejected), "sample"), f"{self.store.url}/{REJECTED}"
+            _LOG.warning("%s left out, listed in %s: %s", what, where, found.causes())
+
+    def _compare(self, manifest: Manifest, sizes: dict[str, int]) -> None:
+        """Refuses a manifest that this run would not write."""
+        where, found = f"{self.store.url}/{NAME}", manifest.provenance
+        if "adopted" not in found:
+            raise UserError(f"{self.store.url} is a dataset of python -m pack, and has its indexes")
+        found = found | {"name": manifest.name, "split": manifest.split}
+        expected = self._provenance() | {"name": self.naming.dataset, "split": self.config.split}
+        for name, value in expected.items():
+            if found[name] != value:
+                raise UserError(f"{where} is another: expected {name} {value}, found {found[name]}; {_AGAIN}")
+        listed = {entry.name for entry in manifest.shards} | set(found["tars_without_pairs"])
+        if other := listed ^ sizes.keys():
+            raise UserError(f"{where} is another: {min(other)}.tar is in one list and not in both; {_AGAIN}")
+        with Progress(total=len(manifest.shards), unit="tars", what="compare") as shown:
+            for entry in manifest.shards:
+                self._compare_shard(entry, sizes[entry.name])
+                shown.update()
+
+    def _compare_shard(self, entry: ShardEntry, size: int) -> None:
+        if size != entry.bytes or tar_sha256(self.store, entry.name) != entry.sha256:
+            raise UserError(
+                f"{self.store.url}/{entry.name}.tar was changed since {NAME} was written; {_AGAIN}"
+            )
+        index = self.store.read(f"{entry.name}.parquet")
+        if hashlib.sha256(index).hexdigest() != entry.index_sha256:
+            raise UserError(
+                f"{self.store.url}/{entry.name}.parquet was changed since {NAME} was written; {_AGAIN}"
+            )
+
+
+class _Meter:
+    """Shows the bytes read, in begun MB, and the pairs."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.bytes, self.pairs = progress, 0, 0
+
+    def pair(self) -> None:
+        """Counts a pair."""
+        self.pairs += 1
+        self.progress.note(counted(self.pairs, "pair"))
+
+    def read(self, size: int) -> None:
+        """Counts bytes."""
+        before, self.bytes = self.bytes, self.bytes + size
+        self.progress.update(_whole_mb(self.bytes) - _whole_mb(before))
+
+
+def _whole_mb(size: int) -> int:
+    return -(-size // 10**6)
+
+
+def _fields(text: str) -> tuple[str, ...]:
+    """The fields that an option names, the first wanted most."""
+    parts = [one.strip().lower() for part in text.split(";") for one in expand(part)]
+    if not all(parts):
+        raise UserError(f"{text!r}: expected names of fields such as real.jpg or recon.{{png,webp}}")
+    return tuple(dict.fromkeys(parts))

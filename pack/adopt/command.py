@@ -1,0 +1,23 @@
+"""Adopts pair tars that somebody made with plain webdataset: indexes and a manifest beside them.
+
+    python -m pack.index data/theirs
+    python -m pack.index s3://bucket/pairs --real jpg --fake recon.png --name theirs
+    python -m pack.index "data/theirs/{000..099}.tar" --group coco --skip_incomplete true
+
+Every tar is read once and none is changed. NAME.parquet comes beside each NAME.tar, and dataset.json
+last; the directory is then a dataset like those of python -m pack.
+"""
+
+from pack.adopt.config import IndexConfig
+from recon.base.cli import run
+
+
+def main() -> None:
+    """The command."""
+    run(IndexConfig, _job, prog="python -m pack.index", about=__doc__ or "")
+
+
+def _job(config: IndexConfig) -> None:
+    from pack.adopt.adopt import adopt
+
+    adopt(config)

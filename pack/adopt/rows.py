@@ -1,0 +1,178 @@
+"""From the members of a stranger's tar to samples, as webdataset groups them, and to index rows."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from isal.isal_zlib import crc32
+
+from pack.base.names import pair_id, printable
+from pack.shard.pair import jpeg_columns
+from pack.shard.schema import MEMBERS
+from pack.shard.tar_reader import Member, TarReader
+from recon.base.errors import RejectedImageError, UserError
+from recon.image.codec import LOADABLE
+from recon.image.header import Header, read_header
+
+JSON = "json"
+
+# Both from webdataset 1.0.2, tariterators.py: base_plus_ext and the names that tar_file_iterator leaves out.
+_KEY_AND_FIELD = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
+_META = re.compile(r"__[^/]*__($|/)")
+
+_SHOWN = 6  # fields of a sample in a message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """What the members of a pair are called, and what its row says that no file tells."""
+
+    dataset: str
+    real: tuple[str, ...]
+    """Fields of the real image; the first found counts."""
+    fake: tuple[str, ...]
+    group: str | None
+    group_field: str | None
+    autoencoder: str
+    max_pixels: int
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Fields whose payload is needed."""
+        return frozenset((*self.real, *self.fake, JSON))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TarSample:
+    """Members that follow each other and have one key."""
+
+    key: str
+    start: int
+    """Byte of its first payload."""
+    members: dict[str, Member] = field(default_factory=dict)
+    """By field."""
+    data: dict[str, bytes] = field(default_factory=dict)
+    """Payloads of the wanted fields."""
+
+
+def samples(tar: TarReader, wanted: frozenset[str]) -> Iterator[TarSample]:
+    """Groups the members of a tar as webdataset does.
+
+    Args:
+        tar: at its start.
+        wanted: fields whose payloads are kept.
+
+    Raises:
+        UserError: the tar is cut or broken, or a sample has a member twice.
+    """
+    sample: TarSample | None = None
+    for member in tar.members():
+        split = _KEY_AND_FIELD.match(member.name)
+        if not member.is_file or _META.match(member.name) or split is None:
+            continue
+        key, name = printable(split[1]), split[2].lower()
+        if sample is None or sample.key != key:
+            if sample is not None:
+                yield sample
+            sample = TarSample(key=key, start=member.offset)
+        if name in sample.members:
+            raise UserError(
+                f"{tar.where}: key {key} has {printable(name)} twice, again at byte {member.offset}; "
+                "keys must be unique, and webdataset ends a key at the first dot of a name"
+            )
+        sample.members[name] = member
+        if name in wanted:
+            sample.data[name] = tar.payload(member)
+    if sample is not None:
+        yield sample
+
+
+def make_row(sample: TarSample, naming: Naming) -> dict[str, Any]:
+    """The index row of a sample, with the columns of `pack.shard.schema.ADOPTED_SCHEMA`.
+
+    Raises:
+        RejectedImageError: it is no pair.
+    """
+    real, fake = _field(sample, "real", naming.real), _field(sample, "fake", naming.fake)
+    headers = [_header(sample, who, name, naming) for who, name in (("real", real), ("fake", fake))]
+    (real_width, real_height), (width, height) = ((one.width, one.height) for one in headers)
+    if (real_width, real_height) != (width, height):
+        raise RejectedImageError(f"real is {real_width}x{real_height}, fake {width}x{height}")
+    row = _facts(headers[0]) | {
+        "key": sample.key,
+        "pair_id": pair_id(naming.dataset, sample.key),
+        "path": sample.key,
+        "group": _group(sample, naming),
+        "fake_codec": headers[1].codec,
+        "codec_policy": "adopted",
+        "autoencoder": naming.autoencoder,
+    }
+    for who, name in zip(MEMBERS, (real, fake, JSON), strict=True):
+        row |= _place(sample, who, name, real)
+    return row
+
+
+def _field(sample: TarSample, who: str, names: Sequence[str]) -> str:
+    found = next((name for name in names if name in sample.data), None)
+    if found is None:
+        dotted = any(name.endswith(tuple(f".{one}" for one in names)) for name in sample.members)
+        hint = " (a key ends at the first dot of a name)" if dotted else ""
+        raise RejectedImageError(f"no {who}, only {_fields(sample)}{hint}")
+    return found
+
+
+def _fields(sample: TarSample) -> str:
+    names = [printable(name) for name in sample.members]
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _header(sample: TarSample, who: str, name: str, naming: Naming) -> Header:
+    try:
+        header = read_header(sample.data[name], max_pixels=naming.max_pixels)
+    except RejectedImageError as error:
+        raise RejectedImageError(f"{who}: {error}") from error
+    if header.codec not in LOADABLE:
+        raise RejectedImageError(f"{who} is {header.codec}, expected {', '.join(LOADABLE)}")
+    if header.odd_mode in ("16-bit", "float"):
+        raise RejectedImageError(f"{who} is a {header.odd_mode} image, expected 8-bit")
+    return header
+
+
+def _facts(real: Header) -> dict[str, Any]:
+    return {
+        "width": real.width,
+        "height": real.height,
+        "channels": real.channels,
+        "real_codec": real.codec,
+        "orientation": real.orientation,
+        "converted": real.odd_mode,
+    } | jpeg_columns(real.jpeg)
+
+
+def _group(sample: TarSample, naming: Naming) -> str:
+    if naming.group_field is None:
+        folder, slash, _ = sample.key.partition("/")
+        return naming.group or (folder if slash and folder not in ("", ".", "..") else naming.dataset)
+    try:
+        record = json.loads(sample.data.get(JSON, b"null"))
+    except (ValueError, RecursionError) as error:
+        raise RejectedImageError(f"json can't be read: {error}") from error
+    value = record.get(naming.group_field) if isinstance(record, dict) else None
+    if not isinstance(value, str | int | float):
+        raise RejectedImageError(f"json has no text or number under {naming.group_field}")
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.encode("utf-8", "backslashreplace").decode()  # JSON may hold halves of characters
+
+
+def _place(sample: TarSample, who: str, name: str, real: str) -> dict[str, Any]:
+    """The columns of one member."""
+    member = sample.members.get(name)
+    if member is None:
+        offset, size, crc, header = sample.members[real].offset, 0, 0, None
+    else:
+        data = sample.data[name]
+        offset, size, crc, header = member.offset, member.size, crc32(data), member.header
+    names = (f"{who}_offset", f"{who}_size", f"{who}_crc32", f"{who}_header")
+    return dict(zip(names, (offset, size, crc, header), strict=True))

@@ -1,0 +1,87 @@
+"""Which tars of which directory the arguments of `pack.index` name."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pack.storage import open_store
+from recon.base.errors import UserError
+
+_WILD = frozenset("*?[")
+_PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
+
+
+def expand(text: str) -> list[str]:
+    """The texts that braces stand for, as webdataset reads them: ``{000..099}.tar``, ``real.{jpg,png}``.
+
+    Raises:
+        UserError: the braces don't match.
+    """
+    from braceexpand import braceexpand
+
+    try:
+        return list(braceexpand(text))
+    except ValueError as error:
+        raise UserError(f"{text}: {error}; write a range as {{000..099}}") from error
+
+
+def find_tars(urls: Sequence[str]) -> tuple[str, list[str]]:
+    """The one directory of some tars, and their sorted names without ``.tar``.
+
+    Args:
+        urls: directories or URL prefixes, tars, globs or brace ranges.
+
+    Raises:
+        UserError: there are none, or they lie in several directories.
+    """
+    places = [place for url in urls for place in _places(url)]
+    directory = places[0][0]
+    for other, _ in places:
+        if _identity(other) != _identity(directory):
+            raise UserError(
+                f"{directory} and {other} are two directories, expected tars of one, which has one manifest; "
+                "index each by itself and train on a mixture"
+            )
+    present = [name for name in open_store(directory).names() if not name.startswith(".")]
+    names = {name for _, pattern in places for name in _matching(directory, pattern, present)}
+    return directory, sorted(name.removesuffix(".tar") for name in names)
+
+
+def directory_name(directory: str) -> str:
+    """The last part of a directory's path or URL."""
+    path = directory if "://" in directory else str(Path(directory).expanduser().resolve())
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _places(url: str) -> list[tuple[str, str]]:
+    """(directory, pattern of names) of each part of an argument."""
+    url = url.removeprefix("file://")
+    if "://" not in url and Path(url).expanduser().is_dir():
+        return [(url, "*.tar")]
+    return [_place(one) for one in expand(url)]
+
+
+def _place(url: str) -> tuple[str, str]:
+    directory, slash, name = url.rpartition("/")
+    if name.endswith(_PACKED):
+        raise UserError(f"{url} is compressed, so pairs can't be read by their place; decompress it")
+    if not (name.endswith(".tar") or _WILD & set(name)):
+        return url.rstrip("/"), "*.tar"
+    if not directory:
+        return slash or ".", name
+    return directory, name
+
+
+def _matching(directory: str, pattern: str, present: Sequence[str]) -> list[str]:
+    """The tars that a pattern means; one that is a tar's name letter for letter means that."""
+    if pattern in present:
+        return [pattern]
+    found = [name for name in present if fnmatchcase(name, pattern) and name.endswith(".tar")]
+    if not found:
+        other = ", ".join(present[:3]) + (", ..." if len(present) > 3 else "") if present else "nothing"
+        raise UserError(f"{directory}/{pattern} not found, expected tars; {directory} holds {other}")
+    return found
+
+
+def _identity(directory: str) -> str:
+    return directory if "://" in directory else str(Path(directory).expanduser().resolve())

@@ -1,1 +1,0 @@
-"""What a detector could cheat on: `python -m pack.audit`."""

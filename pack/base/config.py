@@ -1,0 +1,140 @@
+"""The options of `python -m pack`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from recon.base.errors import UserError
+from recon.base.options import at_least_one
+from recon.models.config import ReconstructionConfig
+
+CodecPolicy = Literal["match", "lossless-png", "lossless-webp", "both", "keep"]
+Layout = Literal["auto", "folder", "tree", "imagefolder", "webdataset", "table"]
+
+QUALITY = 90
+"""Default of `PackConfig.quality`."""
+
+IMAGE_FIELD = "jpg;jpeg;png;webp"
+"""Default of `PackConfig.image_field`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackConfig(ReconstructionConfig):
+    """Packs real images and their reconstructions into a dataset of shards."""
+
+    source: str
+    """Where the real images are: a folder or URL prefix (s3://BUCKET/PREFIX), searched recursively; tars of a WebDataset (data/{000..099}.tar, or a glob; quote them); a table of paths (.csv, .parquet)."""  # noqa: E501
+    out: str
+    """Directory or fsspec URL of the dataset. Where there are splits, it gets train/ and val/."""
+    reconstructions: str | None = None
+    """Folder or URL prefix of ready reconstructions, paired with source by relative name, not suffix."""
+    layout: Layout = "auto"
+    """What source is. auto: webdataset for tars, table for .csv and .parquet, else folder. tree: {train,val|valid}/GENERATOR/{0_real,1_fake}. imagefolder: {train,validation|val|valid,test}/CLASS/IMAGE or CLASS/IMAGE, as Hugging Face's."""  # noqa: E501
+    image_field: str = IMAGE_FIELD
+    """Of webdataset tars: the field that holds the image, or several by ";", the first found counts."""
+    column: str | None = None
+    """Of a table: the column of paths (from the table's own folder) or URLs; by default path, url, image or file_name."""  # noqa: E501
+    group_column: str | None = None
+    """Of a table: the column of label groups; by default the folder that each image lies in."""
+    name: str | None = None
+    """Name of the dataset, part of every pair's id; by default the name of the source folder."""
+    codec: CodecPolicy = "match"
+    """Coding of the reconstruction. match: as its real JPEG was (same tables, subsampling, kind),
+    lossless where that was no JPEG; keep: ready reconstructions keep their bytes (the codec may give
+    them away); both: real and reconstruction are compressed anew as JPEG of --quality."""
+    quality: int = QUALITY
+    """Of codec=both: JPEG quality 1..100, of 4:2:0."""
+    convert: bool = False
+    """Accept CMYK, 16-bit, palette and alpha images, as 8-bit RGB stored in PNG."""
+    tile: int | None = None
+    """Cut photographs into square tiles of this side, a multiple of 8, stored in PNG."""
+    tile_stride: int | None = None
+    """Distance between tiles, a multiple of 8; by default the side of a tile."""
+    min_side: int = 1
+    """Reject images whose shorter side is below this."""
+    max_pixels: int = 100_000_000
+    """Reject images of more pixels than this."""
+    limit: int | None = None
+    """Take only the first so many images of each split, in sorted order."""
+    autoencoder_mode: Literal["deal", "each"] = "deal"
+    """Where --autoencoder names several (a,b,c). deal: each image goes to one of them, by a hash of its path; each: each image makes a pair with every one."""  # noqa: E501
+    val_fraction: float = 0.0
+    """Share of the images, chosen by a hash of their path, that goes to the validation split."""
+    shard_mb: int = 256
+    """Aimed size of a shard on disk in MiB; fixes the pairs per shard before the first is written."""
+    shard_pairs: int | None = None
+    """Pairs per shard, instead of shard_mb."""
+    buffer_mb: int = 512
+    """Pixels decoded ahead of the autoencoder, in MiB; see the README for the memory of a process."""
+    rank: int | None = None
+    """Number of this process among those that pack together; by default RANK, SLURM_PROCID or SLURM_ARRAY_TASK_ID, else 0."""  # noqa: E501
+    world_size: int | None = None
+    """How many processes pack together; by default as told by torchrun or Slurm, else 1."""
+    dry_run: bool = False
+    """Print what would be done (images, bytes, shards, time), and write nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.source or not self.out:
+            raise UserError("source and out must not be empty")
+        at_least_one(
+            self,
+            "tile",
+            "tile_stride",
+            "min_side",
+            "max_pixels",
+            "limit",
+            "shard_mb",
+            "shard_pairs",
+            "buffer_mb",
+        )
+        for name in ("tile", "tile_stride"):
+            if (getattr(self, name) or 0) % 8:
+                raise UserError(f"{name}={getattr(self, name)}, expected a multiple of 8")
+        if self.tile_stride and not self.tile:
+            raise UserError("tile_stride needs tile")
+        if not 0.0 <= self.val_fraction < 1.0:
+            raise UserError(f"val_fraction={self.val_fraction}, expected 0 <= val_fraction < 1")
+        self._check_layout()
+        self._check_reconstructions()
+        self._check_codec()
+        self._check_rank()
+
+    def _check_layout(self) -> None:
+        if self.layout == "tree" and (self.reconstructions or self.val_fraction):
+            raise UserError("layout=tree brings its own reconstructions and splits; drop the other options")
+        if self.image_field != IMAGE_FIELD and self.layout not in ("auto", "webdataset"):
+            raise UserError(f"image_field is for layout=webdataset, but layout={self.layout}")
+        for name in ("column", "group_column"):
+            if getattr(self, name) is not None and self.layout not in ("auto", "table"):
+                raise UserError(f"{name} is for layout=table, but layout={self.layout}")
+
+    def _check_reconstructions(self) -> None:
+        if self.tile and self.has_reconstructions:
+            raise UserError(
+                "tile cuts photographs before reconstruction, so ready reconstructions can't be used"
+            )
+        if "," in self.autoencoder and self.has_reconstructions:
+            raise UserError(f"autoencoder={self.autoencoder}, but the reconstructions are ready; drop one")
+
+    def _check_codec(self) -> None:
+        if self.codec == "keep" and not self.has_reconstructions:
+            raise UserError(
+                "codec=keep needs ready reconstructions; choose match, lossless-png or lossless-webp"
+            )
+        if not 1 <= self.quality <= 100:
+            raise UserError(f"quality={self.quality}, expected 1 to 100")
+        if self.quality != QUALITY and self.codec != "both":
+            raise UserError(f"quality is for codec=both, but codec={self.codec}, which compresses as it must")
+
+    def _check_rank(self) -> None:
+        if (self.rank is None) != (self.world_size is None):
+            raise UserError(f"rank={self.rank} and world_size={self.world_size}, expected both or neither")
+        if self.rank is not None and self.world_size is not None and not 0 <= self.rank < self.world_size:
+            raise UserError(
+                f"rank={self.rank} and world_size={self.world_size}, expected 0 <= rank < world_size"
+            )
+
+    @property
+    def has_reconstructions(self) -> bool:
+        """Whether the reconstructions are ready files rather than made now."""
+        return self.layout == "tree" or self.reconstructions is not None

@@ -1,0 +1,151 @@
+"""Which pairs of a dataset a filter (`pack.dataset.filter`) selects, as a bit a pair."""
+
+import hashlib
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from typing import TYPE_CHECKING, Self
+from zipfile import BadZipFile
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pack.dataset.filter import Filter
+from pack.shard.manifest import Manifest
+from recon.base.errors import UserError
+from recon.base.progress import counted, progress
+
+if TYPE_CHECKING:
+    from pack.dataset.dataset import Dataset
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Selection:
+    """The pairs of a dataset that a filter selects; a bit a pair."""
+
+    text: str
+    """The filter, in canonical spelling."""
+    manifest_sha256: str
+    """Of the dataset."""
+    pairs: NDArray[np.int64]
+    """(shards,) pairs of each shard, selected or not."""
+    bits: NDArray[np.uint8]
+    """One a pair in stored order, packed big-endian; every shard begins with a new byte."""
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """(shards + 1,) the byte at which each shard begins."""
+        return np.concatenate([[0], np.cumsum(-(-self.pairs // 8))])
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """(shards,) selected pairs of each shard."""
+        ones = np.concatenate([[0], np.cumsum(np.bitwise_count(self.bits), dtype=np.int64)])
+        return np.diff(ones[self._starts])
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of what was asked, of which dataset, and of the answer."""
+        asked = f"{self.text}\n{self.manifest_sha256}\n".encode()
+        return hashlib.sha256(asked + self.bits.tobytes()).hexdigest()
+
+    def rows(self, shard: int) -> NDArray[np.int64]:
+        """The selected rows of a shard, ascending."""
+        start, end = self._starts[shard : shard + 2]
+        return np.flatnonzero(np.unpackbits(self.bits[start:end], count=int(self.pairs[shard])))
+
+    def to_bytes(self) -> bytes:
+        """A file of it, for `from_bytes`."""
+        out = BytesIO()
+        text = [self.text, self.manifest_sha256, self.sha256]
+        np.savez_compressed(out, about=np.array(text), bits=self.bits)
+        return out.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, manifest: Manifest, text: str) -> Self:
+        """Reads what `to_bytes` wrote.
+
+        Args:
+            data: the file.
+            manifest: of the dataset that it must belong to.
+            text: the filter that it must belong to.
+
+        Raises:
+            UserError: it is damaged, or belongs to another dataset or filter.
+        """
+        canonical = Filter(text).canonical
+        try:
+            with np.load(BytesIO(data), allow_pickle=False) as file:
+                stored_text, stored_manifest, sha256 = map(str, file["about"])
+                bits = file["bits"]
+        except (ValueError, KeyError, OSError, EOFError, BadZipFile, zlib.error) as error:
+            raise UserError(f"the stored selection can't be read ({error}); delete it") from error
+        if stored_manifest != manifest.sha256:
+            raise UserError(
+                f"the stored selection is of another dataset: expected manifest {manifest.sha256}, "
+                f"found {stored_manifest}; delete it, or name the dataset it was made of"
+            )
+        if stored_text != canonical:
+            raise UserError(
+                f"the stored selection is of another filter: expected {canonical!r}, found {stored_text!r}; "
+                "delete it, or give that filter"
+            )
+        selection = cls(text=canonical, manifest_sha256=stored_manifest, pairs=_pairs(manifest), bits=bits)
+        if bits.shape != (selection._starts[-1],) or bits.dtype != np.uint8 or selection.sha256 != sha256:
+            raise UserError("the stored selection is damaged (sha256); delete it")
+        return selection
+
+
+def select(dataset: "Dataset", text: str, threads: int = 16) -> Selection:
+    """Evaluates a filter on all indexes of a dataset; no payload is read.
+
+    Args:
+        dataset: the dataset.
+        text: the filter.
+        threads: indexes read at once.
+
+    Raises:
+        UserError: the filter is wrong or selects nothing, or an index is missing or damaged.
+    """
+    asked = Filter(text)
+    manifest = dataset.manifest
+    shards = range(len(manifest.shards))
+    with ThreadPoolExecutor(threads, thread_name_prefix="filter") as pool:
+        masks = pool.map(lambda shard: _packed_mask(dataset, shard, asked), shards)
+        bits = np.concatenate(list(progress(masks, total=len(shards), unit="indexes", what="filter")))
+    selection = Selection(
+        text=asked.canonical, manifest_sha256=manifest.sha256, pairs=_pairs(manifest), bits=bits
+    )
+    if not bits.any():
+        raise UserError(
+            f"filter {text!r} selects none of {counted(manifest.pairs, 'pair')} of {dataset.store.url}; "
+            "python -m pack.info shows what they are like"
+        )
+    return selection
+
+
+def _pairs(manifest: Manifest) -> NDArray[np.int64]:
+    return np.array([shard.pairs for shard in manifest.shards], np.int64)
+
+
+def _packed_mask(dataset: "Dataset", shard: int, asked: Filter) -> NDArray[np.uint8]:
+    """The bits of one shard."""
+    entry = dataset.manifest.shards[shard]
+    where = f"{dataset.store.url}/{entry.name}.parquet"
+    table = dataset.table(shard, sorted(asked.columns) or ["key"])
+    if table.num_rows != entry.pairs:
+        raise UserError(
+            f"{where}: expected {counted(entry.pairs, 'row')} as in the manifest, found {table.num_rows}; "
+            "run python -m pack.verify"
+        )
+    numbered = table.append_column("row number", pa.array(np.arange(entry.pairs)))
+    try:
+        rows = numbered.filter(asked.expression)["row number"].to_numpy()
+    except pa.ArrowException as error:
+        raise UserError(f"filter {asked.text!r} can't be evaluated on {where}: {error}") from error
+    mask = np.zeros(entry.pairs, np.bool_)
+    mask[rows] = True
+    return np.packbits(mask)

@@ -1,0 +1,180 @@
+"""Looks for what a detector could cheat on: whatever tells the classes apart beside the decoder's trace.
+
+    python -m pack.audit data/mine/train data/mine/val
+
+Several datasets are taken as splits of one, and searched for photographs that stand in two of them.
+A table goes to standard output; audit.json and audit.png (histograms by class) to --out. Exit
+status 1 where a nuisance separates the classes better than --bound, beyond the chance of the
+sample; 0 where none does. `pack.inspect.audit.nuisances` says what is judged, what is only shown, and why.
+"""
+
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from recon.base.cli import run
+from recon.base.errors import UserError
+from recon.base.options import at_least_one
+from recon.base.progress import counted, progress
+
+if TYPE_CHECKING:
+    from pack.dataset.dataset import Dataset
+    from pack.inspect.audit.images import Measurements
+    from pack.inspect.audit.nuisances import Finding
+    from pack.inspect.audit.probe import Probe
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """Which datasets, and how closely they are looked at."""
+
+    urls: list[str] = field(kw_only=False)
+    """Directories or URLs of datasets, the splits of one."""
+    pairs: int = 2000
+    """Pairs to measure, spread evenly over all datasets; 4 KB of memory each."""
+    bound: float = 0.6
+    """Share of right decisions, .5 (chance) to 1, up to which a nuisance may tell the classes apart."""
+    out: str | None = None
+    """Directory or URL for audit.json and audit.png; by default audit-NAME."""
+    threads: int = 0
+    """Threads that decode and measure; 0 takes all cores."""
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "pairs")
+        if not 0.5 <= self.bound < 1:
+            raise UserError(f"bound={self.bound}, expected 0.5 <= bound < 1")
+        if self.threads < 0:
+            raise UserError(f"threads={self.threads}, expected 0 (all cores) or more")
+        if not self.urls:
+            raise UserError("no dataset given; expected python -m pack.audit URL [URL ...]")
+        if len({url if "://" in url else os.path.normpath(url) for url in self.urls}) < len(self.urls):
+            raise UserError("a dataset is given twice; every split counts once")
+
+
+def main() -> None:
+    """The command."""
+    run(AuditConfig, _job, prog="python -m pack.audit", about=__doc__ or "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What was found."""
+
+    sample: "Measurements"
+    findings: "list[Finding]"
+    probe: "Probe | None"
+    photographs: int
+    """How many different ones were measured."""
+
+    @property
+    def leaks(self) -> "list[Finding]":
+        """The findings that fail the audit."""
+        return [one for one in self.findings if one.verdict == "LEAK"]
+
+
+def audit(config: AuditConfig) -> Audit:
+    """Measures a sample of the datasets and judges it.
+
+    Raises:
+        UserError: a dataset can't be read, or no pair can be measured.
+    """
+    from pack.dataset.dataset import open_dataset
+    from pack.inspect.audit import nuisances
+    from pack.inspect.audit.separation import photographs
+
+    datasets = [open_dataset(url) for url in config.urls]
+    sample = _measure(config, datasets)
+    names = [pair.photograph for pair in sample.pairs]
+    photograph_N = photographs(names, [pair.real.pixels for pair in sample.pairs])
+    found = _probe(sample, photograph_N)
+    findings = [
+        *nuisances.judge_facts(sample, config.bound),
+        *nuisances.judge_numbers(sample, photograph_N, config.bound),
+        nuisances.judge_levels(sample, photograph_N, config.bound),
+        nuisances.judge_probe(found, config.bound),
+        *_counts(datasets, sample),
+        *nuisances.show_numbers(sample, photograph_N),
+    ]
+    return Audit(sample=sample, findings=findings, probe=found, photographs=len(set(photograph_N.tolist())))
+
+
+def _measure(config: AuditConfig, datasets: "list[Dataset]") -> "Measurements":
+    from pack.inspect.audit.images import Measurements, measure_all
+
+    total = min(config.pairs, sum(dataset.manifest.pairs for dataset in datasets))
+    threads, sample = config.threads or os.cpu_count() or 1, Measurements()
+    for _ in progress(
+        measure_all(sample, datasets, config.pairs, threads), total=total, unit="pairs", what="audit"
+    ):
+        pass
+    if not sample.pairs:
+        where, cause = ", ".join(config.urls), sample.broken[0]
+        raise UserError(f"{where}: no pair can be measured ({cause}); run python -m pack.verify")
+    return sample
+
+
+def _probe(sample: "Measurements", photograph_N: Any) -> "Probe | None":
+    import numpy as np
+
+    from pack.inspect.audit.nuisances import probe_inputs
+    from pack.inspect.audit.probe import probe
+
+    inputs = probe_inputs(sample)
+    real_NF, fake_NF = (np.stack([both[which] for both in inputs.values()], axis=1) for which in (0, 1))
+    return probe(list(inputs), real_NF, fake_NF, photograph_N)
+
+
+def _counts(datasets: "list[Dataset]", sample: "Measurements") -> "list[Finding]":
+    """The findings of partners and of duplicates."""
+    from pack.inspect.audit.nuisances import count_finding, shown
+    from pack.inspect.audit.partners import lonely, repeats, twins
+
+    lines = [*sample.broken, *(line for dataset in datasets for line in lonely(dataset))]
+    partners = count_finding("missing partners", list(dict.fromkeys(lines)), "restore or repack these")
+    if len(datasets) < 2:
+        across = shown("duplicates across splits", "give all splits to compare")
+    else:
+        advice = "one photograph stands in two splits; take it out of one"
+        across = count_finding("duplicates across splits", twins(datasets, sample.pairs), advice)
+    within = shown("duplicates in a split", str(repeats(sample.pairs)))
+    equal = sum(pair.real.pixels == pair.fake.pixels for pair in sample.pairs) / len(sample.pairs)
+    return [partners, across, within, shown("pairs of equal pixels", f"{equal:.0%}")]
+
+
+def _job(config: AuditConfig) -> int:
+    from pack.dataset.dataset import open_dataset
+    from pack.inspect.audit import report
+    from pack.storage import open_store
+
+    manifest = open_dataset(config.urls[0]).manifest
+    store = open_store(config.out or f"audit-{manifest.name}")
+    found = audit(config)
+    about = _about(config, found)
+    sys.stdout.write(f"{report.table(found.findings)}\n{_verdict(found)}\n")
+    sys.stdout.flush()
+    with store.publish("audit.json") as file:
+        file.write(report.as_json(about, found.findings).encode())
+    with store.publish("audit.png") as file:
+        file.write(report.draw(found.sample))
+    sys.stdout.write(f"figures and plots: {store.url}/audit.json, audit.png\n")
+    return 1 if found.leaks else 0
+
+
+def _verdict(found: Audit) -> str:
+    leaks = counted(len(found.leaks), "leak")
+    sample = f"{counted(len(found.sample.pairs), 'pair')} of {counted(found.photographs, 'photograph')}"
+    unjudged = sum(one.verdict == "too few" for one in found.findings)
+    rest = f"; {counted(unjudged, 'nuisance')} NOT JUDGED, too few photographs for that" if unjudged else ""
+    return f"{leaks} in {sample}{rest}"
+
+
+def _about(config: AuditConfig, found: Audit) -> dict[str, Any]:
+    return {
+        "urls": config.urls,
+        "bound": config.bound,
+        "pairs": len(found.sample.pairs),
+        "photographs": found.photographs,
+        "leaks": [one.name for one in found.leaks],
+        "probe": asdict(found.probe) if found.probe else None,
+    }

@@ -1,0 +1,200 @@
+"""What is measured of one image: a handful of numbers that know little of its content.
+
+All of them are of the pixels in the stored frame. Grey images count as three equal channels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.image.codec import Pixels
+
+WINDOW = 1024
+"""Side in pixels of the central part that gradients and transforms are taken of."""
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_FULL = 16  # pixels, mean of a level's two neighbours, from which an empty level is no chance
+_EMPTY = 0.25  # of its neighbours' mean: what a level holds at most that counts as a gap
+_NEAR, _REACHED = 2, 16  # levels off an end, and the pixels up to there from which an image reaches it
+_LEAST_LEVELS = 16  # with full neighbours; with fewer the share of gaps says nothing
+_STEPS = np.arange(2, 41)  # quantisation steps that are tried; 1 is hidden by the rounding to grey levels
+_LEAST_BLOCKS = 64  # coefficients beyond half a step; with fewer the best step fits by chance
+_FREQUENCIES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))  # of 8x8 blocks: low ones are seldom zero
+
+Numbers = NDArray[np.float64]
+Plane = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """The numbers of one image."""
+
+    values: dict[str, float]
+    """By the names of `FEATURES`; NaN where an image is too small or too flat to tell."""
+    levels: Numbers
+    """(3, 256) share of pixels on each level of each channel."""
+    empty: NDArray[np.int8]
+    """(254,) for levels 1..254 of all channels together: 1 where empty between full ones, 0 where
+    not, -1 where its neighbours are not full."""
+    phases: Numbers
+    """(8,) mean absolute gradient at each phase of the 8-grid, relative to their mean; phase 7 crosses it."""
+
+
+FEATURES = (
+    "red",
+    "green",
+    "blue",
+    "low_end",
+    "high_end",
+    "gaps",
+    "jpeg_traces",
+    "blocking",
+    "blocking_off",
+    "high_frequency",
+    "contrast",
+    "dark",
+    "bright",
+)
+
+
+def measure(pixels: Pixels) -> Features:
+    """Measures an image, (H, W, C) uint8."""
+    height, width, channels = pixels.shape
+    counts = _counts(pixels)
+    levels = counts / (height * width)
+    means = levels @ np.arange(256)
+    window = _window(pixels)
+    luma = window.astype(np.float32) @ (_LUMA if channels == 3 else np.ones(1, np.float32))
+    phases = _phases(luma)
+    values = {
+        "red": means[0],
+        "green": means[1],
+        "blue": means[2],
+        "low_end": _empty_end(counts),
+        "high_end": _empty_end(counts[:, ::-1]),
+        "gaps": _gaps(counts),
+        "jpeg_traces": _jpeg_traces(luma, window),
+        "blocking": phases[7] - np.median(phases[:7]),
+        "blocking_off": phases[:7].max() - np.median(phases[:7]),
+        "high_frequency": _high_frequency(luma),
+        "contrast": np.sqrt(levels.mean(axis=0) @ (np.arange(256) - means.mean()) ** 2),
+        "dark": levels[:, 0].mean(),
+        "bright": levels[:, 255].mean(),
+    }
+    return Features(
+        values={name: float(values[name]) for name in FEATURES},
+        levels=levels,
+        empty=_empty(counts.mean(axis=0)),
+        phases=phases,
+    )
+
+
+def scatter(real: Pixels, fake: Pixels) -> float:
+    """Standard deviation of fake - real over the pixels, in levels; NaN where the shapes differ."""
+    if real.shape != fake.shape:
+        return np.nan
+    return float(np.subtract(fake, real, dtype=np.int16).std())
+
+
+def _counts(pixels: Pixels) -> Numbers:
+    """(3, 256) pixels on each level of each channel."""
+    channels = np.moveaxis(pixels, 2, 0).reshape(pixels.shape[2], -1)
+    counts = np.stack([np.bincount(channel, minlength=256) for channel in channels])
+    return np.broadcast_to(counts, (3, 256)).astype(np.float64)
+
+
+def _empty_end(counts: Numbers) -> float:
+    """Share of the channels with no pixel on level 0, of those with some on the levels beside it.
+
+    What an image clips piles up on the last level, whoever made it; after a shift by one the pile
+    lies beside an empty end.
+    """
+    reached = counts[:, : _NEAR + 1].sum(axis=1) >= _REACHED
+    return float((counts[:, 0] == 0)[reached].mean()) if reached.any() else np.nan
+
+
+def _gaps(counts: Numbers) -> float:
+    """Share of levels that are empty between full neighbours, of all that have such."""
+    empty = _empty(counts)
+    full = empty >= 0
+    return float(empty[full].mean()) if full.sum() >= _LEAST_LEVELS else np.nan
+
+
+def _empty(counts: Numbers) -> NDArray[np.int8]:
+    """(..., 254) of (..., 256) pixels by level; see `Features.empty`."""
+    beside = (counts[..., :-2] + counts[..., 2:]) / 2
+    empty = (counts[..., 1:-1] < _EMPTY * beside).astype(np.int8)
+    full = beside >= _FULL
+    full[..., [0, -1]] = False  # beside 0 and 255, where clipped pixels pile up, any level looks empty
+    return np.where(full, empty, np.int8(-1))
+
+
+def _window(pixels: Pixels) -> Pixels:
+    """The central part, its corner on the 8-grid."""
+    top, left = (max(0, side - WINDOW) // 2 // 8 * 8 for side in pixels.shape[:2])
+    return pixels[top : top + WINDOW, left : left + WINDOW]
+
+
+def _phases(luma: Plane) -> Numbers:
+    """(8,) gradients across columns and rows by phase: those between pixels p and p + 1 modulo 8."""
+    if min(luma.shape) < 17:
+        return np.full(8, np.nan)
+    across, down = np.abs(np.diff(luma, axis=1)).mean(axis=0), np.abs(np.diff(luma, axis=0)).mean(axis=1)
+    profile = np.array([across[phase::8].mean() + down[phase::8].mean() for phase in range(8)], np.float64)
+    return profile / max(float(profile.mean()), 1e-6)
+
+
+def _jpeg_traces(luma: Plane, pixels: Pixels) -> float:
+    """How closely low frequencies of the 8x8 blocks sit on multiples of one step, about 0..1.
+
+    Blocks that were JPEG once do, whatever they are stored in now; a decoder's own 8x8 pattern and its
+    smoothness do not count, since coefficients within half a step of zero are left out. Clipped
+    blocks are left out as well: clipping moves their coefficients. A step of 1 (quality 95 and
+    above) is invisible. After Fan and de Queiroz, Identification of bitmap compression history,
+    2003; the tables need not be known.
+    """
+    inside = ~_clipped(pixels)
+    found = [_best_step(np.abs(sizes[inside])) for sizes in _low_frequencies(luma)]
+    known = [best for best in found if best is not None]
+    return float(np.median(known)) if known else np.nan
+
+
+def _clipped(pixels: Pixels) -> NDArray[np.bool_]:
+    """(N,) whether each aligned 8x8 block touches an end of the grey levels."""
+    rows, columns, channels = pixels.shape[0] // 8, pixels.shape[1] // 8, pixels.shape[2]
+    blocks = pixels[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8 * channels)
+    return np.asarray((blocks.min(axis=(1, 3)) == 0) | (blocks.max(axis=(1, 3)) == 255)).ravel()
+
+
+def _low_frequencies(luma: Plane) -> list[Plane]:
+    """(N,) orthonormal cosine coefficients of N aligned blocks for each of `_FREQUENCIES`."""
+    rows, columns = luma.shape[0] // 8, luma.shape[1] // 8
+    blocks = luma[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8)
+    places = np.arange(8)
+    waves = [np.cos(np.pi * (2 * places + 1) * u / 16) * np.sqrt((1 if u == 0 else 2) / 8) for u in range(3)]
+    basis = np.stack(waves).astype(np.float32)
+    transformed = np.einsum("ricj,ui,vj->uvrc", blocks, basis, basis, optimize=True).reshape(3, 3, -1)
+    return [transformed[u, v] for u, v in _FREQUENCIES]
+
+
+def _best_step(size_N: Plane) -> float | None:
+    """The best mean of cos(2 pi c / step) over the steps; c less than half a step is left out."""
+    best = None
+    for step in _STEPS:
+        kept = size_N[size_N > step / 2]
+        if len(kept) < _LEAST_BLOCKS:
+            break
+        match = float(np.cos(kept * np.float32(2 * np.pi / step)).mean())
+        best = match if best is None else max(best, match)
+    return best
+
+
+def _high_frequency(luma: Plane) -> float:
+    """Decimal logarithm of the Laplacian's energy in that of the picture around its mean."""
+    if min(luma.shape) < 3:
+        return np.nan
+    inner = luma[1:-1, 1:-1]
+    laplacian = 4 * inner - luma[:-2, 1:-1] - luma[2:, 1:-1] - luma[1:-1, :-2] - luma[1:-1, 2:]
+    spread = float(luma.var())
+    return float(np.log10(max(float((laplacian**2).mean()) / spread, 1e-9))) if spread > 1e-3 else np.nan

@@ -1,0 +1,214 @@
+"""Reads a sample of pairs and measures both images of each, on threads.
+
+Memory: the files of `_ROWS` pairs, the pixels of a pair a thread, and 4 KB for each measured pair.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pack.dataset.dataset import Dataset
+from pack.dataset.pairs import DamagedPair, StoredPair
+from pack.inspect.audit.features import Features, Numbers, measure, scatter
+from recon.base.errors import RejectedImageError
+from recon.image.codec import Picture, decode, is_lossless_webp
+
+CLASSES = ("real", "fake")
+FACTS = (
+    "size",
+    "channels",
+    "codec",
+    "jpeg_quality",
+    "jpeg_tables",
+    "jpeg_subsampling",
+    "jpeg_kind",
+    "orientation",
+    "icc",
+)
+"""What a file says of an image, beside its pixels."""
+
+_ROWS = 16
+_MAX_PIXELS = 1 << 31
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredImage:
+    """One image without its pixels."""
+
+    facts: dict[str, str]
+    """By the names of `FACTS`; the JPEG's are absent where it is none."""
+    values: dict[str, float]
+    """By the names of `FEATURES`, and ``bytes_per_pixel``."""
+    empty: NDArray[np.int8]
+    """(254,) see `Features.empty`."""
+    pixels: bytes
+    """Hash of shape and pixels as decoded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredPair:
+    """Both images of a pair."""
+
+    split: int
+    """Number of the dataset that it is of."""
+    key: str
+    photograph: str
+    """The source path, which tiles and reconstructions of one photograph share."""
+    real: MeasuredImage
+    fake: MeasuredImage
+    scatter: float
+    """Of fake - real over the pixels, see `features.scatter`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurements:
+    """What was measured."""
+
+    pairs: list[MeasuredPair] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    """A line for each pair that lacks a half or has one that can't be read."""
+    levels: dict[str, Numbers] = field(default_factory=lambda: {name: np.zeros((3, 256)) for name in CLASSES})
+    """(3, 256) by class: share of pixels on each level of each channel, summed over images."""
+    phases: dict[str, Numbers] = field(default_factory=lambda: {name: np.zeros(8) for name in CLASSES})
+    """(8,) by class: gradient by phase of the 8-grid, summed over images large enough."""
+
+    def add(self, found: "MeasuredPair | str", features: Sequence[Features]) -> None:
+        """Counts one pair, or the line that says what is wrong with it."""
+        if isinstance(found, str):
+            self.broken.append(found)
+            return
+        self.pairs.append(found)
+        for name, one in zip(CLASSES, features, strict=True):
+            self.levels[name] += one.levels
+            self.phases[name] += np.nan_to_num(one.phases)
+
+    def values(self, name: str, feature: str) -> Numbers:
+        """(N,) a feature of the class `name`, NaN where unknown."""
+        images = [pair.real if name == "real" else pair.fake for pair in self.pairs]
+        return np.array([image.values[feature] for image in images], np.float64)
+
+    def differences(self, feature: str) -> Numbers:
+        """(N,) fake - real of a feature, NaN where unknown."""
+        return self.values("fake", feature) - self.values("real", feature)
+
+    def empty(self, name: str) -> NDArray[np.int8]:
+        """(N, 254) `Features.empty` of the class `name`."""
+        return np.stack([(pair.real if name == "real" else pair.fake).empty for pair in self.pairs])
+
+
+def measure_all(
+    sample: Measurements, datasets: Sequence[Dataset], count: int, threads: int
+) -> Iterator[None]:
+    """Measures pairs spread evenly over all datasets, and yields after each.
+
+    Args:
+        sample: what they are counted in.
+        datasets: the splits.
+        count: how many pairs of all together, at most.
+        threads: that decode and measure.
+
+    Raises:
+        UserError: storage fails, or a shard is not what the manifest says.
+    """
+    waiting = deque[Future[tuple[MeasuredPair | str, list[Features]]]]()
+    pairs = _read(datasets, count)
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            while True:
+                waiting += [pool.submit(_measure, *one) for one in islice(pairs, 2 * threads - len(waiting))]
+                if not waiting:
+                    return
+                sample.add(*waiting.popleft().result())
+                yield
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def spread_evenly(pairs: int, count: int) -> NDArray[np.int64]:
+    """Rising numbers of at most `count` of `pairs` pairs."""
+    return np.unique(np.linspace(0, pairs - 1, min(count, pairs)).round().astype(np.int64))
+
+
+def _read(datasets: Sequence[Dataset], count: int) -> Iterator[tuple[int, str, StoredPair | DamagedPair]]:
+    """Yields (split, source path, pair)."""
+    numbers = spread_evenly(sum(dataset.manifest.pairs for dataset in datasets), count)
+    first = 0
+    for split, dataset in enumerate(datasets):
+        for shard, entry in enumerate(dataset.manifest.shards):
+            rows = numbers[(numbers >= first) & (numbers < first + entry.pairs)] - first
+            first += entry.pairs
+            if not len(rows):
+                continue
+            paths = dataset.table(shard, ["path"])["path"].to_pylist()
+            for part in (rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)):
+                for row, pair in zip(part, dataset.read_rows(shard, part), strict=True):
+                    yield split, paths[row] or pair.key, pair
+
+
+def _measure(
+    split: int, path: str, pair: StoredPair | DamagedPair
+) -> tuple[MeasuredPair | str, list[Features]]:
+    where = f"{pair.url}: {pair.key}"
+    if isinstance(pair, DamagedPair):
+        return f"{where} is damaged ({pair.cause})", []
+    pictures, files = [], [_member(pair, name) for name in CLASSES]
+    for name, data in zip(CLASSES, files, strict=True):
+        if not data:
+            return f"{where} has no {name} image", []
+        try:
+            pictures.append(decode(data, max_pixels=_MAX_PIXELS, convert=True))
+        except RejectedImageError as error:
+            return f"{where}.{name} can't be decoded: {error}", []
+    features = [measure(picture.pixels) for picture in pictures]
+    real, fake = map(_image, pictures, files, features)
+    moved = scatter(pictures[0].pixels, pictures[1].pixels)
+    found = MeasuredPair(split=split, key=pair.key, photograph=path, real=real, fake=fake, scatter=moved)
+    return found, features
+
+
+def _member(pair: StoredPair, name: str) -> bytes:
+    try:
+        return pair.real if name == "real" else pair.fake
+    except StopIteration:
+        return b""
+
+
+def _image(picture: Picture, data: bytes, features: Features) -> MeasuredImage:
+    height, width = picture.size
+    values = features.values | {"bytes_per_pixel": len(data) / (height * width)}
+    facts, pixels = _facts(picture, data), _pixel_hash(picture)
+    return MeasuredImage(facts=facts, values=values, empty=features.empty, pixels=pixels)
+
+
+def _pixel_hash(picture: Picture) -> bytes:
+    """Of shape and pixels, so that another coding of the same pixels has the same."""
+    data = repr(picture.pixels.shape).encode() + np.ascontiguousarray(picture.pixels).tobytes()
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def _facts(picture: Picture, data: bytes) -> dict[str, str]:
+    (height, width), jpeg = picture.size, picture.jpeg
+    codec = picture.codec
+    if codec == "webp":
+        codec = "webp lossless" if is_lossless_webp(data) else "webp lossy"
+    facts = {
+        "size": f"{width}x{height}",
+        "channels": picture.converted or str(picture.pixels.shape[2]),
+        "codec": codec,
+        "orientation": str(picture.orientation or "none"),
+        "icc": hashlib.sha256(picture.icc).hexdigest()[:8] if picture.icc else "none",
+    }
+    if jpeg is not None:
+        facts |= {
+            "jpeg_quality": str(jpeg.quality),
+            "jpeg_tables": jpeg.tables_hash[:8],
+            "jpeg_subsampling": jpeg.subsampling,
+            "jpeg_kind": f"{'progressive' if jpeg.progressive else 'baseline'} {jpeg.colour}",
+        }
+    return facts

@@ -1,0 +1,101 @@
+"""Shows what a dataset holds: totals, and how its pairs spread over each property.
+
+python -m pack.info data/mine
+"""
+
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from recon.base.cli import run
+from recon.base.options import at_least_one
+from recon.base.progress import counted
+
+if TYPE_CHECKING:
+    from pack.dataset.dataset import Dataset
+
+_COLUMNS = [
+    "group",
+    "autoencoder",
+    "real_codec",
+    "fake_codec",
+    "jpeg_quality",
+    "jpeg_subsampling",
+    "channels",
+]
+_BAR = 30  # characters of the longest bar
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoConfig:
+    """Which dataset, and how it is shown."""
+
+    url: str = field(kw_only=False)
+    """Directory or URL of a dataset."""
+    as_json: bool = False
+    """Print the counts as JSON instead of a text."""
+    top: int = 10
+    """Show the most frequent values of each property, this many at most."""
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "top")
+
+
+def main() -> None:
+    """The command."""
+    run(InfoConfig, _job, prog="python -m pack.info", about=__doc__ or "")
+
+
+def _job(config: InfoConfig) -> None:
+    from pack.dataset.dataset import open_dataset
+
+    facts = describe(open_dataset(config.url))
+    text = json.dumps(facts, indent=1) if config.as_json else _text(facts, config.top)
+    sys.stdout.write(text + "\n")
+
+
+def describe(dataset: "Dataset") -> dict[str, Any]:
+    """Totals of a dataset, and for each property the count of pairs by value, most frequent first."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in [*_COLUMNS, "megapixels"]}
+    for shard in range(len(dataset.manifest.shards)):
+        table = dataset.table(shard, [*_COLUMNS, "width", "height"])
+        for name in _COLUMNS:
+            counts[name].update(str(value) for value in table[name].to_pylist())
+        sizes = zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)
+        counts["megapixels"].update(_megapixels(width * height) for width, height in sizes)
+    manifest = dataset.manifest
+    return {
+        "name": manifest.name,
+        "split": manifest.split,
+        "pairs": manifest.pairs,
+        "shards": len(manifest.shards),
+        "bytes": manifest.bytes,
+        "rejected": manifest.rejected,
+        "sha256": manifest.sha256,
+        "counts": {name: dict(counter.most_common()) for name, counter in counts.items()},
+    }
+
+
+def _megapixels(pixels: int) -> str:
+    bounds = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16)
+    return next((f"<= {bound}" for bound in bounds if pixels <= bound * 1e6), f"> {bounds[-1]}")
+
+
+def _text(facts: dict[str, Any], top: int) -> str:
+    lines = [
+        f"{facts['name']} ({facts['split'] or 'no split'}): {counted(facts['pairs'], 'pair')} in "
+        f"{counted(facts['shards'], 'shard')}, {facts['bytes'] / 1e6:.1f} MB, {facts['rejected']} rejected",
+        f"manifest sha256 {facts['sha256']}",
+    ]
+    for name, values in facts["counts"].items():
+        lines += ["", name]
+        lines += [_bar(value, count, facts["pairs"]) for value, count in list(values.items())[:top]]
+        if len(values) > top:
+            lines.append(f"  ... {len(values) - top} more values")
+    return "\n".join(lines)
+
+
+def _bar(value: str, count: int, total: int) -> str:
+    return f"  {value[:24]:24} {count:9d} {'#' * max(1, round(_BAR * count / total))}"

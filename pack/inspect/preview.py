@@ -1,0 +1,106 @@
+"""Draws a contact sheet of pairs: real image, reconstruction, and their difference amplified.
+
+python -m pack.preview data/mine --out preview.png
+"""
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.base.cli import run
+from recon.base.errors import UserError
+from recon.base.options import at_least_one
+from recon.image.codec import Picture, Pixels, decode_rgb, encode
+from recon.image.drawing import resize, text_strip
+
+if TYPE_CHECKING:
+    from pack.dataset.dataset import Dataset
+    from pack.dataset.pairs import StoredPair
+
+MAX_SIDE = 8192
+"""Pixels that a picture of the sheet may be wide."""
+
+_GAP = 4  # white pixels around each picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewConfig:
+    """Which dataset, and how it is drawn."""
+
+    url: str = field(kw_only=False)
+    """Directory or URL of a dataset."""
+    out: str = "preview.png"
+    """PNG file to write."""
+    count: int = 6
+    """Pairs to show, spread evenly over the dataset."""
+    gain: int = 8
+    """Factor by which the difference is amplified, around mid grey."""
+    side: int = 256
+    """Larger images are scaled down to this many pixels on their longer side."""
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "count", "gain", "side")
+        if self.side > MAX_SIDE:
+            raise UserError(f"side={self.side}, expected at most {MAX_SIDE}")
+
+
+def main() -> None:
+    """The command."""
+    run(PreviewConfig, _job, prog="python -m pack.preview", about=__doc__ or "")
+
+
+def _job(config: PreviewConfig) -> None:
+    from pack.dataset.dataset import open_dataset
+    from pack.storage import open_store
+
+    sheet = contact_sheet(open_dataset(config.url), count=config.count, gain=config.gain, side=config.side)
+    folder, _, name = config.out.rpartition("/")
+    with open_store(folder or ".").publish(name) as file:
+        file.write(encode(sheet, Picture(pixels=sheet, codec="png"), "png"))
+    logging.getLogger(__name__).info("%s", config.out)
+
+
+def contact_sheet(dataset: "Dataset", *, count: int, gain: int, side: int) -> Pixels:
+    """The sheet as (H, W, 3) uint8: a row a pair, three pictures a row, titles above."""
+    pairs = dataset.manifest.pairs
+    count = min(count, pairs)
+    numbers = [round(i * (pairs - 1) / max(1, count - 1)) for i in range(count)]
+    rows = [_row(_nth(dataset, number), gain, side) for number in numbers]
+    titles = ("real", "reconstruction", f"difference x{gain}")
+    head = np.concatenate([text_strip(title, side + 2 * _GAP) for title in titles], axis=1)
+    return np.concatenate([head, *rows])
+
+
+def _nth(dataset: "Dataset", number: int) -> "StoredPair":
+    from pack.dataset.pairs import sound
+
+    for shard, entry in enumerate(dataset.manifest.shards):
+        if number < entry.pairs:
+            return sound(dataset.read_block(shard, number, 1)[0])
+        number -= entry.pairs
+    raise AssertionError("number is below the manifest's pairs")
+
+
+def _row(pair: "StoredPair", gain: int, side: int) -> Pixels:
+    try:
+        real, fake = decode_rgb(pair.real), decode_rgb(pair.fake)
+    except OSError as error:
+        raise UserError(f"{pair.url}: {pair.key} can't be decoded ({error}); pack it again") from error
+    difference = fake.astype(np.int16) - real
+    amplified = (difference * gain + 128).clip(0, 255).astype(np.uint8)
+    cells = [_cell(pixels, side) for pixels in (real, fake, amplified)]
+    return np.concatenate(cells, axis=1)
+
+
+def _cell(pixels: Pixels, side: int) -> Pixels:
+    height, width = pixels.shape[:2]
+    if max(height, width) > side:
+        scale = side / max(height, width)
+        height, width = max(1, round(height * scale)), max(1, round(width * scale))
+        pixels = resize(pixels, height, width)
+    cell = np.full((height + 2 * _GAP, side + 2 * _GAP, 3), 255, np.uint8)
+    left = (side - width) // 2 + _GAP
+    cell[_GAP : _GAP + height, left : left + width] = pixels
+    return cell

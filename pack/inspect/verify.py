@@ -1,0 +1,177 @@
+"""Re-reads every byte of a dataset against its indexes and manifest.
+
+    python -m pack.verify data/mine
+
+Exit status 0 where everything agrees; else 1 and a line for each difference.
+"""
+
+import hashlib
+import sys
+import tarfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from isal.isal_zlib import crc32
+
+from pack.shard.tar_header import HEADER, read_header
+from recon.base.cli import run
+from recon.base.errors import UserError
+from recon.base.progress import counted, progress
+
+if TYPE_CHECKING:
+    from pack.dataset.dataset import Dataset
+    from pack.dataset.index import ShardIndex
+
+Names = tuple[str | None, ...]
+
+_REQUEST = 8 << 20  # bytes read together, if a pair has no more
+_THREADS = 4  # shards read at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    """Which dataset."""
+
+    url: str = field(kw_only=False)
+    """Directory or URL of a dataset."""
+
+
+def main() -> None:
+    """The command."""
+    run(VerifyConfig, _job, prog="python -m pack.verify", about=__doc__ or "")
+
+
+def _job(config: VerifyConfig) -> int:
+    from pack.dataset.dataset import open_dataset
+
+    dataset = open_dataset(config.url)
+    found = 0
+    for difference in verify(dataset):
+        found += 1
+        sys.stdout.write(difference + "\n")
+    manifest = dataset.manifest
+    verdict = counted(found, "difference") if found else "every byte agrees"
+    shards = counted(len(manifest.shards), "shard")
+    sys.stdout.write(f"{counted(manifest.pairs, 'pair')} in {shards}: {verdict}\n")
+    return 1 if found else 0
+
+
+def verify(dataset: "Dataset") -> Iterator[str]:
+    """Yields a line for each difference between the dataset's bytes and what its manifest says.
+
+    Shards are read several at once; the lines come in their order.
+    """
+    shards = range(len(dataset.manifest.shards))
+    seen: set[str] = set()
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
+        verified = pool.map(partial(_verify_shard, dataset), shards)
+        for shard, (keys, found) in zip(
+            shards, progress(verified, total=len(shards), unit="shards", what="verify"), strict=True
+        ):
+            for key in keys:
+                if key in seen:
+                    yield f"{dataset.manifest.shards[shard].name}: key {key} stands in the dataset twice"
+                seen.add(key)
+            yield from found
+    finally:
+        pool.shutdown(cancel_futures=True)
+    yield from _strangers(dataset)
+
+
+def _verify_shard(dataset: "Dataset", shard: int) -> tuple[list[str], list[str]]:
+    """The keys of a shard and its differences."""
+    try:
+        index, names = dataset.index(shard), _header_names(dataset, shard)
+    except UserError as error:
+        return [], [str(error)]
+    found, entry = [], index.entry
+    if len(index.keys) != entry.pairs:
+        found.append(f"{entry.name}.parquet: {len(index.keys)} rows, the manifest says {entry.pairs}")
+    return index.keys, found + list(_verify_tar(dataset, index, names))
+
+
+def _verify_tar(dataset: "Dataset", index: "ShardIndex", names: Sequence["Names"]) -> Iterator[str]:
+    name, sha256, position = f"{index.entry.name}.tar", hashlib.sha256(), 0
+
+    def pass_over(end: int) -> None:
+        """Reads what no pair needs, however much it is."""
+        nonlocal position
+        while position < end:
+            piece = dataset.store.read_range(name, position, min(_REQUEST, end - position))
+            sha256.update(piece)
+            position += len(piece)
+
+    try:
+        size = dataset.store.size(name)
+        if size != index.entry.bytes:
+            yield f"{name}: {size} bytes, the manifest says {index.entry.bytes}"
+        for rows in _requests(index):
+            start, length = index.span(rows[0], len(rows))
+            if start - position > _REQUEST:
+                pass_over(start - HEADER)
+            data = dataset.store.read_range(name, position, start + length - position)
+            sha256.update(data)
+            for row in rows:
+                yield from _verify_pair(index, row, names[row], data, position)
+            position = start + length
+        pass_over(size)
+    except UserError as error:
+        yield str(error)
+        return
+    if sha256.hexdigest() != index.entry.sha256:
+        yield f"{name}: sha256 differs from the manifest"
+
+
+def _header_names(dataset: "Dataset", shard: int) -> list["Names"]:
+    """The names in the tar headers right before the payloads of each pair, in the order of `MEMBERS`."""
+    from pack.shard.schema import HEADERS
+
+    table = dataset.table(shard)
+    if HEADERS[0] in table.column_names:  # an adopted tar's
+        return list(zip(*(table[name].to_pylist() for name in HEADERS), strict=True))
+    index = dataset.index(shard)
+    return [
+        tuple(f"{key}.{name}" for name in names) for key, names in zip(index.keys, index.fields, strict=True)
+    ]
+
+
+def _requests(index: "ShardIndex") -> Iterator[range]:
+    """Runs of rows whose pairs are read together."""
+    first = 0
+    for row in range(len(index.keys)):
+        if row + 1 == len(index.keys) or index.span(first, row + 2 - first)[1] > _REQUEST:
+            yield range(first, row + 1)
+            first = row + 1
+
+
+def _verify_pair(
+    index: "ShardIndex", row: int, names: "Names", data: memoryview, position: int
+) -> Iterator[str]:
+    """Checks a pair's member headers and payloads; `data` starts at byte `position` of the tar."""
+    for column, name in enumerate(names):
+        if name is None:
+            continue
+        size = int(index.sizes[row, column])
+        where = f"{index.entry.name}.tar: {name}"
+        start = int(index.offsets[row, column]) - position
+        try:
+            header = read_header(data[start - HEADER : start])
+            if (header.name, header.size) != (name, size):
+                yield f"{where}: the tar has {header.name} of {header.size} bytes, the index says {size}"
+        except tarfile.HeaderError as error:
+            yield f"{where}: broken tar header ({error})"
+        if crc32(data[start : start + size]) != index.crcs[row, column]:
+            yield f"{where}: CRC-32 differs from the index"
+
+
+def _strangers(dataset: "Dataset") -> Iterator[str]:
+    if "adopted" in dataset.manifest.provenance:  # the directory is others', and so are their names
+        return
+    known = {f"{shard.name}.{suffix}" for shard in dataset.manifest.shards for suffix in ("tar", "parquet")}
+    for name in dataset.store.names():
+        if name.startswith("shard-") and name not in known:
+            yield f"{name}: not in the manifest"

@@ -1,0 +1,166 @@
+"""What a packing run is going to write: which items go into which shard, and a hash of it all.
+
+A shard takes a fixed number of the sorted items, chosen before the first is written, so
+that any worker, rerun or machine of the same type gives the same shards.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from pack.base.config import PackConfig
+from pack.base.items import File, Item
+from pack.base.names import dealt, make_key, printable
+from pack.sources import read_size, source_name
+from recon.base.errors import RejectedImageError, UserError
+
+LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "pyarrow")
+"""Libraries whose version may change the bytes of a dataset; recorded in its manifest."""
+
+_SAMPLED = 64  # items whose size on disk is looked at to choose the pairs per shard
+_READERS = 16  # that look, most of them waiting for storage
+_PNG_BYTES_PER_PIXEL = 1.6  # lossless reconstructions of photographs: median of Kodak's 24 with taesd
+_JPEG_BYTES_PER_PIXEL = {50: 0.1, 75: 0.15, 90: 0.26, 95: 0.38, 100: 0.78}  # by quality; 4 photographs
+# Where things lie changes no byte; the autoencoder and its device are recorded by its own provenance.
+_PLACES = {
+    "device",
+    "out",
+    "source",
+    "reconstructions",
+    "autoencoder",
+    "buffer_mb",
+    "rank",
+    "world_size",
+    "dry_run",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The items of each shard and the hash of everything that decides their bytes."""
+
+    dataset: str
+    shards: tuple[tuple[Item, ...], ...]
+    provenance: dict[str, Any]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of all that decides the bytes; of the source files' contents only their sizes."""
+        sha256 = hashlib.sha256(json.dumps([self.dataset, self.provenance], sort_keys=True).encode())
+        for shard in self.shards:  # one at a time: the text of 20M items is some GB
+            sha256.update(json.dumps([_facts(item) for item in shard]).encode())
+        return sha256.hexdigest()
+
+    @property
+    def pairs(self) -> int:
+        """Items in all shards."""
+        return sum(map(len, self.shards))
+
+
+def make_plan(items: Sequence[Item], config: PackConfig, autoencoders: Sequence[dict[str, Any]]) -> Plan:
+    """Deals sorted items to autoencoders and shards.
+
+    Args:
+        items: what is to be packed, in order.
+        config: the options of packing.
+        autoencoders: the provenance of each, recorded in the manifest.
+
+    Raises:
+        UserError: two items have the same key.
+    """
+    items = _dealt(items, config, autoencoders)
+    _check_keys(items)
+    count = config.shard_pairs or _pairs_per_shard(items, config)
+    options = {name: value for name, value in asdict(config).items() if name not in _PLACES}
+    libraries = {name: version(name) for name in LIBRARIES}
+    made_by = autoencoders[0] if len(autoencoders) == 1 else list(autoencoders)
+    provenance = {"autoencoder": made_by, "options": options, "libraries": libraries}
+    shards = tuple(tuple(items[start : start + count]) for start in range(0, len(items), count))
+    return Plan(dataset=dataset_name(config), shards=shards, provenance=provenance)
+
+
+def dataset_name(config: PackConfig) -> str:
+    """The name given, else that of the source."""
+    return config.name or printable(source_name(config.source))
+
+
+def shard_name(number: int) -> str:
+    """The stem of a shard's files."""
+    return f"shard-{number:06d}"
+
+
+def _dealt(
+    items: Sequence[Item], config: PackConfig, autoencoders: Sequence[dict[str, Any]]
+) -> Sequence[Item]:
+    """The items with who reconstructs them: one of several each, or each of them."""
+    count = len(autoencoders)
+    if count == 1:
+        return items
+    if config.autoencoder_mode == "deal":
+        return [replace(item, autoencoder=dealt(item.path, count)) for item in items]
+    names = [str(one["autoencoder"]) for one in autoencoders]  # the same wherever a model lies
+    return [
+        replace(item, autoencoder=number, variant=name) for item in items for number, name in enumerate(names)
+    ]
+
+
+def _check_keys(items: Sequence[Item]) -> None:
+    """Compares hashes first: the keys themselves would fill the memory."""
+    hashes = np.fromiter((hash(_key(item)) for item in items), np.int64, len(items))
+    values, counts = np.unique(hashes, return_counts=True)
+    seen: dict[str, Item] = {}
+    for number in np.flatnonzero(np.isin(hashes, values[counts > 1])).tolist():
+        item = items[number]
+        other = seen.setdefault(_key(item), item)
+        if other is not item:
+            key = _key(item)
+            raise UserError(f"{item.path} and {other.path} have the same key {key}; rename one of them")
+
+
+def _key(item: Item) -> str:
+    return make_key(item.path, item.tile, item.variant)
+
+
+def _facts(item: Item) -> list[Any]:
+    """What of an item decides the bytes of its pair."""
+    who = [item.variant, item.autoencoder]
+    return [printable(item.path), item.tile, *who, item.group, _size(item.real), _size(item.fake)]
+
+
+def _size(file: File | None) -> int | None:
+    return None if file is None else file.size
+
+
+def _pairs_per_shard(items: Sequence[Item], config: PackConfig) -> int:
+    step = max(1, len(items) // _SAMPLED)
+    with ThreadPoolExecutor(_READERS) as pool:
+        sizes = list(pool.map(partial(_pair_bytes, config), items[::step]))
+    mean = sum(sizes) / len(sizes)
+    return max(1, round(config.shard_mb * 2**20 / max(mean, 1.0)))
+
+
+def _pair_bytes(config: PackConfig, item: Item) -> float:
+    """Expected bytes of a pair on disk, from file sizes and headers alone."""
+    try:
+        height, width = (config.tile, config.tile) if config.tile else read_size(item.real, config.max_pixels)
+        real = 0 if config.tile else item.real.measured()
+        fake = item.fake.measured() if item.fake else 0
+    except RejectedImageError:
+        return 0.0
+    if config.codec == "both":
+        qualities, sizes = zip(*_JPEG_BYTES_PER_PIXEL.items(), strict=True)
+        return 2 * height * width * float(np.interp(config.quality, qualities, sizes))
+    lossless = _PNG_BYTES_PER_PIXEL * height * width
+    if config.tile:
+        return 2 * lossless
+    if item.fake is not None and config.codec == "keep":
+        return real + fake
+    matched = config.codec == "match" and item.path.lower().endswith((".jpg", ".jpeg"))
+    return 2.0 * real if matched else real + lossless

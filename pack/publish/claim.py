@@ -1,0 +1,186 @@
+"""The claim on an output: ``plan.json``, which says what is being written there until it is complete.
+
+Every process of a run leaves the same claim or finds it there. It holds all that completing the
+dataset needs beside the shards, so that any process can do that, on any machine.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pack.plan.plan import Plan, shard_name
+from pack.shard.manifest import NAME, Manifest, read_manifest
+from pack.storage import BusyError, Store
+from recon.base.errors import UserError
+
+PLAN = "plan.json"
+"""Stands in an unfinished dataset."""
+
+EMPTY = ".empty"
+"""Suffix of the marker of a shard whose items were all rejected; it holds them."""
+
+_PATIENCE_S = 30.0  # with another process that publishes the same small object
+_LOOKS = 5  # at an output that other processes change meanwhile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What is being written."""
+
+    plan: str
+    """`Plan.sha256`."""
+    name: str
+    """Of the dataset, part of every pair's id."""
+    split: str | None
+    shards: int
+    """How many, those that may turn out to be empty included."""
+    provenance: dict[str, Any]
+
+    @classmethod
+    def of(cls, plan: Plan, split: str | None) -> "Claim":
+        """The claim of a plan."""
+        return cls(
+            plan=plan.sha256,
+            name=plan.dataset,
+            split=split,
+            shards=len(plan.shards),
+            provenance=plan.provenance,
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """The stems of all shards' files."""
+        return [shard_name(number) for number in range(self.shards)]
+
+    def to_json(self) -> str:
+        """The text of ``plan.json``."""
+        return json.dumps(asdict(self), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_claim(store: Store) -> Claim | None:
+    """Reads the claim on an unfinished dataset; None where there is none.
+
+    Raises:
+        UserError: it is of another version.
+    """
+    data = read_if_there(store, PLAN)
+    if data is None:
+        return None
+    try:
+        return Claim(**json.loads(data))
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{store.url}/{PLAN} is not of this version of pack ({error}); pack into another --out"
+        ) from error
+
+
+def claim(store: Store, ours: Claim) -> bool:
+    """Leaves the claim in the output, or finds it there.
+
+    Returns:
+        Whether the dataset is complete already, so that nothing is to be done.
+
+    Raises:
+        UserError: the output holds something else, which is left alone.
+    """
+    for _ in range(_LOOKS):
+        there = held(store, ours)
+        if there is not None:
+            return there == "complete"
+        _leave(store, ours.to_json().encode())
+    raise _restless(store)
+
+
+def held(store: Store, ours: Claim) -> Literal["complete", "begun"] | None:
+    """What an output holds of the dataset of a claim; None where it holds nothing.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    text = ours.to_json().encode()
+    for look in range(_LOOKS):
+        names = store.names()
+        if completed(store, ours.plan):
+            return "complete"
+        found = read_if_there(store, PLAN)
+        if found == text:
+            return "begun"
+        if found is not None:
+            raise UserError(
+                f"{store.url} holds an unfinished dataset of other images, options or versions; "
+                "choose another --out or delete it"
+            )
+        if not any(name.startswith("shard-") for name in names):
+            return None
+        if look and PLAN not in names:  # a second look: others may have claimed it amid the first
+            raise UserError(f"{store.url} holds shards of another run; choose another --out or delete it")
+    raise _restless(store)
+
+
+def _restless(store: Store) -> UserError:
+    return UserError(f"{store.url} is changed by others all the time; choose another --out")
+
+
+def is_begun(store: Store) -> bool:
+    """Whether the output holds a dataset, complete or not."""
+    return store.exists(NAME) or store.exists(PLAN)
+
+
+def _leave(store: Store, text: bytes) -> None:
+    """Publishes the claim, unless there is one: whose it is, the next look tells."""
+    try:
+        put(store, PLAN, text, create=True)
+    except UserError:
+        if not store.exists(PLAN):
+            raise
+
+
+def read_if_there(store: Store, name: str) -> bytes | None:
+    """An object that another process may remove at any time; None where it is not, or no more."""
+    if not store.exists(name):
+        return None
+    try:
+        return store.read(name)
+    except UserError:
+        if store.exists(name):
+            raise
+        return None
+
+
+def completed(store: Store, plan: str) -> Manifest | None:
+    """The manifest of the dataset of that plan; None where there is none yet.
+
+    Raises:
+        UserError: it is that of another plan.
+    """
+    if not store.exists(NAME):
+        return None
+    manifest = read_manifest(store)
+    if manifest.provenance.get("plan") != plan:
+        raise UserError(
+            f"{store.url} holds another dataset (of other images, options or versions); "
+            "choose another --out or delete it"
+        )
+    return manifest
+
+
+def put(store: Store, name: str, data: bytes, *, create: bool = False) -> None:
+    """Publishes a small object; waits for another process that is publishing it too.
+
+    Args:
+        store: where.
+        name: of the object.
+        data: its bytes.
+        create: refuse to replace an object of other content.
+    """
+    limit = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            with store.publish(name, create=create) as file:
+                file.write(data)
+            return
+        except BusyError:
+            if time.monotonic() > limit:
+                raise
+            time.sleep(0.02)

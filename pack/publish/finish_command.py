@@ -1,0 +1,77 @@
+"""Completes a dataset whose shards were packed by many processes: writes its manifest.
+
+    python -m pack.finish s3://bucket/mine
+
+Packing does so itself when its last process ends. This is for when that one was killed then, or ended
+before another's last shard could be seen; it reads nothing but the output. Exit status 2 where shards
+are missing, with their names: run those ranks again, or all.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from recon.base.cli import run
+from recon.base.errors import UserError
+from recon.base.progress import counted
+
+if TYPE_CHECKING:
+    from pack.storage import Store
+
+_SHOWN = 5  # names of missing shards
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishConfig:
+    """Which dataset."""
+
+    url: str = field(kw_only=False)
+    """Directory or URL of a dataset, or of one whose splits lie in train/, val/ and test/."""
+
+
+def main() -> None:
+    """The command."""
+    run(FinishConfig, _job, prog="python -m pack.finish", about=__doc__ or "")
+
+
+def _job(config: FinishConfig) -> None:
+    for store in _begun(config.url.rstrip("/")):
+        finish_store(store)
+
+
+def _begun(url: str) -> list["Store"]:
+    """The dataset at a URL, or its splits."""
+    from pack.publish.claim import PLAN, is_begun
+    from pack.shard.manifest import NAME, SPLITS
+    from pack.storage import open_store
+
+    below = [open_store(f"{url}/{split}") for split in SPLITS]
+    for stores in ([open_store(url)], below):
+        if found := list(filter(is_begun, stores)):
+            return found
+    raise UserError(f"{url} holds neither {NAME} nor {PLAN}: nothing was packed there; is the URL right?")
+
+
+def finish_store(store: "Store") -> None:
+    """Completes a dataset.
+
+    Raises:
+        UserError: shards are missing or damaged, or none of the images became a pair.
+    """
+    from pack.publish.claim import read_claim
+    from pack.publish.finish import check_files, finish
+    from pack.shard.manifest import read_manifest
+
+    claim = read_claim(store)
+    if claim is None:
+        manifest = read_manifest(store)
+        check_files(store, manifest)
+        _LOG.info("%s is complete already (%s), nothing to do", store.url, counted(manifest.pairs, "pair"))
+        return
+    if missing := finish(store, claim):
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        raise UserError(
+            f"{store.url} lacks {len(missing)} of {claim.shards} shards ({shown}); "
+            "run python -m pack again for them, then this"
+        )

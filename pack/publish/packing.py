@@ -1,0 +1,194 @@
+"""The packing of a source by one of the processes that share it: split by split, shard by shard.
+
+Shard n is rank n % world's. Ranks meet in nothing but the output: each leaves or finds the same
+claim there, skips those of its shards that are finished, writes the others, and then completes the
+dataset if it finds all shards there (pack/publish/finish.py).
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import chain
+from typing import Any
+
+from pack.base.config import PackConfig
+from pack.base.items import Item
+from pack.pipeline.item_to_pair import Rejection
+from pack.pipeline.maker import PairMaker
+from pack.plan.plan import make_plan, shard_name
+from pack.plan.ranks import Rank
+from pack.publish.claim import EMPTY, Claim, claim, is_begun, read_if_there
+from pack.publish.finish import finish, in_parallel, read_facts, read_marker, write_marker
+from pack.shard.index import index_bytes, tar_sha256
+from pack.shard.manifest import SPLITS
+from pack.shard.pair import Pair
+from pack.shard.writer import ShardWriter
+from pack.sources import find_items
+from pack.storage import open_store
+from recon.base.errors import UserError
+from recon.base.progress import Progress
+
+_CHECKERS = 4  # finished tars that are hashed at once
+_LOG = logging.getLogger(__name__)
+
+
+def pack(config: PackConfig) -> None:
+    """Packs this process's shards of every split of the source.
+
+    Args:
+        config: the options; without rank and world_size this is the only process.
+
+    Raises:
+        UserError: the source can't be packed as it is, or the output holds something else.
+    """
+    splits = find_items(config)
+    refuse_other_splits(config, list(splits))
+    config, maker, provenances = build_maker(config)
+    with maker:
+        for split, items in splits.items():
+            _Packing(config, maker, provenances, split, items).run()
+
+
+def refuse_other_splits(config: PackConfig, splits: Sequence[str | None]) -> None:
+    """Where one folder held a dataset and its splits, the same photographs would be trained on and tested.
+
+    Raises:
+        UserError: the output holds splits, and this dataset has none, or the other way round.
+    """
+    others = SPLITS if None in splits else (None,)
+    for other in others:
+        if is_begun(open_store(output_of(config, other))):
+            raise UserError(
+                f"{config.out} holds a dataset {f'with a split {other}' if other else 'without splits'}, and "
+                f"this one is {'without' if other else 'with'} splits; choose another --out or delete it"
+            )
+
+
+def build_maker(config: PackConfig) -> tuple[PackConfig, PairMaker, list[dict[str, Any]]]:
+    """The pair maker, the provenance of its autoencoders, and the config with the threads it really uses.
+
+    Raises:
+        UserError: an autoencoder can't be loaded.
+    """
+    if config.autoencoder_mode == "each" and "," not in config.autoencoder:
+        raise UserError(f"autoencoder_mode=each needs several (a,b,c), but autoencoder={config.autoencoder}")
+    if config.has_reconstructions:
+        provenances: list[dict[str, Any]] = [{"autoencoder": "given"}]
+        return config, PairMaker(config, [], provenances), provenances
+    from recon.models.load import load_several
+
+    autoencoders = load_several(config)
+    provenances = [asdict(one.provenance) for one in autoencoders]
+    config = replace(config, threads=autoencoders[0].provenance.threads)
+    return config, PairMaker(config, autoencoders, provenances), provenances
+
+
+def output_of(config: PackConfig, split: str | None) -> str:
+    """Where the dataset of a split goes."""
+    return f"{config.out.rstrip('/')}/{split}" if split else config.out
+
+
+class _Packing:
+    """One split on its way into one dataset."""
+
+    def __init__(
+        self,
+        config: PackConfig,
+        maker: PairMaker,
+        provenances: Sequence[dict[str, Any]],
+        split: str | None,
+        items: Sequence[Item],
+    ) -> None:
+        self.maker = maker
+        self.split = split
+        self.rank = Rank(config.rank or 0, config.world_size or 1)
+        self.plan = make_plan(items, config, provenances)
+        self.claim = Claim.of(self.plan, split)
+        self.store = open_store(output_of(config, split))
+
+    def run(self) -> None:
+        """Writes what is missing of this rank's shards, and what completes the dataset if nothing else is."""
+        if claim(self.store, self.claim):
+            finish(self.store, self.claim)
+            _LOG.info("%s is complete already, nothing to do", self.store.url)
+            return
+        self._write_shards()
+        if missing := finish(self.store, self.claim):
+            url, total = self.store.url, self.claim.shards
+            _LOG.info(
+                "%s: %d of %d shards are there; the last rank, or python -m pack.finish URL, "
+                "completes the dataset",
+                *(url, total - len(missing), total),
+            )
+
+    def _write_shards(self) -> None:
+        mine = list(range(self.rank.rank, self.claim.shards, self.rank.world))
+        finished = self._finished(mine)
+        todo = [number for number in mine if number not in finished]
+        if self.rank.world > 1:
+            about = (self.rank.rank, self.rank.world, len(mine), self.claim.shards, len(finished))
+            _LOG.info("rank %d of %d: %d of %d shards, %d of them finished already", *about)
+        shards = self.plan.shards
+        total = sum(len(shards[number]) for number in mine)
+        who = f"rank {self.rank.rank}" if self.rank.world > 1 else ""
+        what = " ".join(filter(None, ("pack", self.split, who)))
+        with Progress(total=total, unit="pairs", what=what) as progress:
+            progress.skip(sum(len(shards[number]) for number in finished))
+            for number, results in self.maker.shards((number, shards[number]) for number in todo):
+                self._write(shard_name(number), results, progress)
+
+    def _finished(self, mine: Sequence[int]) -> set[int]:
+        """Those of the shards that an earlier run published, or found to be empty."""
+        there = set(self.store.names())
+        begun = [name for name in map(shard_name, mine) if {f"{name}.parquet", f"{name}{EMPTY}"} & there]
+        done = in_parallel(self._is_finished, begun, _CHECKERS)
+        numbers = {shard_name(number): number for number in mine}
+        return {numbers[name] for name, is_done in zip(begun, done, strict=True) if is_done}
+
+    def _is_finished(self, name: str) -> bool:
+        """Whether the shard is this plan's, and its tar has the very bytes that were written."""
+        index = read_if_there(self.store, f"{name}.parquet")
+        if index is None:
+            marker = read_if_there(self.store, f"{name}{EMPTY}")
+            facts = read_marker(marker) if marker else None
+            return facts is not None and facts.get("plan") == self.claim.plan
+        facts = read_facts(index)
+        if facts is None or facts.get("plan") != self.claim.plan or not self.store.exists(f"{name}.tar"):
+            return False
+        if facts["sha256"] == tar_sha256(self.store, name):
+            return True
+        _LOG.warning("%s/%s.tar was changed since it was written; it is packed again", self.store.url, name)
+        return False
+
+    def _write(self, name: str, results: Iterator[Pair | Rejection], progress: Progress) -> None:
+        """Publishes a shard, or a marker where none of its items became a pair."""
+        rejected: list[dict[str, Any]] = []
+        pairs = _pairs(results, rejected, progress)
+        first = next(pairs, None)
+        if first is None:
+            write_marker(self.store, name, self.claim.plan, rejected)
+        else:
+            self._write_pairs(name, chain([first], pairs), rejected)
+
+    def _write_pairs(self, name: str, pairs: Iterator[Pair], rejected: list[dict[str, Any]]) -> None:
+        """Publishes the tar, then its index, which marks the shard as finished."""
+        with self.store.publish(f"{name}.tar") as file:
+            writer = ShardWriter(file, self.plan.dataset)
+            for pair in pairs:
+                writer.add(pair)
+            size, sha256 = writer.close()
+        facts = {"name": name, "pairs": len(writer.rows), "bytes": size, "sha256": sha256}
+        facts |= {"plan": self.claim.plan, "rejected": rejected}
+        with self.store.publish(f"{name}.parquet") as file:
+            file.write(index_bytes(writer.rows, facts))
+
+
+def _pairs(
+    results: Iterator[Pair | Rejection], rejected: list[dict[str, Any]], progress: Progress
+) -> Iterator[Pair]:
+    for one in results:
+        progress.update(1)
+        if isinstance(one, Rejection):
+            rejected.append(asdict(one))
+        else:
+            yield one

@@ -1,0 +1,51 @@
+"""The index of a shard as a Parquet file, and the hash of its tar."""
+
+import hashlib
+import json
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pack.shard.schema import INDEX_SCHEMA
+from pack.storage import Store
+
+_PIECE = 16 << 20
+
+
+def index_bytes(
+    rows: list[dict[str, Any]], facts: dict[str, Any], columns: pa.Schema = INDEX_SCHEMA
+) -> bytes:
+    """The Parquet file of a shard's index.
+
+    Args:
+        rows: one dict a pair with the columns of `columns`.
+        facts: what a resumed run needs to know of the finished shard, kept as file metadata.
+        columns: `INDEX_SCHEMA`, or `ADOPTED_SCHEMA`.
+    """
+    schema = columns.with_metadata({"pairstream": json.dumps(facts, sort_keys=True)})
+    out = BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema), out, compression="zstd")
+    return out.getvalue()
+
+
+def tar_sha256(store: Store, name: str) -> str:
+    """The SHA-256 of a shard's tar, read in pieces of 16 MiB."""
+    sha256, size = hashlib.sha256(), store.size(f"{name}.tar")
+    for start in range(0, size, _PIECE):
+        sha256.update(store.read_range(f"{name}.tar", start, min(_PIECE, size - start)))
+    return sha256.hexdigest()
+
+
+def index_facts(data: bytes) -> dict[str, Any]:
+    """The facts that `index_bytes` kept."""
+    metadata = pq.read_schema(BytesIO(data)).metadata or {}
+    facts: dict[str, Any] = json.loads(metadata.get(b"pairstream", b"{}"))
+    return facts
+
+
+def read_index(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """The index table; raises `pyarrow.ArrowInvalid` where the bytes are no Parquet file."""
+    file = pq.ParquetFile(pa.BufferReader(data))  # six times as fast as read_table on 1,000 rows
+    return file.read(columns=columns, use_threads=False)

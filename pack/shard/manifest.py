@@ -1,0 +1,121 @@
+"""``dataset.json``: what a dataset holds, and the hash that readers pin."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pack.shard.verified_read import read_verified
+from pack.storage import Store, open_store
+from recon.base.errors import UserError
+
+FORMAT = "pairstream/1"
+NAME = "dataset.json"
+SPLITS = ("train", "val", "test")
+"""Below an output that has splits, each is a dataset in a folder of its name."""
+
+_ABOUT = ("name", "split", "rejected", "provenance", "format")  # the manifest's fields beside its shards
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardEntry:
+    """One shard of a dataset."""
+
+    name: str
+    """Stem of its files: NAME.tar and NAME.parquet."""
+    pairs: int
+    bytes: int
+    """Size of the tar."""
+    sha256: str
+    """Of the tar."""
+    index_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A dataset: one split in shards."""
+
+    name: str
+    """Part of every pair's id."""
+    split: str | None
+    shards: tuple[ShardEntry, ...]
+    rejected: int
+    """Images listed in ``rejected.jsonl`` beside the manifest."""
+    provenance: dict[str, Any]
+    """Autoencoder, options and library versions that made it."""
+    format: str = FORMAT
+
+    @cached_property
+    def pairs(self) -> int:
+        """Pairs in all shards."""
+        return sum(shard.pairs for shard in self.shards)
+
+    @cached_property
+    def bytes(self) -> int:
+        """Bytes of all tars."""
+        return sum(shard.bytes for shard in self.shards)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the manifest itself, without this field."""
+        return hashlib.sha256(_canonical(self._fields())).hexdigest()
+
+    def _fields(self) -> dict[str, Any]:
+        shards = [vars(shard) for shard in self.shards]  # asdict would copy each value of 20,000 shards
+        about = {name: getattr(self, name) for name in _ABOUT}
+        return about | {"shards": shards, "pairs": self.pairs, "bytes": self.bytes}
+
+    def to_json(self) -> str:
+        """The text of ``dataset.json``."""
+        fields = self._fields() | {"sha256": self.sha256}
+        return json.dumps(fields, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_manifest(store: Store) -> Manifest:
+    """Reads and checks ``dataset.json``.
+
+    Raises:
+        UserError: it is missing, of another format, edited, or lists no pair.
+    """
+    where = f"{store.url}/{NAME}"
+    if not store.exists(NAME):
+        below = [split for split in SPLITS if open_store(f"{store.url}/{split}").exists(NAME)]
+        hint = f"take {store.url}/{below[0]}" if below else "pack one with python -m pack --out"
+        raise UserError(f"{where} not found: {store.url} is no finished dataset; {hint}")
+    data, whole = read_verified(lambda: store.read(NAME), _is_whole, where)
+    try:
+        fields = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"{where} is not JSON: {error}; pack the dataset again") from error
+    return _checked(fields, whole, where)
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether a manifest is what its own hash says."""
+    try:
+        fields = json.loads(data)
+    except ValueError:
+        return False
+    if not isinstance(fields, dict):
+        return False
+    expected = {name: value for name, value in fields.items() if name != "sha256"}
+    return hashlib.sha256(_canonical(expected)).hexdigest() == fields.get("sha256")
+
+
+def _checked(fields: Any, whole: bool, where: str) -> Manifest:
+    found = fields.get("format") if isinstance(fields, dict) else None
+    if found != FORMAT:
+        raise UserError(f"{where}: format {found!r}, expected {FORMAT!r}; pack it again with this version")
+    if not whole:
+        raise UserError(
+            f"{where} was changed after it was written (sha256 differs); restore it or pack again"
+        )
+    shards = tuple(ShardEntry(**shard) for shard in fields["shards"])
+    if not sum(shard.pairs for shard in shards):
+        raise UserError(f"{where} lists no pair; pack the dataset again")
+    return Manifest(shards=shards, **{name: fields[name] for name in _ABOUT})
+
+
+def _canonical(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,0 +1,20 @@
+"""The one exception that is the user's to mend: shown as a line, never as a traceback."""
+
+
+class UserError(ValueError):
+    """A mistake in input or options.
+
+    Its text says what was expected, what was found, where, and what to do. Every
+    command prints it as ``error: ...`` and exits with status 2 (`recon.base.cli.run`).
+    """
+
+
+class MissingError(UserError):
+    """There is no such file or object, though storage answers."""
+
+
+class RejectedImageError(ValueError):
+    """One image that can't become a pair; its text is the cause.
+
+    Packing lists it in ``rejected.jsonl`` and goes on with the rest.
+    """

@@ -1,0 +1,229 @@
+"""Trains a small autoencoder on a folder of photographs; `recon/tiny` was made by it.
+
+    python -m recon.fit --source photos --heldout others --out my-autoencoder --minutes 45
+
+The result is an ordinary diffusers `AutoencoderKL` (downscale 8), so that it goes wherever a
+directory of `save_pretrained` goes. It ends with the PSNR on photographs it never saw.
+"""
+
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recon.base.cli import run
+from recon.base.errors import UserError
+from recon.base.options import at_least_one
+from recon.base.progress import Progress
+from recon.fit.data import CENTRE_SIDE, centre, load_photographs, random_crops, shrink
+from recon.fit.init import start_linear
+from recon.image.codec import Pixels
+from recon.models.locate import quiet
+
+if TYPE_CHECKING:
+    import torch
+
+CHANNELS = (16, 32, 64, 80)
+"""Channels at full, half, quarter and eighth resolution: 1.3 million weights, 2.6 MB as float16."""
+LATENT_CHANNELS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Trains a small autoencoder."""
+
+    source: str
+    """Folder of photographs to train on, the larger the better."""
+    heldout: str
+    """Folder of photographs on which the PSNR is measured, never trained on."""
+    out: str
+    """Directory of the model, in diffusers' format."""
+    start: str | None = None
+    """Model of an earlier run to go on from."""
+    scales: tuple[int, ...] = (2, 4, 8)
+    """Photographs are shrunk by these factors, since at full size they hold little fine detail."""
+    minutes: float = 60.0
+    """Time limit; the learning rate falls to zero by then."""
+    steps: int | None = None
+    """Optimiser steps, where they end before the time limit."""
+    batch_size: int = 8
+    """Crops per step."""
+    crop: int = 64
+    """Side of a crop, a multiple of 8."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    kl_weight: float = 1e-6
+    """Weight of the posterior's divergence from a normal distribution, per latent number."""
+    device: str = "auto"
+    """torch device; auto takes cuda where there is one, else cpu."""
+    threads: int = 0
+    """CPU threads; 0 takes all cores."""
+    seed: int = 0
+    """Seed of weights, crops and posterior samples."""
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "steps", "batch_size", "crop")
+        if self.start and not (Path(self.start).expanduser() / "config.json").is_file():
+            raise UserError(f"start={self.start} holds no config.json, expected a model's directory")
+        if not self.scales or min(self.scales) < 1:
+            raise UserError(f"scales={self.scales}, expected factors of 1 or more")
+        if self.crop % 8:
+            raise UserError(f"crop={self.crop}, expected a multiple of 8")
+        if self.minutes <= 0 or self.lr <= 0:
+            raise UserError(f"minutes={self.minutes:g} and lr={self.lr:g}, expected more than 0")
+        if Path(self.out).expanduser().is_file():
+            raise UserError(f"out={self.out} is a file, expected a directory or a new name")
+
+
+def main() -> None:
+    """The command."""
+    run(FitConfig, _job, prog="python -m recon.fit", about=__doc__ or "")
+
+
+def _job(config: FitConfig) -> None:
+    heldout = [centre(photo) for photo in load_photographs(config.heldout)]
+    model, steps, seconds = fit(config, shrink(load_photographs(config.source), config.crop, config.scales))
+    save(model, config.out)
+    psnr = measure_psnr(model, heldout)
+    sys.stdout.write(f"{config.out}: {steps} steps in {seconds / 60:.1f} min, ")
+    sys.stdout.write(f"{np.mean(psnr):.2f} dB on {len(psnr)} photographs never seen\n")
+
+
+def fit(config: FitConfig, photographs: list[Pixels]) -> tuple[Any, int, float]:
+    """Trains on photographs of (H, W, 3) uint8, none smaller than a crop.
+
+    Returns:
+        The model (float32, eval mode), the steps made and the seconds they took.
+    """
+    import torch
+
+    from recon.base.device import find_device, prepare_cpu
+
+    prepare_cpu(config.threads or os.cpu_count() or 1)
+    rng = np.random.default_rng(config.seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        model = _load(config.start) if config.start else _build(photographs, rng)
+        model = model.to(find_device(config.device), memory_format=torch.channels_last)
+        steps, seconds = _train(model, photographs, config, rng)
+    return model.cpu().eval(), steps, seconds
+
+
+def measure_psnr(model: Any, centres: list[Pixels]) -> list[float]:
+    """PSNR in dB of each image's reconstruction, rounded to 8 bits, from the posterior's mode.
+
+    Args:
+        model: a diffusers `AutoencoderKL` in float32.
+        centres: (H, W, 3) uint8, sides multiples of 8.
+    """
+    return [_psnr(model, pixels) for pixels in centres]
+
+
+def save(model: Any, out: str) -> None:
+    """Rounds the model's weights to float16 and writes them in place of what `out` held.
+
+    Files are written elsewhere and renamed, the weights last.
+    """
+    import torch
+
+    target = Path(out).expanduser()
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with quiet("diffusers"):
+        model.to(torch.float16).save_pretrained(partial, safe_serialization=True)
+    model.to(torch.float32)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        (partial / name).chmod(0o644)
+        os.replace(partial / name, target / name)
+    partial.rmdir()
+
+
+def _load(folder: str) -> Any:
+    import diffusers
+
+    untyped: Any = diffusers.AutoencoderKL
+    return untyped.from_pretrained(Path(folder).expanduser(), local_files_only=True, low_cpu_mem_usage=False)
+
+
+def _build(photographs: list[Pixels], rng: np.random.Generator) -> Any:
+    import diffusers
+
+    untyped: Any = diffusers.AutoencoderKL
+    model = untyped(
+        down_block_types=("DownEncoderBlock2D",) * len(CHANNELS),
+        up_block_types=("UpDecoderBlock2D",) * len(CHANNELS),
+        block_out_channels=CHANNELS,
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=1,  # groups of 2 of 16 channels lose the brightness of the whole image
+        mid_block_add_attention=False,
+        sample_size=CENTRE_SIDE,
+    )
+    start_linear(model, photographs, rng)
+    return model
+
+
+def _train(
+    model: Any, photographs: list[Pixels], config: FitConfig, rng: np.random.Generator
+) -> tuple[int, float]:
+    """Steps until the time or the steps are used up; returns the steps made and the seconds."""
+    import torch
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
+    start = time.monotonic()
+    step, seconds, share = 0, 0.0, 0.0
+    with Progress(total=config.steps, unit="steps", what="fit") as progress:
+        while share < 1.0:
+            optimizer.param_groups[0]["lr"] = config.lr * _schedule(share)
+            crops = random_crops(photographs, config.batch_size, config.crop, rng)
+            error = _step(model, optimizer, _to_tensor(crops).to(model.device), config.kl_weight)
+            step, seconds = step + 1, time.monotonic() - start
+            share = max(step / (config.steps or float("inf")), seconds / (60 * config.minutes))
+            minutes = f"{seconds / 60:.1f} of {config.minutes:g} min"
+            progress.note(f"{minutes}, training PSNR {-10 * np.log10(error / 4):.2f} dB")
+            progress.update()
+    return step, seconds
+
+
+def _schedule(share: float) -> float:
+    """Linear warm-up over the first hundredth, then a half cosine to zero; `share` is 0..1."""
+    return float(min(1.0, share * 100 + 1e-2) * 0.5 * (1 + np.cos(np.pi * min(1.0, share))))
+
+
+def _step(model: Any, optimizer: "torch.optim.Optimizer", x_BCHW: "torch.Tensor", kl_weight: float) -> float:
+    """One step; returns the mean squared error on the scale -1..1."""
+    import torch
+
+    with torch.autocast(x_BCHW.device.type, torch.bfloat16):
+        posterior = model.encode(x_BCHW).latent_dist
+        decoded = model.decode(posterior.sample()).sample
+    error = (decoded.float() - x_BCHW).square().mean()
+    (error + kl_weight * posterior.kl().float().mean()).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(error.detach())
+
+
+def _psnr(model: Any, pixels: Pixels) -> float:
+    import torch
+
+    x_BCHW = _to_tensor(pixels[None])
+    with torch.no_grad():
+        decoded = model.decode(model.encode(x_BCHW).latent_dist.mode()).sample
+    levels = ((decoded + 1) * 127.5).clamp(0, 255).round()
+    error = (levels - (x_BCHW + 1) * 127.5).square().mean()
+    return float(10 * torch.log10(255**2 / error))
+
+
+def _to_tensor(pixels_BHWC: Pixels) -> "torch.Tensor":
+    """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in -1..1, in channels_last memory."""
+    import torch
+
+    return torch.from_numpy(pixels_BHWC.copy()).movedim(-1, 1).float() / 127.5 - 1

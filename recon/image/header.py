@@ -1,0 +1,59 @@
+"""What an image file says of itself before its pixels: size, codec and how it was compressed."""
+
+from dataclasses import dataclass
+
+from recon.base.errors import RejectedImageError
+from recon.image.jpeg import JpegCoding, jpeg_coding
+from recon.image.opened import BROKEN, codec_of, is_animated, odd_mode, open_image, orientation_of
+
+# Pillow looks for the EXIF of a PNG behind its pixels too, and decodes them to get there.
+_EXIF_IN_PNG = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp", b"tiff:Orientation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """The facts of a `recon.image.codec.Picture` that need no decoding."""
+
+    codec: str
+    """``jpeg``, ``png``, ``webp``, or another."""
+    height: int
+    width: int
+    channels: int
+    """1 (grey) or 3, as a loader decodes it."""
+    orientation: int | None
+    """EXIF orientation 2..8; None where the image stands upright."""
+    odd_mode: str | None
+    """``16-bit``, ``float``, ``palette``, ``alpha``, ``CMYK``...; None for plain 8-bit RGB or grey."""
+    jpeg: JpegCoding | None
+    """How the JPEG was compressed; None for other codecs."""
+
+
+def read_header(data: bytes, *, max_pixels: int) -> Header:
+    """Reads the header of an image file; the pixels stay compressed, and may be broken.
+
+    Args:
+        data: the file's bytes.
+        max_pixels: larger images are refused.
+
+    Raises:
+        RejectedImageError: the bytes begin no readable image, or hold several frames.
+    """
+    with open_image(data, max_pixels) as image:
+        codec = codec_of(image)
+        try:
+            if is_animated(image):
+                raise RejectedImageError("several frames, expected one")
+            has_exif = codec != "png" or any(mark in data for mark in _EXIF_IN_PNG)
+            return Header(
+                codec=codec,
+                height=image.height,
+                width=image.width,
+                channels=1 if image.mode == "L" else 3,
+                orientation=orientation_of(image) if has_exif else None,
+                odd_mode=odd_mode(image, data),
+                jpeg=jpeg_coding(image) if codec == "jpeg" else None,
+            )
+        except RejectedImageError:
+            raise
+        except BROKEN as error:
+            raise RejectedImageError(f"broken {codec} header: {error}") from error

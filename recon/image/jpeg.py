@@ -1,0 +1,194 @@
+"""How a JPEG file was compressed: enough to compress another image the very same way."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+from recon.base.errors import RejectedImageError
+
+Table = tuple[int, ...]
+
+# Sampling factors (luma h, v, then 1x1 chroma) that the encoder can write, by Pillow's number.
+_SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
+
+_SCAN = 0xDA  # marker SOS
+_ARITHMETIC = (0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)  # frames SOF9 to SOF15
+
+
+@dataclass(frozen=True, kw_only=True)
+class JpegCoding:
+    """Quantisation, chroma subsampling and kind of one JPEG file."""
+
+    tables: tuple[Table, ...]
+    """The 64 quantisation steps of each component, in component order."""
+    subsampling: str
+    """``4:4:4``, ``4:2:2``, ``4:2:0``, ``grey``, or the sampling factors of another kind."""
+    progressive: bool
+    """Progressive rather than baseline or sequential."""
+    colour: str = "ycc"
+    """``ycc``, ``grey``, or ``rgb`` for components stored without a colour transform."""
+    oddity: str | None = None
+    """What else Pillow's encoder can't write: ``arithmetic coding``, ``tables between its scans``."""
+
+    @property
+    def tables_hash(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the tables, in component order."""
+        return _facts(self.tables)[0]
+
+    @property
+    def quality(self) -> int:
+        """The IJG quality 1..100 whose luma table is nearest (L1) to this file's."""
+        return _facts(self.tables)[1]
+
+    def encoder_options(self) -> dict[str, Any]:
+        """Pillow's ``save`` options that repeat this coding.
+
+        Raises:
+            RejectedImageError: Pillow's encoder can't write it.
+        """
+        if self.oddity:
+            raise RejectedImageError(
+                f"JPEG with {self.oddity} can't be matched; pack with --codec lossless-png"
+            )
+        if self.colour == "rgb":
+            raise RejectedImageError("JPEG stored as RGB can't be matched; pack with --codec lossless-png")
+        if max(map(max, self.tables)) > 255:
+            raise RejectedImageError(
+                "JPEG with 16-bit tables can't be matched; pack with --codec lossless-png"
+            )
+        options: dict[str, Any] = {
+            "qtables": [list(table) for table in self._distinct_tables()],
+            "progressive": self.progressive,
+        }
+        if self.colour == "grey":
+            return options
+        if self.subsampling not in _SUBSAMPLING:
+            raise RejectedImageError(
+                f"JPEG chroma subsampling {self.subsampling} can't be matched, expected one of "
+                f"{', '.join(_SUBSAMPLING)}; pack with --codec lossless-png"
+            )
+        return options | {"subsampling": _SUBSAMPLING[self.subsampling]}
+
+    def _distinct_tables(self) -> tuple[Table, ...]:
+        """The tables up to the last that differs: Pillow's encoder gives it to the components that follow."""
+        kept = len(self.tables)
+        while kept > 1 and self.tables[kept - 1] == self.tables[kept - 2]:
+            kept -= 1
+        return self.tables[:kept]
+
+    def describe(self) -> str:
+        """One phrase for messages, e.g. ``quality 90, 4:2:0, baseline``."""
+        kind = "progressive" if self.progressive else "baseline"
+        return f"tables {self.tables_hash} (quality {self.quality}), {self.subsampling}, {kind}"
+
+
+def jpeg_coding(image: Image.Image) -> JpegCoding:
+    """Reads the coding from an opened JPEG (or the first picture of an MPO), before its pixels are loaded.
+
+    Raises:
+        RejectedImageError: tables that the first scan needs not come before it.
+    """
+    assert isinstance(image, JpegImageFile), image.format
+    layers: list[tuple[Any, int, int, int]] = image.layer
+    factors = [(h, v) for _, h, v, _ in layers]
+    try:
+        tables = tuple(tuple(image.quantization[table]) for *_, table in layers)
+    except KeyError as error:
+        raise RejectedImageError("JPEG without all its quantisation tables before its first scan") from error
+    return JpegCoding(
+        tables=tables,
+        subsampling=_subsampling(factors),
+        progressive=bool(image.info.get("progressive", 0)),
+        colour=_colour(image, [bytes([name]) if isinstance(name, int) else name for name, *_ in layers]),
+        oddity=jpeg_oddity(_file_of(image), components=len(layers)),
+    )
+
+
+def _file_of(image: JpegImageFile) -> bytes:
+    assert image.fp is not None, "the coding is read before the pixels"
+    position = image.fp.tell()
+    image.fp.seek(0)
+    data = image.fp.read()
+    image.fp.seek(position)
+    return data
+
+
+def jpeg_oddity(data: bytes, components: int) -> str | None:
+    """``arithmetic coding`` or ``tables between its scans``, which Pillow doesn't tell of, or None.
+
+    Args:
+        data: a JPEG file whose header is whole.
+        components: of its frame.
+    """
+    place = 2  # after the start of image
+    while place + 5 <= len(data) and data[place + 1] != _SCAN:
+        if data[place + 1] in _ARITHMETIC:
+            return "arithmetic coding"
+        fill = data[place + 1] == 0xFF
+        place += 1 if fill else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    if data[place + 4 : place + 5] == bytes([components]) and not _is_progressive(data, place):
+        return None  # one scan for all
+    # Compressed data hold no 0xFF but before 0 or a restart, so that what is found is a marker.
+    end = data.find(b"\xff\xd9", place)
+    late = data.find(b"\xff\xdb", place, end if end >= 0 else len(data))
+    return "tables between its scans" if late >= 0 else None
+
+
+def _is_progressive(data: bytes, scan: int) -> bool:
+    """Whether the first scan, whose marker stands there, leaves coefficients to later ones."""
+    length = int.from_bytes(data[scan + 2 : scan + 4], "big")
+    return data[scan + 2 + length - 3 : scan + 2 + length] != b"\x00\x3f\x00"
+
+
+@cache
+def standard_coding(quality: int, *, grey: bool) -> JpegCoding:
+    """Libjpeg's own tables of a quality 1..100: baseline, and 4:2:0 unless `grey`."""
+    out = BytesIO()
+    Image.new("L" if grey else "RGB", (16, 16)).save(out, "JPEG", quality=quality, subsampling="4:2:0")
+    with Image.open(out) as image:
+        return jpeg_coding(image)
+
+
+def _subsampling(factors: list[tuple[int, int]]) -> str:
+    if len(factors) == 1:
+        return "grey"
+    (luma_h, luma_v), *chroma = factors
+    known = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
+    if len(chroma) == 2 and all(factor == (1, 1) for factor in chroma):
+        return known.get((luma_h, luma_v), f"{luma_h}x{luma_v}")
+    return ",".join(f"{h}x{v}" for h, v in factors)
+
+
+def _colour(image: JpegImageFile, names: list[Any]) -> str:
+    if len(names) == 1:
+        return "grey"
+    stored_rgb = image.info.get("adobe_transform") == 0 or names == [b"R", b"G", b"B"]
+    return "rgb" if stored_rgb else "ycc"
+
+
+@lru_cache(maxsize=1024)  # cameras and editors have few
+def _facts(tables: tuple[Table, ...]) -> tuple[str, int]:
+    """The hash of tables and their nearest quality."""
+    digest = hashlib.sha256(np.array(tables, "<u2").tobytes()).hexdigest()[:16]
+    distance = np.abs(_standard_tables() - np.array(tables[0])).sum(axis=1)
+    return digest, int(distance.argmin()) + 1
+
+
+@cache
+def _standard_tables() -> NDArray[np.int64]:
+    """(100, 64) luma tables of libjpeg's qualities 1..100, as its own encoder writes them."""
+    tables = []
+    for quality in range(1, 101):
+        out = BytesIO()
+        Image.new("L", (8, 8)).save(out, "JPEG", quality=quality)
+        with Image.open(out) as image:
+            assert isinstance(image, JpegImageFile)
+            tables.append(list(image.quantization[0]))
+    return np.array(tables)

@@ -1,0 +1,172 @@
+"""What an autoencoder is here, what is recorded of it, and how one is loaded by name.
+
+    autoencoder = load(ReconstructionConfig(autoencoder="sd15"))
+    fakes = reconstruct(autoencoder, reals, keys, batch_size=8)     # recon/reconstruct.py
+
+Importing this module does not import torch; `load` does.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recon.base.errors import UserError
+from recon.models.config import ReconstructionConfig
+from recon.models.locate import Location, locate, weight_files
+from recon.models.presets import IDENTITY
+from recon.models.types import Autoencoder, Identity, Provenance
+
+CLASSES = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
+"""Classes of diffusers that can be loaded, by `_class_name` in a model's config.json."""
+
+
+def load(config: ReconstructionConfig) -> Autoencoder:
+    """Loads the autoencoder that `config` names, ready to run; sets torch's threads in this process.
+
+    Raises:
+        UserError: it can't be found, read, or run as asked.
+    """
+    if config.autoencoder == IDENTITY:
+        here = Location(name=IDENTITY, folder=Path(), subfolder=None, revision=None)
+        _check_posterior(here, IDENTITY, config.posterior)
+        return Identity(_provenance(config, here, model_class=IDENTITY, downscale=1, device="cpu", sha256=""))
+    location = locate(config)
+    settings = _settings(location.folder)
+    model_class = _model_class(settings, location)
+    _check_posterior(location, model_class, config.posterior)
+    files = weight_files(location.folder)
+
+    from recon.base.device import find_device, local_rank, prepare_cpu
+    from recon.models.network import Network, from_pretrained
+
+    prepare_cpu(_threads(config))
+    place = find_device(config.device, local_rank())
+    provenance = _provenance(
+        config,
+        location,
+        model_class=model_class,
+        downscale=_downscale(model_class, settings),
+        device=place.type,
+        sha256=_sha256(files),
+    )
+    return Network(from_pretrained(model_class, files, config.dtype).to(place), provenance)
+
+
+def load_several(config: ReconstructionConfig) -> list[Autoencoder]:
+    """Loads the autoencoders that `config` names as ``a,b,c``, in this order; one name is one of one.
+
+    Raises:
+        UserError: one of them can't be loaded, stands twice, or an option is for one only.
+    """
+    names = [name.strip() for name in config.autoencoder.split(",")]
+    if len(names) == 1:
+        return [load(config)]
+    for name in names:
+        if not name or names.count(name) > 1:
+            trouble = f"{name!r} twice" if name else "an empty name"
+            raise UserError(
+                f"autoencoder={config.autoencoder} has {trouble}; expected different names: a,b,c"
+            )
+    for option in ("subfolder", "revision"):
+        if getattr(config, option):
+            raise UserError(f"--{option} is for one autoencoder, but {config.autoencoder} are {len(names)}")
+    return _different(names, [_load_part(config, name) for name in names])
+
+
+def _load_part(config: ReconstructionConfig, name: str) -> Autoencoder:
+    try:
+        return load(replace(config, autoencoder=name))
+    except UserError as error:
+        raise UserError(f"autoencoder {name!r} of {config.autoencoder}: {error}") from error
+
+
+def _different(names: Sequence[str], loaded: list[Autoencoder]) -> list[Autoencoder]:
+    """Refuses two names of one autoencoder: records and groups couldn't tell them apart."""
+    seen: dict[str, str] = {}
+    for name, autoencoder in zip(names, loaded, strict=True):
+        recorded = autoencoder.provenance.autoencoder
+        if other := seen.get(recorded):
+            raise UserError(
+                f"autoencoders {other!r} and {name!r} are both recorded as {recorded!r}; drop one"
+            )
+        seen[recorded] = name
+    return loaded
+
+
+def _provenance(
+    config: ReconstructionConfig,
+    location: Location,
+    *,
+    model_class: str,
+    downscale: int,
+    device: str,
+    sha256: str,
+) -> Provenance:
+    return Provenance(
+        autoencoder=location.name,
+        model_class=model_class,
+        subfolder=location.subfolder,
+        revision=location.revision,
+        weights_sha256=sha256,
+        dtype=config.dtype,
+        device=device,
+        posterior=config.posterior,
+        seed=config.seed,
+        threads=_threads(config),
+        downscale=downscale,
+        channels_last=config.channels_last,
+        compiled=config.compile,
+        tiling_pixels=config.tiling_pixels,
+    )
+
+
+def _threads(config: ReconstructionConfig) -> int:
+    return config.threads or os.cpu_count() or 1
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'config.json'} is not readable JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{folder / 'config.json'} holds no JSON object, expected a model's config")
+    return settings
+
+
+def _model_class(settings: dict[str, Any], location: Location) -> str:
+    found = settings.get("_class_name")
+    if found not in CLASSES:
+        raise UserError(
+            f"{location.folder / 'config.json'} is of class {found}, expected one of {', '.join(CLASSES)}; "
+            "is the --subfolder right?"
+        )
+    if settings.get("in_channels", 3) != 3:
+        raise UserError(f"{location.name} takes {settings['in_channels']} channels, expected 3 (RGB)")
+    return str(found)
+
+
+def _check_posterior(location: Location, model_class: str, posterior: str) -> None:
+    if posterior == "sample" and model_class != "AutoencoderKL":
+        raise UserError(f"{location.name} ({model_class}) has no posterior; use --posterior mode")
+
+
+def _downscale(model_class: str, settings: dict[str, Any]) -> int:
+    """Each stage after the first halves height and width, in all of `CLASSES`."""
+    stages = "num_encoder_blocks" if model_class == "AutoencoderTiny" else "block_out_channels"
+    if stages not in settings:
+        raise UserError(f"the autoencoder's config.json lacks {stages}; write it by save_pretrained")
+    return int(2 ** (len(settings[stages]) - 1))
+
+
+def _sha256(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()

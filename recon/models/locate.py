@@ -1,0 +1,154 @@
+"""From the name of an autoencoder to one local directory with its config and weights.
+
+Presets, hub ids and directories all end here, so that one path loads models, and the
+weights that are hashed are those that run.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from recon.base.errors import UserError
+from recon.models.config import ReconstructionConfig
+from recon.models.presets import PRESETS
+
+_EMBEDDED = {"tiny": Path(__file__).parents[1] / "tiny"}
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Location:
+    """Where an autoencoder's files lie, and what records call it."""
+
+    name: str
+    """Hub id, preset, or the directory's own name: records don't depend on where a directory lies."""
+    folder: Path
+    """Directory with config.json and the weights, the subfolder included."""
+    subfolder: str | None
+    """Folder of the autoencoder inside the model."""
+    revision: str | None
+    """Commit of a hub model; None for local directories."""
+
+
+def locate(config: ReconstructionConfig) -> Location:
+    """Finds the autoencoder's directory; a hub model is downloaded into the hub's cache.
+
+    Args:
+        config: whose `autoencoder` is a preset, a directory or a hub id, tried in this order.
+
+    Raises:
+        UserError: no such preset, directory or model, or the hub can't be reached.
+    """
+    name = config.autoencoder
+    if name in _EMBEDDED:
+        return _local(_EMBEDDED[name], name, config)
+    if name in PRESETS:
+        preset = PRESETS[name]
+        return _hub(preset.id, config.subfolder or preset.subfolder, config.revision or preset.revision)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _local(path, path.resolve().name, config)
+    if not _HUB_ID.fullmatch(name) or path.parent.is_dir():
+        raise UserError(f"autoencoder {name!r} is no directory and no hub id; {_choices()}")
+    return _hub(name, config.subfolder, config.revision)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that diffusers' `from_pretrained` reads the weights from, sorted.
+
+    Raises:
+        UserError: the directory holds no weights.
+    """
+    index = folder / f"{_WEIGHTS[0]}.index.json"
+    if index.is_file():
+        return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    found = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
+    if not found:
+        raise UserError(f"no weights in {folder}, expected {' or '.join(_WEIGHTS)}")
+    return found[:1]
+
+
+def _choices() -> str:
+    return (
+        f"expected a preset ({', '.join(PRESETS)}), a directory written by save_pretrained, "
+        "or a hub id like owner/model"
+    )
+
+
+def _local(path: Path, name: str, config: ReconstructionConfig) -> Location:
+    if config.revision:
+        raise UserError(f"--revision is for hub models, but autoencoder {name!r} is local; leave it out")
+    folder = path / (config.subfolder or "")
+    if not (folder / "config.json").is_file():
+        inside = ", ".join(sorted(found.parent.name for found in path.glob("*/config.json")))
+        hint = f"pass --subfolder, one of: {inside}" if inside else _choices()
+        raise UserError(f"no config.json in {folder}; {hint}")
+    return Location(name=name, folder=folder, subfolder=config.subfolder, revision=None)
+
+
+def _hub(model: str, subfolder: str | None, revision: str | None) -> Location:
+    from huggingface_hub import hf_hub_download  # sets its own log level, so before `quiet`
+
+    try:
+        with quiet("huggingface_hub"):
+            folder, commit = _download(hf_hub_download, model, subfolder, revision)
+    except Exception as error:  # the HTTP library, and so its exceptions, differ between versions
+        raise UserError(_hub_message(error, model, subfolder, revision)) from error
+    return Location(name=model, folder=folder, subfolder=subfolder, revision=commit)
+
+
+def _download(
+    fetch: Callable[..., str], model: str, subfolder: str | None, revision: str | None
+) -> tuple[Path, str]:
+    """Fetches config and weights of one commit, whose name the hub's cache gives to a directory."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    folder = Path(fetch(model, "config.json", subfolder=subfolder, revision=revision)).parent
+    commit = [folder, *folder.parents][len(Path(subfolder or "").parts)].name
+    safetensors, pickled = _WEIGHTS
+    try:
+        fetch(model, safetensors, subfolder=subfolder, revision=commit)
+    except EntryNotFoundError:
+        fetch(model, pickled, subfolder=subfolder, revision=commit)
+    return folder, commit
+
+
+@contextmanager
+def quiet(library: str) -> Iterator[None]:
+    """Silences a library's warnings (each retry, each unused setting): we tell failures once."""
+    logger = logging.getLogger(library)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _hub_message(error: Exception, model: str, subfolder: str | None, revision: str | None) -> str:
+    from huggingface_hub import errors
+
+    where = f"{model}{f', subfolder {subfolder}' if subfolder else ''}, revision {revision or 'main'}"
+    causes: list[tuple[type[Exception], str]] = [
+        (errors.GatedRepoError, "the model is gated: accept its licence on the hub, then run hf auth login"),
+        (errors.RepositoryNotFoundError, f"the hub has no such model; {_choices()}"),
+        (errors.RevisionNotFoundError, "the model has no such revision; give a commit by --revision"),
+        (
+            errors.LocalEntryNotFoundError,
+            f"the hub can't be reached and its cache lacks the model; {_choices()}",
+        ),
+        (
+            errors.EntryNotFoundError,
+            "no config.json with weights there; give the autoencoder's folder by --subfolder (vae, vqvae)",
+        ),
+    ]
+    for kind, advice in causes:
+        if isinstance(error, kind):
+            return f"can't load autoencoder {where}: {advice}"
+    cause = str(error).strip().splitlines()[:1] or [type(error).__name__]
+    return f"can't load autoencoder {where}: {cause[0]}; {_choices()}"

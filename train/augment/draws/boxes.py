@@ -1,0 +1,64 @@
+"""Boxes from uniform numbers: resized crop, cutout."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+_AREA = (0.08, 1.0)
+_RATIO = (3 / 4, 4 / 3)
+_LOG_RATIO = (math.log(_RATIO[0]), math.log(_RATIO[1]))
+
+Box = tuple[int, int, int, int]
+
+
+def resized_box(tries: NDArray[np.float64], height: int, width: int) -> Box:
+    """(top, left, height, width) of a random resized crop.
+
+    Args:
+        tries: (10, 4) uniform numbers: area, ratio, top, left of each try.
+        height: of the image.
+        width: of the image.
+
+    Source: `get_params` of torchvision.transforms.RandomResizedCrop, with its ten tries and
+    its fallback to a centre crop.
+    """
+    for u_area, u_ratio, u_top, u_left in tries.tolist():
+        area = height * width * (_AREA[0] + u_area * (_AREA[1] - _AREA[0]))
+        ratio = math.exp(_LOG_RATIO[0] + u_ratio * (_LOG_RATIO[1] - _LOG_RATIO[0]))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return pick(u_top, height - h + 1), pick(u_left, width - w + 1), h, w
+    return _fallback_box(height, width)
+
+
+def cutout_box(centre: NDArray[np.float64], side: int, height: int, width: int) -> Box:
+    """(y1, x1, y2, x2) of the hole, its ends excluded; near a border it is cut off, or empty.
+
+    Args:
+        centre: (2,) uniform numbers: y and x. The centre is a whole place in 0..height, 0..width,
+            both ends included.
+        side: of the hole in pixels.
+        height: of the augmented image.
+        width: of the augmented image.
+    """
+    (y1, y2), (x1, x2) = (
+        (start, min(start + side, size))
+        for u, size in zip(centre, (height, width), strict=True)
+        for start in (max(pick(u, size + 1) - side // 2, 0),)
+    )
+    return y1, x1, y2, x2
+
+
+def pick(u: float, count: int) -> int:
+    """The integer 0..count-1 that a uniform number in [0, 1) stands for."""
+    return min(int(u * count), count - 1)
+
+
+def _fallback_box(height: int, width: int) -> Box:
+    h, w = height, width
+    if width / height < _RATIO[0]:
+        h = round(width / _RATIO[0])
+    elif width / height > _RATIO[1]:
+        w = round(height * _RATIO[1])
+    return (height - h) // 2, (width - w) // 2, h, w

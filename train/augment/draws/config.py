@@ -1,0 +1,194 @@
+"""The options of the augmentation; the defaults are the recipe ``aligned-iclr25``.
+
+Nothing heavy is imported here, so that ``--help`` answers at once.
+"""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recon.base.errors import UserError
+from recon.base.options import at_least_one
+
+RECIPES = Path(__file__).parents[3] / "configs" / "augment"
+"""Folder of the recipes, one YAML file each."""
+RESIZED_CROP = 256
+"""Side in pixels of the image that a random resized crop gives."""
+JPEG_GRID = 16
+"""Side in pixels of the blocks that 4:2:0 JPEG codes together."""
+JPEG_REACH = 2
+"""Pixels beyond the crop that its chroma depends on: one chroma sample, by the triangle upsampling."""
+
+PROBABILITIES = (
+    "resized_crop_p",
+    "flip_p",
+    "jitter_p",
+    "grey_p",
+    "cutout_p",
+    "noise_p",
+    "blur_p",
+    "jpeg_p",
+    "webp_p",
+    "sharpen_p",
+    "mix_p",
+)
+PHOTOMETRIC = tuple(name for name in PROBABILITIES if name not in ("resized_crop_p", "flip_p"))
+BOUNDS: dict[str, tuple[float, float]] = {
+    "brightness": (0, 10),
+    "contrast": (0, 10),
+    "saturation": (0, 10),
+    "hue": (0, 0.5),
+    "cutout_fill": (0, 255),
+    "noise_variance": (0, 255**2),
+    "blur_sigma": (0, 25),
+    "jpeg_quality": (1, 100),
+    "webp_quality": (1, 100),
+    "sharpen": (0, 10),
+    "mix_fake": (0, 1),
+}
+"""Least and greatest value of the fields that are neither probabilities nor sides."""
+
+
+def blur_radius(sigma: float) -> int:
+    """Pixels that a blur reaches on each side: scipy's int(4 sigma + .5)."""
+    return int(4.0 * sigma + 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """The augmentation of a training pair: every draw is shared by its two images."""
+
+    crop: int = 96
+    """Side of the square training crop in pixels."""
+    pad: bool = True
+    """Pad images smaller than the crop symmetrically; false refuses them."""
+    resized_crop_p: float = 0.2
+    """Probability of a random resized crop (area .08..1, ratio 3/4..4/3) to 256x256 before the crop."""
+    rotate: bool = True
+    """Rotate by 0, 90, 180 or 270 degrees, each with probability 1/4."""
+    flip_p: float = 0.5
+    """Probability of a horizontal flip."""
+    jitter_p: float = 0.8
+    """Probability of colour jitter: brightness, contrast, saturation, hue, in an order of the pair's own."""
+    brightness: float = 0.4
+    """Jitter's brightness factor is uniform in max(0, 1 - this) .. 1 + this."""
+    contrast: float = 0.4
+    """Jitter's contrast factor, likewise."""
+    saturation: float = 0.4
+    """Jitter's saturation factor, likewise."""
+    hue: float = 0.1
+    """Jitter's turn of the hue is uniform in -this .. this; 0.5 is half a turn."""
+    grey_p: float = 0.2
+    """Probability of grey: ITU-R 601 luma in all three channels."""
+    cutout_p: float = 0.2
+    """Probability of one square hole, its centre anywhere in the image."""
+    cutout_side: int = 48
+    """Side of the hole in pixels."""
+    cutout_fill: int = 128
+    """Level of the hole, 0..255."""
+    noise_p: float = 0.2
+    """Probability of Gaussian noise, the same field in both images."""
+    noise_variance: tuple[float, float] = (10.0, 50.0)
+    """Its variance in squared levels of 0..255 is uniform in this range."""
+    blur_p: float = 0.5
+    """Probability of Gaussian blur."""
+    blur_sigma: tuple[float, float] = (0.0, 3.0)
+    """Its sigma in pixels is uniform in this range."""
+    jpeg_p: float = 0.5
+    """Probability of JPEG compression, 4:2:0 by libjpeg."""
+    jpeg_quality: tuple[int, int] = (30, 100)
+    """Its quality is a uniform integer in this range, both ends included."""
+    webp_p: float = 0.0
+    """Probability of lossy WebP compression, always on the CPU. It codes the window's core, where the
+    whole image's WebP would differ: its blocks are predicted from their neighbours."""
+    webp_quality: tuple[int, int] = (30, 100)
+    """Its quality is a uniform integer in this range, both ends included."""
+    sharpen_p: float = 0.0
+    """Probability of sharpening."""
+    sharpen: tuple[float, float] = (0.0, 1.0)
+    """Its amount a is uniform in this range: Pillow's ImageEnhance.Sharpness of factor 1 + a."""
+    mix_p: float = 0.0
+    """Probability that the fake becomes w fake + (1 - w) real."""
+    mix_fake: tuple[float, float] = (0.2, 1.0)
+    """The fake's weight w is uniform in this range, .05 or more: no fake is a real image."""
+    kornia: list[dict[str, Any]] = field(default_factory=list)
+    """Stock Kornia ops after the crop, on floats in 0..1, in order: '[{"name": "RandomErasing", "p": 0.1}]'.
+    Seeded by (seed, step, rank), so unlike all else they depend on the world size."""
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "crop", "cutout_side", group="augment.")
+        for name in PROBABILITIES:
+            self._check(name, 0 <= getattr(self, name) <= 1, "a probability in [0, 1]")
+        for name in BOUNDS:
+            self._check_bounds(name)
+        for place, op in enumerate(self.kornia):
+            if not isinstance(op.get("name"), str):
+                raise UserError(f"augment.kornia[{place}]={op}, expected {{name: RandomX, ...}}")
+        self._check("mix_fake", self.mix_fake[0] >= 0.05, "a floor of 0.05 or more: at 0 the fake is real")
+        for name in ("jpeg_quality", "webp_quality"):
+            whole = all(isinstance(end, int) for end in getattr(self, name))
+            self._check(name, whole, "whole numbers")
+        if self.resized_crop_p and self.crop > RESIZED_CROP:
+            raise UserError(
+                f"augment.crop={self.crop} exceeds the resized crop's {RESIZED_CROP}; set resized_crop_p to 0"
+            )
+
+    def _check_bounds(self, name: str) -> None:
+        value, (least, most) = getattr(self, name), BOUNDS[name]
+        if isinstance(getattr(AugmentConfig, name), tuple):
+            is_range = isinstance(value, tuple | list) and len(value) == 2
+            ordered = is_range and least <= value[0] <= value[1] <= most
+            self._check(name, ordered, f"a range (low, high) with {least} <= low <= high <= {most}")
+        else:
+            self._check(name, least <= value <= most, f"{least} to {most}")
+
+    def _check(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise UserError(f"augment.{name}={getattr(self, name)}, expected {expected}")
+
+    @property
+    def is_photometric(self) -> bool:
+        """Whether an op other than the geometry may change pixels before the crop."""
+        return any(getattr(self, name) > 0 for name in PHOTOMETRIC)
+
+    @property
+    def blur_radius(self) -> int:
+        """Pixels that the widest blur reaches."""
+        return blur_radius(self.blur_sigma[1]) if self.blur_p else 0
+
+    @property
+    def core_side(self) -> int:
+        """Side of the region that is compressed: on JPEG's grid, around the crop wherever it lies."""
+        if not (self.jpeg_p or self.webp_p):
+            return self.crop
+        return JPEG_GRID * math.ceil((self.crop + 2 * JPEG_REACH + JPEG_GRID - 1) / JPEG_GRID)
+
+    @property
+    def window_side(self) -> int:
+        """Side of the window that is cut from an image: the core and what the blur needs around it."""
+        return self.core_side + 2 * self.blur_radius
+
+
+def load_recipe(recipe: str) -> AugmentConfig:
+    """The recipe of a name or a file, for who builds a loader by hand; commands take ``--augment``.
+
+    Args:
+        recipe: a file's name in `RECIPES` without ``.yaml``, or the path of a YAML file.
+
+    Raises:
+        UserError: there is no such recipe or file, or what it says can't be.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    path = RECIPES / f"{recipe}.yaml" if recipe in names else Path(recipe)
+    if not path.is_file():
+        raise UserError(f"augment={recipe}: expected {', '.join(names)}, or a YAML file")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(AugmentConfig, as_group=False)
+    try:
+        parsed = parser.instantiate(parser.parse_path(path))
+    except ArgumentError as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    return AugmentConfig(**vars(parsed))

@@ -1,0 +1,236 @@
+"""The random numbers of a pair: pure functions of (seed, epoch, pair id, op).
+
+Nothing depends on the batch, the rank, the worker or the order; real and fake share
+every draw. Numpy arrays and torch tensors, on any device, give the same bits: integers, and
+single additions and multiplications in float64, which IEEE 754 fixes, do it all (but see `root`).
+Torch is not imported before a tensor comes: the loading process has none.
+
+Shapes: n pairs; H, W rows and columns of an image.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from train.augment.draws.arrays import Array, device_of, floor, moved, root
+from train.augment.draws.config import AugmentConfig
+from train.order.counter import Words, stream_key, uniform, words
+
+if TYPE_CHECKING:
+    import torch
+
+JITTER = ("brightness", "contrast", "saturation", "hue")
+"""The jitter's ops; `PhotometricDraws.order` holds places in here."""
+
+_TRIES = 10  # of torchvision's RandomResizedCrop, before its fallback
+
+_ORDERS = np.array(list(permutations(range(len(JITTER)))), np.int64)
+
+# The streams of uniform numbers, by op, and how many each pair takes of it.
+_GEOMETRY = (
+    ("rotation", 1),
+    ("resized_crop", 1),
+    ("flip", 1),
+    ("cutout", 1),
+    ("crop", 2),
+    ("cutout.centre", 2),
+    ("resized_crop.box", 4 * _TRIES),
+)
+
+_CHANCES = ("jitter", "grey", "noise", "blur", "jpeg", "webp", "sharpen", "mix")
+
+_REALS = (
+    *("jitter.brightness", "jitter.contrast", "jitter.saturation", "jitter.hue"),
+    *("noise.variance", "blur.sigma", "sharpen.amount", "mix.fake"),
+)
+
+_WHOLES = ("jitter.order", "jpeg.quality", "webp.quality")
+
+_PHOTOMETRIC = tuple((name, 1) for name in (*_CHANCES, *_REALS, *_WHOLES))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeometryDraws:
+    """Uniform numbers in [0, 1) for the geometry of n pairs; `geometry` makes boxes of them."""
+
+    resized: NDArray[np.bool_]
+    """(n,) whether a resized crop comes first."""
+    resized_tries: NDArray[np.float64]
+    """(n, 10, 4): area, ratio, top and left of each try of the resized crop."""
+    rotation: NDArray[np.int64]
+    """(n,) quarter turns counter-clockwise, 0..3."""
+    flip: NDArray[np.bool_]
+    """(n,)"""
+    crop: NDArray[np.float64]
+    """(n, 2): top and left of the final crop."""
+    cutout: NDArray[np.bool_]
+    """(n,) whether there is a hole."""
+    cutout_centre: NDArray[np.float64]
+    """(n, 2): y and x of the hole's centre, for `cutout_box`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotometricDraws:
+    """The parameters of n pairs' photometric ops: bool, float64 and int64 arrays (n,) but for `order`.
+
+    A parameter is drawn whether its op is or not.
+    """
+
+    jitter: Array
+    order: Array
+    """(n, 4): a permutation of 0..3, the ops of `JITTER` from first to last."""
+    brightness: Array
+    """Factor."""
+    contrast: Array
+    """Factor."""
+    saturation: Array
+    """Factor."""
+    hue: Array
+    """Turn of the hue; 1 is the whole circle."""
+    grey: Array
+    noise: Array
+    noise_sigma: Array
+    """Standard deviation in levels of 0..255: float64 that float32 holds exactly."""
+    blur: Array
+    blur_sigma: Array
+    """In pixels."""
+    jpeg: Array
+    jpeg_quality: Array
+    """1..100"""
+    webp: Array
+    webp_quality: Array
+    """1..100"""
+    sharpen: Array
+    sharpen_amount: Array
+    mix: Array
+    mix_fake: Array
+    """Weight of the fake."""
+
+
+def visit_ids(pair_ids: NDArray[np.int64], copy: int) -> NDArray[np.int64]:
+    """What stands for pairs in the draws: their ids, or others where an epoch meets them once more.
+
+    Args:
+        pair_ids: (n,) int64.
+        copy: number of the visit within the epoch, from 0.
+    """
+    return words(stream_key(0, copy, "copy"), pair_ids) if copy else pair_ids
+
+
+def draw_geometry(config: AugmentConfig, seed: int, epoch: int, ids: NDArray[np.int64]) -> GeometryDraws:
+    """Draws the geometry of n pairs.
+
+    Args:
+        config: the probabilities.
+        seed: of the run.
+        epoch: from 0.
+        ids: (n,) int64 of `visit_ids`.
+    """
+    u: NDArray[np.float64] = _uniforms(_GEOMETRY, seed, epoch, ids)
+    turns = (u[:, 0] * 4).astype(np.int64)
+    return GeometryDraws(
+        rotation=turns if config.rotate else np.zeros_like(turns),
+        resized=u[:, 1] < config.resized_crop_p,
+        flip=u[:, 2] < config.flip_p,
+        cutout=u[:, 3] < config.cutout_p,
+        crop=u[:, 4:6],
+        cutout_centre=u[:, 6:8],
+        resized_tries=u[:, 8:].reshape(-1, _TRIES, 4),
+    )
+
+
+def draw_photometric(config: AugmentConfig, seed: int, epoch: int, ids: Words) -> PhotometricDraws:
+    """Draws the parameters of n pairs' photometric ops.
+
+    Args:
+        config: the probabilities and ranges.
+        seed: of the run.
+        epoch: from 0.
+        ids: (n,) int64 of `visit_ids`, numpy or torch: what is drawn is of the same kind.
+    """
+    scale = _scale(_chances(config), _ranges(config), device_of(ids))
+    u = _uniforms(_PHOTOMETRIC, seed, epoch, ids)
+    first, last = len(_CHANCES), len(_CHANCES) + len(_REALS)
+    on = (u[:, :first] < scale.chances).T
+    reals = (u[:, first:last] * scale.spans + scale.lows).T
+    # The product stays below the count, however it is rounded: see the test of the last number.
+    wholes = (floor(u[:, last:] * scale.counts) + scale.firsts).T
+    return PhotometricDraws(
+        **dict(zip(_CHANCES, on, strict=True)),
+        order=scale.orders[wholes[0]],
+        brightness=reals[0],
+        contrast=reals[1],
+        saturation=reals[2],
+        hue=reals[3],
+        noise_sigma=root(reals[4]),
+        blur_sigma=reals[5],
+        sharpen_amount=reals[6],
+        mix_fake=reals[7],
+        jpeg_quality=wholes[1],
+        webp_quality=wholes[2],
+    )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """What turns uniform numbers into parameters, one place a parameter."""
+
+    chances: Array
+    lows: Array
+    spans: Array
+    counts: Array
+    firsts: Array
+    orders: Array
+
+
+def _chances(config: AugmentConfig) -> tuple[float, ...]:
+    return tuple(getattr(config, f"{op}_p") for op in _CHANCES)
+
+
+def _ranges(config: AugmentConfig) -> tuple[tuple[float, ...], ...]:
+    """(low, high) of `_REALS` and of `_WHOLES` but the first."""
+    factors = ((max(0.0, 1 - a), 1 + a) for a in (config.brightness, config.contrast, config.saturation))
+    drawn = (config.noise_variance, config.blur_sigma, config.sharpen, config.mix_fake)
+    ranges = (*drawn, config.jpeg_quality, config.webp_quality)
+    return (*factors, (-config.hue, config.hue), *map(tuple, ranges))
+
+
+@lru_cache(maxsize=64)
+def _scale(
+    chances: tuple[float, ...], ranges: tuple[tuple[float, float], ...], device: "torch.device | None"
+) -> _Scale:
+    reals, wholes = ranges[: len(_REALS)], ranges[len(_REALS) :]
+    counts = [len(_ORDERS), *(high - low + 1 for low, high in wholes)]
+
+    def numbers(values: Iterable[float]) -> Array:
+        return moved(np.array(list(values), np.float64), device)
+
+    return _Scale(
+        chances=numbers(chances),
+        lows=numbers(low for low, _ in reals),
+        spans=numbers(high - low for low, high in reals),
+        counts=numbers(counts),
+        firsts=moved(np.array([0, *(low for low, _ in wholes)], np.int64), device),
+        orders=moved(_ORDERS, device),
+    )
+
+
+def _uniforms(streams: tuple[tuple[str, int], ...], seed: int, epoch: int, ids: Words) -> Any:
+    """Uniform numbers (n, all counts of `streams`) by one call: for a single pair, calls are what costs."""
+    keys, draws = _keys(streams, seed, epoch, device_of(ids))
+    return uniform(keys, ids[:, None], draws)
+
+
+@lru_cache(maxsize=64)
+def _keys(
+    streams: tuple[tuple[str, int], ...], seed: int, epoch: int, device: "torch.device | None"
+) -> tuple[Array, Array]:
+    """The key and the number of each draw."""
+    keys = [stream_key(seed, epoch, name) for name, count in streams for _ in range(count)]
+    draws = [number for _, count in streams for number in range(count)]
+    return moved(np.array(keys, np.int64), device), moved(np.array(draws, np.int64), device)

@@ -1,0 +1,97 @@
+"""Gaussian blur of uint8 windows, bit for bit `scipy.ndimage.gaussian_filter` of the whole image.
+
+Scipy filters rows, then columns, each in float64 and truncated to 8 bits. Where the sum is near a whole
+level, as in every flat patch, the order of its float64 additions decides the level: the centre comes
+first, then the pairs of equal weight from the outermost inward.
+
+    B pairs, P = (real, fake), C = RGB, H x W, D = distance from the centre
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from train.augment.draws.config import blur_radius
+
+Numbers = NDArray[np.float64] | NDArray[np.int64] | torch.Tensor
+
+_IDENTITY = 1e-15  # scipy leaves an image alone at this sigma or less
+
+
+def blur(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tensor:
+    """Blurs each pair by its own sigma.
+
+    Args:
+        x_BPCHW: uint8; a margin of radius_max pixels on every side is read, not blurred. Where it lies
+            beyond the image it holds the image mirrored (half-sample symmetric).
+        sigma_B: float64, in pixels, 0 for none; best on the CPU, where the weights are computed.
+        radius_max: width of the margin, `blur_radius` of the largest sigma or more.
+
+    Returns:
+        uint8, H - 2 radius_max by W - 2 radius_max.
+    """
+    if x_BPCHW.device.type == "cpu":
+        return blur_loop(x_BPCHW, sigma_B, radius_max)
+    return blur_tensor(x_BPCHW, sigma_B, radius_max)
+
+
+def blur_loop(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tensor:
+    """`blur` pair after pair, on no more pixels than the pair's own radius reaches."""
+    from train.augment import cpu
+
+    height, width = (side - 2 * radius_max for side in x_BPCHW.shape[-2:])
+    out_BPCHW = torch.empty((*x_BPCHW.shape[:3], height, width), dtype=torch.uint8)
+    for x_PCHW, out_PCHW, sigma in zip(x_BPCHW.numpy(), out_BPCHW.numpy(), sigma_B.tolist(), strict=True):
+        radius = _checked_radius(sigma, radius_max)
+        margin = radius_max - radius
+        part = x_PCHW[..., margin : margin + height + 2 * radius, margin : margin + width + 2 * radius]
+        part_NHW = np.ascontiguousarray(part).reshape(-1, *part.shape[-2:])
+        cpu.blur_planes(part_NHW, _weights(sigma, radius)[radius:], out_PCHW.reshape(-1, height, width))
+    return out_BPCHW
+
+
+def blur_tensor(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tensor:
+    """`blur` in float64 tensor arithmetic, all pairs at once."""
+    sigmas = sigma_B.tolist()
+    radii = [_checked_radius(sigma, radius_max) for sigma in sigmas]
+    reach = max(radii, default=0)
+    # Beyond a pair's own radius the weights are zero. Those terms are the first added to the centre's,
+    # and adding +0.0 to a number that is not negative changes no bit of it.
+    weights = np.zeros((len(sigmas), reach + 1))
+    for row, (sigma, radius) in enumerate(zip(sigmas, radii, strict=True)):
+        weights[row, : radius + 1] = _weights(sigma, radius)[radius:]
+    weights_BD = torch.from_numpy(weights).to(x_BPCHW.device)
+    margin = radius_max - reach
+    height, width = x_BPCHW.shape[-2:]
+    part = x_BPCHW[..., margin : height - margin, margin : width - margin].to(torch.int16)
+    return _correlate(_correlate(part, weights_BD, -2), weights_BD, -1).to(torch.uint8)
+
+
+def _correlate(x_BPCHW: torch.Tensor, weights_BD: torch.Tensor, dim: int) -> torch.Tensor:
+    """One axis of the filter on int16, truncated to int16; the output lacks the margin.
+
+    Must not be compiled: a fused multiply-add rounds once where scipy rounds twice.
+    """
+    reach = weights_BD.shape[1] - 1
+    size = x_BPCHW.shape[dim] - 2 * reach
+    column_DB1111 = weights_BD.T[..., None, None, None, None]
+    total = x_BPCHW.narrow(dim, reach, size) * column_DB1111[0]
+    for distance in range(reach, 0, -1):
+        # The two levels add up exactly in int16, at a quarter of float64's traffic.
+        pair = x_BPCHW.narrow(dim, reach - distance, size) + x_BPCHW.narrow(dim, reach + distance, size)
+        total += pair * column_DB1111[distance]
+    return total.to(torch.int16)
+
+
+def _checked_radius(sigma: float, radius_max: int) -> int:
+    radius = blur_radius(sigma)
+    assert radius <= radius_max, f"{sigma=} reaches {radius} px, the window has {radius_max}"
+    return radius
+
+
+def _weights(sigma: float, radius: int) -> NDArray[np.float64]:
+    """(2 radius + 1,) weights, bit for bit those of scipy's `_gaussian_kernel1d`."""
+    if sigma <= _IDENTITY:
+        return np.ones(1)
+    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
+    return np.asarray(weights / weights.sum())

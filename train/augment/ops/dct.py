@@ -1,0 +1,97 @@
+"""What libjpeg-turbo loses of 8x8 blocks at a quality: its "islow" DCT, quantised, and back.
+
+Each pass of the fixed-point transform is one integer matrix product with one rounding at its end, so
+float64 products, in which all these integers and halvings are exact in any order, give its very bits.
+Sources: jfdctint.c, jidctint.c, jcdctmgr.c and jcparam.c of libjpeg-turbo 3.
+
+    N any leading dimensions, H and W multiples of 8; a block's samples are (8, 8), row first
+"""
+
+from functools import cache
+
+import numpy as np
+import torch
+
+from recon.image.dct import HALF
+
+_FORWARD_SHIFTS = (11, 15)  # bits dropped after the pass over rows, over columns
+
+_INVERSE_SHIFTS = (11, 18)  # over columns, over rows
+
+# Annex K of the JPEG standard: luma, chroma.
+_STEPS = (
+    (
+        (16, 11, 10, 16, 24, 40, 51, 61),
+        (12, 12, 14, 19, 26, 58, 60, 55),
+        (14, 13, 16, 24, 40, 57, 69, 56),
+        (14, 17, 22, 29, 51, 87, 80, 62),
+        (18, 22, 37, 56, 68, 109, 103, 77),
+        (24, 35, 55, 64, 81, 104, 113, 92),
+        (49, 64, 78, 87, 103, 121, 120, 101),
+        (72, 92, 95, 98, 112, 100, 103, 99),
+    ),
+    (
+        (17, 18, 24, 47, 99, 99, 99, 99),
+        (18, 21, 26, 66, 99, 99, 99, 99),
+        (24, 26, 56, 99, 99, 99, 99, 99),
+        (47, 66, 99, 99, 99, 99, 99, 99),
+        (99, 99, 99, 99, 99, 99, 99, 99),
+        (99, 99, 99, 99, 99, 99, 99, 99),
+        (99, 99, 99, 99, 99, 99, 99, 99),
+        (99, 99, 99, 99, 99, 99, 99, 99),
+    ),
+)
+
+
+@cache
+def quality_steps(device: torch.device) -> torch.Tensor:
+    """(101, 2, 8, 8) float64: quantisation steps by quality, luma and chroma; ones for quality 0."""
+    quality = np.arange(1, 101)[:, None, None, None]
+    percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    steps = ((np.array(_STEPS) * percent + 50) // 100).clip(1, 255)
+    table = np.concatenate([np.ones((1, 2, 8, 8)), steps])
+    return torch.from_numpy(table).to(device)
+
+
+def code_blocks(x_NHW: torch.Tensor, steps_N88: torch.Tensor) -> torch.Tensor:
+    """Transforms, quantises, dequantises and transforms back.
+
+    Args:
+        x_NHW: float64 samples, whole levels 0..255.
+        steps_N88: float64 quantisation steps; N broadcasts.
+
+    Returns:
+        (N, H, W) float64, whole levels 0..255.
+    """
+    *batch, height, width = x_NHW.shape
+    blocks = x_NHW.reshape(*batch, height // 8, 8, width // 8, 8)
+    steps = steps_N88[..., None, :, None, :]
+    matrix = _matrix(x_NHW.device)
+    coefficients = _pass_over_rows(blocks - 128, matrix.T, _FORWARD_SHIFTS[0])
+    coefficients = _pass_over_columns(coefficients, matrix, _FORWARD_SHIFTS[1])  # 8 times the DCT's
+    # Rounds halves away from zero. The reciprocals by which SIMD code divides give the same quotients.
+    halves = torch.sign(coefficients) * (4 * steps)
+    coefficients = torch.div(coefficients + halves, 8 * steps, rounding_mode="trunc") * steps
+    samples = _pass_over_columns(coefficients, matrix.T, _INVERSE_SHIFTS[0])
+    samples = _pass_over_rows(samples, matrix, _INVERSE_SHIFTS[1])
+    samples = samples.add_(128).clamp_(0, 255)
+    return samples.view(x_NHW.shape)
+
+
+def _pass_over_rows(x: torch.Tensor, matrix_88: torch.Tensor, shift: int) -> torch.Tensor:
+    return _round(torch.matmul(x, matrix_88 * 2.0**-shift))
+
+
+def _pass_over_columns(x: torch.Tensor, matrix_88: torch.Tensor, shift: int) -> torch.Tensor:
+    return _round(torch.matmul(matrix_88 * 2.0**-shift, x.flatten(-2))).view(x.shape)
+
+
+def _round(x: torch.Tensor) -> torch.Tensor:
+    return x.add_(0.5).floor_()
+
+
+@cache
+def _matrix(device: torch.device) -> torch.Tensor:
+    half = np.array(HALF, np.float64)
+    sign = np.where(np.arange(8) % 2, -1.0, 1.0)[:, None]
+    return torch.from_numpy(np.concatenate([half, sign * half[:, ::-1]], axis=1)).to(device)

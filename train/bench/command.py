@@ -1,0 +1,177 @@
+"""Measures how fast pairs are read, decoded and augmented, and where the time goes.
+
+    python -m train.bench data/mine/train --json bench.json
+    python -m train.bench data/mine/train --oracle true          beside the published whole-image pipeline
+    python -m train.bench data/mine/train --threads 8 --device cuda
+
+Each batch runs through the pipeline, through decoding alone and, with --oracle, through the whole-image
+pipeline (`train.augment.oracle`, which reads and decodes for itself). By default all of it
+runs on one thread. A stage's occupancy is its share of the pipeline's time; stages follow each other.
+"""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recon.base.cli import run
+from recon.base.errors import UserError
+from recon.base.options import at_least_one
+from recon.base.progress import counted
+from train.augment.draws.config import RECIPES, AugmentConfig
+
+if TYPE_CHECKING:
+    from train.bench.stages import Measured, Spent
+
+_GREYS = 64  # images whose mean grey is compared
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig:
+    """What is measured, and how."""
+
+    url: str = field(kw_only=False)
+    """Directory or URL of a packed dataset."""
+    pairs: int = 512
+    """Pairs, in blocks spread over the dataset; those of a smaller one several times, with other draws."""
+    batch: int = 64
+    """Pairs of a batch."""
+    threads: int = 1
+    """Threads that decode and, in torch, compute; 1 does all on one."""
+    device: str = "cpu"
+    """Where the ops run: cpu, cuda or auto."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """The augmentation, as of the trainer."""
+    seed: int = 0
+    """Of the augmentation."""
+    oracle: bool = False
+    """Also run the published pipeline on whole images, and compare."""
+    json: str | None = None
+    """File that gets the numbers as JSON."""
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "pairs", "batch", "threads")
+
+
+def main() -> None:
+    """The command."""
+    argv, recipes = _with_values(sys.argv[1:]), {"augment": RECIPES}
+    run(BenchConfig, _job, argv, prog="python -m train.bench", about=__doc__ or "", recipes=recipes)
+
+
+def _with_values(argv: list[str]) -> list[str]:
+    """Lets ``--oracle`` stand without its ``true``."""
+    following = [*argv[1:], ""]
+    return [
+        "--oracle=true" if one == "--oracle" and after not in ("true", "false") else one
+        for one, after in zip(argv, following, strict=True)
+    ]
+
+
+def _job(config: BenchConfig) -> None:
+    facts = bench(config)
+    sys.stdout.write(_text(facts) + "\n")
+    if config.json:
+        Path(config.json).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+
+
+def bench(config: BenchConfig) -> dict[str, Any]:
+    """Measures.
+
+    Returns:
+        ``pairs_per_s``, ``cpu_ms_per_pair``, ``stages`` (``cpu_ms_per_pair``, ``ms_per_pair`` and
+        ``occupancy`` of each), ``decoding_cpu_ms_per_pair``, ``decode_ratio`` (the pipeline's CPU time
+        over that of decoding alone), ``lattice_deviation`` in levels and, with the oracle,
+        ``oracle_pairs_per_s``, ``oracle_cpu_ms_per_pair`` and ``oracle_ratio`` (the pipeline's pairs/s
+        over the oracle's).
+
+    Raises:
+        UserError: a pair is damaged, or there is no such device.
+    """
+    from pack.dataset.dataset import open_dataset
+    from recon.base.device import find_device
+    from recon.base.progress import Progress
+    from train.bench.stages import Bench, places_of
+
+    device = find_device(config.device)
+    if config.json and (Path(config.json).is_dir() or not Path(config.json).parent.is_dir()):
+        raise UserError(f"json={config.json}, expected a file in a folder that exists")
+    dataset = open_dataset(config.url)
+    places = places_of(dataset.manifest, config.pairs)
+    batches = [places[first : first + config.batch] for first in range(0, len(places), config.batch)]
+    measured = Bench(dataset, config.augment, threads=config.threads, device=device, seed=config.seed)
+    measured.round(batches[0][:8], 0, with_oracle=config.oracle)  # to warm up
+    measured.reset()
+    with Progress(total=len(places), unit="pairs", what="bench") as shown:
+        for number, batch in enumerate(batches):
+            measured.round(batch, number, with_oracle=config.oracle)
+            shown.update(len(batch))
+    measured.compare_greys(places[:: -(-len(places) // _GREYS)])
+    return _facts(config, measured.measured)
+
+
+def _facts(config: BenchConfig, measured: "Measured") -> dict[str, Any]:
+    ways = {name: _rates(spent, measured.pairs) for name, spent in measured.ways.items()}
+    pipeline, decoding = ways["pipeline"], ways["decoding"]
+    facts: dict[str, Any] = {
+        "url": config.url,
+        "pairs": measured.pairs,
+        "megapixels": measured.pixels / measured.pairs / 1e6,
+        **{name: getattr(config, name) for name in ("batch", "threads", "device", "seed")},
+        **pipeline,
+        "stages": {name: _stage(spent, measured) for name, spent in measured.stages.items()},
+        "decoding_cpu_ms_per_pair": decoding["cpu_ms_per_pair"],
+        "decode_ratio": pipeline["cpu_ms_per_pair"] / decoding["cpu_ms_per_pair"],
+        "lattice_deviation": {
+            "mean": sum(measured.lattice) / len(measured.lattice),
+            "most": max(measured.lattice),
+            "images": len(measured.lattice),
+        },
+    }
+    if config.oracle:
+        facts |= {f"oracle_{name}": value for name, value in ways["oracle"].items()}
+        facts["oracle_ratio"] = pipeline["pairs_per_s"] / facts["oracle_pairs_per_s"]
+    return facts | {"cores": os.cpu_count(), "augment": asdict(config.augment)}
+
+
+def _rates(spent: "Spent", pairs: int) -> dict[str, float]:
+    return {"pairs_per_s": pairs / spent.wall_s, "cpu_ms_per_pair": spent.cpu_s / pairs * 1e3}
+
+
+def _stage(spent: "Spent", measured: "Measured") -> dict[str, float]:
+    return {
+        "cpu_ms_per_pair": spent.cpu_s / measured.pairs * 1e3,
+        "ms_per_pair": spent.wall_s / measured.pairs * 1e3,
+        "occupancy": spent.wall_s / measured.ways["pipeline"].wall_s,
+    }
+
+
+def _text(facts: dict[str, Any]) -> str:
+    size = f"{counted(facts['pairs'], 'pair')} of {facts['megapixels']:.2f} megapixels"
+    threads = counted(facts["threads"], "thread")
+    lines = [
+        f"{size}, batches of {facts['batch']}, {threads}, {facts['device']}",
+        "",
+        f"{'':16} {'CPU ms/pair':>11} {'ms/pair':>8} {'occupancy':>9}",
+    ]
+    for name, stage in facts["stages"].items():
+        cpu_ms, ms = stage["cpu_ms_per_pair"], stage["ms_per_pair"]
+        lines.append(f"{name:16} {cpu_ms:11.3f} {ms:8.3f} {stage['occupancy']:9.1%}")
+    greys = facts["lattice_deviation"]
+    lines += [
+        f"{'in all':16} {facts['cpu_ms_per_pair']:11.3f} {1e3 / facts['pairs_per_s']:8.3f}",
+        "",
+        f"{facts['pairs_per_s']:.1f} pairs/s; {facts['decode_ratio']:.2f} times the CPU time of decoding "
+        f"alone, {facts['decoding_cpu_ms_per_pair']:.3f} ms a pair",
+        f"mean grey of the lattice and of the whole image: {greys['mean']:.2f} levels apart in the mean of "
+        f"{counted(greys['images'], 'image')}, {greys['most']} at most",
+    ]
+    if "oracle_ratio" in facts:
+        lines.append(
+            f"published pipeline on whole images: {facts['oracle_pairs_per_s']:.1f} pairs/s, "
+            f"{facts['oracle_cpu_ms_per_pair']:.2f} CPU ms a pair; "
+            f"the pipeline is {facts['oracle_ratio']:.2f} times as fast"
+        )
+    return "\n".join(lines)

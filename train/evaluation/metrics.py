@@ -1,0 +1,144 @@
+"""How well scores tell fakes from real images: AP, AUC and accuracies, per label group.
+
+Labels are 0 (real) and 1 (fake); a logit above 0, that is a probability above .5, says fake.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from recon.base.errors import UserError
+
+Labels = NDArray[np.integer]
+Logits = NDArray[np.floating]
+
+SHARED = ""
+"""The label group of real images that stand against the fakes of every group."""
+OVERALL = "overall"
+"""The row of all images together."""
+
+_COLUMNS = {
+    "AUC": "auc",
+    "AP": "ap",
+    "balanced accuracy": "balanced_accuracy",
+    "accuracy": "accuracy",
+    "real accuracy": "real_accuracy",
+    "fake accuracy": "fake_accuracy",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The figures of one set of scores, each in 0..1; None where its images are missing."""
+
+    ap: float | None
+    """Average precision, fakes being the positives; needs both classes."""
+    auc: float | None
+    """Area under the ROC curve; needs both classes."""
+    balanced_accuracy: float | None
+    """Mean of real and fake accuracy; needs both classes."""
+    accuracy: float | None
+    """Share of images on their side of probability .5."""
+    real_accuracy: float | None
+    """Share of real images whose logit is at most 0."""
+    fake_accuracy: float | None
+    """Share of fakes whose logit is above 0."""
+    n_real: int
+    """Number of real images."""
+    n_fake: int
+    """Number of fakes."""
+
+
+def summarize(labels_N: Labels, logits_N: Logits) -> Summary:
+    """Summarises the scores of a set of images; their order does not matter.
+
+    Args:
+        labels_N: (N,) 0 for real, 1 for fake.
+        logits_N: (N,) finite scores, above 0 for fake.
+
+    Raises:
+        UserError: a logit is not finite, or a label is neither 0 nor 1.
+    """
+    labels_N, logits_N = _checked(labels_N, logits_N)
+    fake_N = labels_N == 1
+    n_fake = int(fake_N.sum())
+    n_real = len(labels_N) - n_fake
+    right_N = (logits_N > 0) == fake_N
+    real_accuracy, fake_accuracy = _share(right_N[~fake_N]), _share(right_N[fake_N])
+    balanced = None
+    if real_accuracy is not None and fake_accuracy is not None:
+        balanced = (real_accuracy + fake_accuracy) / 2
+    return Summary(
+        ap=float(average_precision_score(labels_N, logits_N)) if n_real and n_fake else None,
+        auc=float(roc_auc_score(labels_N, logits_N)) if n_real and n_fake else None,
+        balanced_accuracy=balanced,
+        accuracy=_share(right_N),
+        real_accuracy=real_accuracy,
+        fake_accuracy=fake_accuracy,
+        n_real=n_real,
+        n_fake=n_fake,
+    )
+
+
+def by_group(groups: Sequence[str], labels_N: Labels, logits_N: Logits) -> dict[str, Summary]:
+    """Summarises each label group and, under the key ``overall``, all images together.
+
+    Args:
+        groups: the label group of each image; images of the group `SHARED` (real images
+            without a generator of their own) count in every group, once overall.
+        labels_N: (N,) 0 for real, 1 for fake.
+        logits_N: (N,) finite scores.
+
+    Returns:
+        The groups in alphabetical order, ``overall`` last.
+
+    Raises:
+        UserError: a group is named ``overall``, or `summarize` refuses the scores.
+    """
+    names = sorted(set(groups) - {SHARED})
+    if OVERALL in names:
+        raise UserError(f"the label group {OVERALL!r} has the name of the row of all images; rename it")
+    groups_N = np.asarray(groups, dtype=object)
+    rows = {}
+    for name in names:
+        chosen_N = (groups_N == name) | (groups_N == SHARED)
+        rows[name] = summarize(labels_N[chosen_N], logits_N[chosen_N])
+    return rows | {OVERALL: summarize(labels_N, logits_N)}
+
+
+def markdown_table(rows: Mapping[str, Summary]) -> str:
+    """A Markdown table, one row a group, AUC and AP in 0..1, accuracies in per cent; a dash for none."""
+    head = ["group", *_COLUMNS, "real", "fake"]
+    lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
+    for name, summary in rows.items():
+        figures = [_figure(field, getattr(summary, field)) for field in _COLUMNS.values()]
+        lines.append(_row([name.replace("|", r"\|"), *figures, str(summary.n_real), str(summary.n_fake)]))
+    return "\n".join(lines) + "\n"
+
+
+def _checked(labels_N: Labels, logits_N: Logits) -> tuple[Labels, Logits]:
+    assert labels_N.shape == logits_N.shape, (labels_N.shape, logits_N.shape)
+    assert labels_N.ndim == 1, labels_N.shape
+    if not np.isin(labels_N, (0, 1)).all():
+        raise UserError(f"labels {sorted(set(labels_N.tolist()))}, expected 0 (real) and 1 (fake)")
+    bad = int((~np.isfinite(logits_N)).sum())
+    if bad:
+        raise UserError(f"{bad} of {len(logits_N)} logits are not finite; the model has diverged")
+    return labels_N, logits_N
+
+
+def _share(right_N: NDArray[np.bool_]) -> float | None:
+    return float(right_N.mean()) if len(right_N) else None
+
+
+def _figure(field: str, value: float | None) -> str:
+    if value is None:
+        return "–"  # noqa: RUF001
+    return f"{value:.3f}" if field in ("auc", "ap") else f"{value:.1%}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,90 @@
+"""From the host's batches of windows to the trainer's batches of images, on its device.
+
+On a GPU the next batch is copied through pinned memory and augmented on a stream of its own while the
+trainer's stream works on the one before it.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from pack.dataset.pairs import DamagedPair
+from train.augment.pipeline import PairAugment
+from train.window.cutter import WindowBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A rank's share of one step. B slots, P = (real, fake)."""
+
+    images: torch.Tensor
+    """(B, P, 3, H, W) uint8 RGB on the loader's device; zeros where masked."""
+    mask: torch.Tensor
+    """(B,) bool on the loader's device: False where the epoch had no pair left for the slot, or
+    a damaged one."""
+    keys: list[str]
+    """Keys of the valid pairs, in the order of ``images[mask]``."""
+    damaged: list[DamagedPair] = field(default_factory=list)
+    """Pairs whose slots are masked because they lie damaged in the storage."""
+
+
+class Transfer:
+    """Moves batches to a device and augments them there.
+
+    Args:
+        augment: what is left to be done with the windows; None takes them as they are.
+        device: where the images end up.
+    """
+
+    def __init__(self, augment: PairAugment | None, device: torch.device) -> None:
+        self._augment, self.device = augment, device
+
+    def __call__(self, epoch: int, batches: Iterable[WindowBatch]) -> Iterator[Batch]:
+        """Yields the batches of an epoch; on a GPU each while the one after it is on its way."""
+        if self.device.type == "cuda":
+            return self._ahead(epoch, batches)
+        return (self._one(epoch, batch) for batch in batches)
+
+    def _ahead(self, epoch: int, batches: Iterable[WindowBatch]) -> Iterator[Batch]:
+        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        before: tuple[Batch, torch.cuda.Event] | None = None
+        for host in batches:
+            with torch.cuda.stream(stream):
+                following = self._one(epoch, host), stream.record_event()
+            if before is not None:
+                yield self._handed_over(*before)
+            before = following
+        if before is not None:
+            yield self._handed_over(*before)
+
+    def _handed_over(self, batch: Batch, done: torch.cuda.Event) -> Batch:
+        """The batch for the trainer's stream, which waits for it; its memory is not reused before that."""
+        current = torch.cuda.current_stream(self.device)
+        current.wait_event(done)
+        for tensor in (batch.images, batch.mask):
+            tensor.record_stream(current)
+        return batch
+
+    def _one(self, epoch: int, batch: WindowBatch) -> Batch:
+        arrays = (batch.windows_BPHWC, batch.mask_B)
+        windows, mask = (self._moved(torch.from_numpy(array)) for array in arrays)
+        if self._augment is None:
+            images = windows.movedim(-1, 2).contiguous()
+        elif batch.mask_B.all():
+            images = self._augment(epoch, windows, batch.ids_B, batch.frames_B, batch.grey_BP)
+        else:
+            rows = np.flatnonzero(batch.mask_B)
+            valid = self._moved(torch.from_numpy(rows))
+            drawn = (batch.ids_B[rows], batch.frames_B[rows], batch.grey_BP[rows])
+            made = self._augment(epoch, windows[valid], *drawn)
+            images = made.new_zeros((len(windows), *made.shape[1:])).index_copy_(0, valid, made)
+        return Batch(images=images, mask=mask, keys=batch.keys, damaged=batch.damaged)
+
+    def _moved(self, host: torch.Tensor) -> torch.Tensor:
+        """On the device. On a CPU it is the worker's memory still, which windows are copied out of."""
+        if self.device.type != "cuda":
+            return host
+        pinned = torch.empty_like(host, pin_memory=True).copy_(host)
+        return pinned.to(self.device, non_blocking=True)

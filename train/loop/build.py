@@ -1,0 +1,82 @@
+"""What a run is built of: its loaders and its model, as the options say."""
+
+import hashlib
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from pack.dataset.dataset import Dataset
+from pack.dataset.filter import Filter
+from pack.dataset.selection import Selection, select
+from pack.storage import Store, open_store
+from recon.base.errors import UserError
+from train.loader.loader import Choice, PairLoader
+from train.loop.config import TrainConfig
+from train.loop.world import World
+from train.model.build import build_model
+from train.order.epoch import check_world
+
+
+def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, PairLoader | None]:
+    """The loaders of augmented training pairs and of clean validation pairs."""
+    order, data = config.order, config.data
+    check_world(world_size=world.size, lanes=order.lanes, global_batch=order.global_batch)
+    names = ("workers", "threads", "reads", "read_ahead_mb", "deadline_s", "cache_dir", "cache_gb")
+    shared: dict[str, Any] = {name: getattr(data, name) for name in names}
+    shared |= {name: getattr(order, name) for name in ("seed", "lanes", "block", "window")}
+    shared |= {"rank": world.rank, "world_size": world.size, "device": world.device}
+    batch = order.global_batch // world.size
+    chosen = choice(data.filter, config.out, world)
+    recipe = replace(config.augment, kornia=[])  # those ops are the training step's
+    loader = PairLoader(data.train, batch_size=batch, augment=recipe, filter=chosen, **shared)
+    if data.val is None:
+        return loader, None
+    return loader, PairLoader(
+        data.val,
+        batch_size=data.val_batch,
+        augment=None,
+        centre_crop=data.val_crop,
+        filter=choice(data.val_filter, config.out, world),
+        **shared,
+    )
+
+
+def choice(text: str | None, out: str, world: World) -> Choice | None:
+    """What a filter takes of each dataset. Rank 0 scans the indexes once, and keeps the answer in `out`.
+
+    Raises:
+        UserError: when it is used: the filter is wrong or selects nothing; the same on all ranks.
+    """
+    if text is None:
+        return None
+
+    def choose(dataset: Dataset) -> Selection:
+        data = world.from_first(partial(_selected, dataset, text, open_store(out)))
+        return Selection.from_bytes(bytes(data), dataset.manifest, text)
+
+    return choose
+
+
+def _selected(dataset: Dataset, text: str, store: Store) -> bytes:
+    asked = f"{dataset.manifest.sha256} {Filter(text).canonical}"
+    name = f"selection-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.npz"
+    if store.exists(name):
+        data = store.read(name)
+        with suppress(UserError):  # what a fault of the disk spoilt is made anew
+            Selection.from_bytes(data, dataset.manifest, text)
+            return data
+    data = select(dataset, text).to_bytes()
+    with store.publish(name) as file:
+        file.write(data)
+    return data
+
+
+def seeded_model(config: TrainConfig, *, resumed: bool) -> nn.Module:
+    """The model, its first weights a function of the seed alone; those of a checkpoint replace them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.order.seed)
+        return build_model(replace(config.model, weights=None) if resumed else config.model)

@@ -1,0 +1,164 @@
+"""Which checkpoint a run goes on from, and whether its options still belong to it.
+
+Rank 0 chooses and hands the bytes to all others, so only it needs to see the run's directory, and no
+two ranks can disagree.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from pack.storage import Retry, Store, open_store
+from recon.base.errors import UserError
+from recon.base.progress import counted
+from train.loop.config import TrainConfig
+from train.loop.schedule import is_low
+from train.loop.world import World
+from train.model.checkpoint import BEST, DamagedCheckpointError, checkpoint_names, read_checkpoint
+
+TRAINING, TRAINED, VALIDATED = "training", "trained", "validated"
+"""Where an epoch may stand at a checkpoint: under way, waiting for its validation, done."""
+
+_FIXED = ("augment.", "model.backbone", "model.normalize", "optim.lr")
+_TOLD = (
+    *("optim.patience", "optim.min_lr", "optim.max_nonfinite", "precision", "channels_last", "compile"),
+    *("data.val", "data.val_crop", "data.val_filter", "log_every"),
+)
+_PATIENCE = Retry(deadline_s=300)  # a checkpoint may be large; below NCCL's 600 s of waiting for a rank
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What started this process."""
+
+    job: str | None = None
+    """Name of torchrun's job, the same for all its processes and restarts."""
+    restarts: int = 0
+    """How often torchrun has started this node's processes anew, after one failed."""
+
+
+def open_run(out: str) -> Store:
+    """Where a run's checkpoints are."""
+    return open_store(out, _PATIENCE)
+
+
+def find_checkpoint(config: TrainConfig, world: World, launch: Launch) -> dict[str, Any] | None:
+    """The content of the newest whole checkpoint, the same on all ranks; None where a run begins.
+
+    Raises:
+        UserError: `out` holds a run that this one is not to go on with or does not fit to, or only
+            damaged checkpoints; the same on all ranks.
+    """
+    restarted = world.any(launch.restarts > 0)
+    data = world.from_first(lambda: _choose(config, restarted, launch.job))
+    return read_checkpoint(bytes(data), config.out) if len(data) else None
+
+
+def next_epoch(checkpoint: Mapping[str, Any]) -> int:
+    """The epoch that a run is in when it goes on."""
+    epoch: int = checkpoint["epoch"]
+    return epoch + 1 if checkpoint["stage"] == VALIDATED else epoch
+
+
+def is_over(checkpoint: Mapping[str, Any], config: TrainConfig) -> bool:
+    """Whether nothing is left to do after a checkpoint."""
+    if checkpoint["stage"] != VALIDATED:
+        return False
+    lr = checkpoint["optimizer"]["param_groups"][0]["lr"]
+    return next_epoch(checkpoint) >= config.epochs or is_low(lr, config.optim)
+
+
+def tell_over(checkpoint: Mapping[str, Any], world: World, out: str) -> None:
+    """Logs that the run had ended before, on rank 0."""
+    if world.is_first:
+        ended = f"epoch {checkpoint['epoch']}, step {checkpoint['step']}"
+        _LOG.info(
+            "nothing to do: the run in %s ended after %s; raise --epochs or lower --optim.min_lr to go on",
+            *(out, ended),
+        )
+
+
+def circumstances(world: World) -> dict[str, Any]:
+    """What the last bits of the weights depend on beside the options."""
+    facts = {"ranks": world.size, "threads": torch.get_num_threads(), "device": world.device.type}
+    return facts | {"torch": str(torch.__version__)}
+
+
+def tell_circumstances(checkpoint: Mapping[str, Any], world: World) -> None:
+    """Logs what differs from the run so far, on rank 0."""
+    before, now = checkpoint["circumstances"], circumstances(world)
+    changed = [
+        f"{name}={now[name]} (before {before.get(name)})" for name in now if now[name] != before.get(name)
+    ]
+    if changed and world.is_first:
+        _LOG.warning(
+            "goes on with %s: each step sees the same pairs, but the last bits of the weights may differ",
+            ", ".join(changed),
+        )
+
+
+def _choose(config: TrainConfig, restarted: bool, job: str | None) -> bytes:
+    """The bytes of the newest whole checkpoint, empty where there is none."""
+    store = open_run(config.out)
+    names = checkpoint_names(store)
+    if config.resume != "auto" and (store.exists(BEST) if not names else not restarted):
+        raise _refusal(config.out)
+    for name in names:
+        where = f"{store.url}/{name}"
+        data = store.read(name)
+        try:
+            content = read_checkpoint(data, where)
+        except DamagedCheckpointError as error:
+            _LOG.warning("%s; the one before it is tried", error)
+            continue
+        if config.resume != "auto" and content.get("job") != job:
+            raise _refusal(config.out)  # the first start of this job was refused for it
+        check_options(content["config"], config)
+        _LOG.info("goes on from %s: epoch %d, step %d", where, content["epoch"], content["step"])
+        return data
+    if names:
+        raise UserError(
+            f"none of the {counted(len(names), 'checkpoint')} in {store.url} is whole; restore one, "
+            "or choose another --out"
+        )
+    return b""
+
+
+def _refusal(out: str) -> UserError:
+    return UserError(
+        f"{out} holds a run already; go on with it by --resume auto, choose another --out or delete it"
+    )
+
+
+def check_options(before: Mapping[str, Any], config: TrainConfig) -> None:
+    """Refuses options that would make another run of it; warns of others that change what follows.
+
+    What the order of the pairs depends on is the loader's to refuse.
+
+    Raises:
+        UserError: the backbone, its normalisation, the augmentation or the first learning rate is another.
+    """
+    found, now = dict(_flat(before)), dict(_flat(asdict(config)))
+    changed = [name for name in found if name in now and found[name] != now[name]]
+    for name in changed:
+        if name.startswith(_FIXED):
+            raise UserError(
+                f"{name} was {found[name]!r} when the run in {config.out} began and is {now[name]!r} now; "
+                "set it back, or choose another --out"
+            )
+    for name in changed:
+        if name in _TOLD:
+            _LOG.warning("goes on with %s=%r, before %r", name, now[name], found[name])
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in options.items():
+        if isinstance(value, Mapping) and f"{prefix}{name}" != "data.train":
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

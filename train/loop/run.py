@@ -1,0 +1,267 @@
+"""The recipe: pairs in, a detector out.
+
+Read from the top: the loaders, the checkpoint to go on from, the model, then epochs of steps, each
+followed by a validation on clean images and a turn of the plateau schedule. Checkpoints are published
+every so many steps, after each epoch, and when a scheduler asks the run to end.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from recon.base.device import prepare_cpu
+from recon.base.errors import UserError
+from recon.base.progress import Progress
+from train.evaluation.metrics import Summary
+from train.loader.loader import PairLoader
+from train.loader.transfer import Batch
+from train.loop.build import build_loaders, seeded_model
+from train.loop.config import TrainConfig
+from train.loop.logs import RunLog
+from train.loop.preempt import NOT_BEGUN, Preempted, StopFlag
+from train.loop.quarantine import Quarantine
+from train.loop.resume import (
+    TRAINED,
+    TRAINING,
+    VALIDATED,
+    Launch,
+    circumstances,
+    find_checkpoint,
+    is_over,
+    next_epoch,
+    open_run,
+    tell_circumstances,
+    tell_over,
+)
+from train.loop.schedule import Schedule
+from train.loop.trainee import StepResult, Trainee
+from train.loop.world import World, open_world
+from train.model.checkpoint import BEST, checkpoint_name, pack_checkpoint, publish_checkpoint, remove_old
+
+_LOG = logging.getLogger(__name__)
+
+
+def train(config: TrainConfig, *, launch: Launch = Launch(), stop: StopFlag | None = None) -> None:  # noqa: B008
+    """Trains a detector as `config` says, as one process of those that torchrun started.
+
+    Args:
+        config: of the run.
+        launch: what started this process.
+        stop: is set when the run is to end early.
+
+    Raises:
+        UserError: the options, the data or the run's directory don't fit together.
+        Preempted: the run has saved itself and ends early.
+    """
+    stop = stop or StopFlag()
+    with ExitStack() as stack:
+        with stop.deadly():
+            world = stack.enter_context(open_world(config.device, restarts=launch.restarts))
+        prepare_cpu(config.threads or max(1, (os.cpu_count() or 1) // world.local_size))
+        loader, validation = build_loaders(config, world)
+        with closing(loader), closing(validation) if validation else nullcontext():
+            if world.any(stop.is_set):
+                raise Preempted(NOT_BEGUN)
+            checkpoint = find_checkpoint(config, world, launch)
+            if checkpoint is not None and is_over(checkpoint, config):
+                return tell_over(checkpoint, world, config.out)
+            run = _Run(config, world, loader, validation, stop, launch, checkpoint)
+            with closing(run.log):
+                run.epochs()
+
+
+class _Run:
+    """A run in progress.
+
+    Args:
+        config: of the run.
+        world: its processes.
+        loader: of training pairs.
+        validation: loader of validation pairs, if there are any.
+        stop: is set when the run is to end early.
+        launch: what started this process.
+        checkpoint: to go on from; None begins.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        world: World,
+        loader: PairLoader,
+        validation: PairLoader | None,
+        stop: StopFlag,
+        launch: Launch,
+        checkpoint: dict[str, Any] | None,
+    ) -> None:
+        self.config, self.world, self.stop, self.launch = config, world, stop, launch
+        self.loader, self.validation = loader, validation
+        self.trainee = Trainee(seeded_model(config, resumed=checkpoint is not None), config, world)
+        self.schedule = Schedule(self.trainee.optimizer, config.optim)
+        self.epoch = self.step = self.nonfinite = 0
+        self.stage = TRAINING
+        if checkpoint is not None:
+            self._load(checkpoint)
+        self.log = RunLog(
+            config.out,
+            every=config.log_every,
+            writes=world.is_first,
+            state=checkpoint and checkpoint["log"],
+            step=self.step,
+        )
+        self.quarantine = Quarantine(world, limit=config.data.max_damaged, write=self.log.damaged)
+        if checkpoint is not None:
+            self.quarantine.load_state_dict(checkpoint["quarantine"], self.log.listed())
+        self.log.quarantined = self.quarantine.causes
+
+    def _load(self, checkpoint: dict[str, Any]) -> None:
+        """Takes everything up again, the state of the files and of the quarantine apart."""
+        self.loader.load_state_dict(checkpoint["data"])
+        self.trainee.module.load_state_dict(checkpoint["model"])
+        self.trainee.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.schedule.load_state_dict(checkpoint["schedule"])
+        self.epoch, self.step = next_epoch(checkpoint), checkpoint["step"]
+        self.stage = TRAINED if checkpoint["stage"] == TRAINED else TRAINING
+        self.nonfinite = checkpoint["nonfinite"]
+        tell_circumstances(checkpoint, self.world)
+
+    def epochs(self) -> None:
+        """Trains until the epochs or the learning rate run out."""
+        while self.epoch < self.config.epochs:
+            if self.stage == TRAINING:
+                self.train_epoch()
+            self.finish_epoch()
+            if self.schedule.is_over:
+                limit, epoch = self.config.optim.min_lr, self.epoch - 1
+                return _LOG.info("learning rate fell below %g after epoch %d: done", limit, epoch)
+
+    def train_epoch(self) -> None:
+        """One pass over the pairs, each exactly once, or what is left of it."""
+        stop = False
+        with self._progress() as bar:
+            for batch in self._batches():
+                result = self.trainee.step(batch, self.step, stop=self.stop.is_set)
+                self.step += 1
+                self._take(batch, result)
+                self.log.step(result, epoch=self.epoch, step=self.step, lr=self.trainee.lr, bar=bar)
+                stop = result.stop
+                if not self._has_read_all():
+                    self._save_midway(stop)
+            self.log.flush(epoch=self.epoch, step=self.step, lr=self.trainee.lr, bar=bar)
+        self.stage = TRAINED
+        if stop or self.validation is not None:
+            self.save(self.stage)
+        self._leave_if(stop)
+
+    def _batches(self) -> Iterator[Batch]:
+        """The epoch's batches, the time spent waiting for them being logged."""
+        batches = iter(self.loader)
+        while True:
+            with self.log.waiting():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def _has_read_all(self) -> bool:
+        return bool(self.loader.state_dict()["epoch"] > self.epoch)
+
+    def _take(self, batch: Batch, result: StepResult) -> None:
+        """Counts what a step left out: damaged pairs, or all of it where the loss was not finite."""
+        self.quarantine.take(
+            batch.damaged,
+            damaged=result.damaged,
+            valid=result.images // 2,
+            epoch=self.epoch,
+            step=self.step,
+        )
+        self.nonfinite += result.images > 0 and not result.applied
+        if self.nonfinite > self.config.optim.max_nonfinite:
+            raise UserError(
+                f"{self.nonfinite} steps had a non-finite loss, the last is step {self.step}; "
+                "lower optim.lr, use precision=float32, or raise optim.max_nonfinite"
+            )
+
+    def _save_midway(self, stop: bool) -> None:
+        if stop or self.step % self.config.checkpoint_every == 0:
+            self.save(TRAINING)
+        self._leave_if(stop)
+
+    def _leave_if(self, stop: bool) -> None:
+        if stop:
+            raise Preempted(
+                f"asked to end: {self.config.out} keeps step {self.step}, --resume auto goes on from there"
+            )
+
+    def finish_epoch(self) -> None:
+        """Validates, turns the schedule, and keeps what validated best."""
+        summary = self.validate()
+        is_best = self.schedule.turn(summary)
+        self.save(VALIDATED, summary, is_best=is_best)
+        self.epoch, self.stage = self.epoch + 1, TRAINING
+
+    def validate(self) -> Summary | None:
+        """Scores the clean validation pairs, if there are any."""
+        if self.validation is None:
+            self.world.share_buffers(self.trainee.module)
+            return None
+        self.validation.set_epoch(0)
+        summary = self.trainee.validate(self._watched(self.validation))
+        self.log.validation(summary, epoch=self.epoch, step=self.step)
+        return summary
+
+    def _watched(self, batches: PairLoader) -> Iterator[Batch]:
+        """Validation batches; all ranks count the damaged pairs of each, and leave where one is asked to."""
+        for batch in batches:
+            mine = torch.tensor([len(batch.damaged), len(batch.keys), self.stop.is_set])
+            damaged, valid, stops = (int(total) for total in self.world.add_up(mine).tolist())
+            self._leave_if(stops > 0)  # the checkpoint of the trained epoch is there
+            self.quarantine.take(
+                batch.damaged, damaged=damaged, valid=valid, epoch=self.epoch, step=self.step
+            )
+            yield batch
+
+    def save(self, stage: str, summary: Summary | None = None, *, is_best: bool = False) -> None:
+        """Publishes a checkpoint of this moment; no rank goes on before it is there."""
+        self.world.from_first(lambda: self._publish(stage, summary, is_best))
+
+    def _publish(self, stage: str, summary: Summary | None, is_best: bool) -> bytes:
+        """The files first, the step's checkpoint last: who finds it finds all that belongs to it."""
+        self.log.sync()
+        store = open_run(self.config.out)
+        data = pack_checkpoint(self._content(stage, summary))
+        if is_best:
+            publish_checkpoint(store, BEST, data)
+        publish_checkpoint(store, checkpoint_name(self.step), data)
+        remove_old(store, keep=self.config.keep_checkpoints, step=self.step)
+        return b""
+
+    def _content(self, stage: str, summary: Summary | None) -> dict[str, Any]:
+        """All that going on needs; BatchNorm's statistics are rank 0's, those that validation uses."""
+        return {
+            "config": asdict(self.config),
+            "model": self.trainee.module.state_dict(),
+            "optimizer": self.trainee.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "data": self.loader.state_dict(),
+            "stage": stage,
+            "epoch": self.epoch,
+            "step": self.step,
+            "nonfinite": self.nonfinite,
+            "val": None if summary is None else asdict(summary),
+            "quarantine": self.quarantine.state_dict(),
+            "log": self.log.state_dict(),
+            "circumstances": circumstances(self.world),
+            "job": self.launch.job,
+        }
+
+    def _progress(self) -> AbstractContextManager[Progress | None]:
+        if not self.world.is_first:
+            return nullcontext()
+        done = self.loader.state_dict()["step"] * self.config.order.global_batch
+        what = f"epoch {self.epoch}" + (f" from pair {done}" if done else "")
+        return Progress(total=self.loader.pairs - done, unit="pairs", what=what)

@@ -1,0 +1,77 @@
+"""The detectors: an image in, one logit out, above 0 for a fake.
+
+The backbones keep the full resolution where the trace lives. ``res50nodown`` and
+``res18nodown`` are torchvision's ResNets without the stem's down-sampling, under torchvision's
+own state-dict names, so that published detectors and ImageNet weights load; ``highpass`` is a
+small network on fixed high-pass residuals, for CPUs; ``timm:NAME`` is any model of timm.
+
+Shapes: B images, C channels, H rows, W columns.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from recon.base.errors import UserError
+from train.model.backbones import BACKBONES, TIMM, timm_model
+from train.model.config import ModelConfig
+from train.model.normalize import find_normalization
+from train.model.weights import load_file, load_imagenet, load_state
+
+
+def build_model(config: ModelConfig) -> nn.Module:
+    """Builds a detector and loads the weights that the config names.
+
+    Args:
+        config: the backbone, and where its first weights come from.
+
+    Returns:
+        A module from `train.model.normalize.normalize`'d images (B, C, H, W) float32 to logits (B,),
+        above 0 for a fake. H and W are free, except where a timm model fixes them; C is what
+        `config.normalize` gives.
+
+    Raises:
+        UserError: the backbone or the normalisation is unknown, they don't fit together, timm or the
+            weights are missing, or the weights belong to another model.
+    """
+    normalization = find_normalization(config.normalize)
+    if config.backbone.startswith(TIMM):
+        name, pretrained = config.backbone.removeprefix(TIMM), config.weights == "imagenet"
+        model = timm_model(name, normalization.channels, pretrained=pretrained)
+    elif config.backbone in BACKBONES:
+        model = BACKBONES[config.backbone](normalization)
+        if config.weights == "imagenet":
+            load_imagenet(model, config)
+    else:
+        choices = ", ".join([*BACKBONES, f"{TIMM}NAME"])
+        raise UserError(f"unknown backbone {config.backbone!r}, expected one of {choices}")
+    if config.weights not in (None, "imagenet"):
+        load_file(model, str(config.weights), config.backbone)
+    return model
+
+
+def model_from_checkpoint(checkpoint: Mapping[str, Any]) -> nn.Module:
+    """Rebuilds the detector of a training checkpoint.
+
+    Args:
+        checkpoint: a dict with ``config`` (its ``model.backbone`` names the architecture, its
+            ``model.normalize`` what it sees) and ``model`` (the state dict).
+
+    Raises:
+        UserError: the parts are missing, or the weights are not those of the backbone.
+    """
+    try:
+        backbone, state = checkpoint["config"]["model"]["backbone"], checkpoint["model"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"not a checkpoint of a training run: expected config.model.backbone and model, found no {error}"
+        ) from error
+    model = build_model(ModelConfig(backbone=backbone, normalize=normalization_of(checkpoint)))
+    load_state(model, state, f"checkpoint of another model than its backbone {backbone}")
+    return model
+
+
+def normalization_of(checkpoint: Mapping[str, Any]) -> str:
+    """The name of the normalisation that the detector of a checkpoint was trained with."""
+    return str(checkpoint["config"]["model"].get("normalize", "resnet"))

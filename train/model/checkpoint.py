@@ -1,0 +1,118 @@
+"""Checkpoints: written atomically, on any storage; read without running code; the newest kept."""
+
+import logging
+import re
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pack.storage import Store, open_store
+from recon.base.errors import UserError
+
+FORMAT = "pairstream-checkpoint/1"
+BEST = "best.pt"
+
+_NAME = re.compile(r"step-(\d{8,})\.pt")
+_LOG = logging.getLogger(__name__)
+
+
+class DamagedCheckpointError(UserError):
+    """A file that should be a checkpoint is none, or not a whole one."""
+
+
+def checkpoint_name(step: int) -> str:
+    """The name of the checkpoint after that many steps."""
+    return f"step-{step:08d}.pt"
+
+
+def checkpoint_names(store: Store) -> list[str]:
+    """The names of a run's checkpoints, newest first, without best.pt."""
+    return sorted((name for name in store.names() if _NAME.fullmatch(name)), key=_step, reverse=True)
+
+
+def _step(name: str) -> int:
+    match = _NAME.fullmatch(name)
+    assert match, name
+    return int(match[1])
+
+
+def remove_old(store: Store, *, keep: int, step: int) -> None:
+    """Removes all but the newest checkpoints up to a step.
+
+    Newer ones stay: the run went back to before them because they are damaged, and their owner
+    may know better.
+    """
+    for name in [name for name in checkpoint_names(store) if _step(name) <= step][keep:]:
+        try:
+            store.remove(name)
+        except (UserError, OSError) as error:  # a run doesn't end for that
+            _LOG.warning("can't remove the old checkpoint %s/%s: %s", store.url, name, error)
+
+
+def pack_checkpoint(content: dict[str, Any]) -> memoryview:
+    """The bytes of a checkpoint."""
+    data = BytesIO()  # torch would make a RuntimeError of a full disk
+    torch.save({"format": FORMAT, **content}, data)
+    return data.getbuffer()
+
+
+def publish_checkpoint(store: Store, name: str, data: memoryview) -> None:
+    """Publishes what `pack_checkpoint` made."""
+    with store.publish(name) as file:
+        file.write(data)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint from a file or a URL onto the CPU; see `read_checkpoint`.
+
+    Raises:
+        UserError: there is none, or the file is no checkpoint of this version.
+    """
+    folder, _, name = str(path).rpartition("/")
+    store = open_store(folder or ("/" if str(path).startswith("/") else "."))
+    if not store.exists(name):
+        raise UserError(f"checkpoint {path} not found; expected a file such as RUN/best.pt")
+    return read_checkpoint(store.read(name), str(path))
+
+
+def read_checkpoint(data: bytes, where: str) -> dict[str, Any]:
+    """The content of a checkpoint, every byte checked.
+
+    Args:
+        data: the file.
+        where: its path or URL, for the errors.
+
+    Returns:
+        ``config`` (the run's options as plain values), ``model`` (state dict), and what else
+        `train.loop.run` saves.
+
+    Raises:
+        DamagedCheckpointError: these are not the bytes of a whole checkpoint.
+        UserError: it is whole, but not of this version.
+    """
+    try:
+        _check_bytes(data, where)
+        content = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except Exception as error:  # spoilt bytes raise nearly anything in zipfile and the unpickler
+        raise DamagedCheckpointError(
+            f"{where} is not a whole checkpoint; train again or take another"
+        ) from error
+    found = content.get("format") if isinstance(content, dict) else type(content).__name__
+    if found != FORMAT:
+        raise UserError(f"{where}: format {found!r}, expected {FORMAT!r}; train with this version")
+    return dict(content)
+
+
+def _check_bytes(data: bytes, where: str) -> None:
+    """Compares every member with its CRC-32, which torch.load itself does not."""
+    with zipfile.ZipFile(BytesIO(data)) as file:
+        damaged = file.testzip()
+    if damaged:
+        raise DamagedCheckpointError(
+            f"{where} is damaged at {damaged} (CRC-32 differs); train again or take another"
+        )

@@ -1,0 +1,114 @@
+"""Weights from files and hubs into a model, whole or with a complaint that names the difference."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from recon.base.errors import UserError
+from train.model.config import ModelConfig
+from train.model.normalize import find_normalization
+
+IMAGENET_CLASSES = 1000
+"""Rows of a classifier that is dropped from weights."""
+
+State = Mapping[str, Tensor]
+
+_IMAGENET = {"res50nodown": "ResNet50_Weights", "res18nodown": "ResNet18_Weights"}
+
+
+def load_imagenet(model: nn.Module, config: ModelConfig) -> None:
+    """Loads torchvision's IMAGENET1K_V1, with which the published detectors began."""
+    import torchvision
+
+    backbone, channels = config.backbone, find_normalization(config.normalize).channels
+    if channels != 3:
+        raise UserError(
+            f"model.weights=imagenet takes 3 channels, model.normalize={config.normalize} gives {channels}; "
+            "leave the weights out"
+        )
+    if backbone not in _IMAGENET:
+        raise UserError(f"{backbone} has no ImageNet weights, expected one of {', '.join(_IMAGENET)}")
+    weights = getattr(torchvision.models, _IMAGENET[backbone]).IMAGENET1K_V1
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"ImageNet weights can't be fetched from {weights.url}: {one_line(error)}; "
+            "fetch the file by hand and pass model.weights=FILE"
+        ) from error
+    load_state(model, _adopted(model, state), f"ImageNet weights do not fit {backbone}")
+
+
+def load_file(model: nn.Module, path: str, backbone: str) -> None:
+    """Loads a file of weights; torch.save of a state dict, bare or under model or state_dict."""
+    if not Path(path).is_file():
+        raise UserError(f"model.weights={path}: no such file, expected a file of weights or imagenet")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} holds no plain weights ({type(error).__name__}), expected a state dict of tensors "
+            "written by torch.save"
+        ) from error
+    for key in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    load_state(model, _adopted(model, content), f"{path} does not fit {backbone}")
+
+
+def load_state(model: nn.Module, state: object, complaint: str) -> None:
+    """Loads a state dict whole, or says in one line what was expected and what was found."""
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{complaint}: expected a dict of tensors by name, found {_kind(state)}")
+    problems = _differences(model.state_dict(), state)
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise UserError(f"{complaint}: {'; '.join(problems[:3])}{more}")
+    model.load_state_dict(state)
+
+
+def _adopted(model: nn.Module, state: object) -> object:
+    """Strangers' weights under the model's names, its own values where they have none to give.
+
+    That is an ImageNet classifier in place of the single logit, and BatchNorm's step counters,
+    which old files lack. DDP's prefix ``module.`` is taken off.
+    """
+    if not isinstance(state, Mapping):
+        return state
+    own = model.state_dict()
+    adopted = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
+    for name, value in state.items():
+        name = str(name).removeprefix("module.")
+        name = name if name in own else f"timm.{name}" if f"timm.{name}" in own else name
+        adopted[name] = own[name] if name in own and _is_imagenet_head(value, own[name]) else value
+    return adopted
+
+
+def _is_imagenet_head(value: object, own: Tensor) -> bool:
+    """Whether `value` is the 1000-row form of the model's one-row classifier."""
+    if not isinstance(value, Tensor) or not own.ndim:
+        return False
+    return own.shape[0] == 1 and value.shape == (IMAGENET_CLASSES, *own.shape[1:])
+
+
+def _differences(own: State, found: State) -> list[str]:
+    shapes = [
+        f"expected {name} {tuple(own[name].shape)}, found {tuple(value.shape)}"
+        for name, value in found.items()
+        if name in own and own[name].shape != value.shape
+    ]
+    missing = [f"expected {name} {tuple(own[name].shape)}, found none" for name in own if name not in found]
+    unknown = [f"found {name} {tuple(found[name].shape)}, expected none" for name in found if name not in own]
+    return shapes + missing + unknown
+
+
+def _kind(state: object) -> str:
+    return "other values in it" if isinstance(state, Mapping) else type(state).__name__
+
+
+def one_line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,0 +1,195 @@
+"""The order of an epoch: a function of (manifests, weights, seed, epoch) alone.
+
+Pairs lie in *blocks* (runs of one shard). All blocks that the epoch takes of its datasets (see
+`train.order.mixture`) are permuted and laid end to end; the line is cut into one run a *lane*; within
+a lane the pairs of successive blocks are shuffled in *windows*. Position p of the epoch is item
+p // lanes of lane p % lanes. Step t of global batch G takes positions [tG, (t+1)G), and rank r
+of a world those with p % world == r, so that ranks, workers and timing change nothing. Nothing
+here reads a byte, and nothing imports torch: the reading process does without.
+"""
+
+import heapq
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.base.errors import UserError
+from train.order.counter import permutation, stream_key, words
+from train.order.mixture import Blocks, Source
+
+__all__ = ["EpochOrder", "Run", "ShuffleWindow", "Source", "check_world"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Successive pairs of one shard, read in one request."""
+
+    source: int
+    """Number of the dataset within the mixture."""
+    shard: int
+    """Within its dataset."""
+    first: int
+    """Number of the first pair within the shard (among those that its filter selects)."""
+    count: int
+    copy: int
+    """Tells the visits of a pair within the epoch apart, from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShuffleWindow:
+    """The pairs that one lane shuffles together."""
+
+    lane: int
+    item: int
+    """Number, within the lane, of the first pair that this window hands out."""
+    runs: tuple[Run, ...]
+    """What is read, in this order."""
+    shuffle: NDArray[np.int64]
+    """Places among the pairs read, in the order in which they are handed out."""
+
+
+class EpochOrder:
+    """The order of one epoch of a mixture of datasets, or of one alone.
+
+    Args:
+        sources: the datasets, in the order in which the run names them.
+        seed: of the run.
+        epoch: from 0.
+        lanes: reading lanes; a multiple of every world size that is to be used.
+        block: pairs read together; 1 is taken where an epoch has under lanes x block pairs.
+        window: successive blocks shuffled together.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], *, seed: int, epoch: int, lanes: int, block: int, window: int
+    ) -> None:
+        self.pairs = sum(source.epoch_pairs for source in sources)
+        self.seed, self.epoch = seed, epoch
+        self.lanes, self.window = lanes, window
+        self.block = block if self.pairs >= lanes * block else 1
+        self._lay_pieces(sources)
+        self._cut_lanes()
+
+    def _key(self, name: str) -> int:
+        return stream_key(self.seed, self.epoch, name)
+
+    def _lay_pieces(self, sources: Sequence[Source]) -> None:
+        """Permutes the blocks, whole or cut, that the epoch takes, and lays them end to end.
+
+        Only a number a piece and its place on the line are kept, 8 bytes in all: the rest of what a
+        piece is follows from the number when a window is cut.
+        """
+        self._blocks = [
+            Blocks(source, number=number, seed=self.seed, block=self.block)
+            for number, source in enumerate(sources)
+        ]
+        self._parts = [part for blocks in self._blocks for part in blocks.parts(self.epoch)]
+        self._part_starts = list(accumulate((len(part.blocks) for part in self._parts), initial=0))
+        self._line = permutation(self._key("blocks"), self._part_starts[-1]).astype(np.int32)
+        counts = np.concatenate([np.zeros(0, np.int32), *(part.counts for part in self._parts)])
+        self._edges = np.zeros(len(counts) + 1, np.int32 if self.pairs < 2**31 else np.int64)
+        """Places on the line where the pieces begin, and the line's end."""
+        np.cumsum(counts[self._line], out=self._edges[1:])
+
+    def _cut_lanes(self) -> None:
+        """Where each lane's run begins on the line, and how many pairs it has."""
+        lane = np.arange(self.lanes)
+        self._length = np.maximum(0, -(-(self.pairs - lane) // self.lanes))
+        drawn = permutation(self._key("lanes"), self.lanes)
+        self._begin = np.empty(self.lanes, np.int64)
+        self._begin[drawn] = np.cumsum(self._length[drawn]) - self._length[drawn]
+
+    @cached_property
+    def _first_window(self) -> NDArray[np.int64]:
+        """Blocks of each lane's first window, 1..window: lanes refill at different times."""
+        return 1 + words(self._key("windows"), np.arange(self.lanes)) % self.window
+
+    def windows(self, lane: int, item: int = 0) -> Iterator[ShuffleWindow]:
+        """The windows of a lane from its `item`-th pair on; the first may be entered in its midst."""
+        begin, length = int(self._begin[lane]), int(self._length[lane])
+        if item >= length:
+            return
+        first_piece = self._piece_at(begin)
+        here = self._piece_at(begin + item) - first_piece
+        lead = int(self._first_window[lane])
+        number = 0 if here < lead else 1 + (here - lead) // self.window
+        done = 0
+        while done < length:
+            low = first_piece + (0 if number == 0 else lead + (number - 1) * self.window)
+            high = first_piece + lead + number * self.window
+            window, done = self._cut_window(lane, low, high, begin, length, item)
+            yield window
+            number += 1
+
+    def _piece_at(self, place: int) -> int:
+        """The piece of the line on which a place lies."""
+        needle = self._edges.dtype.type(place)  # of another type, numpy would first convert all edges
+        return int(np.searchsorted(self._edges, needle, side="right")) - 1
+
+    def _cut_window(
+        self, lane: int, low: int, high: int, begin: int, length: int, item: int
+    ) -> tuple[ShuffleWindow, int]:
+        """The window of pieces low..high-1 of the line, and the lane's pairs done after it."""
+        edges = np.clip(self._edges[low : high + 1].astype(np.int64), begin, begin + length).tolist()
+        runs = tuple(
+            self._run(low + number, start, end - start)
+            for number, (start, end) in enumerate(pairwise(edges))
+            if end > start
+        )
+        skipped = max(0, begin + item - edges[0])
+        line = np.arange(edges[0], edges[-1])
+        shuffle = np.argsort(words(self._key("items"), line), kind="stable")[skipped:]
+        window = ShuffleWindow(lane=lane, item=edges[0] - begin + skipped, runs=runs, shuffle=shuffle)
+        return window, edges[-1] - begin
+
+    def _run(self, piece: int, start: int, count: int) -> Run:
+        """Pairs of a piece of the line, from place `start` of the line on."""
+        number = int(self._line[piece])
+        which = bisect_right(self._part_starts, number) - 1
+        part, within = self._parts[which], number - self._part_starts[which]
+        shard, first = self._blocks[part.source].place(int(part.blocks[within]))
+        if within == 0:
+            first += part.skip
+        first += start - int(self._edges[piece])
+        return Run(source=part.source, shard=shard, first=first, count=count, copy=part.copy)
+
+    def steps(self, global_batch: int) -> int:
+        """Optimiser steps of the epoch; the last may have masked slots."""
+        return -(-self.pairs // global_batch)
+
+    def positions(self, rank: int, world_size: int, global_batch: int, step: int = 0) -> Iterator[list[int]]:
+        """For each step from `step` on, a rank's positions; those >= `pairs` are masked slots."""
+        for number in range(step, self.steps(global_batch)):
+            start = number * global_batch
+            yield list(range(start + rank, start + global_batch, world_size))
+
+    def rank_windows(self, rank: int, world_size: int, position: int = 0) -> Iterator[ShuffleWindow]:
+        """A rank's windows in the order in which positions from `position` on need them."""
+        streams = [
+            self._needed(lane, max(0, -(-(position - lane) // self.lanes)))
+            for lane in range(rank, self.lanes, world_size)
+        ]
+        for _, window in heapq.merge(*streams, key=lambda needed: needed[0]):
+            yield window
+
+    def _needed(self, lane: int, item: int) -> Iterator[tuple[int, ShuffleWindow]]:
+        for window in self.windows(lane, item):
+            yield window.item * self.lanes + lane, window
+
+
+def check_world(*, world_size: int, lanes: int, global_batch: int) -> None:
+    """Refuses a world size that would split a lane or a step unevenly.
+
+    Raises:
+        UserError: naming the option and the nearest values that would do.
+    """
+    for name, value in (("lanes", lanes), ("global_batch", global_batch)):
+        if value % world_size:
+            below = value // world_size * world_size
+            choices = f"{below} or {below + world_size}" if below else f"{world_size}"
+            raise UserError(f"{name}={value} is not a multiple of the world size {world_size}; use {choices}")

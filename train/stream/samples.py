@@ -1,0 +1,204 @@
+"""From shards to samples: a rank's pairs in the order of the epoch, read ahead within bounds."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pack.dataset.dataset import Dataset
+from pack.dataset.pairs import DamagedPair, StoredPair
+from pack.dataset.selection import Selection
+from train.order.counter import signed
+from train.order.epoch import EpochOrder, Run, ShuffleWindow
+
+Sample = dict[str, Any]
+Visit = tuple[StoredPair | DamagedPair, int]  # a pair and the number of its visit within the epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSource:
+    """A dataset of a mixture, with the pairs of it that take part."""
+
+    dataset: Dataset
+    selection: Selection | None = None
+    """Of a filter; None takes all pairs."""
+
+    def read(self, run: Run, block: int) -> list[Visit]:
+        """The pairs of a run.
+
+        Args:
+            run: of this source.
+            block: pairs of the order's blocks. Where a cache is filled, a block that the order cut is
+                read whole, so that later epochs, which cut others, find it.
+        """
+        first, stop = run.first, run.first + run.count
+        if self.dataset.cache:
+            first -= first % block
+            stop = min(-(-stop // block) * block, self._pairs_of(run.shard))
+        rows = np.arange(first, stop)
+        if self.selection is not None:
+            rows = self.selection.rows(run.shard)[first:stop]
+        pairs = self.dataset.read_rows(run.shard, rows)
+        return [(pair, run.copy) for pair in pairs[run.first - first :][: run.count]]
+
+    def _pairs_of(self, shard: int) -> int:
+        counts = self.selection.counts if self.selection is not None else None
+        return self.dataset.manifest.shards[shard].pairs if counts is None else int(counts[shard])
+
+    def read_alone(self, run: Run) -> Visit:
+        """The one pair of a run, without its block."""
+        row = run.first if self.selection is None else int(self.selection.rows(run.shard)[run.first])
+        return self.dataset.read_block(run.shard, row, 1)[0], run.copy
+
+    def expected_bytes(self, run: Run) -> int:
+        """About how much a run is, by the manifest's means: no index is read to plan."""
+        shard = self.dataset.manifest.shards[run.shard]
+        return run.count * shard.bytes // shard.pairs
+
+
+def read_samples(
+    sources: Sequence[StoredSource],
+    order: EpochOrder,
+    *,
+    rank: int,
+    world_size: int,
+    position: int,
+    urgent: int,
+    pool: ThreadPoolExecutor,
+    read_ahead_bytes: int,
+) -> Iterator[tuple[int, Sample | DamagedPair]]:
+    """Yields a rank's pairs from a position of the epoch on, as WebDataset samples.
+
+    The first pair of every lane is asked for alone, before any block: the first steps need not wait until
+    a block a lane has come (where a cache is filled, blocks come first and stay).
+
+    Args:
+        sources: where the pairs lie, as the order numbers them.
+        order: of the epoch.
+        rank: 0..world_size-1.
+        world_size: divides the order's lanes.
+        position: of the epoch, a multiple of the world size.
+        urgent: first pairs beside which nothing else is read: those of the first batch.
+        pool: threads that read.
+        read_ahead_bytes: how much may be under way or waiting beside the windows in use.
+
+    Yields:
+        The position, and the sample: ``__key__``, ``__url__``, ``__position__``, ``__pair_id__`` (int64),
+        ``__copy__``, and the members ``real.EXT``, ``fake.EXT``, ``json`` as bytes whose CRC was
+        checked. Or the pair that can't be one.
+
+    Raises:
+        UserError: a shard is missing, short or replaced, or storage fails.
+    """
+    places = range(position + rank, order.pairs, world_size)
+    coming = order.rank_windows(rank, world_size, position)
+    cached = any(source.dataset.cache for source in sources)
+    initial = [] if cached else list(islice(coming, min(len(places), order.lanes // world_size)))
+    later = _after_first_pairs(initial, coming, order)
+    windows = _read_ahead(sources, order, later, pool, read_ahead_bytes)
+    alone = _read_alone(sources, initial[:urgent], pool)
+    for number, place in enumerate(places[: len(initial)]):
+        if number == urgent:
+            alone += _read_alone(sources, initial[urgent:], pool)
+            windows = chain(list(islice(windows, 1)), windows)  # begins to read
+        yield place, sample_of(*alone.popleft().result(), place)
+    in_use: dict[int, Iterator[Visit]] = {}
+    for place in places[len(initial) :]:
+        lane, item = place % order.lanes, place // order.lanes
+        visit = next(in_use[lane], None) if lane in in_use else None
+        if visit is None:
+            window, runs = next(windows)
+            assert window.lane == lane
+            assert window.item <= item <= window.item + 1
+            in_use[lane] = _visits(window.shuffle[item - window.item :], runs)
+            visit = next(in_use[lane])
+        yield place, sample_of(*visit, place)
+
+
+def _read_alone(
+    sources: Sequence[StoredSource], windows: Sequence[ShuffleWindow], pool: ThreadPoolExecutor
+) -> deque[Future[Visit]]:
+    """Starts to read the first pairs of windows."""
+    runs = [_first_of(window) for window in windows]
+    return deque(pool.submit(sources[run.source].read_alone, run) for run in runs)
+
+
+def _after_first_pairs(
+    initial: Sequence[ShuffleWindow], coming: Iterator[ShuffleWindow], order: EpochOrder
+) -> Iterator[ShuffleWindow]:
+    """The windows that are needed once each initial one's first pair is out, in the order of need."""
+    for window in initial:
+        if len(window.shuffle) > 1:
+            yield window
+        elif (window.item + 1) * order.lanes + window.lane < order.pairs:
+            yield next(coming)  # its lane goes on with another window
+    yield from coming
+
+
+def _visits(shuffle: NDArray[np.int64], runs: list[Future[list[Visit]]]) -> Iterator[Visit]:
+    """A window's pairs as they are handed out, each let go of then."""
+    visits: list[Visit | None] = [visit for run in runs for visit in run.result()]
+    runs.clear()
+    for place in shuffle.tolist():
+        visit, visits[place] = visits[place], None
+        assert visit is not None
+        yield visit
+
+
+def _first_of(window: ShuffleWindow) -> Run:
+    """The pair that a window hands out first, as a run of its own."""
+    place = int(window.shuffle[0])
+    for run in window.runs:
+        if place < run.count:
+            return replace(run, first=run.first + place, count=1)
+        place -= run.count
+    raise AssertionError("the shuffle points past the runs")
+
+
+def _read_ahead(
+    sources: Sequence[StoredSource],
+    order: EpochOrder,
+    windows: Iterator[ShuffleWindow],
+    pool: ThreadPoolExecutor,
+    limit: int,
+) -> Iterator[tuple[ShuffleWindow, list[Future[list[Visit]]]]]:
+    """Starts to read windows in their order, new ones while fewer than `limit` bytes are ahead."""
+
+    def read(run: Run) -> list[Visit]:
+        return sources[run.source].read(run, order.block)
+
+    ahead: deque[tuple[ShuffleWindow, int, list[Future[list[Visit]]]]] = deque()
+    held, more = 0, True
+    while True:
+        while more and (held < limit or not ahead):
+            window = next(windows, None)
+            if window is None:
+                more = False
+                break
+            size = sum(sources[run.source].expected_bytes(run) for run in window.runs)
+            ahead.append((window, size, [pool.submit(read, run) for run in window.runs]))
+            held += size
+        if not ahead:
+            return
+        window, size, runs = ahead.popleft()
+        held -= size
+        yield window, runs
+
+
+def sample_of(pair: StoredPair | DamagedPair, copy: int, position: int) -> Sample | DamagedPair:
+    """A stored pair as `read_samples` yields it."""
+    if isinstance(pair, DamagedPair):
+        return pair
+    return {
+        "__key__": pair.key,
+        "__url__": pair.url,
+        "__position__": position,
+        "__pair_id__": signed(pair.pair_id),
+        "__copy__": copy,
+        **pair.members,
+    }

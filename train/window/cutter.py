@@ -1,0 +1,263 @@
+"""Samples to batches of uint8 windows, on the host's side of loading: numpy alone.
+
+What a window leaves to be done, and all that this needs, goes with it to the device.
+
+Shapes: B slots of a rank's step, P = (real, fake), H = W = the window's side, C = RGB.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pack.dataset.pairs import DamagedPair
+from recon.base.errors import UserError
+from recon.image.codec import Pixels, decode_rgb
+from train.augment.draws.config import AugmentConfig
+from train.augment.draws.parameters import (
+    JITTER,
+    GeometryDraws,
+    PhotometricDraws,
+    draw_geometry,
+    draw_photometric,
+    visit_ids,
+)
+from train.augment.ops.jitter import grey_means, mixed
+from train.stream.samples import Sample
+from train.window.geometry import (
+    FRAME,
+    WindowPlan,
+    augmented_image,
+    centre_crop,
+    cut_window,
+    lattice,
+    plan_window,
+    whole_window,
+)
+
+_DRAWN_TOGETHER = 8  # samples; more would delay the first
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowBatch:
+    """A rank's share of one step, before it goes to the device."""
+
+    windows_BPHWC: Pixels
+    """uint8; zeros where masked."""
+    mask_B: NDArray[np.bool_]
+    """False where the epoch has no pair left for the slot, or a damaged one."""
+    ids_B: NDArray[np.int64]
+    """Of `train.augment.draws.parameters.visit_ids`, from which the device draws; 0 where masked."""
+    frames_B: NDArray[np.void]
+    """Where the windows lie, of dtype `train.window.geometry.FRAME`."""
+    grey_BP: NDArray[np.int64]
+    """Mean grey levels for the jitter's contrast; 0 where it is not drawn."""
+    keys: list[str]
+    """Of the valid pairs, in the order of the rows that the mask keeps."""
+    damaged: list[DamagedPair]
+    """Pairs whose slots are masked for what they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """One pair's windows and what is still to be done with them."""
+
+    key: str
+    windows_PHWC: Pixels
+    plan: WindowPlan
+    visit_id: int = 0
+    grey_P: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A sample and its place in the draws of some samples; clean crops have none."""
+
+    sample: Sample
+    row: int
+    visit_id: int
+    geometry: GeometryDraws | None
+    photometric: PhotometricDraws | None
+
+
+def visit_id(sample: Sample) -> int:
+    """What stands for a sample in the draws: see `train.augment.draws.parameters.visit_ids`."""
+    if not sample["__copy__"]:
+        return int(sample["__pair_id__"])
+    return int(visit_ids(np.array([sample["__pair_id__"]], np.int64), sample["__copy__"])[0])
+
+
+class WindowCutter:
+    """Decodes both images of a sample and cuts the same window out of them.
+
+    Args:
+        augment: the recipe of training windows; None takes clean centre crops.
+        side: of the centre crop, where `augment` is None.
+        seed: of the run.
+        epoch: from 0.
+    """
+
+    def __init__(self, augment: AugmentConfig | None, *, side: int, seed: int, epoch: int) -> None:
+        self.augment = augment
+        self.side = side
+        self.seed, self.epoch = seed, epoch
+
+    def drawn(self, samples: Iterable[Sample | DamagedPair]) -> Iterator[Drawn | DamagedPair]:
+        """Gives samples their draws, some together: one at a time costs ten times as much."""
+        coming = iter(samples)
+        while some := list(islice(coming, _DRAWN_TOGETHER)):
+            ids = [visit_id(one) if isinstance(one, dict) else 0 for one in some]
+            ids_n, geometry, photometric = np.array(ids, np.int64), None, None
+            if self.augment is not None:
+                geometry = draw_geometry(self.augment, self.seed, self.epoch, ids_n)
+                photometric = draw_photometric(self.augment, self.seed, self.epoch, ids_n)
+            for row, sample in enumerate(some):
+                if isinstance(sample, DamagedPair):
+                    yield sample
+                else:
+                    yield Drawn(sample, row, ids[row], geometry, photometric)
+
+    def __call__(self, drawn: Drawn | DamagedPair) -> Cut | DamagedPair:
+        """Cuts one sample; a damaged one stays what it is, and an undecodable one becomes one.
+
+        Raises:
+            UserError: the two images differ in size, the recipe refuses images as small as these, or a
+                stage took one away.
+        """
+        if isinstance(drawn, DamagedPair):
+            return drawn
+        sample = drawn.sample
+        images = _decode_pair(sample)
+        if isinstance(images, DamagedPair):
+            return images
+        height, width = images[0].shape[:2]
+        if self.augment is None or drawn.geometry is None:
+            crops = np.stack([centre_crop(image, self.side) for image in images])
+            return Cut(key=sample["__key__"], windows_PHWC=crops, plan=whole_window(self.side))
+        if not self.augment.pad and min(height, width) < self.augment.crop:
+            raise UserError(_too_small(sample, height, width, self.augment.crop))
+        plan = plan_window(drawn.geometry, drawn.row, height, width, self.augment)
+        images = augmented_image(images[0], plan), augmented_image(images[1], plan)
+        return Cut(
+            key=sample["__key__"],
+            windows_PHWC=_cut_both(images, plan),
+            plan=plan,
+            visit_id=drawn.visit_id,
+            grey_P=self._mean_greys(images, drawn),
+        )
+
+    def _mean_greys(self, images: tuple[Pixels, Pixels], drawn: Drawn) -> tuple[int, int]:
+        """The images' mean greys where the jitter comes to contrast; 0 where it does not."""
+        draws, row = drawn.photometric, drawn.row
+        assert self.augment
+        assert draws
+        if not (draws.jitter[row] and self.augment.contrast):
+            return 0, 0
+        taken = lattice(*images[0].shape[:2])
+        x_PCHW = np.stack([one[taken] for one in images]).transpose(0, 3, 1, 2)
+        if draws.mix[row]:
+            x_PCHW[1] = mixed_fake(x_PCHW[0], x_PCHW[1], float(draws.mix_fake[row]))
+        order = draws.order[row].tolist()
+        factors = {name: float(getattr(draws, name)[row]) for name in JITTER}
+        real, fake = grey_means(x_PCHW, order, **factors)  # together: half the calls
+        return real, fake
+
+
+def mixed_fake(real: Pixels, fake: Pixels, weight: float) -> Pixels:
+    """What `train.augment.ops.pixel.mix`, which comes before the jitter, makes of the fake."""
+    levels: Pixels = mixed(real.astype(np.float64), fake.astype(np.float64), weight).astype(np.uint8)
+    return levels
+
+
+def _cut_both(images: tuple[Pixels, Pixels], plan: WindowPlan) -> Pixels:
+    windows_PHWC = np.empty((2, plan.side, plan.side, 3), np.uint8)
+    for window, image in zip(windows_PHWC, images, strict=True):
+        window[...] = cut_window(image, plan)
+    return windows_PHWC
+
+
+def _too_small(sample: Sample, height: int, width: int, crop: int) -> str:
+    return (
+        f"{_place(sample)}: augment.crop={crop} exceeds its {width}x{height}, and augment.pad=false refuses "
+        f"that; set augment.pad=true, lower augment.crop, or give the filter 'width >= {crop} and "
+        f"height >= {crop}'"
+    )
+
+
+def _place(sample: Sample) -> str:
+    return f"key {sample['__key__']!r} in {sample['__url__']}"
+
+
+def _decode_pair(sample: Sample) -> tuple[Pixels, Pixels] | DamagedPair:
+    images = []
+    for name in ("real", "fake"):
+        data = _member(sample, name)
+        try:
+            images.append(decode_rgb(data))
+        except MemoryError:
+            raise
+        except Exception:  # Pillow's decoders let struct, zlib, EOF and index errors through
+            cause = f"{name} can't be decoded"
+            return DamagedPair(key=sample["__key__"], url=sample["__url__"], cause=cause)
+    real, fake = images
+    if real.shape != fake.shape:
+        sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in images)
+        raise UserError(f"{_place(sample)}: real and fake are {sizes}, expected equal sizes; pack them again")
+    return real, fake
+
+
+def _member(sample: Sample, name: str) -> bytes:
+    data = next((value for field, value in sample.items() if field.startswith(f"{name}.")), None)
+    if not isinstance(data, bytes):
+        raise UserError(f"key {sample['__key__']!r} has no bytes under {name}.*; check your stages")
+    return data
+
+
+def collate(cuts: Sequence[Cut | DamagedPair], windows_BPHWC: Pixels) -> WindowBatch:
+    """Lays pairs into the slots of a batch; slots past them, and those of damaged pairs, are masked.
+
+    Args:
+        cuts: at most B.
+        windows_BPHWC: the memory to fill.
+    """
+    slots, _, side = windows_BPHWC.shape[:3]
+    nothing = np.array(whole_window(side).frame(), FRAME)  # a size that can be divided by
+    mask_B = np.zeros(slots, bool)
+    ids_B = np.zeros(slots, np.int64)
+    frames_B = np.full(slots, nothing, FRAME)
+    grey_BP = np.zeros((slots, 2), np.int64)
+    for row, cut in enumerate(cuts):
+        if isinstance(cut, Cut):
+            windows_BPHWC[row], mask_B[row] = cut.windows_PHWC, True
+            ids_B[row], frames_B[row], grey_BP[row] = cut.visit_id, cut.plan.frame(), cut.grey_P
+    windows_BPHWC[~mask_B] = 0
+    return WindowBatch(
+        windows_BPHWC=windows_BPHWC,
+        mask_B=mask_B,
+        ids_B=ids_B,
+        frames_B=frames_B,
+        grey_BP=grey_BP,
+        keys=[cut.key for cut in cuts if isinstance(cut, Cut)],
+        damaged=[cut for cut in cuts if isinstance(cut, DamagedPair)],
+    )
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], pool: ThreadPoolExecutor, ahead: int
+) -> Iterator[Result]:
+    """Maps on threads, in order, at most `ahead` items in front of what was taken."""
+    pending: deque[Future[Result]] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

@@ -1,0 +1,202 @@
+"""Where a pair's window lies, decided before a pixel is touched; and cutting it.
+
+The published recipe changes, rotates and flips the whole image and crops at the end. Here the crop
+comes first: its box is carried back through flip and rotation into the *augmented image* (the
+stored one, or the 256x256 of its resized crop), and grown to a window that holds every pixel on
+which the crop depends: on JPEG's grid (the core), then by the blur's reach. The device does the
+rest. Both orders give the same pixels.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.image.codec import Pixels
+from recon.image.drawing import resize
+from train.augment.draws.boxes import Box, cutout_box, pick, resized_box
+from train.augment.draws.config import JPEG_GRID, JPEG_REACH, RESIZED_CROP, AugmentConfig
+from train.augment.draws.parameters import GeometryDraws
+
+LATTICE_PIXELS = 4_096
+"""Most pixels of an image from which the mean grey for contrast is taken."""
+
+FRAME = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            *("height", "width", "crop_top", "crop_left", "top", "left"),
+            *("cut_top", "cut_left", "cut_bottom", "cut_right", "rotation", "flip"),
+        )
+    ]
+)
+"""What the device needs to know of a `WindowPlan`; a hole that is none has its sides at 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowPlan:
+    """What is cut out of both images of a pair, in the augmented image's frame, and what follows."""
+
+    resized: Box | None = None
+    """(top, left, height, width) of the part of the stored image that is first resampled to 256x256."""
+    height: int
+    """Of the augmented image."""
+    width: int
+    """Of the augmented image."""
+    crop_top: int
+    """Row of the final crop's first pixel; below 0 where a smaller image is padded."""
+    crop_left: int
+    """Column of the final crop's first pixel; below 0 where a smaller image is padded."""
+    top: int
+    """Row of the window's first pixel; below 0 where it overhangs the image."""
+    left: int
+    """Column of the window's first pixel; below 0 where it overhangs the image."""
+    side: int
+    """Height and width of the window."""
+    cutout: Box | None = None
+    """(y1, x1, y2, x2) of the hole, its ends excluded."""
+    rotation: int = 0
+    """Quarter turns counter-clockwise, 0..3, before the final crop of the published order."""
+    flip: bool = False
+    """Mirror left and right, after rotating."""
+
+    def frame(self) -> tuple[int, ...]:
+        """The fields of `FRAME`."""
+        where = (self.height, self.width, self.crop_top, self.crop_left, self.top, self.left)
+        return (*where, *(self.cutout or (0, 0, 0, 0)), self.rotation, int(self.flip))
+
+
+def plan_window(draws: GeometryDraws, row: int, height: int, width: int, config: AugmentConfig) -> WindowPlan:
+    """Plans the window of one pair.
+
+    Args:
+        draws: of a batch.
+        row: the pair's place in `draws`.
+        height: of both images in their stored frame.
+        width: likewise.
+        config: the recipe. An image smaller than its crop is padded by its whole deficit on each
+            side, as torchvision's RandomCrop(pad_if_needed=True) does.
+    """
+    resized = None
+    if draws.resized[row]:
+        resized = resized_box(draws.resized_tries[row], height, width)
+        height = width = RESIZED_CROP
+    rotation, flip = int(draws.rotation[row]), bool(draws.flip[row])
+    crop_top, crop_left = _crop_origin(draws.crop[row], rotation, flip, height, width, config.crop)
+    cutout = None
+    if draws.cutout[row]:
+        cutout = cutout_box(draws.cutout_centre[row], config.cutout_side, height, width)
+    return WindowPlan(
+        resized=resized,
+        height=height,
+        width=width,
+        crop_top=crop_top,
+        crop_left=crop_left,
+        top=_window_start(crop_top, height, config),
+        left=_window_start(crop_left, width, config),
+        side=config.window_side,
+        cutout=cutout,
+        rotation=rotation,
+        flip=flip,
+    )
+
+
+def whole_window(side: int) -> WindowPlan:
+    """The plan of a clean crop that was cut already: the window is the image, and nothing is left to do."""
+    return WindowPlan(height=side, width=side, crop_top=0, crop_left=0, top=0, left=0, side=side)
+
+
+def _crop_origin(
+    u_crop: NDArray[np.float64], rotation: int, flip: bool, height: int, width: int, crop: int
+) -> tuple[int, int]:
+    """(top, left) of the final crop, carried back through flip and rotation."""
+    turned_h, turned_w = (width, height) if rotation % 2 else (height, width)
+    top, left = (
+        pick(u, abs(side - crop) + 1) - max(0, crop - side)
+        for u, side in zip(u_crop.tolist(), (turned_h, turned_w), strict=True)
+    )
+    if flip:
+        left = turned_w - left - crop
+    bottom, right = turned_h - top - crop, turned_w - left - crop
+    return ((top, left), (left, bottom), (bottom, right), (right, top))[rotation]
+
+
+def _window_start(crop_start: int, size: int, config: AugmentConfig) -> int:
+    """Where the window begins along an axis of `size` pixels."""
+    if not config.is_photometric:
+        return crop_start
+    first = crop_start if size >= config.crop else 0  # of the image's pixels that the crop shows
+    if config.jpeg_p or config.webp_p:
+        first = max(0, first - JPEG_REACH) // JPEG_GRID * JPEG_GRID
+    return first - config.blur_radius
+
+
+@lru_cache(maxsize=4096)
+def lattice(height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of the pixels that stand for an image in its mean grey.
+
+    Every s-th, from s // 2 (or the last, where there are fewer): s is the smallest step that takes
+    at most `LATTICE_PIXELS`.
+    """
+    step = 1
+    while _taken(height, step) * _taken(width, step) > LATTICE_PIXELS:
+        step += 1
+    return tuple(slice(min(step // 2, size - 1), None, step) for size in (height, width))  # type: ignore[return-value]
+
+
+def _taken(size: int, step: int) -> int:
+    return max(1, ceil((size - step // 2) / step))
+
+
+def augmented_image(pixels: Pixels, plan: WindowPlan) -> Pixels:
+    """The image (H, W, 3) that the photometric ops act on: the stored one, or its resized crop."""
+    if plan.resized is None:
+        return pixels
+    top, left, height, width = plan.resized
+    return resize(pixels[top : top + height, left : left + width], RESIZED_CROP, RESIZED_CROP)
+
+
+def cut_window(pixels: Pixels, plan: WindowPlan) -> Pixels:
+    """Cuts the (side, side, 3) window out of an augmented image; what overhangs mirrors its border."""
+    return cut(pixels, plan.top, plan.left, plan.side)
+
+
+def centre_crop(pixels: Pixels, side: int) -> Pixels:
+    """The (side, side, 3) centre of an image (H, W, 3); a smaller image is padded symmetrically."""
+    height, width = pixels.shape[:2]
+    return cut(pixels, (height - side) // 2, (width - side) // 2, side)
+
+
+def cut(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
+    """A square of an image, mirrored (the border pixel repeats) beyond its edges.
+
+    A view of the image, where nothing overhangs. The time never depends on the image's size.
+    """
+    height, width = pixels.shape[:2]
+    y1, y2 = max(0, -top), min(side, height - top)  # of the window, what lies on the image
+    x1, x2 = max(0, -left), min(side, width - left)
+    if y2 - y1 == x2 - x1 == side:
+        return pixels[top : top + side, left : left + side]
+    if max(y1, side - y2) > y2 - y1 or max(x1, side - x2) > x2 - x1:  # mirrored more than once
+        return pixels[mirror(top, side, height)[:, None], mirror(left, side, width)]
+    # By strips: a twentieth of the time of picking every pixel by its indices.
+    window = np.empty((side, side, 3), np.uint8)
+    window[y1:y2, x1:x2] = pixels[top + y1 : top + y2, left + x1 : left + x2]
+    _mirror_ends(window[y1:y2].swapaxes(0, 1), x1, x2)
+    _mirror_ends(window, y1, y2)
+    return window
+
+
+def mirror(start: int, count: int, size: int) -> NDArray[np.int64]:
+    """Indices start..start+count-1 folded into 0..size-1 as `numpy.pad(mode="symmetric")` folds them."""
+    place = np.arange(start, start + count) % (2 * size)
+    return np.minimum(place, 2 * size - 1 - place)
+
+
+def _mirror_ends(lines: Pixels, first: int, last: int) -> None:
+    """Fills the lines before `first`, and from `last` on, with their mirror images."""
+    lines[:first] = lines[first : 2 * first][::-1]
+    past = len(lines) - last
+    lines[last:] = lines[last - past : last][::-1]
