@@ -83,5 +83,5 @@ def tuned(**constants: Any) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in constants.items():
             module, attribute = name.split("__", 1)
-            patch.setattr(f"pack.{module}.{attribute}", value)
+            patch.setattr(f"pack.pipeline.{module}.{attribute}", value)
         yield

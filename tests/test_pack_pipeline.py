@@ -70,11 +70,11 @@ def test_order_and_bytes_are_the_same_whatever_the_threads_and_buffers(
 ) -> None:
     shards = cut(items_of(mixture), count)
     config = config_of(mixture, batch_size=batch_size)
-    with tuned(pairs__threads_of=lambda _: (1, 1)):
+    with tuned(maker__threads_of=lambda _: (1, 1)):
         expected = made(maker_of(config, Dimming()), shards)
     object.__setattr__(config, "buffer_mb", _Kilobytes(buffer_kb))
     threads = (readers, encoders)
-    with tuned(pairs__threads_of=lambda _: threads, pipeline__BACKLOG=backlog, pipeline__RESULTS=results):
+    with tuned(maker__threads_of=lambda _: threads, pipeline__BACKLOG=backlog, pipeline__RESULTS=results):
         assert made(maker_of(config, Dimming()), iter(shards)) == expected
     assert [number for number, _ in expected] == [number for number, _ in shards]
 

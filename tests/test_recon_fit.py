@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import recon
 from recon.base.errors import UserError
-from recon.fit import data as fit_data
 from recon.fit.data import CENTRE_SIDE, centre, load_photographs, random_crops, shrink
 from recon.fit.fit import FitConfig, _schedule, fit, measure_psnr, save
 from recon.image.codec import Picture, Pixels, encode
 
-TINY = Path(fit_data.__file__).with_name("tiny")
+TINY = Path(recon.__file__).with_name("tiny")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 

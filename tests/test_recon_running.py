@@ -9,7 +9,7 @@ import pytest
 import torch
 from recon_images import config, noise
 
-from recon.base import device
+import recon
 from recon.base.device import find_device, local_rank
 from recon.base.errors import UserError
 from recon.models.load import load, load_several
@@ -17,7 +17,7 @@ from recon.models.network import Network
 from recon.models.types import Autoencoder
 from recon.reconstruct import reconstruct_batch
 
-TINY = Path(device.__file__).parent / "tiny"
+TINY = Path(recon.__file__).with_name("tiny")
 
 
 @pytest.fixture(scope="module")
