@@ -1,0 +1,141 @@
+"""The worker's side of a loader: fills the shared memory with batches as the trainer frees it."""
+
+import logging
+import os
+import pickle
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from recon.base.errors import UserError
+from recon.image.codec import Pixels
+from train.loader.messages import SLOTS, Ended, Filled, Free, Start, slots_of
+from train.loader.reader import BatchReader, LoaderPlan
+
+_ELSEWHERE = np.empty(0, np.uint8)  # in place of windows, which lie in a slot
+
+
+def main(connection: int, memory: int) -> None:
+    """The worker process.
+
+    Args:
+        connection: file descriptor of its end of the socket.
+        memory: file descriptor of the shared windows.
+    """
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    with suppress(EOFError, OSError):  # the trainer is gone, or done with this loader
+        _Service(Connection(connection), memory).serve()
+    os._exit(0)  # a usual exit would join the reading threads, and one may hang in a read
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when it has lost its parent, whatever its other threads are doing.
+
+    The closed socket says so too, but only to a thread that listens: not while a read hangs.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+class _GivenUpError(BaseException):
+    """The trainer has started another run. No `Exception`, so that no handler of errors takes it for one."""
+
+
+class _Service:
+    """Answers the trainer's messages.
+
+    Args:
+        connection: to the trainer.
+        memory: file descriptor of the shared windows.
+
+    Raises:
+        EOFError: the plan can't be carried out; the trainer has been told why.
+    """
+
+    def __init__(self, connection: Connection, memory: int) -> None:
+        self.connection = connection
+        packed = connection.recv_bytes()
+        # The plan is unpickled after the first start only: an error needs a run that it is the end of.
+        self._wait()
+        try:
+            plan = _unpickled(packed)
+            self.host: BatchReader = BatchReader(plan)
+            self.slots = slots_of(memory, plan.window_shape)
+        except Exception as error:
+            self._send(_failed(self.start.run, error))
+            raise EOFError from error
+
+    def _wait(self) -> None:
+        """Waits until the trainer starts a run; slots that it frees meanwhile are of runs that are over."""
+        while not isinstance(message := pickle.loads(self.connection.recv_bytes()), Start):
+            pass
+        self.start: Start = message
+
+    def serve(self) -> None:
+        """Makes run after run, until the trainer closes the connection."""
+        while True:
+            try:
+                self._send(self._run())
+            except _GivenUpError:
+                continue  # `_hear` has taken the next start already
+            self._wait()
+
+    def _run(self) -> Ended:
+        # All slots are free again: the trainer has dropped the windows of the run before.
+        start, self.free = self.start, list(range(SLOTS))
+        batches = self.host.batches(start.epoch, start.step, self._take, self._listen)
+        try:
+            for batch in batches:
+                self._send(Filled(start.run, self.taken, replace(batch, windows_BPHWC=_ELSEWHERE)))
+        except Exception as error:
+            return _failed(start.run, error)
+        return Ended(start.run)
+
+    def _take(self) -> Pixels:
+        """The memory of the next batch, once there is a free slot."""
+        self._listen()
+        while not self.free:
+            self._hear()
+        self.taken = self.free.pop(0)
+        return self.slots[self.taken]
+
+    def _listen(self) -> None:
+        """Takes in what the trainer has said so far."""
+        while self.connection.poll():
+            self._hear()
+
+    def _hear(self) -> None:
+        message: Start | Free = pickle.loads(self.connection.recv_bytes())
+        if isinstance(message, Start):
+            self.start = message
+            raise _GivenUpError
+        if message.run == self.start.run:
+            self.free.append(message.slot)
+
+    def _send(self, message: Filled | Ended) -> None:
+        self.connection.send_bytes(pickle.dumps(message))
+
+
+def _unpickled(packed: bytes) -> LoaderPlan:
+    try:
+        plan: LoaderPlan = pickle.loads(packed)
+    except (AttributeError, ImportError) as error:
+        raise UserError(
+            f"the stages can't be loaded in the loader's worker ({error}); define them in a module of "
+            "their own, not in the script that is run, or use workers=0"
+        ) from error
+    return plan
+
+
+def _failed(run: int, error: Exception) -> Ended:
+    if isinstance(error, UserError):
+        return Ended(run, str(error), mistake=True)
+    return Ended(run, "".join(traceback.format_exception(error)))
