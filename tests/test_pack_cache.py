@@ -13,6 +13,7 @@ import pytest
 from cache_blocks import BLOCK, age, block, counted, fill, held, key, partials, root, stored, warnings
 
 from pack.dataset import cache as module
+from pack.dataset import cache_folder
 from pack.dataset.cache import BlockCache, block_key
 from recon.base.errors import UserError
 
@@ -224,7 +225,7 @@ def test_a_folder_removed_under_a_run_is_no_error(tmp_path: Path, caplog: pytest
 def test_the_disk_is_never_filled_to_the_brim(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "_SPARE", 1.0)
+    monkeypatch.setattr(cache_folder, "_SPARE", 1.0)
     cache = BlockCache(str(tmp_path), 1 << 20)
     fill(cache, range(2))
     assert held(cache, range(2)) == []
@@ -235,9 +236,9 @@ def test_a_really_full_disk_goes_on_without(tmp_path: Path) -> None:
     """In a file system of 1 MiB; skipped where mounting one is not permitted."""
     script = (
         "import logging, sys\n"
-        "from pack.dataset import cache\n"
+        "from pack.dataset import cache, cache_folder\n"
         "logging.basicConfig()\n"
-        "cache._SPARE = -1.0\n"
+        "cache_folder._SPARE = -1.0\n"
         "blocks = cache.BlockCache(sys.argv[1], 1 << 30)\n"
         "keys = [cache.block_key('a' * 64, number, 1) for number in range(40)]\n"
         "for key in keys: blocks.put(key, b'x' * 65_536)\n"

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pack.dataset import cache as module
+from pack.dataset import cache as cache_module
+from pack.dataset import cache_folder as module
 from pack.dataset.cache import BlockCache, block_key
+
+PATIENCE_S = 120.0  # for a lock that others hold for moments, on a machine however busy
 
 
 def test_a_lock_that_another_holds_for_long_costs_one_wait(
@@ -42,12 +46,18 @@ def test_a_lock_that_another_holds_for_long_costs_one_wait(
     """As a job suspended at the wrong moment does."""
     monkeypatch.setattr(module, "_WAIT_S", 0.2)
     monkeypatch.setattr(module, "_OPEN_WAIT_S", 0.2)
-    cache = BlockCache(str(tmp_path), 1 << 20)
+    monkeypatch.setattr(cache_module, "_REST_S", 1e6)
+    cache, lock, waits = BlockCache(str(tmp_path), 1 << 20), module._lock, []
+
+    def counted_lock(descriptor: int, wait_s: float) -> None:
+        waits.append(wait_s)
+        lock(descriptor, wait_s)
+
     fill(cache, range(3))
-    with locked(tmp_path):
-        start = time.monotonic()
+    with locked(tmp_path), monkeypatch.context() as patch:
+        patch.setattr(module, "_lock", counted_lock)
         fill(cache, range(3, 40))
-        assert time.monotonic() - start < 2
+        assert waits == [0.2]
         cache.drop(key(2))
         assert held(cache, range(40)) == [0, 1]
         assert warnings(caplog) == []
@@ -127,7 +137,8 @@ def test_an_interrupted_put_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert counted(tmp_path) == 0
 
 
-def test_threads_share_a_cache(tmp_path: Path) -> None:
+def test_threads_share_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WAIT_S", PATIENCE_S)
     cache, wrong = BlockCache(str(tmp_path), 40 * BLOCK), []
 
     def work(seed: int) -> None:
@@ -213,9 +224,11 @@ def test_a_kill_at_any_call_leaves_a_whole_cache(tmp_path: Path) -> None:
 
 
 WORKER = """
-import hashlib, os, random, sys
+import os, random, sys
+from pack.dataset import cache_folder
 from pack.dataset.cache import BlockCache, block_key
 
+cache_folder._WAIT_S = 120.0
 folder, limit, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 write = os.write
 os.write = lambda descriptor, data: write(descriptor, data[:4096])  # more moments to be killed at
@@ -228,6 +241,7 @@ while True:
     assert found in (None, expected), number
     if found is None:
         cache.put(key, expected)
+        print(flush=True)  # the test kills none that has not put a block
     elif draw.random() < 0.1:
         cache.drop(key)
 """
@@ -239,20 +253,23 @@ def test_processes_killed_at_random_leave_exact_blocks_within_the_limit(tmp_path
 
     def start(seed: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", WORKER, str(tmp_path), str(limit), str(seed)]
-        return subprocess.Popen(command, cwd=Path(__file__).parents[1], stderr=subprocess.PIPE)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=pipe, stderr=pipe)
 
-    workers, seeds = [start(seed) for seed in range(3)], iter(range(3, 100))
+    workers, seeds = [start(seed) for seed in range(3)], count(3)
     fullest = killed = 0
-    end = time.monotonic() + 60
     try:
-        while killed < 20 and time.monotonic() < end:
-            time.sleep(draw.uniform(0, 0.3))
+        while killed < 20 or fullest <= limit * 0.8:
+            number = draw.randrange(3)
+            progress = workers[number].stdout
+            assert progress
+            progress.readline()
+            time.sleep(draw.uniform(0, 0.3))  # a moment that neither side knows
             with locked(tmp_path):
                 taken = stored(tmp_path)
                 assert taken <= counted(tmp_path)
             assert taken <= limit
             fullest = max(fullest, taken)
-            number = draw.randrange(3)
             workers[number].send_signal(signal.SIGKILL)
             _, text = workers[number].communicate()
             assert workers[number].returncode == -signal.SIGKILL, text.decode()
@@ -262,8 +279,6 @@ def test_processes_killed_at_random_leave_exact_blocks_within_the_limit(tmp_path
         for worker in workers:
             worker.kill()
             worker.communicate()
-    assert killed == 20
-    assert fullest > limit * 0.8
     cache = BlockCache(str(tmp_path), limit)
     assert partials(tmp_path) == []
     assert counted(tmp_path) == stored(tmp_path) <= limit
