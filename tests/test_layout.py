@@ -67,7 +67,7 @@ OWNERS = {  # a dependency, and the files or folders that alone may import it
     "diffusers": ("recon/models/", "recon/fit/"),
     "kornia": ("train/augment/",),
 }
-MAX_FILE, MAX_FUNCTION = 400, 60  # lines
+MAX_FILE, MAX_FUNCTION = 300, 60  # lines
 MAX_FILES = 12  # a folder
 HEAVY = ("torch", "torchvision", "diffusers", "sklearn", "pyarrow", "webdataset", "matplotlib", "timm")
 COMMANDS = (
