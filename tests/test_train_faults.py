@@ -27,8 +27,9 @@ from train.loader.transfer import Batch
 pytestmark = pytest.mark.timeout(120)
 
 PATIENT_S = 20.0  # a deadline that no passing fault meets
-HURRIED_S = 4.0  # one that leaves time for an attempt after one that hangs
-BRIEF_S = 1.2  # one for faults that last
+HURRIED_S = 12.0  # one that leaves time for attempts after one that hangs
+SHORT_S = 5.0  # one that only a fault that lasts meets: it bounds what hangs, and what a worker tries again
+BRIEF_S = 1.2  # one that anything may meet
 TAR, INDEX, MANIFEST = "shard-000001.tar", "shard-000001.parquet", "dataset.json"
 
 
@@ -132,7 +133,7 @@ LASTING = {
 
 
 def assert_stopped(
-    proxy: FaultProxy, local: Local, url: str, told: str, deadline_s: float = HURRIED_S, **options: Any
+    proxy: FaultProxy, local: Local, url: str, told: str, deadline_s: float = PATIENT_S, **options: Any
 ) -> None:
     taken: list[list[Batch]] = []
     with within(deadline_s), pytest.raises(UserError) as caught:
@@ -143,6 +144,16 @@ def assert_stopped(
     assert struck(proxy)
 
 
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a fault that is quick use up the attempts, long before any deadline."""
+    monkeypatch.setattr("pack.storage.retry._LONGEST_PAUSE_S", 0.05)
+
+
+def deadline_for(case: str) -> float:
+    return SHORT_S if LASTING[case][0].kind.startswith(("stall", "trickle")) else PATIENT_S
+
+
 def strike_for_good(proxy: FaultProxy, url: str, name: str, case: str, offset: int) -> str:
     """Plans a fault that lasts; returns what its message has to tell of the cause."""
     fault, cause = LASTING[case]
@@ -151,20 +162,23 @@ def strike_for_good(proxy: FaultProxy, url: str, name: str, case: str, offset: i
     return rf"({cause}).*; gave up after \d+ attempts? in [\d.]+ s"
 
 
+@pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("case", LASTING)
 def test_an_epoch_stops_in_time_and_says_what_where_and_how_often(
     proxy: FaultProxy, local: Local, url: str, case: str
 ) -> None:
     cause = strike_for_good(proxy, url, TAR, case, local.payload())
-    assert_stopped(proxy, local, url, rf"^can't read {url}/{TAR}, bytes \d+ to \d+: .*{cause}", BRIEF_S)
+    told = rf"^can't read {url}/{TAR}, bytes \d+ to \d+: .*{cause}"
+    assert_stopped(proxy, local, url, told, deadline_for(case))
 
 
+@pytest.mark.usefixtures("no_pauses")
 def test_an_epoch_stops_in_time_when_connections_are_refused(
     proxy: FaultProxy, local: Local, url: str
 ) -> None:
     strike(proxy, url, TAR, Fault(kind="refuse", times=None))
     cause = r"(can't reach endpoint|connection broke).*; gave up after \d+ attempts? in [\d.]+ s"
-    assert_stopped(proxy, local, url, rf"^can't read {url}/shard-\S+, bytes \d+ to \d+: .*{cause}", BRIEF_S)
+    assert_stopped(proxy, local, url, rf"^can't read {url}/shard-\S+, bytes \d+ to \d+: .*{cause}")
 
 
 @pytest.mark.parametrize("case", ["throttled", "no end"])
@@ -173,9 +187,10 @@ def test_so_does_one_that_a_worker_reads_for_good(
 ) -> None:
     cause = strike_for_good(proxy, url, TAR, case, local.payload())
     told = rf"^can't read {url}/{TAR}, bytes \d+ to \d+: .*{cause}"
-    assert_stopped(proxy, local, url, told, BRIEF_S, workers=1)
+    assert_stopped(proxy, local, url, told, SHORT_S, workers=1)
 
 
+@pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize(
     ("name", "case"),
     [(INDEX, "throttled"), (INDEX, "no end"), (MANIFEST, "throttled"), (MANIFEST, "short")],
@@ -184,7 +199,8 @@ def test_index_and_manifest_stop_in_time(
     proxy: FaultProxy, local: Local, url: str, name: str, case: str
 ) -> None:
     cause = strike_for_good(proxy, url, name, case, offset=300)
-    assert_stopped(proxy, local, url, rf"^can't read {url}/{name}, bytes \d+ to \d+: .*{cause}", BRIEF_S)
+    told = rf"^can't read {url}/{name}, bytes \d+ to \d+: .*{cause}"
+    assert_stopped(proxy, local, url, told, deadline_for(case))
 
 
 @pytest.mark.parametrize("name", [TAR, INDEX, MANIFEST])

@@ -17,10 +17,12 @@ from train_data import PAIRS, assert_equal, make_dataset, steps_of, world
 
 from recon.base.errors import UserError
 from train.loader.loader import PairLoader
+from train.loader.messages import SLOTS
+from train.loader.transfer import Batch
 from train.stream.samples import Sample
 
 ROOT = Path(__file__).parents[1]
-PATIENCE_S = 30
+PATIENCE_S = 120  # only a test that hangs waits so long
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +93,17 @@ def test_a_loop_that_another_overtook_says_so(loader: PairLoader) -> None:
         next(first)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_a_dead_worker_is_an_error_at_once(loader: PairLoader, number: signal.Signals) -> None:
+def begun(loader: PairLoader) -> Iterator[Batch]:
+    """A loop whose worker can't have made all batches: it waits for slots that are not given back."""
+    assert len(loader) > 1 + SLOTS
     batches = iter(loader)
     next(batches)
+    return batches
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_dead_worker_is_an_error_at_once(loader: PairLoader, number: signal.Signals) -> None:
+    batches = begun(loader)
     os.kill(pid_of(loader), number)
     with pytest.raises(UserError, match=f"the loader's worker was ended by {number.name}"):
         list(batches)
@@ -102,23 +111,26 @@ def test_a_dead_worker_is_an_error_at_once(loader: PairLoader, number: signal.Si
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_signals_meant_for_the_trainer_leave_it_alone(loader: PairLoader, number: signal.Signals) -> None:
-    batches = iter(loader)
-    next(batches)
+    batches = begun(loader)
     os.kill(pid_of(loader), number)
     assert len(list(batches)) == len(loader) - 1
 
 
 def test_it_dies_with_its_parent(url: str) -> None:
     script = (
-        "import sys, time\n"
+        "import sys\n"
         "from train import PairLoader\n"
         "loader = PairLoader(sys.argv[1], batch_size=4, lanes=6, block=2)\n"
         "next(iter(loader))\n"
         "print(loader._worker._process.pid, flush=True)\n"
-        "time.sleep(100)\n"
+        "sys.stdin.read()\n"  # until it is killed
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", script, url], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-c", script, url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
     )
     with parent:
         assert parent.stdout
@@ -194,12 +206,23 @@ def test_a_stage_of_the_script_itself_is_refused_in_words(url: str, tmp_path: Pa
     assert "not in the script that is run, or use workers=0" in ended.stderr
 
 
-def test_a_new_loop_starts_a_new_worker_after_one_died(loader: PairLoader) -> None:
-    next(iter(loader))
+def test_a_new_loop_starts_a_new_worker_after_one_died_in_a_loop(loader: PairLoader) -> None:
+    batches = begun(loader)
     os.kill(pid_of(loader), signal.SIGKILL)
     with pytest.raises(UserError, match="ended by SIGKILL"):
-        list(loader)
-    assert sum(len(batch.keys) for batch in loader) > 0
+        list(batches)
+    taken = loader.state_dict()["step"]
+    assert len(list(loader)) == len(loader) - taken
+
+
+def test_a_new_loop_starts_a_new_worker_after_one_died_between_loops(loader: PairLoader) -> None:
+    next(iter(loader))
+    assert loader._worker
+    process = loader._worker._process
+    process.kill()
+    process.wait()  # a loop that begins while it still dies meets its death as an error
+    assert len(list(loader)) == len(loader) - 1
+    assert pid_of(loader) != process.pid
 
 
 def test_its_failure_comes_with_its_traceback(url: str) -> None:

@@ -14,7 +14,7 @@ from train_data import Steps, interleaved, world
 from pack.dataset.dataset import Dataset
 from train.loader.transfer import Batch
 
-GRACE_S = 10.0  # past a deadline, for a busy machine and the start of a worker
+GRACE_S = 60.0  # past a deadline: less than a hang, more than a busy machine and a worker's start take
 HIT = 5  # the pair of a shard that faults strike
 
 
