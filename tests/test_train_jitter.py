@@ -19,6 +19,7 @@ from recon.image.codec import Pixels
 from train.augment.draws.config import AugmentConfig
 from train.augment.draws.parameters import PhotometricDraws, draw_photometric
 from train.augment.ops import jitter as ours
+from train.augment.ops import jitter_tables
 from train.augment.ops.jitter import (
     adjust_brightness,
     adjust_contrast,
@@ -93,7 +94,7 @@ def test_the_hue_of_every_colour_turns_as_pillow_turns_it(library: str) -> None:
 
 
 def test_every_colour_has_pillows_hue() -> None:
-    table = ours._table("hue", None)
+    table = jitter_tables._table("hue", None)
     for pixels in all_colours():
         place = ours._hue_place(*levels(pixels)).astype(np.int64)
         assert np.array_equal(table[place], np.asarray(Image.fromarray(pixels).convert("HSV"))[..., 0])

@@ -42,7 +42,7 @@ def _saturation(r: Pixels, g: Pixels, b: Pixels, factor: np.float32) -> None:
 def _hue_of(
     red: np.float32, green: np.float32, blue: np.float32, value: np.float32, least: np.float32
 ) -> np.int32:
-    """The 8-bit hue: in single precision throughout it is that of `_hues`, for each of the 2**24 colours.
+    """The 8-bit hue: in single precision throughout it is that of Pillow, for each of the 2**24 colours.
 
     A ratio to be added to, or taken from, an odd number of sixths of the circle.
     """

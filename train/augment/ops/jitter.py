@@ -10,22 +10,19 @@ of Pillow; `adjust_hue` of torchvision's _functional_pil.py. On all 2**24 colour
 Shapes: B pairs, P = (real, fake), C = RGB.
 """
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
+from train.augment.ops.jitter_tables import Array, constant, look_up
 
 if TYPE_CHECKING:
     import torch
 
     from train.augment.draws.parameters import PhotometricDraws
-
-Array = Any
-"""A numpy array or a torch tensor."""
 
 _CONTRAST = 1  # place in `train.augment.draws.parameters.JITTER`
 
@@ -55,17 +52,17 @@ def adjust_hue(x: Array, hue: float | Array) -> Array:
     xp = _library(x)
     r, g, b = x[..., 0:1, :, :], x[..., 1:2, :, :], x[..., 2:3, :, :]
     value, least = xp.maximum(xp.maximum(r, g), b), xp.minimum(xp.minimum(r, g), b)
-    turned = _look_up("hue", _hue_place(r, g, b))
+    turned = look_up("hue", _hue_place(r, g, b))
     turned += _byte(hue * 255)
     # Pillow takes value * saturation * share / 255 off a channel; along the circle the share rises
     # from 0 to 1 and falls back, in 85 steps each way. So this is a whole number's quotient by
     # 255 * 85, and lies too far from a half for float32 to round it wrongly.
-    taken = _single(turned) - _constant("centre", x)
+    taken = _single(turned) - constant("centre", x)
     xp.abs(taken, out=taken)
     xp.clip(taken, 42.5, 85, out=taken)
-    taken -= _constant("offset", x)
+    taken -= constant("offset", x)
     xp.abs(taken, out=taken)
-    taken *= _look_up("chroma", value * 257 - least)
+    taken *= look_up("chroma", value * 257 - least)
     xp.round(taken, out=taken)
     return xp.subtract(value, taken, out=taken)
 
@@ -212,68 +209,12 @@ def _add(total: Array, x: Array, weight: float) -> None:
 
 
 def _hue_place(r: Array, g: Array, b: Array) -> Array:
-    """Where `_hues` has the hue of a colour; exact in float32."""
+    """Where the table "hue" has the hue of a colour; exact in float32."""
     place = r * 512
     place += g
     _add(place, b, -513)
     place += 255 * 513
     return place
-
-
-def _hues() -> NDArray[np.uint8]:
-    """The 8-bit hue by the differences red - blue and green - blue, which set it: see `_hue_place`."""
-    rb, gb = np.mgrid[-255:257, -255:257]
-    rgb = np.stack([rb, gb, np.zeros_like(rb)])
-    r, g, b = rgb - rgb.min(0)
-    largest = np.maximum(np.maximum(r, g), b)
-    size = np.maximum(largest, 1).astype(np.float32)
-    # What Pillow stores in a float is rounded to float32, what it computes in between is float64.
-    rc, gc, bc = ((largest - one).astype(np.float32) / size for one in (r, g, b))
-    red, green, blue = bc - gc, (2.0 + np.float64(rc)) - bc, (4.0 + np.float64(gc)) - rc
-    h = np.where(r == largest, red, np.where(g == largest, green, blue)).astype(np.float32)
-    h = np.fmod(h / np.float64(6) + 1, 1).astype(np.float32)
-    hue = np.where(largest == 0, 0, (h * np.float64(255)).astype(np.int64))
-    return hue.astype(np.uint8).ravel()
-
-
-def _chromas() -> NDArray[np.float32]:
-    """What is taken off a channel at half a step of its share, at value * 256 + (value - least).
-
-    It is made of the 8-bit saturation, not of the difference itself.
-    """
-    value, difference = np.mgrid[0:256, 0:256].astype(np.float32)
-    saturation = np.floor((difference / np.maximum(value, 1)).astype(np.float64) * 255)
-    taken: NDArray[np.float32] = (value * saturation.clip(0, 255) * (2 / (85 * 255))).astype(np.float32)
-    return taken.ravel()
-
-
-_TABLES: dict[str, Callable[[], NDArray[Any]]] = {
-    "hue": _hues,
-    "chroma": _chromas,
-    "centre": lambda: np.array([127.5, 85, 170], np.float32).reshape(3, 1, 1),
-    "offset": lambda: np.array([85, 42.5, 42.5], np.float32).reshape(3, 1, 1),
-}
-
-
-@lru_cache
-def _table(name: str, device: "torch.device | None") -> Array:
-    if device is None:
-        return _TABLES[name]()
-    import torch
-
-    return torch.from_numpy(_table(name, None)).to(device)
-
-
-def _constant(name: str, beside: Array) -> Array:
-    return _table(name, None if isinstance(beside, np.ndarray) else beside.device)
-
-
-def _look_up(name: str, place: Array) -> Array:
-    """Entries of a table, at whole float32 numbers."""
-    if isinstance(place, np.ndarray):
-        return _table(name, None).take(place.astype(np.int64))
-    table = _table(name, place.device)
-    return table.index_select(0, place.int().reshape(-1)).view(place.shape)
 
 
 def _library(x: Array) -> Any:

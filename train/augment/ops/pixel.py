@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from train.augment.draws.noise import NORMALS, noise_levels
-from train.augment.ops.jitter import Array, blend, grey, mixed
+from train.augment.ops.jitter import blend, grey, mixed
+from train.augment.ops.jitter_tables import Array
 
 
 def to_grey(x_BPCHW: Tensor) -> Tensor:
