@@ -146,7 +146,7 @@ class BlockCache:
             if stat.st_mtime_ns < self._opened_ns
         )
         self._victims.extend(heapq.nsmallest(_VICTIMS, old))
-        self._all_in_use = not self._victims  # no block grows older, so there is no use to look again
+        self._all_in_use = not self._victims  # no block grows older, so another scan would find none
 
     def _rest(self) -> None:
         self._rest_until = time.monotonic() + _REST_S

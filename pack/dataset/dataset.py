@@ -12,7 +12,7 @@ from isal.isal_zlib import crc32  # 14 times as fast as zlib's
 from numpy.typing import NDArray
 
 from pack.dataset.cache import BlockCache, block_key
-from pack.dataset.index import ShardIndex, _shard_index
+from pack.dataset.index import ShardIndex, shard_index
 from pack.dataset.pairs import DamagedPair, StoredPair, sound
 from pack.shard.index import read_index
 from pack.shard.manifest import Manifest, read_manifest
@@ -22,8 +22,7 @@ from pack.storage import Retry, Store, open_store
 from recon.base.errors import UserError
 
 _CACHED_BYTES = 64 << 20  # of index rows kept in memory
-
-_GAP_BYTES = 128 << 10  # read rather than asked for anew: some 2 ms at 60 MB/s
+_GAP_BYTES = 128 << 10  # read and dropped rather than left out by a second request: some 2 ms at 60 MB/s
 
 
 class Dataset:
@@ -31,9 +30,9 @@ class Dataset:
 
     Args:
         url: directory or URL that holds ``dataset.json``.
-        retry: patience with failing storage.
+        retry: how long failing storage is asked again.
         cache: where blocks are kept on local disk; None reads all from `url`.
-        manifest: of the dataset, where another process has read it already.
+        manifest: of the dataset, where the caller has it already.
 
     Raises:
         UserError: there is no finished dataset of this version.
@@ -59,7 +58,9 @@ class Dataset:
         return f"{self.store.url}/{self.manifest.shards[shard].name}.tar"
 
     def index(self, shard: int) -> ShardIndex:
-        """The index of a shard by its place in the manifest, from a cache bounded in bytes."""
+        """The index of a shard, by its number in the manifest, from a cache bounded in bytes."""
+        # Reading threads come to a new shard together. The first of them reads its index, without the lock;
+        # the others wait for that, or they would all read it.
         with self._lock:
             if shard in self._indexes:
                 self._indexes.move_to_end(shard)
@@ -71,10 +72,10 @@ class Dataset:
         return coming.result()
 
     def _bring(self, shard: int, coming: "Future[ShardIndex]") -> None:
-        """Reads an index for all threads that want it by now, and keeps it."""
+        """Reads an index for all threads that wait for it, and keeps it."""
         try:
-            index = _shard_index(self.manifest.shards[shard], self.table(shard))
-        except BaseException as error:
+            index = shard_index(self.manifest.shards[shard], self.table(shard))
+        except BaseException as error:  # whatever it is, no thread may wait for ever
             with self._lock:
                 del self._coming[shard]
             coming.set_exception(error)
@@ -82,6 +83,7 @@ class Dataset:
         with self._lock:
             del self._coming[shard]
             self._indexes[shard] = index
+            # At least the newest stays, however large: it is about to be used.
             while len(self._indexes) > 1 and sum(i.memory for i in self._indexes.values()) > _CACHED_BYTES:
                 self._indexes.popitem(last=False)
         coming.set_result(index)
@@ -103,35 +105,35 @@ class Dataset:
         return read_index(data, columns)
 
     def read_rows(self, shard: int, rows: NDArray[np.int64]) -> list[StoredPair | DamagedPair]:
-        """Reads some pairs of a shard, near ones in one request.
+        """Reads some pairs of a shard; pairs that lie near each other in one request.
 
         Args:
-            shard: by its place in the manifest.
+            shard: its number in the manifest.
             rows: (n,) rising numbers of pairs within the shard.
 
         Raises:
             UserError: see `read_block`.
         """
         pairs: list[StoredPair | DamagedPair] = []
-        for part in self._near(shard, rows):
-            first, count = int(part[0]), int(part[-1] - part[0]) + 1
+        for near in self._near(shard, rows):
+            first, count = int(near[0]), int(near[-1] - near[0]) + 1
             block = self.read_block(shard, first, count)
-            pairs += [block[row - first] for row in part]
+            pairs += [block[row - first] for row in near]
         return pairs
 
     def _near(self, shard: int, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Splits rows where so much lies between two of them that a request of its own is cheaper."""
-        if len(rows) <= rows[-1] - rows[0]:
+        """Splits rows where so much lies between two of them that a second request is cheaper."""
+        if len(rows) <= rows[-1] - rows[0]:  # else nothing lies between them, and no index is needed
             index = self.index(shard)
             between = index.starts[rows[1:]] - index.starts[rows[:-1] + 1]
             return np.split(rows, np.flatnonzero(between > _GAP_BYTES) + 1)
         return [rows]
 
     def read_block(self, shard: int, first: int, count: int) -> list[StoredPair | DamagedPair]:
-        """Reads `count` successive pairs of a shard, each payload's CRC checked.
+        """Reads `count` successive pairs of a shard and checks the CRC of each payload.
 
-        A payload that fails is read again: a `DamagedPair` is one that comes the same and wrong
-        each time, so it lies damaged in the storage.
+        A payload with a wrong CRC is read again. A `DamagedPair` came wrong each time, and with the same
+        bytes: so it is the storage that holds it damaged, and not the way from there.
 
         Raises:
             UserError: the shard is missing, short or replaced, or storage fails for too long.
@@ -142,13 +144,13 @@ class Dataset:
             pairs = self._pairs(index, shard, first, count, memoryview(kept)) if len(kept) == length else []
             if pairs and not _damaged(pairs):
                 return pairs
-            self.cache.drop(key)
+            self.cache.drop(key)  # harmed on the local disk: taken from the storage again
         block = self.store.read_range(f"{index.entry.name}.tar", start, length)
         pairs = self._pairs(index, shard, first, count, block)
         wrong = _damaged(pairs)
         for number in wrong:
             pairs[number] = self._read_again(index, shard, first + number)
-        if self.cache and not wrong:
+        if self.cache and not wrong:  # a block that came right at the second try holds the wrong bytes still
             self.cache.put(key, block)
         return pairs
 
@@ -169,12 +171,12 @@ class Dataset:
             data = block[offset : offset + int(index.sizes[row, column])]
             if crc32(data) != index.crcs[row, column]:
                 return DamagedPair(key=key, url=url, cause=f"CRC-32 of {MEMBERS[column]} differs")
-            members[field] = bytes(data)
+            members[field] = bytes(data)  # a copy: a view would keep the whole block in memory
         pair_id, group = int(index.pair_ids[row]), index.groups[row]
         return StoredPair(key=key, url=url, group=group, pair_id=pair_id, members=members)
 
     def _read_again(self, index: ShardIndex, shard: int, row: int) -> StoredPair | DamagedPair:
-        """Reads a pair until it comes right, or until it has come the same and wrong often enough."""
+        """Reads a pair until it comes right, or has come wrong with the same bytes often enough."""
         start, length = index.span(row, 1)
 
         def unpack(data: memoryview) -> StoredPair | DamagedPair:
@@ -198,7 +200,7 @@ def open_dataset(url: str) -> Dataset:
 
 
 def iterate_pairs(url: str, block: int = 32) -> Iterator[StoredPair]:
-    """All pairs of a dataset in stored order, `block` of them a request.
+    """All pairs of a dataset in stored order, read `block` at a time.
 
     Raises:
         UserError: a pair is damaged, or storage fails.

@@ -2,8 +2,8 @@
 
 A filter is a condition in Python's words on the columns of the index (`pack.shard.schema.INDEX_SCHEMA`):
 comparisons, also chained, ``in`` a list, ``is None``, ``+ - * / %``, ``and or not``. It is translated,
-never executed. As in SQL, a comparison with a missing value, or with what was divided by zero, is
-neither true nor false, and a pair is selected only where the whole is true.
+never executed. As in SQL, a comparison with a missing value, or with the result of a division by zero, is
+neither true nor false. A pair is selected only where the whole filter is true.
 """
 
 import ast
@@ -80,11 +80,11 @@ class Filter:
 
     Attributes:
         expression: the condition over the columns of an index, for pyarrow.
-        canonical: its text, spelled in one way.
-        columns: names of those that it needs.
+        canonical: its text in one spelling, so that spaces and quotes make no other filter.
+        columns: names of the columns that it needs.
 
     Raises:
-        UserError: it is no condition; the error marks the spot.
+        UserError: it is not a condition; the error marks where.
     """
 
     def __init__(self, text: str) -> None:
@@ -94,7 +94,7 @@ class Filter:
             with warnings.catch_warnings():  # of escapes such as "\d", which are taken as they stand
                 warnings.simplefilter("ignore")
                 body = ast.parse(f"({text}\n)", mode="eval").body  # in parentheses: may span lines
-            if (body.lineno, body.col_offset) == (1, 0):  # not inside of ours: a) or (b
+            if (body.lineno, body.col_offset) == (1, 0):  # our parentheses were closed inside: a) or (b
                 self._refuse_at(_UNMATCHED, 1, 1, len(text.split("\n")[0]))
             self.expression: pc.Expression = self._condition(body).cast(_BOOL)
             self.canonical = ast.unparse(body)
@@ -182,7 +182,7 @@ class Filter:
             if kind == _FLOAT:
                 self._refuse("takes the remainder of a fraction, expected whole numbers", node)
             rest = _Term(node=node, kind=kind, value=_remainder(left, right, kind))
-            if terms[1].constant and terms[1].value in _RANGES[_INTEGER]:  # so pair_id % 10 < width is one
+            if terms[1].constant and terms[1].value in _RANGES[_INTEGER]:  # allows pair_id % 10 < width
                 return _Term(node=node, kind=_INTEGER, value=rest.cast(_INTEGER))
             return rest
         calculate = pc.divide if isinstance(node.op, ast.Div) else _CHECKED[type(node.op)]
@@ -236,6 +236,7 @@ class Filter:
             return _FLOAT
         kind = _UNSIGNED if _UNSIGNED in kinds else left.kind
         for term in (left, right):
+            # pyarrow would refuse such a number too, but its error could not mark the part of the filter.
             if term.constant and kind in _RANGES and term.value not in _RANGES[kind]:
                 self._refuse(f"is {term.value}, expected {_WORDS[kind]} of 64 bits", term.node)
             if not term.constant and term.kind != kind:
@@ -243,7 +244,7 @@ class Filter:
         return kind
 
     def _refuse(self, message: str, node: ast.expr, advice: str = "") -> NoReturn:
-        """Raises, marking a node; `advice` stands below."""
+        """Raises an error that marks a node, with `advice` on a line below."""
         found = ast.get_source_segment(f"({self.text}\n)", node) or ""
         start = len(self._line(node.lineno).encode()[: node.col_offset].decode())
         self._refuse_at(message, node.lineno, start, len(found.split("\n")[0]), advice)
@@ -252,9 +253,9 @@ class Filter:
         return f"({self.text}\n)".split("\n")[number - 1]
 
     def _refuse_at(self, message: str, line: int, start: int, length: int = 1, advice: str = "") -> NoReturn:
-        """Raises, marking a spot; `start` counts characters from 0, our parenthesis included."""
+        """Raises an error that marks a place; `start` counts characters from 0, with our parenthesis."""
         lines = self.text.split("\n")
-        if line > len(lines):  # the parenthesis that was added
+        if line > len(lines):  # the error is at the parenthesis that we added
             line, start = len(lines), len(lines[-1]) + (len(lines) == 1)
         start = max(0, start - (line == 1))
         mark = " " * start + "^" * max(1, length)
@@ -263,7 +264,7 @@ class Filter:
 
 
 def _remainder(left: pc.Expression, right: pc.Expression, kind: pa.DataType) -> pc.Expression:
-    """Python's: of the divisor's sign. Arrow's division rounds towards zero."""
+    """The remainder as in Python, with the sign of the divisor. Arrow's division rounds towards zero."""
     rest = left - pc.divide(left, right) * right
     zero = pa.scalar(0, kind)
     other_sign = (rest != zero) & ((rest < zero) != (right < zero))

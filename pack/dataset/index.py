@@ -38,7 +38,7 @@ class ShardIndex:
 
     @property
     def memory(self) -> int:
-        """Bytes held, about."""
+        """About how many bytes are held."""
         return len(self.keys) * 336
 
     def span(self, first: int, count: int) -> tuple[int, int]:
@@ -47,11 +47,13 @@ class ShardIndex:
         return start, int(self.ends[first + count - 1]) - start
 
 
-def _shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
+def shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
+    """Takes the columns that reading needs out of the table of a shard's index."""
+
     def columns(name: str) -> NDArray[np.int64]:
         return np.stack([table[f"{member}_{name}"].to_numpy() for member in MEMBERS], axis=1)
 
-    @cache  # one tuple for all pairs of these codecs
+    @cache  # one tuple for all pairs of these codecs, not one for each pair
     def fields(real: str, fake: str, json: bool) -> tuple[str, ...]:
         images = f"real.{LOADABLE[real]}", f"fake.{LOADABLE[fake]}"
         return (*images, "json") if json else images

@@ -7,7 +7,7 @@ from recon.base.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class StoredPair:
-    """A pair as it lies in a shard, its CRC checked."""
+    """A pair as it is stored in a shard; its CRCs were right."""
 
     key: str
     url: str
@@ -15,7 +15,8 @@ class StoredPair:
     group: str
     pair_id: int
     members: dict[str, bytes]
-    """Payloads by ``real.EXT``, ``fake.EXT`` and ``json`` (if there is one), whatever the tar calls them."""
+    """Payloads by ``real.EXT``, ``fake.EXT`` and ``json`` (if there is one), even where an adopted tar has
+    other names for them."""
 
     @property
     def real(self) -> bytes:
@@ -30,17 +31,17 @@ class StoredPair:
 
 @dataclass(frozen=True, kw_only=True)
 class DamagedPair:
-    """A pair that lies in the storage in no usable state."""
+    """A pair that the storage holds, but not in a usable state."""
 
     key: str
     url: str
     """Of its shard's tar."""
     cause: str
-    """What is wrong, in words that group: ``CRC-32 differs``."""
+    """What is wrong, in words that are the same for all pairs of this cause: ``CRC-32 of real differs``."""
 
 
 def sound(pair: StoredPair | DamagedPair) -> StoredPair:
-    """The pair, where none may be left out.
+    """The pair itself, for callers that may not leave one out.
 
     Raises:
         UserError: it is damaged.

@@ -1,4 +1,4 @@
-"""Which pairs of a dataset a filter (`pack.dataset.filter`) selects, as a bit a pair."""
+"""Which pairs of a dataset a filter (`pack.dataset.filter`) selects: one bit for each pair."""
 
 import hashlib
 import zlib
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Selection:
-    """The pairs of a dataset that a filter selects; a bit a pair."""
+    """The pairs of a dataset that a filter selects, one bit for each pair of the dataset."""
 
     text: str
-    """The filter, in canonical spelling."""
+    """The filter, in its canonical spelling."""
     manifest_sha256: str
     """Of the dataset."""
     pairs: NDArray[np.int64]
     """(shards,) pairs of each shard, selected or not."""
     bits: NDArray[np.uint8]
-    """One a pair in stored order, packed big-endian; every shard begins with a new byte."""
+    """One for each pair in stored order, packed big-endian. Every shard begins with a new byte, so that one
+    shard's bits are unpacked without the rest."""
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
@@ -58,7 +59,7 @@ class Selection:
         return np.flatnonzero(np.unpackbits(self.bits[start:end], count=int(self.pairs[shard])))
 
     def to_bytes(self) -> bytes:
-        """A file of it, for `from_bytes`."""
+        """The content of a file, for `from_bytes`."""
         out = BytesIO()
         text = [self.text, self.manifest_sha256, self.sha256]
         np.savez_compressed(out, about=np.array(text), bits=self.bits)
@@ -69,12 +70,12 @@ class Selection:
         """Reads what `to_bytes` wrote.
 
         Args:
-            data: the file.
-            manifest: of the dataset that it must belong to.
-            text: the filter that it must belong to.
+            data: the file's content.
+            manifest: of the dataset that the selection must belong to.
+            text: the filter that the selection must belong to.
 
         Raises:
-            UserError: it is damaged, or belongs to another dataset or filter.
+            UserError: the file is damaged, or belongs to another dataset or filter.
         """
         canonical = Filter(text).canonical
         try:
@@ -105,7 +106,7 @@ def select(dataset: "Dataset", text: str, threads: int = 16) -> Selection:
     Args:
         dataset: the dataset.
         text: the filter.
-        threads: indexes read at once.
+        threads: how many indexes are read at once.
 
     Raises:
         UserError: the filter is wrong or selects nothing, or an index is missing or damaged.
@@ -141,6 +142,7 @@ def _packed_mask(dataset: "Dataset", shard: int, asked: Filter) -> NDArray[np.ui
             f"{where}: expected {counted(entry.pairs, 'row')} as in the manifest, found {table.num_rows}; "
             "run python -m pack.verify"
         )
+    # pyarrow gives the rows that are left. They are numbered, to tell which of the shard's rows these are.
     numbered = table.append_column("row number", pa.array(np.arange(entry.pairs)))
     try:
         rows = numbered.filter(asked.expression)["row number"].to_numpy()

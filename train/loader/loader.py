@@ -34,8 +34,8 @@ class PairLoader:
     next epoch. The pairs of each step depend on the dataset, the seed and the global batch
     alone (see `train.order.epoch`), not on ranks, workers or threads.
 
-    A pair that lies damaged in the storage is never half used: its slot is masked and `Batch.damaged`
-    names it; what to make of that is the caller's choice (`train.loop.quarantine`).
+    A pair that is damaged in the storage is never half used: its slot is masked and `Batch.damaged`
+    names it. The caller decides what to do about it (`train.loop.quarantine`).
 
     Args:
         url: directory or URL of a packed dataset, or a mapping of several to their weights: how often
@@ -44,26 +44,27 @@ class PairLoader:
         seed: of the order and of the augmentation.
         rank: of this process, 0..world_size-1.
         world_size: divides `lanes`.
-        augment: the recipe, by default the paper's, without Kornia's ops (`train.augment.final` has those);
+        augment: the recipe, by default the paper's; without Kornia's ops, which `train.augment.final` has.
             None gives clean centre crops.
         centre_crop: side of the centre crop, where augment is None.
         filter: takes only pairs whose index columns say so, e.g. ``width >= 256 and group == "coco"``
-            (see `pack.dataset.filter`); or what makes the selection of each dataset.
-        lanes: reading lanes, see `train.order.epoch`; with block and window part of the order.
+            (see `pack.dataset.filter`); or a function that makes the selection of each dataset.
+        lanes: readers that work side by side (see `train.order`). Lanes, block and window change the order.
         block: pairs read together.
-        window: blocks shuffled together in a lane.
+        window: blocks of a lane that are shuffled together: the shuffle window.
         workers: 1 reads and decodes in a process beside this one, started at the first batch; 0 in
             this one, to debug. Both give the same bytes.
         threads: decoding threads.
-        reads: requests to storage under way at once.
-        read_ahead_mb: MiB read ahead of need. Beside some 150 MiB the loader holds about that, plus
+        reads: requests to storage at once.
+        read_ahead_mb: MiB read ahead of need. The loader holds about this, plus some 150 MiB, plus
             lanes / world_size x window x block stored pairs, plus 4 batches of windows.
         deadline_s: seconds for a block to arrive, all attempts together.
-        cache_dir: local folder that keeps blocks, shared with whoever names the same one.
+        cache_dir: local folder that keeps blocks; all processes that name the same folder share it.
         cache_gb: most that it may hold, in GB.
         device: where the batches go.
         stages: WebDataset stages such as ``wds.map(f)`` between reading and decoding, one sample in,
-            one out: their number and order are checked. They go to the worker pickled.
+            one out: their number and order are checked. They go to the worker pickled, so they must
+            come from a module, not from the script that is run.
 
     Raises:
         UserError: no dataset is there, the world size does not divide lanes, or a number is out of
@@ -137,7 +138,7 @@ class PairLoader:
         self.epoch, self.step = epoch, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the trainer is: what it was given so far counts as consumed."""
+        """Where the trainer is: the batches that it was given count as consumed, those read ahead do not."""
         return self._order_facts() | {"epoch": self.epoch, "step": self.step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -171,14 +172,17 @@ class PairLoader:
         self._loops = loop = self._loops + 1
         with closing(self._batches(epoch, first)) as batches:
             for number, batch in enumerate(self._transfer(epoch, batches), first + 1):
+                # Before the batch is given: a trainer that saves a state while it works on this batch has
+                # consumed it.
                 over = number == len(self)
                 self.epoch, self.step = (epoch + 1, 0) if over else (epoch, number)
                 yield batch
+                # Another loop has taken the worker, and `self.epoch` and `self.step` are that one's now.
                 if loop != self._loops:
                     raise UserError("the loader was started anew while this loop still ran; use two loaders")
 
     def _batches(self, epoch: int, step: int) -> Generator[WindowBatch, None, None]:
-        if self._worker and not self._worker.lives:
+        if self._worker and not self._worker.lives:  # a new loop is a new try
             self.close()
         if self.workers:
             self._worker = self._worker or Worker(self.plan)
@@ -194,7 +198,7 @@ class PairLoader:
 
 
 def _check_recipe(augment: object) -> None:
-    """Refuses what would be ignored or fail later."""
+    """Refuses a recipe that would be ignored or fail later."""
     if not isinstance(augment, AugmentConfig | None):
         raise UserError(
             f"augment={augment!r}, expected an AugmentConfig or None; "

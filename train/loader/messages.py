@@ -1,7 +1,7 @@
 """What the trainer and the loader's worker say to each other, and the memory that they share.
 
-Every message carries the number of its run: a trainer that leaves a loop starts another run at once, while
-messages of the old one are still on their way. Both sides pass over those.
+Every message carries the number of its loop (one ``for batch in loader``). A trainer may leave a loop and
+begin another at once, while messages of the old one are still on their way: both sides ignore those.
 """
 
 import mmap
@@ -20,7 +20,7 @@ SLOTS = 4
 class Start:
     """To the worker: give the batches of an epoch from a step on."""
 
-    run: int
+    loop: int
     epoch: int
     step: int
 
@@ -29,7 +29,7 @@ class Start:
 class Free:
     """To the worker: the trainer is done with a slot."""
 
-    run: int
+    loop: int
     slot: int
 
 
@@ -37,20 +37,20 @@ class Free:
 class Filled:
     """From the worker: a batch, its windows in a slot."""
 
-    run: int
+    loop: int
     slot: int
     batch: WindowBatch
-    """Without its windows: these are not sent, they lie in the shared memory."""
+    """Without its windows: these are not sent but lie in the shared memory."""
 
 
 @dataclass(frozen=True)
 class Ended:
     """From the worker: no batch is left, or none can be made."""
 
-    run: int
+    loop: int
     error: str | None = None
     mistake: bool = False
-    """Whether the error is the user's to mend."""
+    """Whether the error is a mistake of the user: shown as one line, without a traceback."""
 
 
 def memory_size(shape: tuple[int, ...]) -> int:

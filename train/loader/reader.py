@@ -46,7 +46,7 @@ class SourcePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderPlan:
-    """All that the host's side needs to know; it goes to the worker pickled."""
+    """All that reading needs to know; it goes to the worker pickled."""
 
     sources: tuple[SourcePlan, ...]
     rank: int
@@ -104,7 +104,7 @@ class BatchReader:
             epoch: from 0.
             step: of the epoch, from 0.
             memory: gives uint8 windows of `LoaderPlan.window_shape` to fill, one call a batch.
-            check: is called before each pair; raises where nobody wants the batch any more.
+            check: is called before each pair; raises where the batch is no longer wanted.
 
         Raises:
             UserError: see `train.stream.samples.read_samples` and `train.window.cutter.WindowCutter`.
@@ -116,17 +116,19 @@ class BatchReader:
         with _threads(plan.reads, "read") as readers, _threads(plan.threads, "decode") as decoders:
             samples = self._samples(order, step * global_batch, readers)
             cuts = map_ahead(cutter, cutter.drawn(samples), decoders, ahead=2 * plan.threads)
-            for places in order.positions(plan.rank, plan.world_size, global_batch, step):
+            for positions in order.positions(plan.rank, plan.world_size, global_batch, step):
                 row = []
-                for _ in range(sum(place < order.pairs for place in places)):
+                for _ in range(sum(position < order.pairs for position in positions)):
+                    # Not once a batch: the first batch waits for storage, and a trainer that left its loop
+                    # meanwhile would wait for that too.
                     check()
                     row.append(next(cuts))
-                yield collate(row, memory())
+                yield collate(row, memory())  # memory only now: no slot is held while storage is waited for
 
     def _samples(
         self, order: EpochOrder, position: int, readers: ThreadPoolExecutor
     ) -> Iterator[Sample | DamagedPair]:
-        """The rank's samples after the user's stages, each checked to stand in its place."""
+        """The rank's samples after the user's stages, each checked to be the one that is due."""
         stored = read_samples(
             self.sources,
             order,
@@ -139,8 +141,8 @@ class BatchReader:
         )
         if not self.plan.stages:
             return (sample for _, sample in stored)
-        places = range(position + self.plan.rank, order.pairs, self.plan.world_size)
-        return _through_stages(stored, places, self.plan.stages)
+        positions = range(position + self.plan.rank, order.pairs, self.plan.world_size)
+        return _through_stages(stored, positions, self.plan.stages)
 
 
 def _open_sources(plan: LoaderPlan) -> list[StoredSource]:
@@ -159,35 +161,36 @@ def _open_sources(plan: LoaderPlan) -> list[StoredSource]:
 
 
 def _through_stages(
-    stored: Iterator[tuple[int, Sample | DamagedPair]], places: Sequence[int], stages: Sequence[Stage]
+    stored: Iterator[tuple[int, Sample | DamagedPair]], positions: Sequence[int], stages: Sequence[Stage]
 ) -> Iterator[Sample | DamagedPair]:
     """Sends the sound samples through the user's stages; damaged pairs go around them."""
-    from webdataset import DataPipeline
+    from webdataset import DataPipeline  # costs 470 MiB: only for those who have stages
 
-    damaged: dict[int, DamagedPair] = {}
+    damaged: dict[int, DamagedPair] = {}  # by position
 
     def sound() -> Iterator[Sample]:
-        for place, sample in stored:
+        for position, sample in stored:
             if isinstance(sample, DamagedPair):
-                damaged[place] = sample
+                damaged[position] = sample
             else:
                 yield sample
 
+    # A sample is drawn one ahead: only then is it known which damaged pairs were passed before it.
     samples = iter(DataPipeline(sound, *stages))
-    waiting = next(samples, None)
-    for place in places:
-        if place in damaged:
-            yield damaged.pop(place)
+    ahead = next(samples, None)
+    for position in positions:
+        if position in damaged:
+            yield damaged.pop(position)
             continue
-        _check_place(waiting, f"position {place}")
-        assert waiting is not None
-        yield waiting
-        waiting = next(samples, None)
-    _check_place(waiting, "nothing")
+        _check_position(ahead, f"position {position}")
+        assert ahead is not None
+        yield ahead
+        ahead = next(samples, None)
+    _check_position(ahead, "nothing")
 
 
-def _check_place(sample: Any, expected: str) -> None:
-    """Refuses a sample that the user's stages moved, doubled, dropped or made something else of."""
+def _check_position(sample: Any, expected: str) -> None:
+    """Refuses a sample that the user's stages moved, doubled, dropped or turned into something else."""
     found = "nothing"
     if isinstance(sample, dict):
         found = f"position {sample.get('__position__')}"
@@ -201,7 +204,10 @@ def _check_place(sample: Any, expected: str) -> None:
 
 @contextmanager
 def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose end drops what has not begun, and leaves what runs, a read that hangs maybe, to itself."""
+    """A pool of threads. At its end it drops what has not begun, and does not wait for what runs.
+
+    What runs may be a read that hangs until its deadline, and a loop that is left must end at once.
+    """
     pool = ThreadPoolExecutor(count, thread_name_prefix=name)
     try:
         yield pool

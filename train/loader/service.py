@@ -46,7 +46,10 @@ def _end_with(parent: int) -> None:
 
 
 class _GivenUpError(BaseException):
-    """The trainer has started another run. No `Exception`, so that no handler of errors takes it for one."""
+    """The trainer has started another loop.
+
+    Not an `Exception`, so that no ``except Exception`` on its way takes it for a failure.
+    """
 
 
 class _Service:
@@ -63,41 +66,41 @@ class _Service:
     def __init__(self, connection: Connection, memory: int) -> None:
         self.connection = connection
         packed = connection.recv_bytes()
-        # The plan is unpickled after the first start only: an error needs a run that it is the end of.
+        # The plan is unpickled after the first start only: an error is the end of a loop, so it needs one.
         self._wait()
         try:
             plan = _unpickled(packed)
             self.host: BatchReader = BatchReader(plan)
             self.slots = slots_of(memory, plan.window_shape)
         except Exception as error:
-            self._send(_failed(self.start.run, error))
+            self._send(_failed(self.start.loop, error))
             raise EOFError from error
 
     def _wait(self) -> None:
-        """Waits until the trainer starts a run; slots that it frees meanwhile are of runs that are over."""
+        """Waits until the trainer starts a loop; slots that it frees meanwhile are of loops that are over."""
         while not isinstance(message := pickle.loads(self.connection.recv_bytes()), Start):
             pass
         self.start: Start = message
 
     def serve(self) -> None:
-        """Makes run after run, until the trainer closes the connection."""
+        """Serves loop after loop, until the trainer closes the connection."""
         while True:
             try:
-                self._send(self._run())
+                self._send(self._serve_loop())
             except _GivenUpError:
                 continue  # `_hear` has taken the next start already
             self._wait()
 
-    def _run(self) -> Ended:
-        # All slots are free again: the trainer has dropped the windows of the run before.
+    def _serve_loop(self) -> Ended:
+        # All slots are free: by starting this loop the trainer gave up the windows of the one before.
         start, self.free = self.start, list(range(SLOTS))
         batches = self.host.batches(start.epoch, start.step, self._take, self._listen)
         try:
             for batch in batches:
-                self._send(Filled(start.run, self.taken, replace(batch, windows_BPHWC=_ELSEWHERE)))
+                self._send(Filled(start.loop, self.taken, replace(batch, windows_BPHWC=_ELSEWHERE)))
         except Exception as error:
-            return _failed(start.run, error)
-        return Ended(start.run)
+            return _failed(start.loop, error)
+        return Ended(start.loop)
 
     def _take(self) -> Pixels:
         """The memory of the next batch, once there is a free slot."""
@@ -117,7 +120,7 @@ class _Service:
         if isinstance(message, Start):
             self.start = message
             raise _GivenUpError
-        if message.run == self.start.run:
+        if message.loop == self.start.loop:
             self.free.append(message.slot)
 
     def _send(self, message: Filled | Ended) -> None:
@@ -135,7 +138,7 @@ def _unpickled(packed: bytes) -> LoaderPlan:
     return plan
 
 
-def _failed(run: int, error: Exception) -> Ended:
+def _failed(loop: int, error: Exception) -> Ended:
     if isinstance(error, UserError):
-        return Ended(run, str(error), mistake=True)
-    return Ended(run, "".join(traceback.format_exception(error)))
+        return Ended(loop, str(error), mistake=True)
+    return Ended(loop, "".join(traceback.format_exception(error)))

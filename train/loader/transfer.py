@@ -1,7 +1,7 @@
-"""From the host's batches of windows to the trainer's batches of images, on its device.
+"""From batches of windows on the host to batches of images on the trainer's device.
 
-On a GPU the next batch is copied through pinned memory and augmented on a stream of its own while the
-trainer's stream works on the one before it.
+On a GPU, the next batch is copied through pinned memory and augmented on a stream of its own, while the
+trainer's stream works on the batch before it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,7 +27,7 @@ class Batch:
     keys: list[str]
     """Keys of the valid pairs, in the order of ``images[mask]``."""
     damaged: list[DamagedPair] = field(default_factory=list)
-    """Pairs whose slots are masked because they lie damaged in the storage."""
+    """Pairs whose slots are masked because they are damaged in the storage."""
 
 
 class Transfer:
@@ -42,7 +42,7 @@ class Transfer:
         self._augment, self.device = augment, device
 
     def __call__(self, epoch: int, batches: Iterable[WindowBatch]) -> Iterator[Batch]:
-        """Yields the batches of an epoch; on a GPU each while the one after it is on its way."""
+        """Yields the batches of an epoch; on a GPU, each one while the next is on its way."""
         if self.device.type == "cuda":
             return self._ahead(epoch, batches)
         return (self._one(epoch, batch) for batch in batches)
@@ -51,6 +51,8 @@ class Transfer:
         stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         before: tuple[Batch, torch.cuda.Event] | None = None
         for host in batches:
+            # All of this only queues work. The host does not wait for the GPU, so the batch before is
+            # handed over while this one is copied.
             with torch.cuda.stream(stream):
                 following = self._one(epoch, host), stream.record_event()
             if before is not None:
@@ -60,10 +62,12 @@ class Transfer:
             yield self._handed_over(*before)
 
     def _handed_over(self, batch: Batch, done: torch.cuda.Event) -> Batch:
-        """The batch for the trainer's stream, which waits for it; its memory is not reused before that."""
+        """The batch for the trainer's stream, which waits until the batch is done."""
         current = torch.cuda.current_stream(self.device)
         current.wait_event(done)
         for tensor in (batch.images, batch.mask):
+            # The memory belongs to our stream. Without this, the allocator would give it to the next batch as
+            # soon as Python drops the tensor, though the trainer's stream may still read it.
             tensor.record_stream(current)
         return batch
 
@@ -74,7 +78,7 @@ class Transfer:
             images = windows.movedim(-1, 2).contiguous()
         elif batch.mask_B.all():
             images = self._augment(epoch, windows, batch.ids_B, batch.frames_B, batch.grey_BP)
-        else:
+        else:  # masked slots have no draws and no size: only the valid rows are augmented
             rows = np.flatnonzero(batch.mask_B)
             valid = self._moved(torch.from_numpy(rows))
             drawn = (batch.ids_B[rows], batch.frames_B[rows], batch.grey_BP[rows])
@@ -83,8 +87,14 @@ class Transfer:
         return Batch(images=images, mask=mask, keys=batch.keys, damaged=batch.damaged)
 
     def _moved(self, host: torch.Tensor) -> torch.Tensor:
-        """On the device. On a CPU it is the worker's memory still, which windows are copied out of."""
+        """The same values on the device.
+
+        On a CPU this is still the memory shared with the worker; the augmentation, or `contiguous` after
+        `movedim`, makes a copy before the slot is given back.
+        """
         if self.device.type != "cuda":
             return host
+        # `copy_` has read the shared memory when it returns. The copy to the GPU has not, so it must not read
+        # from there: the slot is given back meanwhile.
         pinned = torch.empty_like(host, pin_memory=True).copy_(host)
         return pinned.to(self.device, non_blocking=True)

@@ -1,8 +1,10 @@
 """The loader's worker: a process that reads, decodes and cuts beside the trainer.
 
-It is started afresh, never forked, so that threads and CUDA of the trainer can't harm it; windows
-lie in memory that both share, everything else goes through a socket. It ignores the signals
-that are meant for the trainer, and ends when the trainer does.
+It is a new process, never a fork, so that the trainer's threads and CUDA can't harm it. Windows lie in
+memory that both share; everything else goes through a socket. It ignores the signals that are meant for the
+trainer, and ends when the trainer does.
+
+This is the trainer's side of it; `train.loader.service` is the worker's.
 """
 
 import json
@@ -50,7 +52,8 @@ class Worker:
         self._process = _started(theirs.fileno(), memory)
         theirs.close()  # the worker alone holds its end now, so that its death is heard at once
         os.close(memory)
-        self._run = 0
+        self._loop = 0
+        # Not `__del__`: it also runs when the interpreter ends, before modules are taken apart.
         self._close = weakref.finalize(self, _end, self._process, self._connection)
         self._send(packed)
 
@@ -60,30 +63,35 @@ class Worker:
         Raises:
             UserError: what went wrong in the worker, or that it died.
         """
-        self._run = run = self._run + 1
-        self._send(pickle.dumps(Start(run, epoch, step)))
+        self._loop = loop = self._loop + 1
+        self._send(pickle.dumps(Start(loop, epoch, step)))
         while True:
-            message = self._receive(run)
+            message = self._receive(loop)
             if isinstance(message, Ended):
                 return _raise(message)
             yield replace(message.batch, windows_BPHWC=self._slots[message.slot])
-            self._send(pickle.dumps(Free(run, message.slot)))
+            self._send(pickle.dumps(Free(loop, message.slot)))
 
     def _send(self, data: bytes) -> None:
-        with suppress(OSError):  # it is dead: receiving says so, after what it still had to say
+        # Where the worker is dead, this is no error yet: `_receive` first gives what the worker had sent, its
+        # own error perhaps, and then says that it is dead.
+        with suppress(OSError):
             self._connection.send_bytes(data)
 
-    def _receive(self, run: int) -> Filled | Ended:
-        """The next message of this run; those of a run that was given up are passed over."""
+    def _receive(self, loop: int) -> Filled | Ended:
+        """The next message of this loop; those of a loop that was left are ignored."""
         while True:
             try:
+                # The end of the socket says that the worker is dead, unless a process that a stage started
+                # has inherited it. So the process itself is asked too; after that the socket once more, as
+                # a last message may have come between the two questions.
                 while not self._connection.poll(1.0):
                     if self._process.poll() is not None and not self._connection.poll():
                         raise EOFError
                 message: Filled | Ended = pickle.loads(self._connection.recv_bytes())
             except (EOFError, OSError) as error:
                 raise UserError(_death(self._process)) from error
-            if message.run == run:
+            if message.loop == loop:
                 return message
 
     @property
@@ -109,9 +117,9 @@ def _started(connection: int, memory: int) -> "subprocess.Popen[bytes]":
 
 
 def _shared_memory(size: int) -> int:
-    """A file descriptor of memory without a name: nothing is left over, whoever is killed."""
+    """A file descriptor of memory that has no name in any folder, so nothing is left behind by a kill."""
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("pairstream")  # not bound by the size of /dev/shm
+        descriptor = os.memfd_create("pairstream")  # /dev/shm would do, but has 64 MB in many containers
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
@@ -126,7 +134,7 @@ def _end(process: "subprocess.Popen[bytes]", connection: Connection) -> None:
 
 
 def _death(process: "subprocess.Popen[bytes]") -> str:
-    with suppress(subprocess.TimeoutExpired):
+    with suppress(subprocess.TimeoutExpired):  # the socket ends a moment before the process does
         process.wait(5)
     status = process.returncode
     if status is not None and status < 0:

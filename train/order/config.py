@@ -13,11 +13,11 @@ class OrderConfig:
     global_batch: int = 64
     """Pairs per optimiser step over all ranks; a multiple of the world size."""
     lanes: int = 192
-    """Independent reading lanes; a multiple of the world size. More lanes mix better."""
+    """Readers that work side by side; a multiple of the world size. More lanes mix better."""
     block: int = 16
-    """Pairs read together from one shard; 1 is taken where a dataset has under lanes x block pairs."""
+    """Pairs read together from one shard; 1 is taken where an epoch has fewer than lanes x block pairs."""
     window: int = 3
-    """Successive blocks of a lane that are shuffled together. A rank holds
+    """Successive blocks of a lane that are shuffled together: the shuffle window. A rank holds
     lanes / world size x window x block payloads."""
     seed: int = 0
     """Seed of the order, the augmentation draws and the dropout."""

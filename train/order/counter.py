@@ -1,7 +1,7 @@
 """A counter-based hash: random numbers as a pure function of what they are for.
 
-The same code runs on int64 numpy arrays and torch tensors, on any device, bit for bit. It
-does not import torch: whoever has a tensor has done so, and the reading process has none.
+The same code runs on int64 numpy arrays and torch tensors, on any device, bit for bit. It does not import
+torch: a caller with a tensor has imported it already, and the process that reads has no tensors.
 """
 
 import hashlib
@@ -22,30 +22,31 @@ _STEP = 0x9E3779B97F4A7C15 - 2**64
 
 
 def signed(word: int) -> int:
-    """The int64 of the same 64 bits, as of a pair's id, which the index has as uint64."""
+    """The int64 with the same 64 bits; for a pair's id, say, which is uint64 in the index."""
     return (word + 2**63) % 2**64 - 2**63
 
 
 _ROW = signed(_STEP * 2**24)
-"""2**24 steps; no image is wider."""
+"""2**24 steps: more than any image is wide, so no two pixels share a place."""
 
 
 def stream_key(seed: int, epoch: int, name: str) -> int:
-    """The int64 that sets one use (`name`) of one epoch of one run apart from all others."""
+    """The int64 that tells one use (`name`) in one epoch of one training run from all others."""
     digest = hashlib.blake2b(f"{seed}/{epoch}/{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 
 
 def words(key: int | Words, ids: Words, draws: int | Words = 0) -> Words:
-    """Uniform int64 words, one an id.
+    """Uniform int64 words, one for each id.
 
     Args:
         key: of `stream_key`: an integer, or an array that is broadcast against `ids`, so that one
             call draws for many uses.
         ids: int64 counters or hashes, any shape.
-        draws: number of the draw, where an id needs several, from 0: an integer, or an array
-            that is broadcast likewise.
+        draws: number of the draw, from 0, where an id needs several: an integer, or an array
+            that is broadcast in the same way.
     """
+    # A Python integer must be brought into int64 by hand; an array wraps round by itself.
     steps = signed(_STEP * (draws + 1)) if isinstance(draws, int) else (draws + 1) * _STEP
     return _mix(_mix(ids ^ key) + steps)
 
@@ -65,8 +66,8 @@ def pixel_words(keys_n: Words, y_nH: Words, x_nW: Words) -> Words:
         x_nW: (n, W) or (1, W) int64 columns, below 2**24.
 
     Returns:
-        (n, H, W): SplitMix64's output from state `key` at place y * 2**24 + x. One mixing a pixel,
-        as in the published generator, is half of what `words` costs; the keys are mixed already.
+        (n, H, W): output number y * 2**24 + x of SplitMix64 with the state `key`. It mixes once for each
+        pixel, as the published generator does: half of the cost of `words`. The keys are mixed already.
     """
     rows_nH = keys_n[:, None] + y_nH * _ROW
     return _mix(rows_nH[:, :, None] + ((x_nW + 1) * _STEP)[:, None, :])
@@ -84,5 +85,5 @@ def _mix(x: Words) -> Words:
 
 
 def _shift_right(x: Words, bits: int) -> Words:
-    """Logical shift: int64 would drag its sign along."""
+    """A logical shift: `>>` on int64 would fill up with the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)

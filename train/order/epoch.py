@@ -1,11 +1,13 @@
 """The order of an epoch: a function of (manifests, weights, seed, epoch) alone.
 
-Pairs lie in *blocks* (runs of one shard). All blocks that the epoch takes of its datasets (see
-`train.order.mixture`) are permuted and laid end to end; the line is cut into one run a *lane*; within
-a lane the pairs of successive blocks are shuffled in *windows*. Position p of the epoch is item
-p // lanes of lane p % lanes. Step t of global batch G takes positions [tG, (t+1)G), and rank r
-of a world those with p % world == r, so that ranks, workers and timing change nothing. Nothing
-here reads a byte, and nothing imports torch: the reading process does without.
+All blocks that the epoch takes of its datasets (see `train.order.mixture`) are permuted and laid end to
+end. This line is cut into one section for each lane. Within a lane, the pairs of successive pieces are
+shuffled together, a shuffle window at a time. Position p of the epoch is item p // lanes of lane p % lanes.
+Step t of global batch G takes positions [tG, (t+1)G), and rank r of a world takes those of them with
+p % world == r. So neither ranks nor workers nor timing change anything.
+
+`train.order` explains the words. Nothing here reads a byte, and nothing imports torch: the process that
+reads does not need it.
 """
 
 import heapq
@@ -27,7 +29,7 @@ __all__ = ["EpochOrder", "Run", "ShuffleWindow", "Source", "check_world"]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Successive pairs of one shard, read in one request."""
+    """Successive pairs of one shard, all of one piece, read in one request."""
 
     source: int
     """Number of the dataset within the mixture."""
@@ -36,33 +38,34 @@ class Run:
     first: int
     """Number of the first pair within the shard (among those that its filter selects)."""
     count: int
+    """Pairs."""
     copy: int
     """Tells the visits of a pair within the epoch apart, from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShuffleWindow:
-    """The pairs that one lane shuffles together."""
+    """Pairs of one lane that are shuffled together."""
 
     lane: int
     item: int
-    """Number, within the lane, of the first pair that this window hands out."""
+    """Number, within the lane, of the first pair that is handed out."""
     runs: tuple[Run, ...]
     """What is read, in this order."""
     shuffle: NDArray[np.int64]
-    """Places among the pairs read, in the order in which they are handed out."""
+    """Which of the pairs read is handed out first, which next, and so on; counted through all runs."""
 
 
 class EpochOrder:
     """The order of one epoch of a mixture of datasets, or of one alone.
 
     Args:
-        sources: the datasets, in the order in which the run names them.
-        seed: of the run.
+        sources: the datasets, in the order in which the training run names them.
+        seed: of the training run.
         epoch: from 0.
-        lanes: reading lanes; a multiple of every world size that is to be used.
-        block: pairs read together; 1 is taken where an epoch has under lanes x block pairs.
-        window: successive blocks shuffled together.
+        lanes: a multiple of every world size that is to be used.
+        block: pairs of a block; 1 is taken where the epoch has fewer than lanes x block pairs.
+        window: pieces of a shuffle window.
     """
 
     def __init__(
@@ -79,10 +82,10 @@ class EpochOrder:
         return stream_key(self.seed, self.epoch, name)
 
     def _lay_pieces(self, sources: Sequence[Source]) -> None:
-        """Permutes the blocks, whole or cut, that the epoch takes, and lays them end to end.
+        """Permutes the pieces of the epoch and lays them end to end.
 
-        Only a number a piece and its place on the line are kept, 8 bytes in all: the rest of what a
-        piece is follows from the number when a window is cut.
+        A large dataset has millions of pieces. So only two numbers are kept for each, 8 bytes in all: which
+        piece it is, and its place on the line. The rest follows from these when a shuffle window is cut.
         """
         self._blocks = [
             Blocks(source, number=number, seed=self.seed, block=self.block)
@@ -97,23 +100,36 @@ class EpochOrder:
         np.cumsum(counts[self._line], out=self._edges[1:])
 
     def _cut_lanes(self) -> None:
-        """Where each lane's run begins on the line, and how many pairs it has."""
+        """Where each lane's section begins on the line, and how many pairs it has."""
         lane = np.arange(self.lanes)
+        # Positions go round the lanes, so the first lanes get one pair more where the epoch does not divide.
         self._length = np.maximum(0, -(-(self.pairs - lane) // self.lanes))
+        # The sections lie on the line in a drawn order: else lane 0 would always have its beginning.
         drawn = permutation(self._key("lanes"), self.lanes)
         self._begin = np.empty(self.lanes, np.int64)
         self._begin[drawn] = np.cumsum(self._length[drawn]) - self._length[drawn]
 
     @cached_property
     def _first_window(self) -> NDArray[np.int64]:
-        """Blocks of each lane's first window, 1..window: lanes refill at different times."""
+        """Pieces of each lane's first shuffle window, 1..window.
+
+        Were they equal, all lanes would need their next shuffle window at the same step, and reading would
+        come in bursts.
+        """
         return 1 + words(self._key("windows"), np.arange(self.lanes)) % self.window
 
     def windows(self, lane: int, item: int = 0) -> Iterator[ShuffleWindow]:
-        """The windows of a lane from its `item`-th pair on; the first may be entered in its midst."""
+        """The shuffle windows of a lane, from the one that holds an item on.
+
+        Args:
+            lane: 0..lanes-1.
+            item: the first that is handed out; the items of its shuffle window before it are left out.
+        """
         begin, length = int(self._begin[lane]), int(self._length[lane])
         if item >= length:
             return
+        # Wherever a lane is entered, its shuffle windows are the same: their pieces are counted from the
+        # lane's first one. So a resumed epoch goes on in the same order.
         first_piece = self._piece_at(begin)
         here = self._piece_at(begin + item) - first_piece
         lead = int(self._first_window[lane])
@@ -128,13 +144,14 @@ class EpochOrder:
 
     def _piece_at(self, place: int) -> int:
         """The piece of the line on which a place lies."""
-        needle = self._edges.dtype.type(place)  # of another type, numpy would first convert all edges
+        needle = self._edges.dtype.type(place)  # given another type, numpy would first convert all edges
         return int(np.searchsorted(self._edges, needle, side="right")) - 1
 
     def _cut_window(
         self, lane: int, low: int, high: int, begin: int, length: int, item: int
     ) -> tuple[ShuffleWindow, int]:
-        """The window of pieces low..high-1 of the line, and the lane's pairs done after it."""
+        """The shuffle window of pieces low..high-1 of the line, and the lane's pairs done after it."""
+        # The first and the last piece of a lane may lie partly in the lanes beside it: clip what is theirs.
         edges = np.clip(self._edges[low : high + 1].astype(np.int64), begin, begin + length).tolist()
         runs = tuple(
             self._run(low + number, start, end - start)
@@ -142,18 +159,19 @@ class EpochOrder:
             if end > start
         )
         skipped = max(0, begin + item - edges[0])
-        line = np.arange(edges[0], edges[-1])
-        shuffle = np.argsort(words(self._key("items"), line), kind="stable")[skipped:]
+        places = np.arange(edges[0], edges[-1])
+        # Drawn for each place of the line, not for each index: no two shuffle windows draw the same.
+        shuffle = np.argsort(words(self._key("items"), places), kind="stable")[skipped:]
         window = ShuffleWindow(lane=lane, item=edges[0] - begin + skipped, runs=runs, shuffle=shuffle)
         return window, edges[-1] - begin
 
     def _run(self, piece: int, start: int, count: int) -> Run:
-        """Pairs of a piece of the line, from place `start` of the line on."""
+        """The pairs of a piece from place `start` of the line on."""
         number = int(self._line[piece])
         which = bisect_right(self._part_starts, number) - 1
         part, within = self._parts[which], number - self._part_starts[which]
-        shard, first = self._blocks[part.source].place(int(part.blocks[within]))
-        if within == 0:
+        shard, first = self._blocks[part.source].locate(int(part.blocks[within]))
+        if within == 0:  # only the first piece of a part may leave out pairs at its block's start
             first += part.skip
         first += start - int(self._edges[piece])
         return Run(source=part.source, shard=shard, first=first, count=count, copy=part.copy)
@@ -169,15 +187,16 @@ class EpochOrder:
             yield list(range(start + rank, start + global_batch, world_size))
 
     def rank_windows(self, rank: int, world_size: int, position: int = 0) -> Iterator[ShuffleWindow]:
-        """A rank's windows in the order in which positions from `position` on need them."""
+        """A rank's shuffle windows, in the order in which the positions from `position` on need them."""
         streams = [
             self._needed(lane, max(0, -(-(position - lane) // self.lanes)))
-            for lane in range(rank, self.lanes, world_size)
-        ]
+            for lane in range(rank, self.lanes, world_size)  # world_size divides lanes: position p is
+        ]  # rank p % world_size's, and so is lane p % lanes
         for _, window in heapq.merge(*streams, key=lambda needed: needed[0]):
             yield window
 
     def _needed(self, lane: int, item: int) -> Iterator[tuple[int, ShuffleWindow]]:
+        """The shuffle windows of a lane, each with the position that needs it first."""
         for window in self.windows(lane, item):
             yield window.item * self.lanes + lane, window
 

@@ -1,9 +1,9 @@
 """What an epoch takes from each dataset of a mixture.
 
-A weight of 2.5 is two whole copies and half of the dataset. The half is the next stretch of
-an endless line of *cycles*, each cycle being all the dataset's blocks in an order of its own:
-epoch e takes pairs [eK, (e+1)K) of that line, so that after any number of epochs no pair was
-met more than once oftener than another. A stretch may begin or end in the midst of a block.
+A weight of 2.5 is two whole copies and half of the dataset. The half is the next *stretch* of an endless
+row of *cycles*. Each cycle is all the dataset's blocks, in an order of its own. With a stretch of K pairs,
+epoch e takes pairs [eK, (e+1)K) of that row. So after any number of epochs, the visits of two pairs differ
+by one at most. A stretch may begin or end in the middle of a block.
 """
 
 import math
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from recon.base.errors import UserError
 from train.order.counter import permutation, stream_key
 
-_MOST = 1000  # copies of a dataset in one epoch; more would fill the memory with nothing but places
+_MOST = 1000  # copies of a dataset in one epoch: the order keeps 8 bytes for each piece of each copy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,10 @@ class Source:
 
     @property
     def stretch(self) -> int:
-        """Pairs that an epoch takes beside the whole copies; at least one pair comes in all."""
+        """Pairs that an epoch takes besides the whole copies.
+
+        At least 1 where there is no whole copy: a dataset that is named takes part, however small its weight.
+        """
         rounded = round((self.weight - self.copies) * self.pairs)
         return rounded if self.copies else max(rounded, min(1, self.pairs))
 
@@ -68,13 +71,13 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Successive pieces of an epoch: blocks of one copy of one source, whole or cut."""
+    """The pieces that an epoch takes from one copy of one source, before they are permuted."""
 
     source: int
     copy: int
     """Tells the visits of a pair within the epoch apart, from 0: the whole copies come first."""
     blocks: NDArray[np.int32]
-    """Number within the source of the block that each piece is of."""
+    """For each piece, the number of its block within the source."""
     counts: NDArray[np.int32]
     """Pairs of each piece."""
     skip: int = 0
@@ -85,16 +88,16 @@ class Blocks:
     """The blocks of one source, numbered through its shards.
 
     Args:
-        source: what is cut.
+        source: the dataset.
         number: of the source within the mixture.
-        seed: of the run; draws the cycles.
+        seed: of the training run; draws the cycles.
         block: pairs of a block; the last of a shard may be shorter.
     """
 
     def __init__(self, source: Source, *, number: int, seed: int, block: int) -> None:
         self.source, self.number, self.seed, self.block = source, number, seed, block
         shard_pairs = np.asarray(source.shard_pairs, np.int64)
-        in_shard = -(-shard_pairs // block)
+        in_shard = -(-shard_pairs // block)  # no block crosses a shard: it is read in one request
         self._shard_ends = np.cumsum(in_shard)
         """Number of the first block after each shard."""
         self._shard_starts = self._shard_ends - in_shard
@@ -102,9 +105,10 @@ class Blocks:
         held = in_shard > 0
         self._counts[self._shard_ends[held] - 1] -= (in_shard * block - shard_pairs)[held].astype(np.int32)
 
-    def place(self, number: int) -> tuple[int, int]:
+    def locate(self, number: int) -> tuple[int, int]:
         """(shard, first pair within it) of a block."""
-        shard = int(np.searchsorted(self._shard_ends, number, side="right"))  # passes empty shards by
+        # "right" passes over shards without a pair, which end where the shard before them ends.
+        shard = int(np.searchsorted(self._shard_ends, number, side="right"))
         return shard, (number - int(self._shard_starts[shard])) * self.block
 
     def parts(self, epoch: int) -> Iterator[Part]:
@@ -114,7 +118,7 @@ class Blocks:
             yield Part(source=self.number, copy=copy, blocks=every, counts=self._counts)
         copy, taken = self.source.copies, self.source.stretch
         first = epoch * taken
-        while taken:
+        while taken:  # the stretch goes over into the next cycle where this one ends
             cycle, begin = divmod(first, self.source.pairs)
             count = min(taken, self.source.pairs - begin)
             yield self._cut_cycle(cycle, begin, begin + count, copy)
@@ -122,11 +126,12 @@ class Blocks:
 
     def _cut_cycle(self, cycle: int, begin: int, end: int, copy: int) -> Part:
         """Pairs begin..end-1 of a cycle."""
+        # Drawn by the cycle, not by the epoch: two epochs that share a cycle must see it in one order.
         key = stream_key(self.seed, cycle, f"cycle of source {self.number}")
         drawn = permutation(key, len(self._counts)).astype(np.int32)
         ends = np.cumsum(self._counts[drawn], dtype=np.int64)
         low, last = np.searchsorted(ends, [begin, end - 1], side="right")
-        blocks = drawn[low : last + 1].copy()
+        blocks = drawn[low : last + 1].copy()  # a view would keep the whole cycle in memory
         counts = self._counts[blocks]
         skip = begin - int(ends[low] - counts[0])
         counts[-1] -= ends[last] - end

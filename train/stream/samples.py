@@ -1,4 +1,7 @@
-"""From shards to samples: a rank's pairs in the order of the epoch, read ahead within bounds."""
+"""From shards to samples: a rank's pairs in the order of the epoch, read ahead within bounds.
+
+`train.order` explains the words: lane, item, shuffle window, run, position.
+"""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,7 +20,8 @@ from train.order.counter import signed
 from train.order.epoch import EpochOrder, Run, ShuffleWindow
 
 Sample = dict[str, Any]
-Visit = tuple[StoredPair | DamagedPair, int]  # a pair and the number of its visit within the epoch
+Visit = tuple[StoredPair | DamagedPair, int]  # a pair, and the `copy` of its run
+Reading = tuple[ShuffleWindow, list[Future[list[Visit]]]]  # a shuffle window, and its runs as they come
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +37,16 @@ class StoredSource:
 
         Args:
             run: of this source.
-            block: pairs of the order's blocks. Where a cache is filled, a block that the order cut is
-                read whole, so that later epochs, which cut others, find it.
+            block: pairs of the order's blocks.
         """
+        # The cache knows whole blocks only, as every epoch cuts other ones. So with a cache, what the order
+        # cut is read whole: later epochs find it.
         first, stop = run.first, run.first + run.count
         if self.dataset.cache:
             first -= first % block
             stop = min(-(-stop // block) * block, self._pairs_of(run.shard))
         rows = np.arange(first, stop)
-        if self.selection is not None:
+        if self.selection is not None:  # the order counts selected pairs, the shard all of them
             rows = self.selection.rows(run.shard)[first:stop]
         pairs = self.dataset.read_rows(run.shard, rows)
         return [(pair, run.copy) for pair in pairs[run.first - first :][: run.count]]
@@ -56,7 +61,7 @@ class StoredSource:
         return self.dataset.read_block(run.shard, row, 1)[0], run.copy
 
     def expected_bytes(self, run: Run) -> int:
-        """About how much a run is, by the manifest's means: no index is read to plan."""
+        """About the bytes of a run: the mean of its shard, as no index is read to plan ahead."""
         shard = self.dataset.manifest.shards[run.shard]
         return run.count * shard.bytes // shard.pairs
 
@@ -74,8 +79,9 @@ def read_samples(
 ) -> Iterator[tuple[int, Sample | DamagedPair]]:
     """Yields a rank's pairs from a position of the epoch on, as WebDataset samples.
 
-    The first pair of every lane is asked for alone, before any block: the first steps need not wait until
-    a block a lane has come (where a cache is filled, blocks come first and stay).
+    The first pair of every lane is asked for alone, before any block. Otherwise the first step would wait for
+    a whole shuffle window of every lane. (Not with a cache: it would keep each such pair as a block of its
+    own, which hardly any later epoch asks for.)
 
     Args:
         sources: where the pairs lie, as the order numbers them.
@@ -83,47 +89,39 @@ def read_samples(
         rank: 0..world_size-1.
         world_size: divides the order's lanes.
         position: of the epoch, a multiple of the world size.
-        urgent: first pairs beside which nothing else is read: those of the first batch.
+        urgent: how many first pairs are read before anything else: those of the first batch.
         pool: threads that read.
-        read_ahead_bytes: how much may be under way or waiting beside the windows in use.
+        read_ahead_bytes: how much may be on its way or waiting, besides the shuffle windows in use.
 
     Yields:
         The position, and the sample: ``__key__``, ``__url__``, ``__position__``, ``__pair_id__`` (int64),
         ``__copy__``, and the members ``real.EXT``, ``fake.EXT``, ``json`` as bytes whose CRC was
-        checked. Or the pair that can't be one.
+        checked. In place of a sample, a damaged pair.
 
     Raises:
         UserError: a shard is missing, short or replaced, or storage fails.
     """
-    places = range(position + rank, order.pairs, world_size)
+    positions = range(position + rank, order.pairs, world_size)
     coming = order.rank_windows(rank, world_size, position)
     cached = any(source.dataset.cache for source in sources)
-    initial = [] if cached else list(islice(coming, min(len(places), order.lanes // world_size)))
+    initial = [] if cached else list(islice(coming, min(len(positions), order.lanes // world_size)))
     later = _after_first_pairs(initial, coming, order)
     windows = _read_ahead(sources, order, later, pool, read_ahead_bytes)
     alone = _read_alone(sources, initial[:urgent], pool)
-    for number, place in enumerate(places[: len(initial)]):
+    for number, current in enumerate(positions[: len(initial)]):
         if number == urgent:
             alone += _read_alone(sources, initial[urgent:], pool)
-            windows = chain(list(islice(windows, 1)), windows)  # begins to read
-        yield place, sample_of(*alone.popleft().result(), place)
-    in_use: dict[int, Iterator[Visit]] = {}
-    for place in places[len(initial) :]:
-        lane, item = place % order.lanes, place // order.lanes
-        visit = next(in_use[lane], None) if lane in in_use else None
-        if visit is None:
-            window, runs = next(windows)
-            assert window.lane == lane
-            assert window.item <= item <= window.item + 1
-            in_use[lane] = _visits(window.shuffle[item - window.item :], runs)
-            visit = next(in_use[lane])
-        yield place, sample_of(*visit, place)
+            # `windows` is a generator, which does nothing before its first item is taken. Taken now and put
+            # back: the blocks are on their way while the trainer works on its first batch.
+            windows = chain(list(islice(windows, 1)), windows)
+        yield current, sample_of(*alone.popleft().result(), current)
+    yield from _hand_out(windows, positions[len(initial) :], order.lanes)
 
 
 def _read_alone(
     sources: Sequence[StoredSource], windows: Sequence[ShuffleWindow], pool: ThreadPoolExecutor
 ) -> deque[Future[Visit]]:
-    """Starts to read the first pairs of windows."""
+    """Starts to read the first pair of each shuffle window."""
     runs = [_first_of(window) for window in windows]
     return deque(pool.submit(sources[run.source].read_alone, run) for run in runs)
 
@@ -131,32 +129,53 @@ def _read_alone(
 def _after_first_pairs(
     initial: Sequence[ShuffleWindow], coming: Iterator[ShuffleWindow], order: EpochOrder
 ) -> Iterator[ShuffleWindow]:
-    """The windows that are needed once each initial one's first pair is out, in the order of need."""
+    """The shuffle windows that are needed after the first pair of each initial one, in the order of need."""
     for window in initial:
         if len(window.shuffle) > 1:
             yield window
         elif (window.item + 1) * order.lanes + window.lane < order.pairs:
-            yield next(coming)  # its lane goes on with another window
+            yield next(coming)  # it held one pair, and its lane goes on with the next shuffle window
     yield from coming
 
 
+def _hand_out(
+    windows: Iterator[Reading], positions: Sequence[int], lanes: int
+) -> Iterator[tuple[int, Sample | DamagedPair]]:
+    """The pairs of shuffle windows at their positions."""
+    in_use: dict[int, Iterator[Visit]] = {}  # by lane
+    for position in positions:
+        lane, item = position % lanes, position // lanes
+        visit = next(in_use[lane], None) if lane in in_use else None
+        if visit is None:
+            window, runs = next(windows)
+            assert window.lane == lane
+            # One item further where the first pair was read alone.
+            assert window.item <= item <= window.item + 1
+            in_use[lane] = _visits(window.shuffle[item - window.item :], runs)
+            visit = next(in_use[lane])
+        yield position, sample_of(*visit, position)
+
+
 def _visits(shuffle: NDArray[np.int64], runs: list[Future[list[Visit]]]) -> Iterator[Visit]:
-    """A window's pairs as they are handed out, each let go of then."""
+    """The pairs of a shuffle window as they are handed out.
+
+    Each is dropped from the list then: a rank holds hundreds of shuffle windows, half of them used up.
+    """
     visits: list[Visit | None] = [visit for run in runs for visit in run.result()]
-    runs.clear()
-    for place in shuffle.tolist():
-        visit, visits[place] = visits[place], None
+    runs.clear()  # the futures hold the pairs too
+    for index in shuffle.tolist():
+        visit, visits[index] = visits[index], None
         assert visit is not None
         yield visit
 
 
 def _first_of(window: ShuffleWindow) -> Run:
-    """The pair that a window hands out first, as a run of its own."""
-    place = int(window.shuffle[0])
+    """The pair that a shuffle window hands out first, as a run of its own."""
+    index = int(window.shuffle[0])
     for run in window.runs:
-        if place < run.count:
-            return replace(run, first=run.first + place, count=1)
-        place -= run.count
+        if index < run.count:
+            return replace(run, first=run.first + index, count=1)
+        index -= run.count
     raise AssertionError("the shuffle points past the runs")
 
 
@@ -166,8 +185,8 @@ def _read_ahead(
     windows: Iterator[ShuffleWindow],
     pool: ThreadPoolExecutor,
     limit: int,
-) -> Iterator[tuple[ShuffleWindow, list[Future[list[Visit]]]]]:
-    """Starts to read windows in their order, new ones while fewer than `limit` bytes are ahead."""
+) -> Iterator[Reading]:
+    """Starts to read shuffle windows in their order, new ones while fewer than `limit` bytes are ahead."""
 
     def read(run: Run) -> list[Visit]:
         return sources[run.source].read(run, order.block)
@@ -175,7 +194,7 @@ def _read_ahead(
     ahead: deque[tuple[ShuffleWindow, int, list[Future[list[Visit]]]]] = deque()
     held, more = 0, True
     while True:
-        while more and (held < limit or not ahead):
+        while more and (held < limit or not ahead):  # at least one, even if it is larger than the limit
             window = next(windows, None)
             if window is None:
                 more = False
@@ -186,7 +205,7 @@ def _read_ahead(
         if not ahead:
             return
         window, size, runs = ahead.popleft()
-        held -= size
+        held -= size  # from here on it counts as in use
         yield window, runs
 
 

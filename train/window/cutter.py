@@ -1,6 +1,6 @@
-"""Samples to batches of uint8 windows, on the host's side of loading: numpy alone.
+"""Samples to batches of uint8 windows, on the host, with numpy alone.
 
-What a window leaves to be done, and all that this needs, goes with it to the device.
+The device does the rest of the augmentation; all that it needs to know goes there with the windows.
 
 Shapes: B slots of a rank's step, P = (real, fake), H = W = the window's side, C = RGB.
 """
@@ -40,7 +40,7 @@ from train.window.geometry import (
     whole_window,
 )
 
-_DRAWN_TOGETHER = 8  # samples; more would delay the first
+_DRAWN_TOGETHER = 8  # samples; with more, the first would wait longer for those after it to be read
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -63,7 +63,7 @@ class WindowBatch:
     keys: list[str]
     """Of the valid pairs, in the order of the rows that the mask keeps."""
     damaged: list[DamagedPair]
-    """Pairs whose slots are masked for what they are."""
+    """Pairs whose slots are masked because they are damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,17 +79,20 @@ class Cut:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A sample and its place in the draws of some samples; clean crops have none."""
+    """A sample with its draws, which are made for several samples at once."""
 
     sample: Sample
     row: int
+    """Which of the draws are this sample's."""
     visit_id: int
     geometry: GeometryDraws | None
+    """None for clean crops."""
     photometric: PhotometricDraws | None
+    """None for clean crops."""
 
 
 def visit_id(sample: Sample) -> int:
-    """What stands for a sample in the draws: see `train.augment.draws.parameters.visit_ids`."""
+    """The number from which a sample's draws are made: see `train.augment.draws.parameters.visit_ids`."""
     if not sample["__copy__"]:
         return int(sample["__pair_id__"])
     return int(visit_ids(np.array([sample["__pair_id__"]], np.int64), sample["__copy__"])[0])
@@ -101,7 +104,7 @@ class WindowCutter:
     Args:
         augment: the recipe of training windows; None takes clean centre crops.
         side: of the centre crop, where `augment` is None.
-        seed: of the run.
+        seed: of the training run.
         epoch: from 0.
     """
 
@@ -111,7 +114,7 @@ class WindowCutter:
         self.seed, self.epoch = seed, epoch
 
     def drawn(self, samples: Iterable[Sample | DamagedPair]) -> Iterator[Drawn | DamagedPair]:
-        """Gives samples their draws, some together: one at a time costs ten times as much."""
+        """Gives samples their draws, several at once: one at a time costs ten times as much."""
         coming = iter(samples)
         while some := list(islice(coming, _DRAWN_TOGETHER)):
             ids = [visit_id(one) if isinstance(one, dict) else 0 for one in some]
@@ -119,6 +122,7 @@ class WindowCutter:
             if self.augment is not None:
                 geometry = draw_geometry(self.augment, self.seed, self.epoch, ids_n)
                 photometric = draw_photometric(self.augment, self.seed, self.epoch, ids_n)
+            # A damaged pair has a row too, which nobody reads: so rows are those of `some`.
             for row, sample in enumerate(some):
                 if isinstance(sample, DamagedPair):
                     yield sample
@@ -126,11 +130,11 @@ class WindowCutter:
                     yield Drawn(sample, row, ids[row], geometry, photometric)
 
     def __call__(self, drawn: Drawn | DamagedPair) -> Cut | DamagedPair:
-        """Cuts one sample; a damaged one stays what it is, and an undecodable one becomes one.
+        """Cuts one sample; a damaged pair is passed on, and a sample that can't be decoded becomes one.
 
         Raises:
             UserError: the two images differ in size, the recipe refuses images as small as these, or a
-                stage took one away.
+                stage removed one.
         """
         if isinstance(drawn, DamagedPair):
             return drawn
@@ -146,6 +150,7 @@ class WindowCutter:
             raise UserError(_too_small(sample, height, width, self.augment.crop))
         plan = plan_window(drawn.geometry, drawn.row, height, width, self.augment)
         images = augmented_image(images[0], plan), augmented_image(images[1], plan)
+        # The crop comes first, but the mean grey is the whole image's: so it is taken here.
         return Cut(
             key=sample["__key__"],
             windows_PHWC=_cut_both(images, plan),
@@ -155,7 +160,7 @@ class WindowCutter:
         )
 
     def _mean_greys(self, images: tuple[Pixels, Pixels], drawn: Drawn) -> tuple[int, int]:
-        """The images' mean greys where the jitter comes to contrast; 0 where it does not."""
+        """The mean grey of each image, as contrast meets it between the other ops; 0 without contrast."""
         draws, row = drawn.photometric, drawn.row
         assert self.augment
         assert draws
@@ -167,7 +172,7 @@ class WindowCutter:
             x_PCHW[1] = mixed_fake(x_PCHW[0], x_PCHW[1], float(draws.mix_fake[row]))
         order = draws.order[row].tolist()
         factors = {name: float(getattr(draws, name)[row]) for name in JITTER}
-        real, fake = grey_means(x_PCHW, order, **factors)  # together: half the calls
+        real, fake = grey_means(x_PCHW, order, **factors)  # both at once: half the calls of numpy
         return real, fake
 
 
@@ -178,6 +183,7 @@ def mixed_fake(real: Pixels, fake: Pixels, weight: float) -> Pixels:
 
 
 def _cut_both(images: tuple[Pixels, Pixels], plan: WindowPlan) -> Pixels:
+    # Copied out of the images, which can be freed then: a view would hold both decoded images.
     windows_PHWC = np.empty((2, plan.side, plan.side, 3), np.uint8)
     for window, image in zip(windows_PHWC, images, strict=True):
         window[...] = cut_window(image, plan)
@@ -186,13 +192,13 @@ def _cut_both(images: tuple[Pixels, Pixels], plan: WindowPlan) -> Pixels:
 
 def _too_small(sample: Sample, height: int, width: int, crop: int) -> str:
     return (
-        f"{_place(sample)}: augment.crop={crop} exceeds its {width}x{height}, and augment.pad=false refuses "
+        f"{_where(sample)}: augment.crop={crop} exceeds its {width}x{height}, and augment.pad=false refuses "
         f"that; set augment.pad=true, lower augment.crop, or give the filter 'width >= {crop} and "
         f"height >= {crop}'"
     )
 
 
-def _place(sample: Sample) -> str:
+def _where(sample: Sample) -> str:
     return f"key {sample['__key__']!r} in {sample['__url__']}"
 
 
@@ -202,7 +208,7 @@ def _decode_pair(sample: Sample) -> tuple[Pixels, Pixels] | DamagedPair:
         data = _member(sample, name)
         try:
             images.append(decode_rgb(data))
-        except MemoryError:
+        except MemoryError:  # of this machine, no damage of the pair
             raise
         except Exception:  # Pillow's decoders let struct, zlib, EOF and index errors through
             cause = f"{name} can't be decoded"
@@ -210,7 +216,7 @@ def _decode_pair(sample: Sample) -> tuple[Pixels, Pixels] | DamagedPair:
     real, fake = images
     if real.shape != fake.shape:
         sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in images)
-        raise UserError(f"{_place(sample)}: real and fake are {sizes}, expected equal sizes; pack them again")
+        raise UserError(f"{_where(sample)}: real and fake are {sizes}, expected equal sizes; pack them again")
     return real, fake
 
 
@@ -222,14 +228,14 @@ def _member(sample: Sample, name: str) -> bytes:
 
 
 def collate(cuts: Sequence[Cut | DamagedPair], windows_BPHWC: Pixels) -> WindowBatch:
-    """Lays pairs into the slots of a batch; slots past them, and those of damaged pairs, are masked.
+    """Puts pairs into the slots of a batch. Slots without a pair, or with a damaged one, are masked.
 
     Args:
         cuts: at most B.
         windows_BPHWC: the memory to fill.
     """
     slots, _, side = windows_BPHWC.shape[:3]
-    nothing = np.array(whole_window(side).frame(), FRAME)  # a size that can be divided by
+    nothing = np.array(whole_window(side).frame(), FRAME)  # zeros would be divided by on the device
     mask_B = np.zeros(slots, bool)
     ids_B = np.zeros(slots, np.int64)
     frames_B = np.full(slots, nothing, FRAME)
@@ -238,7 +244,7 @@ def collate(cuts: Sequence[Cut | DamagedPair], windows_BPHWC: Pixels) -> WindowB
         if isinstance(cut, Cut):
             windows_BPHWC[row], mask_B[row] = cut.windows_PHWC, True
             ids_B[row], frames_B[row], grey_BP[row] = cut.visit_id, cut.plan.frame(), cut.grey_P
-    windows_BPHWC[~mask_B] = 0
+    windows_BPHWC[~mask_B] = 0  # the memory is used again and again: no pixel of an old batch is left
     return WindowBatch(
         windows_BPHWC=windows_BPHWC,
         mask_B=mask_B,
@@ -253,7 +259,7 @@ def collate(cuts: Sequence[Cut | DamagedPair], windows_BPHWC: Pixels) -> WindowB
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], pool: ThreadPoolExecutor, ahead: int
 ) -> Iterator[Result]:
-    """Maps on threads, in order, at most `ahead` items in front of what was taken."""
+    """Maps on threads and yields the results in order, working on at most `ahead` items in advance."""
     pending: deque[Future[Result]] = deque()
     for item in items:
         pending.append(pool.submit(function, item))
