@@ -14,7 +14,10 @@ from pack.base.config import PackConfig
 from pack.publish.packing import pack
 from train.loader.loader import PairLoader
 
+GROWTH_MB = 12  # over 12 epochs; one pair in 50 that is never let go of would add 13
 PAIRS, SIDE = 240, 200  # 240 KB a pair, noise being incompressible
+pytestmark = pytest.mark.timeout(1200)  # 40 s on an idle machine
+
 OPTIONS = {"lanes": 8, "block": 4, "window": 2, "read_ahead_mb": 4, "batch_size": 16}
 
 
@@ -58,10 +61,9 @@ def check_memory(url: str) -> None:
         sizes.append(statistics.median(moments))
         most = max(most, *moments)
     loader.close()
-    settled = sizes[2:]
-    middle = sorted(settled)[len(settled) // 2]
-    assert max(settled) < 1.05 * middle, sizes
-    assert min(settled) > 0.95 * middle, sizes
+    # How much waits at a moment depends on which side is faster; growth over the epochs does not.
+    early, late = statistics.median(sizes[2:8]), statistics.median(sizes[-6:])
+    assert late - early < GROWTH_MB, sizes
     pair, batch = 2 * SIDE * SIDE * 3 / 2**20, 16 * 2 * 96 * 96 * 3 / 2**20
     assert most < 4 + 8 * 2 * 4 * pair + 4 * batch + 150, sizes
     sys.stdout.write(f"worker, MiB: {' '.join(f'{size:.0f}' for size in sizes)}\n")
