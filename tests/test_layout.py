@@ -18,7 +18,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "pack/storage": "recon/base",
     "pack/base": "pack/storage recon/base recon/models",
     "pack/shard": "pack/base pack/storage recon/base recon/image",
-    "pack/sources": "pack/base pack/storage recon recon/base recon/image",
+    "pack/sources": "pack/base pack/shard pack/storage recon recon/base recon/image",
     "pack/plan": "pack/base pack/sources recon/base",
     "pack/pipeline": "pack/base pack/shard recon recon/base recon/image recon/models",
     "pack/publish": (
@@ -27,7 +27,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "pack/adopt": "pack/base pack/shard pack/storage recon/base recon/image",
     "pack/dataset": "pack/shard pack/storage recon/base recon/image",
     "pack/inspect": "pack/dataset pack/shard pack/storage recon/base recon/image",
-    "pack/inspect/audit": "pack/dataset pack/storage recon/base recon/image",
+    "pack/inspect/audit": "pack/dataset pack/shard pack/storage recon/base recon/image",
     "pack": "pack/adopt pack/base pack/inspect pack/inspect/audit pack/plan pack/publish recon/base",
     "train/order": "recon/base",
     "train/stream": "pack/dataset train/order",

@@ -11,7 +11,8 @@ from isal.isal_zlib import crc32
 from pack.base.names import pair_id, printable
 from pack.shard.pair import jpeg_columns
 from pack.shard.schema import MEMBERS
-from pack.shard.tar_reader import Member, TarReader
+from pack.shard.tar_members import Member
+from pack.shard.tar_reader import TarReader
 from recon.base.errors import RejectedImageError, UserError
 from recon.image.codec import LOADABLE
 from recon.image.header import Header, read_header

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from isal.isal_zlib import crc32
 
-from pack.shard.tar_header import HEADER, read_header
+from pack.shard.tar_header import HEADER, read_header, shown_name
 from recon.base.cli import run
 from recon.base.errors import UserError
 from recon.base.progress import counted, progress
@@ -160,8 +160,9 @@ def _verify_pair(
         start = int(index.offsets[row, column]) - position
         try:
             header = read_header(data[start - HEADER : start])
-            if (header.name, header.size) != (name, size):
-                yield f"{where}: the tar has {header.name} of {header.size} bytes, the index says {size}"
+            found = shown_name(header.name)
+            if (found, header.size) != (name, size):
+                yield f"{where}: the tar has {found} of {header.size} bytes, the index says {size}"
         except tarfile.HeaderError as error:
             yield f"{where}: broken tar header ({error})"
         if crc32(data[start : start + size]) != index.crcs[row, column]:

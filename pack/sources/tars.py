@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from pack.base.config import PackConfig
 from pack.base.items import File, Item, store_of
+from pack.shard.tar_members import Member
 from pack.sources.place import folder_name, located, parent
-from pack.sources.tar_headers import Member, members
+from pack.sources.tar_headers import listed_members
 from pack.sources.tar_names import find_tar_files
 from recon.base.errors import UserError
 from recon.base.progress import counted
@@ -81,7 +82,7 @@ def _scan(tar: File, wanted: Sequence[str]) -> _Scan:
             scan.fields.update(sample.fields)
             continue
         name = image.name.removeprefix("./")
-        part = File(tar.root, tar.name, image.size, image.start)
+        part = File(tar.root, tar.name, image.size, image.offset)
         scan.items.append(Item(path=f"{tar.name}/{name}", group=parent(name, otherwise), real=part))
     return scan
 
@@ -90,14 +91,15 @@ def _samples(tar: File) -> Iterator[_Group]:
     """The samples of a tar, as webdataset groups its members.
 
     Raises:
-        UserError: see `members`; or webdataset would see two samples of one key, or two members as one.
+        UserError: see `listed_members`; or webdataset would see two samples of one key, or two
+            members as one.
     """
     assert tar.size is not None, tar
     seen: set[str] = set()
     sample: _Group | None = None
-    for member in members(store_of(tar.root), tar.name, tar.size):
+    for member in listed_members(store_of(tar.root), tar.name, tar.size):
         match = _KEY.fullmatch(member.name)
-        if not match or _META.match(member.name):
+        if not match or _META.match(member.name) or not (member.is_file or member.is_link):
             continue
         key, field = match[1], match[2].lower()
         if sample is None or key != sample.key:
@@ -116,4 +118,4 @@ def _samples(tar: File) -> Iterator[_Group]:
 
 
 def _twice(tar: File, member: Member, what: str, cure: str) -> UserError:
-    return UserError(f"{tar.url}: {what} at {member.header}, expected each once; {cure}")
+    return UserError(f"{tar.url}: {what} at {member.begin}, expected each once; {cure}")

@@ -12,6 +12,7 @@ from pack.dataset.dataset import Dataset
 from pack.dataset.index import ShardIndex
 from pack.dataset.pairs import StoredPair
 from pack.inspect.audit.images import MeasuredPair
+from pack.shard.tar_header import read_header, shown_name
 
 _BLOCK = 512  # bytes; all of a tar lies in such
 _MOST = 1000  # places in doubt that are looked at in one dataset
@@ -90,13 +91,13 @@ def _strangers(dataset: Dataset, shard: int, index: ShardIndex, start: int, end:
     while start + _BLOCK <= end:
         header = bytes(dataset.store.read_range(f"{index.entry.name}.tar", start, _BLOCK))
         try:
-            member = tarfile.TarInfo.frombuf(header, "utf-8", "replace")
+            member = read_header(header)
         except tarfile.HeaderError:  # zeros: the end of the tar, or padding
             return
         start += _BLOCK + -(-member.size // _BLOCK) * _BLOCK
         key = member.name.split("/")[-1].split(".")[0]
         if member.isreg() and not member.name.endswith(".json") and key not in keys:
-            yield f"{dataset.tar_url(shard)}: {member.name} belongs to no pair"
+            yield f"{dataset.tar_url(shard)}: {shown_name(member.name)} belongs to no pair"
 
 
 def _marks(dataset: Dataset) -> NDArray[np.uint64]:
