@@ -17,7 +17,8 @@ import pyarrow as pa
 from pack.adopt.config import IndexConfig
 from pack.adopt.found import Found
 from pack.adopt.rows import Naming, make_row, samples
-from pack.adopt.urls import directory_name, expand, find_tars
+from pack.adopt.urls import directory_name, find_tars
+from pack.base.braces import expand
 from pack.base.names import printable
 from pack.shard.index import index_bytes, index_facts, tar_sha256
 from pack.shard.manifest import NAME, Manifest, ShardEntry, read_manifest

@@ -4,25 +4,12 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from pack.base.braces import expand
 from pack.storage import open_store
 from recon.base.errors import UserError
 
 _WILD = frozenset("*?[")
 _PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
-
-
-def expand(text: str) -> list[str]:
-    """The texts that braces stand for, as webdataset reads them: ``{000..099}.tar``, ``real.{jpg,png}``.
-
-    Raises:
-        UserError: the braces don't match.
-    """
-    from braceexpand import braceexpand
-
-    try:
-        return list(braceexpand(text))
-    except ValueError as error:
-        raise UserError(f"{text}: {error}; write a range as {{000..099}}") from error
 
 
 def find_tars(urls: Sequence[str]) -> tuple[str, list[str]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pack.base.braces import expand
 from pack.base.items import File, store_of
 from pack.sources.place import first_wild, is_url, split_place, walked
 from recon.base.errors import UserError
@@ -47,12 +48,7 @@ def _parsed(place: str) -> tuple[str, list[str]]:
     cut = place.rfind("/", 0, wild) + 1
     if is_url(place[:cut]) and place[:cut].endswith("://"):
         raise UserError(f"{place}: a pattern can't stand for a bucket or host; name one")
-    from braceexpand import braceexpand
-
-    try:
-        return place[:cut].rstrip("/") or ("/" if cut else "."), list(braceexpand(place[cut:]))
-    except ValueError:
-        raise UserError(f"{place}: braces that don't match, expected such as {{000..099}}.tar") from None
+    return place[:cut].rstrip("/") or ("/" if cut else "."), expand(place[cut:])
 
 
 def _is_one(place: str) -> bool:
