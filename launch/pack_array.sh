@@ -15,7 +15,8 @@
 #   sbatch --gpus=1 --cpus-per-task=8 launch/pack_array.sh --rank 3 --world_size 16 --source ...
 #
 # PAIRSTREAM names the repository's folder, by default the one that sbatch was called in; PYTHON the
-# interpreter, by default the one of .venv there.
+# interpreter, by default the one of .venv there. It is srun that makes a task a rank: in a script of your own,
+# call srun python -m pack as well; without it, a script of several tasks is refused.
 set -euo pipefail
 root=${PAIRSTREAM:-${SLURM_SUBMIT_DIR:?sbatch starts this, or PAIRSTREAM names the repository}}
 
@@ -24,5 +25,10 @@ if [ -z "${PYTHON:-}" ]; then
   [ -x "$root/.venv/bin/python" ] && PYTHON=$root/.venv/bin/python
 fi
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+
+# Between Slurm 22.05 and 23.02, srun takes the CPUs of a task from this variable alone, else one CPU.
+if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
+  export SRUN_CPUS_PER_TASK=${SRUN_CPUS_PER_TASK:-$SLURM_CPUS_PER_TASK}
+fi
 
 exec srun --kill-on-bad-exit=0 "$PYTHON" -m pack "$@"

@@ -14,6 +14,8 @@ from pack.plan.ranks import Rank, find_rank
 from recon.base.errors import UserError
 
 ARRAY = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "4"}
+SCRIPT = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "8", "SLURM_NPROCS": "8"}  # no step
+STEP = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "0"}
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 
 
@@ -24,6 +26,18 @@ LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS",
         ({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, Rank(3, 8)),
         ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, Rank(2, 4)),
         ({"SLURM_PROCID": "0"}, Rank(0, 1)),  # sbatch without --ntasks
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Rank(0, 1)),
+        (STEP | {"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, Rank(0, 8)),
+        (STEP | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, Rank(0, 1)),
+        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, Rank(0, 8)),
+        # The shell that salloc opens is a step of one task.
+        (
+            STEP | {"SLURM_STEP_ID": "4294967290", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8"},
+            Rank(0, 1),
+        ),
+        # torchrun within the script of a job
+        (SCRIPT | {"RANK": "3", "WORLD_SIZE": "8"}, Rank(3, 8)),
+        (ARRAY | {"SLURM_PROCID": "0", "SLURM_STEP_ID": "4294967291"}, Rank(2, 4)),
         ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "16"}, Rank(1, 2)),
         ({"RANK": "3", "WORLD_SIZE": "8", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Rank(3, 8)),
         (ARRAY, Rank(2, 4)),
@@ -55,6 +69,13 @@ def test_ranks_of_an_array_of_groups_are_all_there_once() -> None:
         ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2 and WORLD_SIZE=2, expected 0 <= rank < world"),
         ({"SLURM_PROCID": "4", "SLURM_NTASKS": "4"}, "SLURM_PROCID=4 and SLURM_NTASKS=4"),
         ({"SLURM_ARRAY_TASK_ID": "1"}, "SLURM_ARRAY_TASK_COUNT is not set"),
+        (
+            SCRIPT,
+            "SLURM_NTASKS=8, but this process is the job's script and no task of a step; start it by srun",
+        ),
+        (SCRIPT | {"SLURM_STEP_ID": "4294967291"}, "SLURM_NTASKS=8, but this process is the job's script"),
+        (SCRIPT | {"SLURM_STEP_ID": "batch", "SLURM_STEP_NUM_TASKS": "1"}, "is the job's script and no task"),
+        (ARRAY | SCRIPT, "SLURM_NTASKS=8, but this process is the job's script"),
         (ARRAY | {"SLURM_ARRAY_TASK_ID": "9"}, "SLURM_ARRAY_TASK_ID=9 of 4 tasks from 5 on is no rank"),
         (ARRAY | {"SLURM_ARRAY_TASK_STEP": "4"}, "is no rank of an array without gaps; pass --rank"),
     ],
@@ -117,6 +138,31 @@ def test_wrong_environment_is_one_line_with_status_2(photographs: Path, tmp_path
     status, error = ended(start(photographs, tmp_path / "out", environment={"RANK": "1", "WORLD_SIZE": "1"}))
     assert (status, error.count("\n")) == (2, 1)
     assert error.startswith("error: RANK=1 and WORLD_SIZE=1, expected 0 <= rank < world; ")
+
+
+def test_script_of_several_tasks_that_packs_without_srun_is_refused_and_writes_nothing(
+    photographs: Path, tmp_path: Path
+) -> None:
+    """Slurm calls it task 0 of 8: it would pack an eighth, and the job would end well."""
+    status, error = ended(start(photographs, tmp_path / "out", environment=SCRIPT))
+    assert (status, error.count("\n")) == (2, 1)
+    assert "start it by srun, or pass --rank and --world_size, or --rank 0 --world_size 1" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_launcher_for_slurm_hands_the_cpus_of_a_task_on(tmp_path: Path) -> None:
+    srun = tmp_path / "srun"
+    srun.write_text("#!/bin/sh\necho $SRUN_CPUS_PER_TASK\n")
+    srun.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(ROOT)}
+    done = subprocess.run(
+        [ROOT / "launch/pack_array.sh"],
+        env=environment | {"SLURM_CPUS_PER_TASK": "3"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "3\n"
 
 
 def launched(script: str, bin_: Path, photographs: Path, out: Path, **environment: str) -> str:
