@@ -1,6 +1,5 @@
 """From items to pairs: decoded, cut, reconstructed and compressed, several at once and in order."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from pack.base.items import Item
 from pack.pipeline.item_to_pair import Rejection, Steps
 from pack.pipeline.pipeline import Pipeline, Stage, Unit
 from pack.shard.pair import Pair
+from recon.base.cpus import available_cpus
 from recon.batches import Bucket, batched, bucket
 from recon.image.codec import Pixels
 from recon.models.types import Autoencoder, Identity
@@ -88,7 +88,7 @@ class PairMaker:
 
 def threads_of(source: str) -> tuple[int, int]:
     """How many threads read and decode, and how many encode: one a core, more where reading waits."""
-    cores = min(_MOST_THREADS, os.cpu_count() or 1)
+    cores = min(_MOST_THREADS, available_cpus())
     return max(cores, _READERS) if "://" in source else cores, cores
 
 

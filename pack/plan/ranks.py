@@ -68,7 +68,7 @@ def _is_batch_script(environ: Mapping[str, str]) -> bool:
 
 
 def _refuse_several(environ: Mapping[str, str]) -> None:
-    """Refuses the script of several tasks: it is not the first of them, and can't know what its user meant."""
+    """Refuses the script of several tasks: it is not the first of them, nor knows what was meant."""
     tasks = _number(environ, "SLURM_NTASKS") if environ.get("SLURM_NTASKS") else 1
     if tasks > 1:
         raise UserError(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recon.base.cli import run
+from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
 from recon.base.progress import Progress
@@ -104,7 +105,7 @@ def fit(config: FitConfig, photographs: list[Pixels]) -> tuple[Any, int, float]:
 
     from recon.base.device import find_device, prepare_cpu
 
-    prepare_cpu(config.threads or os.cpu_count() or 1)
+    prepare_cpu(config.threads or available_cpus())
     rng = np.random.default_rng(config.seed)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)

@@ -8,12 +8,12 @@ Importing this module does not import torch; `load` does.
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
 from recon.models.config import ReconstructionConfig
 from recon.models.locate import Location, locate, weight_files
@@ -125,7 +125,7 @@ def _provenance(
 
 
 def _threads(config: ReconstructionConfig) -> int:
-    return config.threads or os.cpu_count() or 1
+    return config.threads or available_cpus()
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -10,13 +10,13 @@ runs on one thread. A stage's occupancy is its share of the pipeline's time; sta
 """
 
 import json
-import os
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recon.base.cli import run
+from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
 from recon.base.progress import counted
@@ -133,7 +133,7 @@ def _facts(config: BenchConfig, measured: "Measured") -> dict[str, Any]:
     if config.oracle:
         facts |= {f"oracle_{name}": value for name, value in ways["oracle"].items()}
         facts["oracle_ratio"] = pipeline["pairs_per_s"] / facts["oracle_pairs_per_s"]
-    return facts | {"cores": os.cpu_count(), "augment": asdict(config.augment)}
+    return facts | {"cores": available_cpus(), "augment": asdict(config.augment)}
 
 
 def _rates(spent: "Spent", pairs: int) -> dict[str, float]:

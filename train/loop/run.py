@@ -6,7 +6,6 @@ every so many steps, after each epoch, and when a scheduler asks the run to end.
 """
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from recon.base.cpus import available_cpus
 from recon.base.device import prepare_cpu
 from recon.base.errors import UserError
 from recon.base.progress import Progress
@@ -62,7 +62,7 @@ def train(config: TrainConfig, *, launch: Launch = Launch(), stop: StopFlag | No
     with ExitStack() as stack:
         with stop.deadly():
             world = stack.enter_context(open_world(config.device, restarts=launch.restarts))
-        prepare_cpu(config.threads or max(1, (os.cpu_count() or 1) // world.local_size))
+        prepare_cpu(config.threads or max(1, available_cpus() // world.local_size))
         loader, validation = build_loaders(config, world)
         with closing(loader), closing(validation) if validation else nullcontext():
             if world.any(stop.is_set):

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from recon.base.cli import run
+from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
 from recon.base.progress import counted, progress
@@ -103,7 +104,7 @@ def _measure(config: AuditConfig, datasets: "list[Dataset]") -> "Measurements":
     from pack.inspect.audit.images import Measurements, measure_all
 
     total = min(config.pairs, sum(dataset.manifest.pairs for dataset in datasets))
-    threads, sample = config.threads or os.cpu_count() or 1, Measurements()
+    threads, sample = config.threads or available_cpus(), Measurements()
     for _ in progress(
         measure_all(sample, datasets, config.pairs, threads), total=total, unit="pairs", what="audit"
     ):

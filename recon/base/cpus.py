@@ -1,0 +1,21 @@
+"""How many CPUs this process may use."""
+
+import os
+
+
+def available_cpus() -> int:
+    """Those that the system lets this process run on: taskset, cpusets and Slurm's share count.
+
+    Where SLURM_CPUS_PER_TASK is set it is no more than that: not every cluster binds tasks to their CPUs.
+    """
+    told = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    share = int(told) if told.isascii() and told.isdigit() else 0
+    return max(1, min(_system_cpus(), share or _system_cpus()))
+
+
+def _system_cpus() -> int:
+    if hasattr(os, "process_cpu_count"):  # Python 3.13; PYTHON_CPU_COUNT overrides it
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
