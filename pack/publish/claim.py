@@ -6,6 +6,7 @@ dataset needs beside the shards, so that any process can do that, on any machine
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from pack.plan.plan import Plan, shard_name
 from pack.shard.manifest import NAME, Manifest, read_manifest
 from pack.storage import BusyError, Store
 from recon.base.errors import UserError
+from recon.base.options import MAX_THREADS
 
 PLAN = "plan.json"
 """Stands in an unfinished dataset."""
@@ -20,8 +22,13 @@ PLAN = "plan.json"
 EMPTY = ".empty"
 """Suffix of the marker of a shard whose items were all rejected; it holds them."""
 
+_OF_OTHERS = "of other images, options or versions"
 _PATIENCE_S = 30.0  # with another process that publishes the same small object
 _LOOKS = 5  # at an output that other processes change meanwhile
+
+
+class OtherDatasetError(UserError):
+    """An output holds another dataset than the one that is to be packed, or a part of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +89,8 @@ def claim(store: Store, ours: Claim) -> bool:
         Whether the dataset is complete already, so that nothing is to be done.
 
     Raises:
-        UserError: the output holds something else, which is left alone.
+        OtherDatasetError: the output holds another dataset, which is left alone.
+        UserError: it holds shards that nobody claims.
     """
     for _ in range(_LOOKS):
         there = held(store, ours)
@@ -96,21 +104,19 @@ def held(store: Store, ours: Claim) -> Literal["complete", "begun"] | None:
     """What an output holds of the dataset of a claim; None where it holds nothing.
 
     Raises:
-        UserError: it holds something else.
+        OtherDatasetError: it holds another dataset.
+        UserError: it holds shards that nobody claims.
     """
     text = ours.to_json().encode()
     for look in range(_LOOKS):
         names = store.names()
-        if completed(store, ours.plan):
+        if completed(store, ours):
             return "complete"
         found = read_if_there(store, PLAN)
         if found == text:
             return "begun"
         if found is not None:
-            raise UserError(
-                f"{store.url} holds an unfinished dataset of other images, options or versions; "
-                "choose another --out or delete it"
-            )
+            raise _other(store, f"an unfinished dataset {_OF_OTHERS}", _provenance(found), ours)
         if not any(name.startswith("shard-") for name in names):
             return None
         if look and PLAN not in names:  # a second look: others may have claimed it amid the first
@@ -148,21 +154,63 @@ def read_if_there(store: Store, name: str) -> bytes | None:
         return None
 
 
-def completed(store: Store, plan: str) -> Manifest | None:
-    """The manifest of the dataset of that plan; None where there is none yet.
+def completed(store: Store, ours: Claim) -> Manifest | None:
+    """The manifest of the dataset of a claim; None where there is none yet.
 
     Raises:
-        UserError: it is that of another plan.
+        OtherDatasetError: it is that of another plan.
     """
     if not store.exists(NAME):
         return None
     manifest = read_manifest(store)
-    if manifest.provenance.get("plan") != plan:
-        raise UserError(
-            f"{store.url} holds another dataset (of other images, options or versions); "
-            "choose another --out or delete it"
-        )
+    if manifest.provenance.get("plan") != ours.plan:
+        raise _other(store, f"another dataset ({_OF_OTHERS})", manifest.provenance, ours)
     return manifest
+
+
+def claimed_threads(store: Store) -> int | None:
+    """The autoencoder's threads by which an output was begun or made; None where it does not tell."""
+    claim = read_claim(store)
+    if claim is not None:
+        return _threads(claim.provenance)
+    return _threads(read_manifest(store).provenance) if store.exists(NAME) else None
+
+
+def _threads(provenance: Mapping[str, Any]) -> int | None:
+    options = provenance.get("options")
+    threads = options.get("threads") if isinstance(options, dict) else None
+    return threads if isinstance(threads, int) and 0 < threads <= MAX_THREADS else None
+
+
+def _provenance(claim: bytes) -> dict[str, Any]:
+    """That of a claim as it lies in the store; empty where it is of another version."""
+    try:
+        return Claim(**json.loads(claim)).provenance
+    except (ValueError, TypeError):
+        return {}
+
+
+def _other(store: Store, what: str, theirs: dict[str, Any], ours: Claim) -> OtherDatasetError:
+    """Names the number of threads where that is all that differs."""
+    end = "choose another --out or delete it"
+    before, now = _threads(theirs), _threads(ours.provenance)
+    if before != now and _without_threads(theirs) == _without_threads(ours.provenance):
+        return OtherDatasetError(
+            f"{store.url} was begun with --threads {before}, which its bytes depend on, and this run has "
+            f"--threads {now}; leave --threads out, which takes over what is there, or {end}"
+        )
+    return OtherDatasetError(f"{store.url} holds {what}; {end}")
+
+
+def _without_threads(provenance: dict[str, Any]) -> dict[str, Any]:
+    """As it lies in the store, without what follows from the number of threads."""
+    plain: dict[str, Any] = json.loads(json.dumps(provenance))
+    plain.pop("plan", None)
+    made_by = plain.get("autoencoder")
+    for part in (plain.get("options"), *(made_by if isinstance(made_by, list) else [made_by])):
+        if isinstance(part, dict):
+            part.pop("threads", None)
+    return plain
 
 
 def put(store: Store, name: str, data: bytes, *, create: bool = False) -> None:

@@ -16,7 +16,7 @@ from pack.pipeline.maker import PairMaker
 from pack.plan.plan import Plan, make_plan
 from pack.publish.claim import Claim, held
 from pack.publish.finish import causes, is_published
-from pack.publish.packing import build_maker, output_of, refuse_other_splits
+from pack.publish.packing import build_maker, output_of, refuse_other_splits, with_claimed_threads
 from pack.sources import find_items
 from pack.storage import open_store
 from recon.base.progress import clock, counted
@@ -49,7 +49,7 @@ def dry_run(config: PackConfig) -> None:
     """
     splits = find_items(config)
     refuse_other_splits(config, list(splits))
-    config, maker, provenances = build_maker(config)
+    config, maker, provenances = build_maker(with_claimed_threads(config, list(splits)))
     plans = {split: make_plan(items, config, provenances) for split, items in splits.items()}
     for split, plan in plans.items():
         _tell(_about(config, split, plan))

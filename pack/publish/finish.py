@@ -64,7 +64,7 @@ def finish(store: Store, claim: Claim) -> list[str]:
     """
     for _ in range(_LOOKS):
         names = set(store.names())
-        if NAME in names and (manifest := completed(store, claim.plan)):
+        if NAME in names and (manifest := completed(store, claim)):
             check_files(store, manifest)
             _tidy(store, names)
             return []

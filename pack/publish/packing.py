@@ -17,14 +17,23 @@ from pack.pipeline.item_to_pair import Rejection
 from pack.pipeline.maker import PairMaker
 from pack.plan.plan import make_plan, shard_name
 from pack.plan.ranks import Rank
-from pack.publish.claim import EMPTY, Claim, claim, is_begun, read_if_there
+from pack.publish.claim import (
+    EMPTY,
+    Claim,
+    OtherDatasetError,
+    claim,
+    claimed_threads,
+    is_begun,
+    read_if_there,
+)
 from pack.publish.finish import finish, in_parallel, read_facts, read_marker, write_marker
 from pack.shard.index import index_bytes, tar_sha256
 from pack.shard.manifest import SPLITS
 from pack.shard.pair import Pair
 from pack.shard.writer import ShardWriter
-from pack.sources import find_items
+from pack.sources import Splits, find_items
 from pack.storage import open_store
+from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
 from recon.base.progress import Progress
 
@@ -43,10 +52,33 @@ def pack(config: PackConfig) -> None:
     """
     splits = find_items(config)
     refuse_other_splits(config, list(splits))
+    while True:
+        run = with_claimed_threads(config, list(splits))
+        if run.threads not in (config.threads, available_cpus()):
+            _LOG.info("%s was begun with --threads %d, which this process takes over", run.out, run.threads)
+        try:
+            return _pack_splits(run, splits)
+        except OtherDatasetError:  # or another rank claimed it in the meantime, by its own CPUs
+            if with_claimed_threads(config, list(splits)).threads == run.threads:
+                raise
+
+
+def _pack_splits(config: PackConfig, splits: Splits) -> None:
     config, maker, provenances = build_maker(config)
     with maker:
         for split, items in splits.items():
             _Packing(config, maker, provenances, split, items).run()
+
+
+def with_claimed_threads(config: PackConfig, splits: Sequence[str | None]) -> PackConfig:
+    """The options with the number of threads by which the output was begun, where they leave it open.
+
+    The bytes depend on it, and ranks may have other CPUs, or fewer.
+    """
+    if config.threads:
+        return config
+    there = (claimed_threads(open_store(output_of(config, split))) for split in splits)
+    return replace(config, threads=next(filter(None, there), 0))
 
 
 def refuse_other_splits(config: PackConfig, splits: Sequence[str | None]) -> None:

@@ -4,8 +4,8 @@ A source is a folder or URL prefix of images, a published tree, an image folder 
 tars of a WebDataset, or a table of paths. Each of them becomes the same `Item`s.
 """
 
-from pack.sources.find import find_items
+from pack.sources.find import Splits, find_items
 from pack.sources.place import source_name
 from pack.sources.tiles import read_size
 
-__all__ = ["find_items", "read_size", "source_name"]
+__all__ = ["Splits", "find_items", "read_size", "source_name"]

@@ -38,7 +38,7 @@ class ReconstructionConfig:
     batch_size: int = 8
     """Images of one size reconstructed together, at most; large ones go 4 megapixels at a time."""
     threads: int = 0
-    """CPU threads of the autoencoder; 0 takes all cores. Recorded, since kernels depend on it."""
+    """CPU threads of the autoencoder; 0 takes all it may run on. Recorded, since kernels depend on it."""
     channels_last: bool = False
     """Lay images out in memory with the channels last: faster on GPUs in half precision."""
     compile: bool = False
