@@ -17,6 +17,7 @@ from pack_runs import config, files, interrupted
 
 from pack.dataset.dataset import iterate_pairs, open_dataset
 from pack.dataset.pairs import StoredPair
+from pack.inspect.verify import verify
 from pack.plan.plan import make_plan
 from pack.publish.packing import pack
 from pack.shard.writer import ShardWriter
@@ -342,7 +343,7 @@ def test_undecodable_and_odd_file_names_survive(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out/rejected.jsonl").read_text())["path"] == r"\xff.png"
 
 
-@pytest.mark.parametrize("harm", ["tar gone", "tar changed", "index changed"])
+@pytest.mark.parametrize("harm", ["tar gone", "tar cut", "tar of another size", "index changed"])
 def test_finished_shard_that_was_harmed_before_the_resume_is_packed_again(
     packed: Path, photographs: Path, tmp_path: Path, harm: str
 ) -> None:
@@ -351,10 +352,46 @@ def test_finished_shard_that_was_harmed_before_the_resume_is_packed_again(
     tar, index = out / "shard-000000.tar", out / "shard-000000.parquet"
     if harm == "tar gone":
         tar.unlink()
+    elif harm == "index changed":
+        index.write_bytes(index.read_bytes()[:-8] + bytes(8))
     else:
-        harmed = tar if harm == "tar changed" else index
-        data = bytearray(harmed.read_bytes())
-        data[-8:] = bytes(8) if harm == "index changed" else b"\1" * 8
-        harmed.write_bytes(data)
+        tar.write_bytes(tar.read_bytes()[:-1] if harm == "tar cut" else tar.read_bytes() + b"x")
     pack(config(photographs, out))
     assert files(out) == files(packed)
+
+
+def test_finished_shards_are_not_read_again_but_for_their_indexes(
+    packed: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert interrupted(config(photographs, out), ShardWriter, "add", 9)
+    read: list[str] = []
+
+    def noting(method: Any) -> Any:
+        def call(store: LocalStore, name: str, *arguments: Any) -> Any:
+            read.append(name)
+            return method(store, name, *arguments)
+
+        return call
+
+    for method in ("read", "head", "read_range"):
+        monkeypatch.setattr(LocalStore, method, noting(getattr(LocalStore, method)))
+    finished = {"shard-000000.parquet", "shard-000001.parquet"}
+    monkeypatch.setattr("pack.publish.packing.finish", lambda *_: [])
+    pack(config(photographs, out))
+    assert {name for name in read if name.startswith("shard-")} == finished
+    assert not [name for name in read if name.endswith(".tar")]
+    monkeypatch.undo()
+    pack(config(photographs, out))
+    assert files(out) == files(packed)
+
+
+def test_bytes_of_a_finished_shard_that_changed_in_place_are_left_to_verify(
+    photographs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert interrupted(config(photographs, out), ShardWriter, "add", 5)
+    tar = out / "shard-000000.tar"
+    tar.write_bytes(tar.read_bytes()[:-8] + b"\1" * 8)
+    pack(config(photographs, out))
+    assert list(verify(open_dataset(str(out)))) == ["shard-000000.tar: sha256 differs from the manifest"]

@@ -120,17 +120,18 @@ def test_ranks_stopped_at_any_pair_and_run_again_in_any_order_give_the_same_byte
     assert files(out) == files(packed)
 
 
-@pytest.mark.parametrize("harm", ["tar changed", "index changed"])
+@pytest.mark.parametrize("harm", ["tar cut", "index changed"])
 def test_harmed_shard_is_packed_again_by_its_own_rank_alone(
     packed: Path, photographs: Path, tmp_path: Path, harm: str
 ) -> None:
     out = tmp_path / "out"
     for rank in (0, 1):
         pack_rank(photographs, out, rank, 3)
-    harmed = out / ("shard-000001.tar" if harm == "tar changed" else "shard-000001.parquet")
-    harmed.write_bytes(harmed.read_bytes()[:-8] + b"\1" * 8)
+    harmed = out / ("shard-000001.tar" if harm == "tar cut" else "shard-000001.parquet")
+    before = harmed.read_bytes()[:-8] + (b"" if harm == "tar cut" else b"\1" * 8)
+    harmed.write_bytes(before)
     pack_rank(photographs, out, 0, 3)
-    assert harmed.read_bytes().endswith(b"\1" * 8)
+    assert harmed.read_bytes() == before
     pack_rank(photographs, out, 1, 3)
     pack_rank(photographs, out, 2, 3)
     assert files(out) == files(packed)

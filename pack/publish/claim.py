@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pack.plan.plan import Plan, shard_name
 from pack.shard.manifest import NAME, Manifest, read_manifest
 from pack.storage import BusyError, Store
-from recon.base.errors import UserError
+from recon.base.errors import MissingError, UserError
 from recon.base.options import MAX_THREADS
 
 PLAN = "plan.json"
@@ -151,6 +151,14 @@ def read_if_there(store: Store, name: str) -> bytes | None:
     except UserError:
         if store.exists(name):
             raise
+        return None
+
+
+def size_if_there(store: Store, name: str) -> int | None:
+    """Bytes of an object; None where there is none."""
+    try:
+        return store.size(name)
+    except MissingError:
         return None
 
 

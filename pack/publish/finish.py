@@ -94,9 +94,9 @@ def check_files(store: Store, manifest: Manifest) -> None:
         )
 
 
-def in_parallel(call: Callable[[str], T], names: list[str], threads: int = _READERS) -> list[T]:
+def in_parallel(call: Callable[[str], T], names: list[str]) -> list[T]:
     """`call` of each name, in their order, on threads that end at the first error."""
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(_READERS)
     try:
         return list(pool.map(call, names))
     finally:

@@ -25,9 +25,10 @@ from pack.publish.claim import (
     claimed_threads,
     is_begun,
     read_if_there,
+    size_if_there,
 )
 from pack.publish.finish import finish, in_parallel, read_facts, read_marker, write_marker
-from pack.shard.index import index_bytes, tar_sha256
+from pack.shard.index import index_bytes
 from pack.shard.manifest import SPLITS
 from pack.shard.pair import Pair
 from pack.shard.writer import ShardWriter
@@ -37,7 +38,6 @@ from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
 from recon.base.progress import Progress
 
-_CHECKERS = 4  # finished tars that are hashed at once
 _LOG = logging.getLogger(__name__)
 
 
@@ -173,23 +173,26 @@ class _Packing:
         """Those of the shards that an earlier run published, or found to be empty."""
         there = set(self.store.names())
         begun = [name for name in map(shard_name, mine) if {f"{name}.parquet", f"{name}{EMPTY}"} & there]
-        done = in_parallel(self._is_finished, begun, _CHECKERS)
+        done = in_parallel(self._is_finished, begun)
         numbers = {shard_name(number): number for number in mine}
         return {numbers[name] for name, is_done in zip(begun, done, strict=True) if is_done}
 
     def _is_finished(self, name: str) -> bool:
-        """Whether the shard is this plan's, and its tar has the very bytes that were written."""
+        """Whether the shard is this plan's, and its tar has the size that was written; verify reads bytes."""
         index = read_if_there(self.store, f"{name}.parquet")
         if index is None:
             marker = read_if_there(self.store, f"{name}{EMPTY}")
             facts = read_marker(marker) if marker else None
             return facts is not None and facts.get("plan") == self.claim.plan
         facts = read_facts(index)
-        if facts is None or facts.get("plan") != self.claim.plan or not self.store.exists(f"{name}.tar"):
+        if facts is None or facts.get("plan") != self.claim.plan:
             return False
-        if facts["sha256"] == tar_sha256(self.store, name):
+        size = size_if_there(self.store, f"{name}.tar")
+        if size == facts["bytes"]:
             return True
-        _LOG.warning("%s/%s.tar was changed since it was written; it is packed again", self.store.url, name)
+        if size is not None:
+            told = (self.store.url, name, size, facts["bytes"])
+            _LOG.warning("%s/%s.tar has %d bytes, but %d were written; it is packed again", *told)
         return False
 
     def _write(self, name: str, results: Iterator[Pair | Rejection], progress: Progress) -> None:
