@@ -3,15 +3,18 @@
 import json
 import random
 import shutil
+from contextlib import suppress
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import photograph, save
 from pack_runs import config, ended, files, interrupted, pack_rank, start, write_spoilt
 
 from pack.dataset.dataset import open_dataset
 from pack.inspect.verify import verify
+from pack.publish import packing
 from pack.publish.packing import pack
 from pack.shard.writer import ShardWriter
 from pack.storage import LocalStore
@@ -185,6 +188,69 @@ def test_marker_left_behind_by_a_late_rank_is_told_by_verify_and_tidied_by_the_n
     assert list(verify(open_dataset(str(tmp_path / "out")))) == ["shard-000001.empty: not in the manifest"]
     pack_rank(spoilt, tmp_path / "out", 1, 2, shard_pairs=2)
     assert files(tmp_path / "out") == before
+
+
+@pytest.fixture
+def half_spoilt(tmp_path: Path) -> Path:
+    """An image folder of which no image of train is readable, and all of val and test are."""
+    for split in ("train", "validation", "test"):
+        for number in range(4):
+            path = tmp_path / f"classes/{split}/cats/{number}.png"
+            save(path, photograph(8, 8, number))
+            if split == "train":
+                path.write_bytes(b"")
+    return tmp_path / "classes"
+
+
+def test_splits_are_packed_though_one_of_them_comes_to_nothing(half_spoilt: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for _ in range(2):
+        with pytest.raises(UserError) as error:
+            pack(config(half_spoilt, out, layout="imagefolder"))
+        assert str(error.value) == f"{out}/train: none of 4 images became a pair: 4x zero bytes"
+        assert {path.name for path in out.iterdir() if any(path.iterdir())} == {"val", "test"}
+    for split in ("val", "test"):
+        assert open_dataset(str(out / split)).manifest.pairs == 4
+
+
+def test_split_that_comes_to_nothing_is_told_by_the_rank_that_completes_it(
+    half_spoilt: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"layout": "imagefolder", "shard_pairs": 1}
+    out = tmp_path / "out"
+    pack_rank(half_spoilt, out, 1, 2, **options)
+    status, error = ended(
+        start(half_spoilt, out, "--layout", "imagefolder", "--shard_pairs", 1, "--rank", 0, "--world_size", 2)
+    )
+    assert (status, error.count("error: ")) == (2, 1)
+    assert f"error: {out}/train: none of 4 images became a pair: 4x zero bytes\n" in error
+    for split in ("val", "test"):
+        assert open_dataset(str(out / split)).manifest.pairs == 4
+
+
+@pytest.mark.parametrize("world", [2, 9], ids=["with shards", "without"])
+def test_rank_whose_claim_another_removed_as_all_is_rejected_knows_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: int
+) -> None:
+    """The others complete it, to nothing, between this rank's last shard and its own look."""
+    source, out = tmp_path / "photos", tmp_path / "out"
+    source.mkdir()
+    for number in range(4):
+        (source / f"{number}.jpg").write_bytes(b"")
+    finish, raced = packing.finish, []
+
+    def late(*arguments: Any) -> Any:
+        if not raced:
+            raced.append(True)
+            for rank in range(min(4, world - 1)):
+                with suppress(UserError):
+                    pack_rank(source, out, rank, world, shard_pairs=1)
+        return finish(*arguments)
+
+    monkeypatch.setattr(packing, "finish", late)
+    with pytest.raises(UserError, match="none of 4 images became a pair, as another rank found, which"):
+        pack_rank(source, out, world - 1, world, shard_pairs=1)
+    assert files(out) == {}
 
 
 def test_rank_that_finds_every_image_of_all_ranks_rejected_tells_it(tmp_path: Path) -> None:

@@ -181,6 +181,20 @@ def test_finish_tells_that_no_image_became_a_pair_and_leaves_nothing(
     assert files(tmp_path / "out") == {}
 
 
+def test_finish_completes_a_split_behind_one_that_lacks_shards(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("pack.publish.packing.finish", lambda *_: [])
+        pack(config(photographs, tmp_path / "out", val_fraction=0.4))
+    (tmp_path / "out/train/shard-000000.tar").unlink()
+    assert status(monkeypatch, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.count("error: ") == 1
+    assert f"{tmp_path}/out/train lacks 1 of " in error
+    assert (tmp_path / "out/val/dataset.json").exists()
+
+
 def test_damaged_index_is_named(photographs: Path, tmp_path: Path) -> None:
     unfinished(tmp_path / "out", photographs)
     (tmp_path / "out/shard-000002.parquet").write_bytes(b"PAR1 no more")

@@ -43,6 +43,10 @@ class _Shard:
     rejected: list[dict[str, Any]]
 
 
+class NoPairsError(UserError):
+    """None of a dataset's images became a pair, so that there is no dataset; its traces are removed."""
+
+
 class _GoneError(Exception):
     """What was listed is no more there: another process completed the dataset and tidied up."""
 
@@ -59,8 +63,8 @@ def finish(store: Store, claim: Claim) -> list[str]:
         The stems of the shards that are not: none where the dataset is complete now.
 
     Raises:
-        UserError: a shard can't be read, is another run's or was lost since, or none of the images
-            became a pair.
+        NoPairsError: none of the images became a pair.
+        UserError: a shard can't be read, is another run's or was lost since.
     """
     for _ in range(_LOOKS):
         names = set(store.names())
@@ -149,7 +153,8 @@ def _publish(store: Store, claim: Claim, shards: list[_Shard], names: Collection
     entries = tuple(shard.entry for shard in shards if shard.entry)
     if not entries:
         _tidy(store, names)
-        raise UserError(f"none of {len(rejected)} images became a pair: {causes(rejected)}")
+        told = f"none of {counted(len(rejected), 'image')} became a pair: {causes(rejected)}"
+        raise NoPairsError(f"{store.url}: {told}")
     provenance = claim.provenance | {"plan": claim.plan}
     manifest = Manifest(
         name=claim.name, split=claim.split, shards=entries, rejected=len(rejected), provenance=provenance

@@ -36,8 +36,14 @@ def main() -> None:
 
 
 def _job(config: FinishConfig) -> None:
+    failed: list[str] = []
     for store in _begun(config.url.rstrip("/")):
-        finish_store(store)
+        try:
+            finish_store(store)
+        except UserError as error:  # the other splits may be complete
+            failed.append(str(error))
+    if failed:
+        raise UserError("; ".join(failed))
 
 
 def _begun(url: str) -> list["Store"]:

@@ -27,7 +27,7 @@ from pack.publish.claim import (
     read_if_there,
     size_if_there,
 )
-from pack.publish.finish import finish, in_parallel, read_facts, read_marker, write_marker
+from pack.publish.finish import NoPairsError, finish, in_parallel, read_facts, read_marker, write_marker
 from pack.shard.index import index_bytes
 from pack.shard.manifest import SPLITS
 from pack.shard.pair import Pair
@@ -36,7 +36,7 @@ from pack.sources import Splits, find_items
 from pack.storage import open_store
 from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
-from recon.base.progress import Progress
+from recon.base.progress import Progress, counted
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,10 +64,17 @@ def pack(config: PackConfig) -> None:
 
 
 def _pack_splits(config: PackConfig, splits: Splits) -> None:
+    """Packs all splits, also behind one that came to nothing."""
     config, maker, provenances = build_maker(config)
+    failed: list[str] = []
     with maker:
         for split, items in splits.items():
-            _Packing(config, maker, provenances, split, items).run()
+            try:
+                _Packing(config, maker, provenances, split, items).run()
+            except NoPairsError as error:
+                failed.append(str(error))
+    if failed:
+        raise NoPairsError("; ".join(failed))
 
 
 def with_claimed_threads(config: PackConfig, splits: Sequence[str | None]) -> PackConfig:
@@ -146,11 +153,20 @@ class _Packing:
             return
         self._write_shards()
         if missing := finish(self.store, self.claim):
+            self._check_claimed()
             url, total = self.store.url, self.claim.shards
             _LOG.info(
                 "%s: %d of %d shards are there; the last rank, or python -m pack.finish URL, "
                 "completes the dataset",
                 *(url, total - len(missing), total),
+            )
+
+    def _check_claimed(self) -> None:
+        """What this rank claimed is gone only where another found all shards there, and all empty."""
+        if not is_begun(self.store):
+            raise NoPairsError(
+                f"{self.store.url}: none of {counted(self.plan.pairs, 'image')} became a pair, as another "
+                "rank found, which told the causes"
             )
 
     def _write_shards(self) -> None:
