@@ -130,7 +130,9 @@ def _restless(store: Store) -> UserError:
 
 def is_begun(store: Store) -> bool:
     """Whether the output holds a dataset, complete or not."""
-    return store.exists(NAME) or store.exists(PLAN)
+    return store.exists(PLAN) or store.exists(
+        NAME
+    )  # in this order: the claim goes when the manifest is there
 
 
 def _leave(store: Store, text: bytes) -> None:
