@@ -5,9 +5,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 import pytest
@@ -18,11 +19,11 @@ from pack.publish import claim as claiming
 from pack.publish.claim import PLAN, Claim, claim, put
 from pack.publish.finish import finish
 from pack.publish.packing import pack
-from pack.storage import LocalStore, Store, open_store
+from pack.storage import BusyError, LocalStore, Store, open_store
 from recon.base.errors import UserError
 
 OURS = Claim(plan="a" * 64, name="photos", split=None, shards=4, provenance={"options": {}})
-OPERATIONS = ("names", "exists", "size", "read", "read_range", "publish", "remove")
+OPERATIONS = ("names", "exists", "size", "read", "read_range", "remove")  # and publish
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
@@ -107,15 +108,20 @@ def test_publishing_waits_for_another_process_at_the_same_object(tmp_path: Path)
 class Interrupted:
     """A store in which, before its operation number `at`, something else happens.
 
+    All other operations wait for that to end, those of the publishing thread too.
+
     Args:
         store: the real one.
-        at: number of the operation, counted over all of `OPERATIONS`.
-        other: what happens then, in the same thread.
+        at: number of the operation, counted over all of `OPERATIONS` and publish.
+        other: what happens then, in the same thread; others that write what this one is writing are
+            refused, and are to be run again.
     """
 
     def __init__(self, store: Store, at: int, other: Callable[[], None]) -> None:
         self.store, self.left, self.other = store, at, other
         self.url = store.url
+        self.lock = threading.RLock()
+        self.refused = False
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.store, name)
@@ -123,12 +129,28 @@ class Interrupted:
             return method
 
         def call(*arguments: Any, **options: Any) -> Any:
-            self.left -= 1
-            if self.left == -1:
-                self.other()
-            return method(*arguments, **options)
+            with self.lock:
+                self._count()
+                return method(*arguments, **options)
 
         return call
+
+    @contextmanager
+    def publish(self, name: str, **options: Any) -> Iterator[BinaryIO]:
+        """Opened before anything else can happen."""
+        with ExitStack() as stack:
+            with self.lock:
+                self._count()
+                file = stack.enter_context(self.store.publish(name, **options))
+            yield file
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left == -1:
+            try:
+                self.other()
+            except BusyError:
+                self.refused = True
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +179,8 @@ def disturbed(source: Path, out: Path, part: Part, at: int, other: Callable[[], 
             lambda url: (next(stores, None) if url == str(out) else None) or open_store(url),
         )
         pack_rank(source, out, *part, shard_pairs=2)
+    if store.refused:
+        other()
     return store.left < 0
 
 

@@ -73,6 +73,11 @@ class PairMaker:
         finally:
             pipeline.close()
 
+    def fail(self, error: BaseException) -> None:
+        """Ends the pass under way, for a reason of its consumer's other threads: `shards` raises `error`."""
+        if (running := self._running) is not None:
+            running.fail(error)
+
     def close(self) -> None:
         """Ends the threads, also in the midst of a shard; waits for one batch or read at most."""
         if self._running is not None:

@@ -13,6 +13,8 @@ What a process holds, beside the interpreter, the autoencoder and its activation
     + 6 B x (PENDING_PIXELS + BATCH_PIXELS)     in batches that fill, and in the one that runs
     + BACKLOG + 12 B x T x L             waiting to be encoded, and being encoded
     + RESULTS + what SEGMENT_PIXELS give        encoded; and no more than two shards
+    + 2 KiB x the pairs of two shards           rows of the index: of the shard that is written, and of the
+                                                one that is published meanwhile (pack/publish/publisher.py)
 
 where a segment gives about .8 B a pixel as JPEG, 3.2 B as PNG. It is what pairs wait for behind an
 image of a size so rare that its batch doesn't fill; photographs of a few sizes stay far below.
@@ -127,6 +129,10 @@ class Pipeline:
             yield shard, results
             assert next(results, None) is None, f"shard {shard} has results that were not taken"
             position += count
+
+    def fail(self, error: BaseException) -> None:
+        """Ends everything; `results` raises the error, also where it is waited for."""
+        self._shared.fail(error)
 
     def close(self) -> None:
         """Ends the threads and waits for them, for one batch or one read at most."""

@@ -7,7 +7,9 @@ dataset if it finds all shards there (pack/publish/finish.py).
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -28,6 +30,7 @@ from pack.publish.claim import (
     size_if_there,
 )
 from pack.publish.finish import NoPairsError, finish, in_parallel, read_facts, read_marker, write_marker
+from pack.publish.publisher import Publisher
 from pack.shard.index import index_bytes
 from pack.shard.manifest import SPLITS
 from pack.shard.pair import Pair
@@ -180,10 +183,13 @@ class _Packing:
         total = sum(len(shards[number]) for number in mine)
         who = f"rank {self.rank.rank}" if self.rank.world > 1 else ""
         what = " ".join(filter(None, ("pack", self.split, who)))
-        with Progress(total=total, unit="pairs", what=what) as progress:
+        with (
+            Progress(total=total, unit="pairs", what=what) as progress,
+            Publisher(self.maker.fail) as publisher,
+        ):
             progress.skip(sum(len(shards[number]) for number in finished))
             for number, results in self.maker.shards((number, shards[number]) for number in todo):
-                self._write(shard_name(number), results, progress)
+                self._write(shard_name(number), results, progress, publisher)
 
     def _finished(self, mine: Sequence[int]) -> set[int]:
         """Those of the shards that an earlier run published, or found to be empty."""
@@ -211,27 +217,38 @@ class _Packing:
             _LOG.warning("%s/%s.tar has %d bytes, but %d were written; it is packed again", *told)
         return False
 
-    def _write(self, name: str, results: Iterator[Pair | Rejection], progress: Progress) -> None:
+    def _write(
+        self, name: str, results: Iterator[Pair | Rejection], progress: Progress, publisher: Publisher
+    ) -> None:
         """Publishes a shard, or a marker where none of its items became a pair."""
         rejected: list[dict[str, Any]] = []
         pairs = _pairs(results, rejected, progress)
         first = next(pairs, None)
         if first is None:
-            write_marker(self.store, name, self.claim.plan, rejected)
+            publisher.wait()
+            publisher.begin(partial(write_marker, self.store, name, self.claim.plan, rejected))
         else:
-            self._write_pairs(name, chain([first], pairs), rejected)
+            self._write_pairs(name, chain([first], pairs), rejected, publisher)
 
-    def _write_pairs(self, name: str, pairs: Iterator[Pair], rejected: list[dict[str, Any]]) -> None:
-        """Publishes the tar, then its index, which marks the shard as finished."""
-        with self.store.publish(f"{name}.tar") as file:
-            writer = ShardWriter(file, self.plan.dataset)
+    def _write_pairs(
+        self, name: str, pairs: Iterator[Pair], rejected: list[dict[str, Any]], publisher: Publisher
+    ) -> None:
+        """Writes the tar; it is published, and then its index, while the next one is written."""
+        with ExitStack() as tar:
+            writer = ShardWriter(tar.enter_context(self.store.publish(f"{name}.tar")), self.plan.dataset)
             for pair in pairs:
                 writer.add(pair)
             size, sha256 = writer.close()
-        facts = {"name": name, "pairs": len(writer.rows), "bytes": size, "sha256": sha256}
-        facts |= {"plan": self.claim.plan, "rejected": rejected}
+            facts = {"name": name, "pairs": len(writer.rows), "bytes": size, "sha256": sha256}
+            facts |= {"plan": self.claim.plan, "rejected": rejected}
+            publisher.wait()
+            publisher.begin(partial(self._publish, name, tar.pop_all(), writer.rows, facts))
+
+    def _publish(self, name: str, tar: ExitStack, rows: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+        """Publishes the tar, then its index, which marks the shard as finished."""
+        tar.close()
         with self.store.publish(f"{name}.parquet") as file:
-            file.write(index_bytes(writer.rows, facts))
+            file.write(index_bytes(rows, facts))
 
 
 def _pairs(
