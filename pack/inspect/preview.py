@@ -12,6 +12,7 @@ import numpy as np
 from recon.base.cli import run
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
+from recon.base.paths import split_path
 from recon.image.codec import Picture, Pixels, decode_rgb, encode
 from recon.image.drawing import resize, text_strip
 
@@ -55,9 +56,9 @@ def _job(config: PreviewConfig) -> None:
     from pack.dataset.dataset import open_dataset
     from pack.storage import open_store
 
+    folder, name = split_path(config.out)
     sheet = contact_sheet(open_dataset(config.url), count=config.count, gain=config.gain, side=config.side)
-    folder, _, name = config.out.rpartition("/")
-    with open_store(folder or ".").publish(name) as file:
+    with open_store(folder).publish(name) as file:
         file.write(encode(sheet, Picture(pixels=sheet, codec="png"), "png"))
     logging.getLogger(__name__).info("%s", config.out)
 

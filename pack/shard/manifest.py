@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 from pack.shard.verified_read import read_verified
 from pack.storage import Store, open_store
 from recon.base.errors import UserError
+from recon.base.paths import is_plain_name
 
 FORMAT = "pairstream/1"
 NAME = "dataset.json"
 SPLITS = ("train", "val", "test")
 """Below an output that has splits, each is a dataset in a folder of its name."""
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _ABOUT = ("name", "split", "rejected", "provenance", "format")  # the manifest's fields beside its shards
 
 
@@ -112,9 +115,25 @@ def _checked(fields: Any, whole: bool, where: str) -> Manifest:
             f"{where} was changed after it was written (sha256 differs); restore it or pack again"
         )
     shards = tuple(ShardEntry(**shard) for shard in fields["shards"])
+    for shard in shards:
+        _check_entry(shard, where)
     if not sum(shard.pairs for shard in shards):
         raise UserError(f"{where} lists no pair; pack the dataset again")
     return Manifest(shards=shards, **{name: fields[name] for name in _ABOUT})
+
+
+def _check_entry(shard: ShardEntry, where: str) -> None:
+    """Keeps what becomes part of paths from leading into other folders of storage or of the cache."""
+    if not is_plain_name(shard.name):
+        raise UserError(
+            f"{where}: shard {shard.name!r}, expected a plain name such as shard-000000; "
+            "pack the dataset again"
+        )
+    if not (isinstance(shard.sha256, str) and _SHA256.fullmatch(shard.sha256)):
+        raise UserError(
+            f"{where}: shard {shard.name} has sha256 {shard.sha256!r}, expected 64 hexadecimal digits; "
+            "pack the dataset again"
+        )
 
 
 def _canonical(fields: dict[str, Any]) -> bytes:

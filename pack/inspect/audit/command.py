@@ -17,6 +17,7 @@ from recon.base.cli import run
 from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
+from recon.base.paths import safe_name
 from recon.base.progress import counted, progress
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _job(config: AuditConfig) -> int:
     from pack.storage import open_store
 
     manifest = open_dataset(config.urls[0]).manifest
-    store = open_store(config.out or f"audit-{manifest.name}")
+    store = open_store(config.out or f"audit-{safe_name(manifest.name)}")
     found = audit(config)
     about = _about(config, found)
     sys.stdout.write(f"{report.table(found.findings)}\n{_verdict(found)}\n")
