@@ -16,6 +16,7 @@ from typing import Literal
 
 from recon.base import cli
 from recon.base.errors import RejectedImageError, UserError
+from recon.base.paths import exists, is_dir
 from recon.base.progress import Progress
 from recon.image.codec import SUFFIXES, Picture, decode, encode
 from recon.models.config import ReconstructionConfig
@@ -33,6 +34,7 @@ REJECTED = "rejected.jsonl"
 """One line {"path", "cause"} for each source that was not reconstructed."""
 
 _WEBP_SIDE = 16383  # of the format: 14 bits
+_LONGEST_NAME = 255  # bytes, of nearly all file systems
 _BATCHES_AHEAD = 4  # a chunk is decoded as a whole, so that its images batch by size
 _LOG = logging.getLogger(__name__)
 
@@ -130,7 +132,7 @@ def reconstruct_folder(config: FolderConfig) -> int:
 def _plan(config: FolderConfig) -> list[Job]:
     """Every source image with its target, the paths checked."""
     source, out = Path(config.source), Path(config.out)
-    if not source.is_dir():
+    if not is_dir(source):
         raise UserError(f"--source {source} is no folder, expected a folder of images")
     names = [name for name in find_images(source) if FAKE not in PurePosixPath(name).parts[:-1]]
     if not names:
@@ -172,8 +174,8 @@ def _record(config: FolderConfig, autoencoder: Autoencoder) -> str:
 def _claim(out: Path, record: str, jobs: Sequence[Job]) -> None:
     """Writes the record of a new output folder, or checks that of an existing one."""
     path = out / RECORD
-    if not path.exists():
-        if stranger := next((job.target for job in jobs if job.target.exists()), None):
+    if not exists(path):
+        if stranger := next((job.target for job in jobs if exists(job.target)), None):
             raise UserError(f"{stranger} exists, but {out} has no {RECORD}; give another --out")
         _write(path, record.encode())
         return
@@ -200,11 +202,11 @@ def _run_chunk(
     run, and kernels depend on them.
     """
     pictures: dict[Job, Picture] = {}
-    if not all(job.target.exists() for job in jobs):
+    if not all(exists(job.target) for job in jobs):
         pictures = _read_all(config, jobs, tally)
-    missing = {job for job in pictures if not job.target.exists()}
+    missing = {job for job in pictures if not exists(job.target)}
     tally.made += len(missing)
-    tally.present += sum(job.target.exists() for job in jobs)
+    tally.present += sum(exists(job.target) for job in jobs)
     progress.update(len(jobs) - len(missing))
     if missing:
         readable, pixels = list(pictures), [picture.pixels for picture in pictures.values()]
@@ -227,6 +229,8 @@ def _read_all(config: FolderConfig, jobs: Sequence[Job], tally: _Tally) -> dict[
 
 
 def _read(config: FolderConfig, job: Job) -> Picture:
+    if len(os.fsencode(job.target.name)) > _LONGEST_NAME:
+        raise RejectedImageError(f"{job.target.suffix} makes its name too long; shorten it")
     try:
         data = (Path(config.source) / job.name).read_bytes()
     except OSError as error:
@@ -249,7 +253,7 @@ def _write(path: Path, data: bytes) -> None:
     part = path.with_name(f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.read_bytes() == data:
+        if exists(path) and path.read_bytes() == data:
             return
         try:
             with part.open("wb") as file:

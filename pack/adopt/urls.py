@@ -7,6 +7,7 @@ from pathlib import Path
 from pack.base.braces import expand
 from pack.storage import open_store
 from recon.base.errors import UserError
+from recon.base.paths import is_dir, split_path
 
 _WILD = frozenset("*?[")
 _PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
@@ -43,20 +44,18 @@ def directory_name(directory: str) -> str:
 def _places(url: str) -> list[tuple[str, str]]:
     """(directory, pattern of names) of each part of an argument."""
     url = url.removeprefix("file://")
-    if "://" not in url and Path(url).expanduser().is_dir():
+    if "://" not in url and is_dir(Path(url).expanduser()):
         return [(url, "*.tar")]
     return [_place(one) for one in expand(url)]
 
 
 def _place(url: str) -> tuple[str, str]:
-    directory, slash, name = url.rpartition("/")
+    name = url.rpartition("/")[2]
     if name.endswith(_PACKED):
         raise UserError(f"{url} is compressed, so pairs can't be read by their place; decompress it")
     if not (name.endswith(".tar") or _WILD & set(name)):
         return url.rstrip("/"), "*.tar"
-    if not directory:
-        return slash or ".", name
-    return directory, name
+    return split_path(url)
 
 
 def _matching(directory: str, pattern: str, present: Sequence[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from pack.base.config import Layout, PackConfig
 from pack.base.items import Item
@@ -14,6 +13,7 @@ from pack.sources.table import find_table
 from pack.sources.tars import find_tars
 from pack.sources.tiles import tiled
 from recon.base.errors import UserError
+from recon.base.paths import is_dir
 
 Splits = dict[str | None, list[Item]]
 
@@ -57,7 +57,7 @@ def find_items(config: PackConfig) -> Splits:
 def _layout(config: PackConfig) -> Layout:
     """The layout asked for, or told by the source's suffix."""
     place = located(config.source)
-    if config.layout != "auto" or (not is_url(place) and Path(place).is_dir()):
+    if config.layout != "auto" or (not is_url(place) and is_dir(place)):
         return "folder" if config.layout == "auto" else config.layout
     name = place.lower()
     return "webdataset" if name.endswith(_TARS) else "table" if name.endswith(TABLES) else "folder"

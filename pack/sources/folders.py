@@ -3,13 +3,13 @@
 import re
 import sys
 from collections import defaultdict
-from pathlib import Path
 
 from pack.base.config import PackConfig
 from pack.base.items import File, Item
 from pack.sources.partners import paired
 from pack.sources.place import check_folder, folder_name, images, is_url, located, parent, walked
 from recon.base.errors import UserError
+from recon.base.paths import is_dir
 from recon.folder import FAKE, REAL
 
 _TREE_SPLITS = {"train": "train", "val": "val", "valid": "val"}
@@ -94,7 +94,7 @@ def _check_one_name(source: str, tops: list[str]) -> None:
 
 def _tree_files(source: str, folder: str) -> list[File] | None:
     """The images of a split; None where there is no such folder."""
-    if not is_url(source) and not Path(source, folder).is_dir():
+    if not is_url(source) and not is_dir(f"{source}/{folder}"):
         return None
     files = images(source, links=(REAL, FAKE), below=folder)
     return None if is_url(source) and not files else files

@@ -1,12 +1,14 @@
 """Where a source lies: local paths and URLs under one name, and the image files below them."""
 
 import logging
+import os
 import sys
 from collections.abc import Container, Iterator
 from pathlib import Path
 
 from pack.base.items import File, store_of
 from recon.base.errors import MissingError, UserError
+from recon.base.paths import exists, is_dir
 from recon.base.progress import counted
 from recon.image.codec import SUFFIXES
 
@@ -25,21 +27,7 @@ def located(source: str) -> str:
     """A source as the root of its files: a local path without ``~``, or a URL without a slash at its end."""
     if is_url(source) and not source.startswith("file://"):
         return source.rstrip("/")
-    return str(Path(source.removeprefix("file://")).expanduser())
-
-
-def split_place(place: str) -> tuple[str, str]:
-    """The folder that a file lies in and the file's name.
-
-    Raises:
-        UserError: it is the root of a bucket or host.
-    """
-    if not is_url(place):
-        return str(Path(place).parent), Path(place).name
-    folder, _, name = place.rpartition("/")
-    if folder.endswith(":/") or not name:
-        raise UserError(f"{place} names no file, expected a bucket or host and a file in it")
-    return folder, name
+    return str(Path(os.path.expanduser(source.removeprefix("file://"))))
 
 
 def folder_name(place: str) -> str:
@@ -51,10 +39,10 @@ def source_name(source: str) -> str:
     """What a source is called: its folder's last part, or a table's or tar's own name without its suffix."""
     place = located(source)
     wild = first_wild(place)
-    if wild >= 0 and not Path(place).exists():
+    if wild >= 0 and not exists(place):
         return folder_name(place[:wild].rpartition("/")[0] or ".")
     name = folder_name(place)
-    is_file = name.lower().endswith((*TABLES, ".tar")) and (is_url(place) or not Path(place).is_dir())
+    is_file = name.lower().endswith((*TABLES, ".tar")) and (is_url(place) or not is_dir(place))
     return name.rsplit(".", 1)[0] if is_file else name
 
 
@@ -65,7 +53,7 @@ def first_wild(place: str) -> int:
 
 def check_folder(place: str, what: str, why: str = "") -> None:
     """UserError where a local folder is none; a URL prefix is merely empty."""
-    if not is_url(place) and not Path(place).is_dir():
+    if not is_url(place) and not is_dir(place):
         raise UserError(f"{what}{place} is not a directory{why}")
 
 

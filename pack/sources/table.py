@@ -11,9 +11,10 @@ from typing import Any
 
 from pack.base.config import PackConfig
 from pack.base.items import File, Item, store_of
-from pack.sources.place import folder_name, is_url, located, parent, split_place
+from pack.sources.place import folder_name, is_url, located, parent
 from pack.storage.trouble import refuse_secrets, without_secrets
 from recon.base.errors import UserError
+from recon.base.paths import split_path
 
 _COLUMNS = ("path", "url", "image", "file_name")
 
@@ -33,7 +34,7 @@ def find_table(config: PackConfig) -> Splits:
         UserError: the table can't be read, lacks a column, or has a row without a value or there twice.
     """
     place = located(config.source)
-    folder, name = split_place(place)
+    folder, name = split_path(place)
     table = _read(place, store_of(folder).read(name))
     paths = _values(table, place, config.column, "--column")
     groups = _values(table, place, config.group_column, "--group_column") if config.group_column else None

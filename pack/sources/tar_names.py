@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from pack.base.braces import expand
 from pack.base.items import File, store_of
-from pack.sources.place import first_wild, is_url, split_place, walked
+from pack.sources.place import first_wild, is_url, walked
 from recon.base.errors import UserError
+from recon.base.paths import is_dir, is_file, split_path
 
 _ALL = "**/*.tar"
 _WILD_PART = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\])")
@@ -40,10 +40,10 @@ def find_tar_files(place: str) -> list[File]:
 def _parsed(place: str) -> tuple[str, list[str]]:
     """The root and the patterns below it, their braces expanded."""
     if _is_one(place):
-        root, name = split_place(place)
+        root, name = split_path(place)
         return root, [name]
     wild = first_wild(place)
-    if wild < 0 or (not is_url(place) and Path(place).is_dir()):
+    if wild < 0 or (not is_url(place) and is_dir(place)):
         return place, [_ALL]
     cut = place.rfind("/", 0, wild) + 1
     if is_url(place[:cut]) and place[:cut].endswith("://"):
@@ -54,12 +54,12 @@ def _parsed(place: str) -> tuple[str, list[str]]:
 def _is_one(place: str) -> bool:
     if is_url(place):
         return first_wild(place) < 0 and place.lower().endswith(".tar")
-    return Path(place).is_file() or (first_wild(place) < 0 and not Path(place).is_dir())
+    return is_file(place) or (first_wild(place) < 0 and not is_dir(place))
 
 
 def _exists(root: str, name: str) -> bool:
     """Whether a local file's very name looks like a pattern."""
-    return not is_url(root) and Path(root, name).is_file()
+    return not is_url(root) and is_file(f"{root}/{name}")
 
 
 def _matching(root: str, patterns: list[str]) -> Iterator[str]:

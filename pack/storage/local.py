@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from pack.storage.pins import Pins
 from pack.storage.trouble import BusyError, listing, reading, taken, whole, writing
+from recon.base.paths import exists, is_dir, is_file
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _NO_FILE = -1  # the size of a link to a folder, a pipe, a device
@@ -29,12 +30,12 @@ class LocalStore:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.root = Path(url).expanduser()
+        self.root = Path(os.path.expanduser(url))  # Path's own raises for the home of nobody
         self._pins: Pins[Version] = Pins()
 
     def exists(self, name: str) -> bool:
         """See `Store.exists`."""
-        return (self.root / name).is_file()
+        return is_file(self.root / name)
 
     def size(self, name: str) -> int:
         """See `Store.size`."""
@@ -43,9 +44,10 @@ class LocalStore:
 
     def names(self) -> list[str]:
         """See `Store.names`."""
-        if not self.root.is_dir():
+        if not is_dir(self.root):
             return []
-        return sorted(path.name for path in self.root.iterdir() if path.is_file())
+        with listing(self.root), os.scandir(self.root) as entries:
+            return sorted(entry.name for entry in entries if entry.is_file())
 
     def walk(self, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:
         """See `Store.walk`."""
@@ -131,7 +133,7 @@ def _create(partial: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        if target.exists() and not filecmp.cmp(partial, target, shallow=False):
+        if exists(target) and not filecmp.cmp(partial, target, shallow=False):
             raise taken(str(target)) from None
         partial.replace(target)  # the lock on `partial` keeps other writers of ours away
         return

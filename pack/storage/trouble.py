@@ -1,6 +1,7 @@
 """Failures of reading and writing in words, without secrets."""
 
 import errno
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ def reading(where: object) -> Iterator[None]:
     """Turns the OSErrors of reading into UserErrors."""
     try:
         yield
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingError(f"{where} not found; check the path or URL") from error
     except PermissionError as error:
         raise UserError(f"no permission to read {where}") from error
@@ -113,6 +114,6 @@ def writing(where: Path | str) -> Iterator[None]:
 
 
 def _free(where: Path | str) -> str:
-    if not isinstance(where, Path) or not where.parent.is_dir():
+    if not isinstance(where, Path) or not os.path.isdir(where.parent):
         return ""
     return f" ({shutil.disk_usage(where.parent).free >> 20} MiB free)"

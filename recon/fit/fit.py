@@ -20,6 +20,7 @@ from recon.base.cli import run
 from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
+from recon.base.paths import is_file
 from recon.base.progress import Progress
 from recon.fit.data import CENTRE_SIDE, centre, load_photographs, random_crops, shrink
 from recon.fit.init import start_linear
@@ -69,7 +70,7 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "batch_size", "crop")
-        if self.start and not (Path(self.start).expanduser() / "config.json").is_file():
+        if self.start and not is_file(Path(self.start).expanduser() / "config.json"):
             raise UserError(f"start={self.start} holds no config.json, expected a model's directory")
         if not self.scales or min(self.scales) < 1:
             raise UserError(f"scales={self.scales}, expected factors of 1 or more")
@@ -77,7 +78,7 @@ class FitConfig:
             raise UserError(f"crop={self.crop}, expected a multiple of 8")
         if self.minutes <= 0 or self.lr <= 0:
             raise UserError(f"minutes={self.minutes:g} and lr={self.lr:g}, expected more than 0")
-        if Path(self.out).expanduser().is_file():
+        if is_file(Path(self.out).expanduser()):
             raise UserError(f"out={self.out} is a file, expected a directory or a new name")
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recon.base.errors import UserError
+from recon.base.paths import is_dir, is_file
 from recon.models.config import ReconstructionConfig
 from recon.models.presets import PRESETS
 
@@ -51,9 +52,9 @@ def locate(config: ReconstructionConfig) -> Location:
         preset = PRESETS[name]
         return _hub(preset.id, config.subfolder or preset.subfolder, config.revision or preset.revision)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if is_dir(path):
         return _local(path, path.resolve().name, config)
-    if not _HUB_ID.fullmatch(name) or path.parent.is_dir():
+    if not _HUB_ID.fullmatch(name) or is_dir(path.parent):
         raise UserError(f"autoencoder {name!r} is no directory and no hub id; {_choices()}")
     return _hub(name, config.subfolder, config.revision)
 
@@ -65,9 +66,9 @@ def weight_files(folder: Path) -> list[Path]:
         UserError: the directory holds no weights.
     """
     index = folder / f"{_WEIGHTS[0]}.index.json"
-    if index.is_file():
+    if is_file(index):
         return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
-    found = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
+    found = [folder / name for name in _WEIGHTS if is_file(folder / name)]
     if not found:
         raise UserError(f"no weights in {folder}, expected {' or '.join(_WEIGHTS)}")
     return found[:1]
@@ -84,7 +85,7 @@ def _local(path: Path, name: str, config: ReconstructionConfig) -> Location:
     if config.revision:
         raise UserError(f"--revision is for hub models, but autoencoder {name!r} is local; leave it out")
     folder = path / (config.subfolder or "")
-    if not (folder / "config.json").is_file():
+    if not is_file(folder / "config.json"):
         inside = ", ".join(sorted(found.parent.name for found in path.glob("*/config.json")))
         hint = f"pass --subfolder, one of: {inside}" if inside else _choices()
         raise UserError(f"no config.json in {folder}; {hint}")

@@ -19,6 +19,7 @@ from recon.base.cli import run
 from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
+from recon.base.paths import is_dir
 from recon.base.progress import counted
 from train.augment.draws.config import RECIPES, AugmentConfig
 
@@ -96,7 +97,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     from train.bench.stages import Bench, places_of
 
     device = find_device(config.device)
-    if config.json and (Path(config.json).is_dir() or not Path(config.json).parent.is_dir()):
+    if config.json and (is_dir(config.json) or not is_dir(Path(config.json).parent)):
         raise UserError(f"json={config.json}, expected a file in a folder that exists")
     dataset = open_dataset(config.url)
     places = places_of(dataset.manifest, config.pairs)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from recon.base.cli import run
 from recon.base.options import at_least_one
+from recon.base.paths import safe_name, split_path
 
 if TYPE_CHECKING:
     import torch
@@ -182,7 +183,7 @@ def _beside(config: EvaluateConfig) -> str:
     """A folder beside the checkpoint, named after the data's last two parts and the crop."""
     parts = [part for part in config.data.removesuffix(".csv").split("/") if part not in ("", ".", "..")]
     name = "-".join(["eval", *parts[-2:], *([f"crop{config.crop}"] if config.crop else [])])
-    return f"{config.checkpoint.rpartition('/')[0] or '.'}/{name}"
+    return f"{split_path(config.checkpoint)[0].rstrip('/')}/{safe_name(name)}"
 
 
 def _write(out: str, scores: list[ScoredImage], rows: "dict[str, Summary]", facts: dict[str, Any]) -> None:

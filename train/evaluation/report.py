@@ -14,6 +14,7 @@ from typing import Any
 
 from recon.base.cli import run
 from recon.base.errors import UserError
+from recon.base.paths import is_file
 
 _CURVES = {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}
 _DOTS_PER_INCH = 110
@@ -105,7 +106,7 @@ def _job(config: ReportConfig) -> None:
     evaluation, out = Path(config.evaluation), Path(config.out)
     history = read_history(Path(config.run) / "metrics.jsonl")
     table, facts = _text(evaluation / "table.md"), _json(evaluation / "metrics.json")
-    if config.preview is not None and not Path(config.preview).is_file():
+    if config.preview is not None and not is_file(config.preview):
         raise UserError(f"preview={config.preview}: no such file; python -m pack.preview writes one")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

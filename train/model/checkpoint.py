@@ -11,6 +11,7 @@ import torch
 
 from pack.storage import Store, open_store
 from recon.base.errors import UserError
+from recon.base.paths import split_path
 
 FORMAT = "pairstream-checkpoint/1"
 BEST = "best.pt"
@@ -71,8 +72,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: there is none, or the file is no checkpoint of this version.
     """
-    folder, _, name = str(path).rpartition("/")
-    store = open_store(folder or ("/" if str(path).startswith("/") else "."))
+    folder, name = split_path(str(path))
+    store = open_store(folder)
     if not store.exists(name):
         raise UserError(f"checkpoint {path} not found; expected a file such as RUN/best.pt")
     return read_checkpoint(store.read(name), str(path))

@@ -2,12 +2,12 @@
 
 import pickle
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from recon.base.errors import UserError
+from recon.base.paths import is_file
 from train.model.config import ModelConfig
 from train.model.normalize import find_normalization
 
@@ -44,7 +44,7 @@ def load_imagenet(model: nn.Module, config: ModelConfig) -> None:
 
 def load_file(model: nn.Module, path: str, backbone: str) -> None:
     """Loads a file of weights; torch.save of a state dict, bare or under model or state_dict."""
-    if not Path(path).is_file():
+    if not is_file(path):
         raise UserError(f"model.weights={path}: no such file, expected a file of weights or imagenet")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
+from recon.base.paths import is_file
 
 RECIPES = Path(__file__).parents[3] / "configs" / "augment"
 """Folder of the recipes, one YAML file each."""
@@ -183,7 +184,7 @@ def load_recipe(recipe: str) -> AugmentConfig:
 
     names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
     path = RECIPES / f"{recipe}.yaml" if recipe in names else Path(recipe)
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"augment={recipe}: expected {', '.join(names)}, or a YAML file")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(AugmentConfig, as_group=False)
