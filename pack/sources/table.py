@@ -17,6 +17,7 @@ from recon.base.errors import UserError
 from recon.base.paths import split_path
 
 _COLUMNS = ("path", "url", "image", "file_name")
+_LOCAL_SCHEMES = ("file", "local", "dir", "git")  # of fsspec; they read this machine's disk
 
 Splits = dict[str | None, list[Item]]
 Table = dict[str, Callable[[], list[Any]]]
@@ -26,12 +27,13 @@ Table = dict[str, Callable[[], list[Any]]]
 def find_table(config: PackConfig) -> Splits:
     """The images that a .csv (comma, header line, UTF-8) or .parquet table lists.
 
-    Relative paths begin at the table's folder, be it a directory or a URL; absolute ones and URLs stay as
-    they are. The group is that of --group_column, else the folder that an image lies in. Rows count from 1
-    below the header.
+    Relative paths begin at the table's folder, be it a directory or a URL; URLs stay as they are, and so do
+    absolute paths, which a table at a URL may not have. The group is that of --group_column, else the folder
+    that an image lies in. Rows count from 1 below the header.
 
     Raises:
-        UserError: the table can't be read, lacks a column, or has a row without a value or there twice.
+        UserError: the table can't be read, lacks a column, or has a row without a value, there twice, or
+            out of the table's reach.
     """
     place = located(config.source)
     folder, name = split_path(place)
@@ -116,6 +118,8 @@ def _values(table: Table, place: str, name: str | None, option: str) -> list[str
 
 def _file(folder: str, value: str, where: str) -> tuple[str, File]:
     """The path that stands for a row's image, and its file."""
+    if is_url(folder):
+        _refuse_local(folder, value, where)
     if is_url(value) and not value.startswith("file://"):
         return value, _remote(value, where)
     value = value.removeprefix("file://")
@@ -129,6 +133,15 @@ def _file(folder: str, value: str, where: str) -> tuple[str, File]:
     if name.startswith("../"):
         raise UserError(f"{where} leads out of {folder} ({value}); give it as a URL")
     return name, File(folder, name)
+
+
+def _refuse_local(folder: str, value: str, where: str) -> None:
+    """A table that comes from elsewhere does not choose files of this machine, which would be packed."""
+    if value.startswith("/") or value.partition("://")[0].lower() in _LOCAL_SCHEMES:
+        raise UserError(
+            f"{where} names a file of this machine ({value}), but the table comes from {folder}; "
+            "expected a URL or a path relative to the table"
+        )
 
 
 def _remote(url: str, where: str) -> File:
