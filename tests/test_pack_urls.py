@@ -7,7 +7,7 @@ import pytest
 from conftest import python
 
 from pack.storage import FsspecStore, LocalStore, open_store
-from pack.storage.trouble import without_secrets
+from pack.storage.trouble import refuse_secrets, without_secrets
 from recon.base.errors import UserError
 
 
@@ -31,6 +31,10 @@ def test_unknown_scheme_is_an_error_that_names_the_url() -> None:
         ("X-Amz-Security-Token=geheim", "X-Amz-Security-Token=..."),
         ("aws_secret_access_key=geheim", "aws_secret_access_key=..."),
         ("{'Authorization': 'AWS4-HMAC Credential=geheim'}", "{'Authorization': ..."),
+        ("https://token@host/a", "https://host/a"),
+        ("sftp://me:gehe@im@host/a", "sftp://host/a"),
+        ("sftp://me@host:22/a is whole", "sftp://me@host:22/a is whole"),
+        ("abfs://box@account.dfs.core.windows.net/a", "abfs://box@account.dfs.core.windows.net/a"),
         ("s3://bucket/key@2 is whole", "s3://bucket/key@2 is whole"),
     ],
 )
@@ -40,12 +44,23 @@ def test_secrets_are_cut_out_of_texts(text: str, plain: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://me:geheim@host/data", "s3://key:geheim@bucket/data", "https://host/data?X-Amz-Signature=geheim"],
+    [
+        "ftp://me:geheim@host/data",
+        "ftp://:geheim@host/data",
+        "https://geheim@host/data",
+        "s3://key:geheim@bucket/data",
+        "https://host/data?X-Amz-Signature=geheim",
+    ],
 )
 def test_urls_with_secrets_are_refused_without_repeating_them(url: str) -> None:
-    with pytest.raises(UserError, match="a URL with a user, password or signature") as error:
+    with pytest.raises(UserError, match="a URL with a password or signature") as error:
         open_store(url)
     assert "geheim" not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["abfs://box@account.dfs.core.windows.net/a", "sftp://me@host:22/a"])
+def test_user_or_container_in_a_url_is_no_secret(url: str) -> None:
+    refuse_secrets(url)
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///"])

@@ -14,7 +14,8 @@ from recon.base.errors import MissingError, UserError
 Data = TypeVar("Data", bytes, memoryview)
 
 _SECRETS = (
-    (re.compile(r"(?<=://)[^/@\s]*@"), ""),
+    (re.compile(r"(?<=://)[^/@:\s]*:[^/\s]*@"), ""),
+    (re.compile(r"(?i)(https?://)[^/@\s]*@"), r"\1"),  # a name alone is a token here
     (
         re.compile(
             r"(?i)((?:[\w-]*(?:signature|credential|token|accesskeyid|secret\w*|password)|sig)=)[^&\s'\")]*"
@@ -23,6 +24,7 @@ _SECRETS = (
     ),
     (re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*).*"), r"\1..."),
 )
+_SECRET = re.compile(r"(?i)://[^/@:]*:[^/]*@|https?://[^/]*@")
 
 
 class BusyError(UserError):
@@ -38,10 +40,13 @@ def without_secrets(text: object) -> str:
 
 
 def refuse_secrets(url: str) -> None:
-    """UserError where a URL carries a password or signature: URLs get into logs and manifests."""
-    if re.search(r"://[^/]*@", url) or (url.startswith("http") and "?" in url):
+    """UserError where a URL carries a password or signature: URLs get into logs and manifests.
+
+    A user's name (``sftp://user@host``) or a container (``abfs://container@account``) is no secret.
+    """
+    if _SECRET.search(url) or (url.startswith("http") and "?" in url):
         raise UserError(
-            f"{without_secrets(url).split('?')[0]}: a URL with a user, password or signature gets into logs; "
+            f"{without_secrets(url).split('?')[0]}: a URL with a password or signature gets into logs; "
             "give credentials by the environment or the configuration files of boto3 or fsspec"
         )
 
