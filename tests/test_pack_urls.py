@@ -63,6 +63,28 @@ def test_user_or_container_in_a_url_is_no_secret(url: str) -> None:
     refuse_secrets(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "package"),
+    [
+        ("https://host/data", "'pairstream[http]'"),
+        ("http://host/data", "'pairstream[http]'"),
+        ("gs://bucket/data", "gcsfs"),
+        ("abfs://box@account.dfs.core.windows.net/data", "adlfs"),
+        ("sftp://me@host/data", "paramiko"),
+    ],
+)
+def test_missing_package_of_a_filesystem_is_one_line_that_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, url: str, package: str
+) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise ImportError("No module named 'something'")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
+    with pytest.raises(UserError) as told:
+        open_store(url)
+    assert str(told.value) == f"{url} needs a package that is not installed: pip install {package}"
+
+
 @pytest.mark.parametrize("url", ["s3://", "s3:///"])
 def test_bucket_url_without_a_bucket_is_an_error(url: str) -> None:
     with pytest.raises(UserError, match=f"expected s3://BUCKET/PREFIX, found {url}$"):

@@ -137,7 +137,7 @@ def _file(folder: str, value: str, where: str) -> tuple[str, File]:
 
 def _refuse_local(folder: str, value: str, where: str) -> None:
     """A table that comes from elsewhere does not choose files of this machine, which would be packed."""
-    if value.startswith("/") or value.partition("://")[0].lower() in _LOCAL_SCHEMES:
+    if value.startswith("/") or (is_url(value) and value.partition("://")[0].lower() in _LOCAL_SCHEMES):
         raise UserError(
             f"{where} names a file of this machine ({value}), but the table comes from {folder}; "
             "expected a URL or a path relative to the table"
