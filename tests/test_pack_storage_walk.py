@@ -125,7 +125,7 @@ def test_folder_of_other_storage_that_cannot_be_listed_is_an_error(monkeypatch: 
         return ls(path, **options)
 
     monkeypatch.setattr(store.fs, "ls", refuse)
-    with pytest.raises(UserError, match=r"no permission to read memory://.*/secret"):
+    with pytest.raises(UserError, match=r"no permission to list memory://.*/secret"):
         list(store.walk())
 
 

@@ -1,20 +1,32 @@
 """URL prefixes of any scheme that fsspec knows."""
 
+import errno
+import os
+import uuid
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
 from pack.storage.local import temporary_file
 from pack.storage.retry import Attempts, Retry, TransientError, bounded
-from pack.storage.trouble import ends_early, refuse_secrets, taken, without_secrets, writing
+from pack.storage.trouble import ends_early, refuse_secrets, taken, without_secrets
 from recon.base.errors import MissingError, UserError
 
 T = TypeVar("T")
 
 _LISTING = 20  # deadlines that listing one folder may take: it may be thousands of pages in one call
 _FINAL = (NotImplementedError, TypeError, ValueError, AttributeError, ImportError)  # time mends none of these
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # nor these
+_PIECE = 8 << 20  # bytes compared at once
+_PACKAGES = (
+    dict.fromkeys(("http", "https"), "'pairstream[http]'")
+    | dict.fromkeys(("gs", "gcs"), "gcsfs")
+    | dict.fromkeys(("abfs", "abfss", "az"), "adlfs")
+    | dict.fromkeys(("sftp", "ssh"), "paramiko")
+)
+"""What a scheme's filesystem needs beside fsspec, as pip takes it."""
 
 
 class FsspecStore:
@@ -29,10 +41,12 @@ class FsspecStore:
         refuse_secrets(url)
         self.url = url.rstrip("/")
         self.retry = retry
-        try:
-            self.fs, self.root = fsspec.core.url_to_fs(self.url)
-        except (ValueError, ImportError) as error:
-            raise UserError(f"can't open {url}: {without_secrets(error)}") from None
+        self.fs, self.root = Attempts(retry).run(  # some connect here
+            lambda limit_s: bounded(
+                lambda: fsspec.core.url_to_fs(self.url), limit_s, lambda error: _unopened(error, url)
+            ),
+            f"can't open {url}",
+        )
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
@@ -42,6 +56,7 @@ class FsspecStore:
         return self._ask(lambda: self._exists(name), name)
 
     def _exists(self, name: str) -> bool:
+        self.fs.invalidate_cache(self.root)  # others write there too
         try:
             return bool(self.fs.info(self._path(name))["type"] == "file")  # isfile() takes any failure for no
         except FileNotFoundError:
@@ -49,26 +64,25 @@ class FsspecStore:
 
     def size(self, name: str) -> int:
         """See `Store.size`."""
-        return self._ask(lambda: int(self.fs.size(self._path(name))), name)
+        return self._ask(lambda: int(self._size(name)), name)
+
+    def _size(self, name: str) -> Any:
+        """Bytes; None where a server does not tell."""
+        self.fs.invalidate_cache(self.root)
+        return self.fs.size(self._path(name))
 
     def names(self) -> list[str]:
         """See `Store.names`."""
-        return self._ask(self._names, "")
-
-    def _names(self) -> list[str]:
-        self.fs.invalidate_cache(self.root)
         try:
-            entries = self.fs.ls(self.root, detail=True)
-        except FileNotFoundError:
+            return sorted(name for name, entry in self._entries("") if entry["type"] == "file")
+        except MissingError:
             return []
-        return sorted(entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file")
 
     def walk(self, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:  # noqa: ARG002  # has none
         """See `Store.walk`: one listing a folder.
 
         fsspec's own `find` leaves out a folder that it fails to list, in silence.
         """
-        self.fs.invalidate_cache()
         pending, seen = [""], {""}
         while pending:
             for name, entry in self._entries(pending.pop()):
@@ -83,37 +97,38 @@ class FsspecStore:
     def _entries(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
         """Name below the prefix and facts of what lies directly in a folder."""
         path = self._path(folder).rstrip("/")
+
+        def ls() -> list[dict[str, Any]]:
+            self.fs.invalidate_cache(path)
+            entries: list[dict[str, Any]] = self.fs.ls(path, detail=True)
+            return entries
+
         retry = replace(self.retry, deadline_s=self.retry.deadline_s * _LISTING)
-        entries = Attempts(retry, share=1).run(
-            lambda limit_s: bounded(
-                lambda: self.fs.ls(path, detail=True),
-                limit_s,
-                lambda error: _explained(error, f"{self.url}/{folder}".rstrip("/")),
-            ),
-            f"can't list {self.url}/{folder}".rstrip("/"),
-        )
+        entries = self._ask(ls, folder, verb="list", retry=retry, share=2)
         entries = [one for one in entries if one["type"] == "directory" or not one["name"].endswith("/")]
         names = [one["name"].rstrip("/").removeprefix(self.root).lstrip("/") for one in entries]
         return [(name, one) for name, one in zip(names, entries, strict=True) if name]
 
     def read(self, name: str, start: int = 0) -> bytes:
         """See `Store.read`."""
-        return self._ask(
-            lambda: bytes(self.fs.cat_file(self._path(name), start=start)),
-            name,
-            f", bytes {start} to the end",
-        )
+        return self._ask(lambda: self._read(name, start), name, f", bytes {start} to the end")
+
+    def _read(self, name: str, start: int) -> bytes:
+        data = bytes(self.fs.cat_file(self._path(name), start=start or None))
+        size = self._size(name)
+        if size is not None and len(data) < size - start:
+            raise TransientError(f"short data, {len(data)} of {size - start} bytes")
+        return data
 
     def head(self, name: str, length: int) -> bytes:
         """See `Store.head`."""
         return self._ask(lambda: self._head(name, length), name, f", the first {length} bytes")
 
     def _head(self, name: str, length: int) -> bytes:
-        data = bytes(self.fs.cat_file(self._path(name), start=0, end=length))
+        data = bytes(self.fs.cat_file(self._path(name), start=0, end=length))[:length]  # some send all
         if len(data) == length:
             return data
-        self.fs.invalidate_cache(self.root)
-        expected = min(length, int(self.fs.size(self._path(name))))
+        expected = min(length, int(self._size(name)))
         if len(data) != expected:
             raise TransientError(f"short data, {len(data)} of {expected} bytes")
         return data
@@ -127,17 +142,30 @@ class FsspecStore:
         data = memoryview(self.fs.cat_file(self._path(name), start=start, end=start + length))
         if len(data) == length:
             return data
-        self.fs.invalidate_cache(self.root)
-        found = max(0, int(self.fs.size(self._path(name))) - start)
+        if len(data) > length:
+            raise UserError(
+                f"{self.url}/{name}: its server sends all of it where a part is asked for; copy the data to "
+                "storage that serves ranges"
+            )
+        found = max(0, int(self._size(name)) - start)
         if found < length:
             raise ends_early(f"{self.url}/{name}", start, length, found)
         raise TransientError(f"short data, {len(data)} of {length} bytes")
 
-    def _ask(self, call: Callable[[], T], name: str, part: str = "") -> T:
+    def _ask(
+        self,
+        call: Callable[[], T],
+        name: str,
+        part: str = "",
+        *,
+        verb: str = "read",
+        retry: Retry | None = None,
+        share: int = 4,
+    ) -> T:
         where = f"{self.url}/{name}".rstrip("/")
-        return Attempts(self.retry).run(
-            lambda limit_s: bounded(call, limit_s, lambda error: _explained(error, where)),
-            f"can't read {where}{part}",
+        return Attempts(retry or self.retry, share).run(
+            lambda limit_s: bounded(call, limit_s, lambda error: _explained(error, where, verb)),
+            f"can't {verb} {where}{part}",
         )
 
     @contextmanager
@@ -146,34 +174,121 @@ class FsspecStore:
         with temporary_file() as file:
             yield file
             file.flush()
-            if not (create and self._is_there(name, Path(file.name))):
-                with writing(f"{self.url}/{name}"):
-                    self.fs.makedirs(self.root, exist_ok=True)
-                    self.fs.put_file(file.name, self._path(name))
+            where, size = f"{self.url}/{name}", os.fstat(file.fileno()).st_size
 
-    def _is_there(self, name: str, file: Path) -> bool:
-        if not self.exists(name):
-            return False
-        if self.size(name) != file.stat().st_size or self.read(name) != file.read_bytes():
-            raise taken(f"{self.url}/{name}")
-        return True
+            def attempt(limit_s: float) -> None:
+                upload = _Upload(self, name, file.name, size, create)
+                try:
+                    bounded(upload.send, limit_s, lambda error: _explained(error, where, "write"))
+                except BaseException:
+                    upload.give_up()
+                    raise
+
+            Attempts(self.retry.for_bytes(size), share=2).run(attempt, f"can't write {where}")
 
     def remove(self, name: str) -> None:
         """See `Store.remove`."""
-        with writing(f"{self.url}/{name}"):
-            try:
-                self.fs.rm_file(self._path(name))
-            except FileNotFoundError:
-                return
+        with suppress(MissingError):
+            self._ask(lambda: self.fs.rm_file(self._path(name)), name, verb="remove")
 
 
-def _explained(error: Exception, where: str) -> Exception:
+class _Upload:
+    """One attempt at publishing a local file, made on another thread, which may be given up at any moment.
+
+    Where the filesystem can rename, the file is written under a name of its own that is renamed once it is
+    whole. A store of objects shows none before its upload has ended.
+    """
+
+    def __init__(self, store: FsspecStore, name: str, file: str, size: int, create: bool) -> None:
+        self._store, self._name, self._file, self._size, self._create = store, name, file, size, create
+        self._fs = store.fs
+        self._partial = f".{name}.{uuid.uuid4().hex[:12]}.partial"
+        self._given_up = self._begun = False
+
+    def send(self) -> None:
+        """Publishes the file, unless this attempt is given up meanwhile.
+
+        Raises:
+            UserError: `create`, and there is an object of other content.
+        """
+        if self._is_there():
+            return
+        self._fs.makedirs(self._store.root, exist_ok=True)
+        target = self._store._path(self._name)
+        if not _renames(self._fs):
+            self._put(target)
+            self._check(self._name)
+            return
+        self._begun = True
+        self._fs.put_file(self._file, self._store._path(self._partial))
+        self._check(self._partial)
+        if self._given_up:
+            self._discard()
+        elif not self._is_there():  # the last look before it would be replaced
+            self._fs.mv(self._store._path(self._partial), target)
+            self._check(self._name)
+
+    def give_up(self) -> None:
+        """Nothing appears any more, and what was written goes."""
+        self._given_up = True
+        if self._begun:
+            with suppress(Exception):
+                bounded(self._discard, self._store.retry.silence_s)
+
+    def _put(self, target: str) -> None:
+        if "memory" in self._fs.protocol:  # it shows files as they grow
+            with open(self._file, "rb") as file:
+                self._fs.pipe_file(target, file.read())
+        else:
+            self._fs.put_file(self._file, target)
+
+    def _check(self, name: str) -> None:
+        size = self._store._size(name)
+        if size is not None and size != self._size:
+            raise TransientError(f"storage holds {size} of {self._size} bytes")
+
+    def _discard(self) -> None:
+        self._fs.rm_file(self._store._path(self._partial))
+
+    def _is_there(self) -> bool:
+        """Whether `create`, and an object of equal content is there."""
+        if not self._create or not self._store._exists(self._name):
+            return False
+        read = partial(self._fs.cat_file, self._store._path(self._name))
+        equal = self._store._size(self._name) == self._size
+        with open(self._file, "rb") as file:
+            for start in range(0, self._size, _PIECE):
+                equal = equal and bytes(read(start=start, end=start + _PIECE)) == file.read(_PIECE)
+        if not equal:
+            raise taken(f"{self._store.url}/{self._name}")
+        return True
+
+
+def _renames(fs: Any) -> bool:
+    """Whether a filesystem has a renaming of its own; fsspec's copies, byte by byte."""
+    from fsspec.spec import AbstractFileSystem
+
+    return type(fs).mv is not AbstractFileSystem.mv
+
+
+def _unopened(error: Exception, url: str) -> Exception:
+    package = _PACKAGES.get(url.partition("://")[0])
+    if isinstance(error, ImportError) and package:
+        return UserError(f"{url} needs a package that is not installed: pip install {package}")
+    if isinstance(error, _FINAL):
+        return UserError(f"can't open {url}: {without_secrets(error)}")
+    return TransientError(f"{type(error).__name__}: {without_secrets(error)}")
+
+
+def _explained(error: Exception, where: str, verb: str) -> Exception:
     if isinstance(error, FileNotFoundError):
         return MissingError(f"{where} not found; check the path or URL")
     if isinstance(error, PermissionError):
-        return UserError(f"no permission to read {where}")
+        return UserError(f"no permission to {verb} {where}")
     if isinstance(error, IsADirectoryError):
         return UserError(f"{where} is a directory, expected a file")
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return UserError(f"can't {verb} {where}: {error.strerror}; make room and run again")
     if isinstance(error, _FINAL):
-        return UserError(f"can't read {where}: {type(error).__name__}: {without_secrets(error)}")
+        return UserError(f"can't {verb} {where}: {type(error).__name__}: {without_secrets(error)}")
     return TransientError(f"{type(error).__name__}: {without_secrets(error)}")

@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ T = TypeVar("T")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 _LAST = 20  # an attempt begins while more than this part of the deadline is left
 _PROGRESS = 64 << 10  # bytes that make an attempt worth while
+_SLOWEST = 64 << 10  # bytes/s at which data still arrive in time
 _LOG = logging.getLogger(__name__)
 
 
@@ -40,6 +41,10 @@ class Retry:
     def silence_s(self) -> float:
         """Seconds without a byte after which a connection counts as dead."""
         return min(10.0, self.deadline_s / 6)
+
+    def for_bytes(self, size: int) -> "Retry":
+        """The same, with the time that a request which carries `size` bytes may take."""
+        return replace(self, deadline_s=max(self.deadline_s, size / _SLOWEST))
 
 
 class TransientError(Exception):

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,7 +19,6 @@ PART = 16 << 20  # bytes
 _MOST_PARTS = 10_000  # of an upload
 _PIECE = 1 << 20
 _PARALLEL = 4
-_SLOWEST = 64 << 10  # bytes/s at which a part still arrives in time
 
 
 class Upload:
@@ -116,8 +114,7 @@ class Upload:
         )
 
     def _ask(self, call: Callable[[], T], size: int = 0) -> T:
-        retry = replace(self._retry, deadline_s=max(self._retry.deadline_s, size / _SLOWEST))
-        return Attempts(retry, share=1).run(
+        return Attempts(self._retry.for_bytes(size), share=1).run(
             lambda limit_s: bounded(call, limit_s, self._explain), f"can't write {self._where}"
         )
 
