@@ -55,6 +55,28 @@ def test_giving_up_tells_what_why_how_often_and_how_long() -> None:
     assert error.value.__context__ is None
 
 
+def test_requests_that_belong_together_share_one_end() -> None:
+    hours = Hours()
+    for _ in range(3):
+        attempts = Attempts(Retry(deadline_s=60, attempts=99), clock=hours.clock(), until=60.0)
+        with pytest.raises(UserError, match="can't read x: server error"):
+            attempts.run(fail, "can't read x")
+        assert hours.time_s <= 60.0
+
+
+def test_request_that_begins_after_the_end_is_made_once() -> None:
+    hours, limits = Hours(), []
+    hours.pass_s(100.0)
+
+    def attempt(limit_s: float) -> None:
+        limits.append(limit_s)
+        raise TransientError("not done")
+
+    with pytest.raises(UserError, match=r"not done; gave up after 1 attempts in 0\.0 s"):
+        Attempts(Retry(), clock=hours.clock(), until=99.0).run(attempt, "can't read x")
+    assert limits == [0.001]
+
+
 @given(deadline_s=st.floats(0.1, 100), duration_s=st.floats(0.01, 30), gained=st.integers(0, 1 << 20))
 def test_no_attempt_and_no_pause_outlives_the_deadline(
     deadline_s: float, duration_s: float, gained: int

@@ -88,13 +88,13 @@ class Spy:
         self.store, self.read_names = dataset.store, list[str]()
         dataset.store = self  # type: ignore[assignment]
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, **options: Any) -> bytes:
         self.read_names.append(name)
-        return self.store.read(name)
+        return self.store.read(name, **options)
 
-    def read_range(self, name: str, start: int, length: int) -> memoryview:
+    def read_range(self, name: str, start: int, length: int, **options: Any) -> memoryview:
         self.read_names.append(name)
-        return self.store.read_range(name, start, length)
+        return self.store.read_range(name, start, length, **options)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
@@ -162,7 +162,7 @@ def test_a_calculation_beyond_64_bits_is_an_error_that_names_the_index(packed: P
 def test_an_index_that_differs_from_the_manifest_is_an_error(packed: Path) -> None:
     dataset = open_dataset(str(packed))
     spy = Spy(dataset)
-    spy.read = lambda name, *_: b"another" + spy.store.read(name)  # type: ignore[method-assign]
+    spy.read = lambda name, **_: b"another" + spy.store.read(name)  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"shard-\d+\.parquet differs from the manifest"):
         select(dataset, "width > 3")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -96,13 +97,22 @@ class Dataset:
         def is_whole(data: bytes) -> bool:
             return hashlib.sha256(data).hexdigest() == entry.index_sha256
 
-        data, whole = read_verified(lambda: self.store.read(name), is_whole, f"{self.store.url}/{name}")
+        data, whole = read_verified(
+            lambda until: self.store.read(name, until=until),
+            is_whole,
+            f"{self.store.url}/{name}",
+            self._deadline(),
+        )
         if not whole:
             raise UserError(
                 f"{self.store.url}/{name} differs from the manifest (sha256); "
                 "run python -m pack.verify, then restore or repack it"
             )
         return read_index(data, columns)
+
+    def _deadline(self) -> float:
+        """When a block, an index or a manifest that is asked for now must have come."""
+        return time.monotonic() + self.store.retry.deadline_s
 
     def read_rows(self, shard: int, rows: NDArray[np.int64]) -> list[StoredPair | DamagedPair]:
         """Reads some pairs of a shard; pairs that lie near each other in one request.
@@ -145,11 +155,12 @@ class Dataset:
             if pairs and not _damaged(pairs):
                 return pairs
             self.cache.drop(key)  # harmed on the local disk: taken from the storage again
-        block = self.store.read_range(f"{index.entry.name}.tar", start, length)
+        until = self._deadline()
+        block = self.store.read_range(f"{index.entry.name}.tar", start, length, until=until)
         pairs = self._pairs(index, shard, first, count, block)
         wrong = _damaged(pairs)
         for number in wrong:
-            pairs[number] = self._read_again(index, shard, first + number)
+            pairs[number] = self._read_again(index, shard, first + number, until)
         if self.cache and not wrong:  # a block that came right at the second try holds the wrong bytes still
             self.cache.put(key, block)
         return pairs
@@ -175,7 +186,7 @@ class Dataset:
         pair_id, group = int(index.pair_ids[row]), index.groups[row]
         return StoredPair(key=key, url=url, group=group, pair_id=pair_id, members=members)
 
-    def _read_again(self, index: ShardIndex, shard: int, row: int) -> StoredPair | DamagedPair:
+    def _read_again(self, index: ShardIndex, shard: int, row: int, until: float) -> StoredPair | DamagedPair:
         """Reads a pair until it comes right, or has come wrong with the same bytes often enough."""
         start, length = index.span(row, 1)
 
@@ -183,9 +194,10 @@ class Dataset:
             return self._pair(index, shard, row, data, start)
 
         data, _ = read_verified(
-            lambda: self.store.read_range(f"{index.entry.name}.tar", start, length),
+            lambda until: self.store.read_range(f"{index.entry.name}.tar", start, length, until=until),
             lambda data: isinstance(unpack(data), StoredPair),
             f"{self.tar_url(shard)} bytes {start}-{start + length - 1}",
+            until,
         )
         return unpack(data)
 

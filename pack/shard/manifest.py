@@ -3,13 +3,14 @@
 import hashlib
 import json
 import re
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from pack.shard.verified_read import read_verified
 from pack.storage import Store, open_store
-from recon.base.errors import UserError
+from recon.base.errors import MissingError, UserError
 from recon.base.paths import is_plain_name
 
 FORMAT = "pairstream/1"
@@ -81,17 +82,23 @@ def read_manifest(store: Store) -> Manifest:
     Raises:
         UserError: it is missing, of another format, edited, or lists no pair.
     """
-    where = f"{store.url}/{NAME}"
-    if not store.exists(NAME):
-        below = [split for split in SPLITS if open_store(f"{store.url}/{split}").exists(NAME)]
-        hint = f"take {store.url}/{below[0]}" if below else "pack one with python -m pack --out"
-        raise UserError(f"{where} not found: {store.url} is no finished dataset; {hint}")
-    data, whole = read_verified(lambda: store.read(NAME), _is_whole, where)
+    where, until = f"{store.url}/{NAME}", time.monotonic() + store.retry.deadline_s
+    try:
+        data, whole = read_verified(lambda until: store.read(NAME, until=until), _is_whole, where, until)
+    except MissingError:
+        raise _unfinished(store.url) from None
     try:
         fields = json.loads(data)
     except ValueError as error:
         raise UserError(f"{where} is not JSON: {error}; pack the dataset again") from error
     return _checked(fields, whole, where)
+
+
+def _unfinished(url: str) -> UserError:
+    """The error of a place without a manifest; it names a split that has one."""
+    below = [split for split in SPLITS if open_store(f"{url}/{split}").exists(NAME)]
+    hint = f"take {url}/{below[0]}" if below else "pack one with python -m pack --out"
+    return UserError(f"{url}/{NAME} not found: {url} is no finished dataset; {hint}")
 
 
 def _is_whole(data: bytes) -> bool:

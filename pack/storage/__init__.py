@@ -24,6 +24,8 @@ class Store(Protocol):
     """The objects below one directory or URL prefix, by name."""
 
     url: str
+    retry: Retry
+    """Limits of a read and of a small request."""
 
     def exists(self, name: str) -> bool:
         """Whether an object of that name has been published."""
@@ -46,8 +48,11 @@ class Store(Protocol):
             UserError: a directory or prefix can't be listed.
         """
 
-    def read(self, name: str, start: int = 0) -> bytes:
+    def read(self, name: str, start: int = 0, *, until: float | None = None) -> bytes:
         """Reads from `start` to the end of an object as it is now.
+
+        `until` is the time of `time.monotonic` at which it must have come, where this is one of several
+        readings; by default `retry` binds each request alone.
 
         Raises:
             MissingError: there is no such object.
@@ -57,8 +62,8 @@ class Store(Protocol):
     def head(self, name: str, length: int) -> bytes:
         """The first `length` bytes of an object as it is now, or all where it has fewer; see `read`."""
 
-    def read_range(self, name: str, start: int, length: int) -> memoryview:
-        """Reads exactly `length` bytes from `start`.
+    def read_range(self, name: str, start: int, length: int, *, until: float | None = None) -> memoryview:
+        """Reads exactly `length` bytes from `start`; see `read` for `until`.
 
         The first such read of a name pins the object's version for this store (its ETag; on local disk
         inode, size and time of change; other schemes have no pin), until this store itself publishes or
@@ -87,7 +92,7 @@ def open_store(url: str, retry: Retry = Retry()) -> Store:  # noqa: B008  # froz
         retry: limits of a read and of a small request.
     """
     if "://" not in url or url.startswith("file://"):
-        return LocalStore(url.removeprefix("file://"))
+        return LocalStore(url.removeprefix("file://"), retry)
     if url.startswith("s3://"):
         from pack.storage.s3 import S3Store
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pack.storage.pins import Pins
+from pack.storage.retry import Retry
 from pack.storage.trouble import BusyError, listing, reading, taken, whole, writing
 from recon.base.paths import exists, is_dir, is_file
 
@@ -28,8 +29,8 @@ Version = tuple[int, int, int]
 class LocalStore:
     """A directory of the local file system."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, retry: Retry = Retry()) -> None:  # noqa: B008  # frozen
+        self.url, self.retry = url, retry
         self.root = Path(os.path.expanduser(url))  # Path's own raises for the home of nobody
         self._pins: Pins[Version] = Pins()
 
@@ -66,8 +67,8 @@ class LocalStore:
                     elif entry.is_symlink() and entry.is_dir():
                         _LOG.warning("%s is a link to a folder and is left out", entry.path)
 
-    def read(self, name: str, start: int = 0) -> bytes:
-        """See `Store.read`."""
+    def read(self, name: str, start: int = 0, *, until: float | None = None) -> bytes:  # noqa: ARG002
+        """See `Store.read`; the kernel bounds the time."""
         path = self.root / name
         with reading(path), path.open("rb", buffering=0) as file:
             length = max(0, os.fstat(file.fileno()).st_size - start)
@@ -79,8 +80,15 @@ class LocalStore:
         with reading(path), path.open("rb", buffering=0) as file:
             return _pread(file.fileno(), 0, length)
 
-    def read_range(self, name: str, start: int, length: int) -> memoryview:
-        """See `Store.read_range`."""
+    def read_range(
+        self,
+        name: str,
+        start: int,
+        length: int,
+        *,
+        until: float | None = None,  # noqa: ARG002
+    ) -> memoryview:
+        """See `Store.read_range`; the kernel bounds the time."""
         path = self.root / name
         with reading(path), path.open("rb", buffering=0) as file:
             data = _pread(file.fileno(), start, length)

@@ -109,9 +109,10 @@ class FsspecStore:
         names = [one["name"].rstrip("/").removeprefix(self.root).lstrip("/") for one in entries]
         return [(name, one) for name, one in zip(names, entries, strict=True) if name]
 
-    def read(self, name: str, start: int = 0) -> bytes:
+    def read(self, name: str, start: int = 0, *, until: float | None = None) -> bytes:
         """See `Store.read`."""
-        return self._ask(lambda: self._read(name, start), name, f", bytes {start} to the end")
+        part = f", bytes {start} to the end"
+        return self._ask(lambda: self._read(name, start), name, part, until=until)
 
     def _read(self, name: str, start: int) -> bytes:
         data = bytes(self.fs.cat_file(self._path(name), start=start or None))
@@ -133,10 +134,10 @@ class FsspecStore:
             raise TransientError(f"short data, {len(data)} of {expected} bytes")
         return data
 
-    def read_range(self, name: str, start: int, length: int) -> memoryview:
+    def read_range(self, name: str, start: int, length: int, *, until: float | None = None) -> memoryview:
         """See `Store.read_range`."""
         part = f", bytes {start} to {start + length - 1}"
-        return self._ask(lambda: self._read_range(name, start, length), name, part)
+        return self._ask(lambda: self._read_range(name, start, length), name, part, until=until)
 
     def _read_range(self, name: str, start: int, length: int) -> memoryview:
         data = memoryview(self.fs.cat_file(self._path(name), start=start, end=start + length))
@@ -161,9 +162,10 @@ class FsspecStore:
         verb: str = "read",
         retry: Retry | None = None,
         share: int = 4,
+        until: float | None = None,
     ) -> T:
         where = f"{self.url}/{name}".rstrip("/")
-        return Attempts(retry or self.retry, share).run(
+        return Attempts(retry or self.retry, share, until=until).run(
             lambda limit_s: bounded(call, limit_s, lambda error: _explained(error, where, verb)),
             f"can't {verb} {where}{part}",
         )

@@ -69,11 +69,21 @@ class Attempts:
     An attempt ends after a share of the deadline at the latest, so that a connection that trickles is
     given up while there is time for another. An attempt that brought bytes starts the count anew; the
     deadline binds always.
+
+    Args:
+        retry: the limits.
+        share: an attempt gets this part of the deadline.
+        clock: the outside world.
+        until: end of the time, by the clock, where a request is a part of more; by default the deadline
+            begins now.
     """
 
-    def __init__(self, retry: Retry, share: int = 4, clock: Clock = Clock()) -> None:
+    def __init__(
+        self, retry: Retry, share: int = 4, clock: Clock = Clock(), until: float | None = None
+    ) -> None:
         self._retry, self._share, self._clock = retry, share, clock
         self._start = clock.now()
+        self._end = self._start + retry.deadline_s if until is None else until
         self._made = self._fruitless = 0
 
     def run(self, attempt: Callable[[float], T], what: str, progress: Callable[[], int] = lambda: 0) -> T:
@@ -97,7 +107,7 @@ class Attempts:
             self._pause(cause, what, progress() - before)
 
     def _left_s(self) -> float:
-        return self._start + self._retry.deadline_s - self._clock.now()
+        return self._end - self._clock.now()
 
     def _limit_s(self) -> float:
         return max(0.001, min(self._left_s(), self._retry.deadline_s / self._share))
@@ -109,7 +119,7 @@ class Attempts:
         if self._fruitless >= self._retry.attempts or spare_s <= 0:
             raise UserError(
                 f"{what}: {cause}; gave up after {self._made} attempts "
-                f"in {self._retry.deadline_s - left_s:.1f} s (deadline {self._retry.deadline_s:g} s, "
+                f"in {self._clock.now() - self._start:.1f} s (deadline {self._retry.deadline_s:g} s, "
                 f"{self._retry.attempts} attempts without progress)"
             )
         _LOG.debug("%s: %s; attempt %d follows", what, cause, self._made + 1)

@@ -117,11 +117,11 @@ class S3Store:
                 if name and not name.endswith("/"):
                     yield name, int(entry["Size"])
 
-    def read(self, name: str, start: int = 0) -> bytes:
+    def read(self, name: str, start: int = 0, *, until: float | None = None) -> bytes:
         """See `Store.read`."""
         for _ in range(self.retry.attempts):
             try:
-                return self._read_unpinned(name, start, None)
+                return self._read_unpinned(name, start, None, until)
             except _ReplacedError:
                 continue  # from the beginning: half of each version would be neither
         raise replaced(f"{self.url}/{name}")
@@ -135,7 +135,7 @@ class S3Store:
                 continue
         raise replaced(f"{self.url}/{name}")
 
-    def read_range(self, name: str, start: int, length: int) -> memoryview:
+    def read_range(self, name: str, start: int, length: int, *, until: float | None = None) -> memoryview:
         """See `Store.read_range`."""
         if not length:
             return memoryview(b"")
@@ -143,7 +143,7 @@ class S3Store:
         pinned = self._pins.get(name)
         if pinned and pinned.total < start + length:
             raise ends_early(where, start, length, max(0, pinned.total - start))
-        attempts = Attempts(self.retry)
+        attempts = Attempts(self.retry, until=until)
         reader = self._reader(name, start, pinned, lambda version: self._pins.check(name, version, where))
         try:
             data = reader.fetch(start + length, lambda: attempts)
@@ -153,14 +153,14 @@ class S3Store:
             raise replaced(where) from None
         return whole(data, where, start, length)
 
-    def _read_unpinned(self, name: str, start: int, end: int | None) -> bytes:
+    def _read_unpinned(self, name: str, start: int, end: int | None, until: float | None = None) -> bytes:
         def accept(version: Version) -> None:
             if reader.version not in (None, version):
                 raise _ReplacedError
 
         reader = self._reader(name, start, None, accept)
         try:
-            return bytes(reader.fetch(end, lambda: Attempts(self.retry)))
+            return bytes(reader.fetch(end, lambda: Attempts(self.retry, until=until)))
         except PastEndError:
             return b""  # an empty object has no first byte to ask for
         except PreconditionError:
