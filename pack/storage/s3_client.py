@@ -35,6 +35,7 @@ def connect(url: str, retry: Retry) -> Any:
         else:
             client = _client(session, retry)
             demand_whole_heads(client)
+            client.meta.events.register_first("needs-retry.s3", _ask_region_once)
             return client
     except (BotoCoreError, ValueError, OSError) as error:
         failure = error if isinstance(error, UserError) else explained(error, url, "")
@@ -55,6 +56,18 @@ def _client(session: Any, retry: Retry) -> Any:
     # Others seldom have a domain name a bucket, which is what "auto" takes for granted.
     config = _config(retry).merge(Config(s3={"addressing_style": "path"}))
     return session.client("s3", region_name=region, config=config)
+
+
+def _ask_region_once(request_dict: Any, response: Any, operation: Any, **_: Any) -> None:
+    """Keeps botocore from asking where a bucket is because of the answer to that very question.
+
+    It asks by HeadBucket whenever a redirect does not tell the bucket's region, be it the answer to a
+    HeadBucket too: a web server that sends http to https, or a login page, would be asked for ever.
+    """
+    if response is None or operation.name != "HeadBucket":
+        return
+    if "x-amz-bucket-region" not in response[1].get("ResponseMetadata", {}).get("HTTPHeaders", {}):
+        request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _config(retry: Retry) -> Config:

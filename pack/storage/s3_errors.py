@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import botocore.exceptions as boto
 from botocore.exceptions import ClientError
@@ -37,6 +38,7 @@ _REFUSED_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", 
 _EXPIRED_KEYS = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 _OTHER_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _OTHER_REGION |= {"301", "307", "TemporaryRedirect"}
+_REDIRECTS = (301, 302, 303, 307, 308)
 _NO_KEYS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
 _NO_LOGIN = (boto.SSOError, boto.NoAuthTokenError, boto.TokenRetrievalError)
 _NO_CONNECTION = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError)
@@ -88,6 +90,11 @@ def explained(error: Exception, where: str, endpoint: str) -> Exception:
         `error` itself if it is none of theirs: a mistake in our code.
     """
     if isinstance(error, ClientError):
+        if target := _redirect(error, endpoint):
+            return UserError(
+                f"wrong endpoint {endpoint} for {where}: it redirects to {target} ({status_of(error)}); "
+                "set AWS_ENDPOINT_URL to the storage itself"
+            )
         return _answer(code_of(error), status_of(error), where, endpoint)
     if isinstance(error, _NO_KEYS):
         return no_credentials(where)
@@ -118,6 +125,15 @@ def explained(error: Exception, where: str, endpoint: str) -> Exception:
             "AWS_ENDPOINT_URL, AWS_REGION and ~/.aws/config"
         )
     return error
+
+
+def _redirect(error: ClientError, endpoint: str) -> str:
+    """Where an answer sends its reader, without what may be a secret; empty if nowhere."""
+    location = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("location", "")
+    if not location or status_of(error) not in _REDIRECTS:
+        return ""
+    parts = urlsplit(urljoin(endpoint, location))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def complete(field: str, call: Callable[[], Any]) -> Any:

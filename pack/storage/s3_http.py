@@ -85,9 +85,15 @@ class _TlsConnection(_WholeHeads, AWSHTTPSConnection):  # type: ignore[misc]
     pass
 
 
-class _Pool(AWSHTTPConnectionPool):  # type: ignore[misc]
+class _AsAnswered:
+    def urlopen(self, *arguments: Any, **options: Any) -> Any:
+        """Leaves redirects to botocore: urllib3 trips over its headers on a 303 before it gives up."""
+        return super().urlopen(*arguments, **options | {"redirect": False})  # type: ignore[misc]
+
+
+class _Pool(_AsAnswered, AWSHTTPConnectionPool):  # type: ignore[misc]
     ConnectionCls = _Connection
 
 
-class _TlsPool(AWSHTTPSConnectionPool):  # type: ignore[misc]
+class _TlsPool(_AsAnswered, AWSHTTPSConnectionPool):  # type: ignore[misc]
     ConnectionCls = _TlsConnection
