@@ -1,17 +1,29 @@
 #!/usr/bin/env bash
 # The whole job on a laptop: photographs -> shards of pairs -> a trained detector -> a report.
 #
-#   launch/demo.sh [OUT]      (out/demo by default; what was made there before is replaced)
+#   launch/demo.sh [OUT]      (out/demo of the repository by default; what the demo made there before is replaced)
 #
 # The photographs come with scikit-image and scikit-learn. They are split by photograph, so
 # that no tile of a held-out one is ever trained on.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-out=${1:-out/demo}
+root=$(cd "$(dirname "$0")/.." && pwd)
+out=${1:-$root/out/demo}
+[ "${out:0:1}" = / ] || out=$PWD/$out # as the caller sees it
+mark=$out/.made-by-demo # only a folder that has it is ever emptied
+cd "$root"
 export PYTHON=${PYTHON:-.venv/bin/python}
 
-rm -rf "$out"
-mkdir -p "$out/photographs"
+if [ -e "$out" ] && [ ! -d "$out" ]; then
+  echo "error: $out is no folder; choose another OUT" >&2
+  exit 2
+fi
+if [ -d "$out" ] && [ ! -e "$mark" ] && [ -n "$(ls -A -- "$out")" ]; then
+  echo "error: $out holds files that the demo did not make; choose another OUT, or delete it yourself" >&2
+  exit 2
+fi
+rm -rf -- "$out"
+mkdir -p -- "$out/photographs"
+touch -- "$mark"
 packages=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cp "$packages"/skimage/data/{astronaut,brick,camera,chelsea,coffee,coins,grass,gravel,moon,motorcycle_left}.png \
   "$packages"/skimage/data/rocket.jpg "$packages"/sklearn/datasets/images/{china,flower}.jpg "$out/photographs"
