@@ -12,7 +12,7 @@ import pytest
 from train_data import make_dataset
 from train_runs import same_bits, small_config, stop_at
 
-from pack.storage import open_store
+from pack.storage import Store, open_store
 from recon.base.errors import UserError
 from train.augment.draws.config import AugmentConfig
 from train.loop import run
@@ -104,6 +104,35 @@ def test_a_finished_run_goes_on_with_more_epochs(data: dict[str, str], copy: Pat
     run.train(small_config(data, copy, epochs=3))
     run.train(small_config(data, tmp_path / "whole", epochs=3))
     assert (copy / "metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("launch", [Launch(), Launch(job="a", restarts=1)])
+@pytest.mark.parametrize("resume", ["never", "auto"])
+def test_no_run_begins_over_a_best_pt(data: dict[str, str], copy: Path, resume: str, launch: Launch) -> None:
+    for name in NAMES:
+        (copy / name).unlink()
+    before = contents(copy)
+    with pytest.raises(UserError, match=r"holds a run's best\.pt, but no step-\*\.pt to go on from"):
+        run.train(small_config(data, copy, resume=resume), launch=launch)
+    assert contents(copy) == before
+
+
+def test_a_kill_between_the_first_best_pt_and_its_checkpoint_keeps_no_run_from_going_on(
+    data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = small_config({"train": data["train"]}, tmp_path / "run", checkpoint_every=100)
+    publish = run.publish_checkpoint
+
+    def publish_best_alone(store: Store, name: str, content: memoryview) -> None:
+        publish(store, name, content)
+        if name == "best.pt":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(run, "publish_checkpoint", publish_best_alone)
+        run.train(alone)
+    run.train(alone)
+    assert (tmp_path / "run" / NAMES[-1]).exists()
 
 
 @pytest.mark.parametrize("damaged", [1, 2])

@@ -106,7 +106,12 @@ def _choose(config: TrainConfig, restarted: bool, job: str | None) -> bytes:
     """The bytes of the newest whole checkpoint, empty where there is none."""
     store = open_run(config.out)
     names = checkpoint_names(store)
-    if config.resume != "auto" and (store.exists(BEST) if not names else not restarted):
+    if not names and store.exists(BEST):  # a run leaves no best.pt before its first checkpoint
+        raise UserError(
+            f"{config.out} holds a run's {BEST}, but no step-*.pt to go on from; restore one, choose another "
+            "--out or delete it"
+        )
+    if names and config.resume != "auto" and not restarted:
         raise _refusal(config.out)
     for name in names:
         where = f"{store.url}/{name}"

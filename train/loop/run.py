@@ -153,7 +153,7 @@ class _Run:
                     self._save_midway(stop)
             self.log.flush(epoch=self.epoch, step=self.step, lr=self.trainee.lr, bar=bar)
         self.stage = TRAINED
-        if stop or self.validation is not None:
+        if stop or self.validation is not None or self.epoch == 0:  # so that best.pt never stands alone
             self.save(self.stage)
         self._leave_if(stop)
 
