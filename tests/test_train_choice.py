@@ -61,11 +61,10 @@ def contents(out: Path) -> dict[str, bytes]:
 
 def assert_equal_end(out: Path, finished: Path) -> None:
     assert (out / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
-    for name in (NAMES[-1], "best.pt"):
+    parts = ("model", "val", "epoch", "step")
+    for name, kept in ((NAMES[-1], (*parts, "optimizer", "schedule")), ("best.pt", parts)):
         found, expected = load_checkpoint(out / name), load_checkpoint(finished / name)
-        assert all(
-            same_bits(found[part], expected[part]) for part in ("model", "optimizer", "schedule", "val")
-        )
+        assert all(same_bits(found[part], expected[part]) for part in kept)
 
 
 def test_the_newest_checkpoints_are_kept(finished: Path) -> None:
@@ -117,6 +116,12 @@ def test_no_run_begins_over_a_best_pt(data: dict[str, str], copy: Path, resume: 
     assert contents(copy) == before
 
 
+def test_a_best_pt_under_a_checkpoint_s_name_is_refused(data: dict[str, str], copy: Path) -> None:
+    shutil.copy(copy / "best.pt", copy / "step-00000009.pt")
+    with pytest.raises(UserError, match=r"step-00000009\.pt is a detector alone, as best\.pt is"):
+        run.train(small_config(data, copy))
+
+
 def test_a_kill_between_the_first_best_pt_and_its_checkpoint_keeps_no_run_from_going_on(
     data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,9 +133,10 @@ def test_a_kill_between_the_first_best_pt_and_its_checkpoint_keeps_no_run_from_g
         if name == "best.pt":
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(run, "publish_checkpoint", publish_best_alone)
-        run.train(alone)
+        with pytest.raises(KeyboardInterrupt):
+            run.train(alone)
     run.train(alone)
     assert (tmp_path / "run" / NAMES[-1]).exists()
 

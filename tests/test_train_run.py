@@ -174,13 +174,24 @@ def test_a_checkpoint_rebuilds_the_detector_and_says_how_it_came_to_be(
     data: dict[str, str], two_ranks: Path
 ) -> None:
     best, last = (load_checkpoint(two_ranks / name) for name in ("best.pt", LAST))
-    best_scores = [content["schedule"]["best"] for content in (best, last)]
-    assert [best["val"]["balanced_accuracy"]] * 2 == best_scores
+    assert best["val"]["balanced_accuracy"] == last["schedule"]["best"]
     assert last["config"]["data"]["train"] == data["train"]
     assert last["optimizer"]["state"]
     assert last["schedule"]["plateau"]["last_epoch"] == 2
-    model = model_from_checkpoint(last).eval()
-    assert model(torch.zeros(2, 3, 20, 20)).shape == (2,)
+    for content in (best, last):  # earlier versions kept in best.pt what the last one holds
+        model = model_from_checkpoint(content).eval()
+        assert model(torch.zeros(2, 3, 20, 20)).shape == (2,)
+
+
+def test_best_pt_holds_the_detector_alone_and_gives_the_first_weights_of_another_run(
+    data: dict[str, str], two_ranks: Path, tmp_path: Path
+) -> None:
+    best = load_checkpoint(two_ranks / "best.pt")
+    assert set(best) == {"format", "config", "model", "epoch", "step", "val"}
+    assert (two_ranks / "best.pt").stat().st_size < (two_ranks / LAST).stat().st_size / 2
+    model = ModelConfig(backbone="highpass", weights=str(two_ranks / "best.pt"))
+    first = build.seeded_model(config(data, tmp_path, model=model), resumed=False).state_dict()
+    assert all(torch.equal(first[name], best["model"][name]) for name in best["model"])
 
 
 def test_a_directory_that_holds_a_run_is_refused(data: dict[str, str], two_ranks: Path) -> None:
@@ -198,7 +209,8 @@ def test_a_filter_is_evaluated_once_and_told_to_all_ranks(data: dict[str, str], 
     taken = sum(pair.pair_id % 2 == 0 for pair in iterate_pairs(data["train"]))
     assert 0 < taken < PAIRS
     assert f"epoch 0: {taken}/{taken} pairs" in ended.stderr
-    state = load_checkpoint(next((tmp_path / "run").glob("step-*.pt")))["data"]
+    (first,) = (tmp_path / "run").glob("step-*.pt")
+    state = load_checkpoint(first)["data"]
     (file,) = (tmp_path / "run").glob("selection-*.npz")
     again = command(["bash", "launch/torchrun.sh", *chosen, "--resume=auto"], NPROC_PER_NODE="2")
     assert again.returncode == 0, again.stderr
@@ -207,7 +219,8 @@ def test_a_filter_is_evaluated_once_and_told_to_all_ranks(data: dict[str, str], 
     spoilt = command([sys.executable, "-m", "train", *chosen, "--resume=auto", "--epochs=2"])
     assert spoilt.returncode == 0, spoilt.stderr
     assert spoilt.stderr.count("filter: ") == 1
-    assert state["filters"][0] == load_checkpoint(tmp_path / "run/best.pt")["data"]["filters"][0]
+    (second,) = set((tmp_path / "run").glob("step-*.pt")) - {first}
+    assert state["filters"][0] == load_checkpoint(second)["data"]["filters"][0]
     changed = ["--resume=auto", "--epochs=3", "--data.filter=width > 1"]
     other = command([sys.executable, "-m", "train", *chosen, *changed])
     assert other.returncode == 2

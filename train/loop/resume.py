@@ -17,7 +17,13 @@ from recon.base.progress import counted
 from train.loop.config import TrainConfig
 from train.loop.schedule import is_low
 from train.loop.world import World
-from train.model.checkpoint import BEST, DamagedCheckpointError, checkpoint_names, read_checkpoint
+from train.model.checkpoint import (
+    BEST,
+    DamagedCheckpointError,
+    check_run,
+    checkpoint_names,
+    read_checkpoint,
+)
 
 TRAINING, TRAINED, VALIDATED = "training", "trained", "validated"
 """Where an epoch may stand at a checkpoint: under way, waiting for its validation, done."""
@@ -121,6 +127,7 @@ def _choose(config: TrainConfig, restarted: bool, job: str | None) -> bytes:
         except DamagedCheckpointError as error:
             _LOG.warning("%s; the one before it is tried", error)
             continue
+        check_run(content, where)
         if config.resume != "auto" and content.get("job") != job:
             raise _refusal(config.out)  # the first start of this job was refused for it
         check_options(content["config"], config)

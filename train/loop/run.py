@@ -41,7 +41,14 @@ from train.loop.resume import (
 from train.loop.schedule import Schedule
 from train.loop.trainee import StepResult, Trainee
 from train.loop.world import World, open_world
-from train.model.checkpoint import BEST, checkpoint_name, pack_checkpoint, publish_checkpoint, remove_old
+from train.model.checkpoint import (
+    BEST,
+    checkpoint_name,
+    detector_of,
+    pack_checkpoint,
+    publish_checkpoint,
+    remove_old,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -233,10 +240,10 @@ class _Run:
         """The files first, the step's checkpoint last: who finds it finds all that belongs to it."""
         self.log.sync()
         store = open_run(self.config.out)
-        data = pack_checkpoint(self._content(stage, summary))
+        content = self._content(stage, summary)
         if is_best:
-            publish_checkpoint(store, BEST, data)
-        publish_checkpoint(store, checkpoint_name(self.step), data)
+            publish_checkpoint(store, BEST, pack_checkpoint(detector_of(content)))
+        publish_checkpoint(store, checkpoint_name(self.step), pack_checkpoint(content))
         remove_old(store, keep=self.config.keep_checkpoints, step=self.step)
         return b""
 

@@ -3,6 +3,7 @@
 import logging
 import re
 import zipfile
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from recon.base.paths import split_path
 
 FORMAT = "pairstream-checkpoint/1"
 BEST = "best.pt"
+"""What validated best: a detector to evaluate or to fine-tune, not a run to go on with."""
 
+_DETECTOR = ("config", "model", "epoch", "step", "val")
 _NAME = re.compile(r"step-(\d{8,})\.pt")
 _LOG = logging.getLogger(__name__)
 
@@ -58,6 +61,24 @@ def pack_checkpoint(content: dict[str, Any]) -> memoryview:
     data = BytesIO()  # torch would make a RuntimeError of a full disk
     torch.save({"format": FORMAT, **content}, data)
     return data.getbuffer()
+
+
+def detector_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a checkpoint that evaluation and fine-tuning need; Adam's state is twice its size."""
+    return {name: content[name] for name in _DETECTOR}
+
+
+def check_run(content: Mapping[str, Any], where: str) -> None:
+    """Checks that a run can go on from a checkpoint.
+
+    Raises:
+        UserError: it is the detector alone.
+    """
+    if "optimizer" not in content:
+        raise UserError(
+            f"{where} is a detector alone, as {BEST} is, without the state of its run; restore a step-*.pt "
+            "of that run, or give the file as --model.weights of a new one"
+        )
 
 
 def publish_checkpoint(store: Store, name: str, data: memoryview) -> None:
