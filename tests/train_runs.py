@@ -5,10 +5,8 @@ run takes about 2 s), or by torchrun, this file being the script: FILE PLAN OPTI
 """
 
 import json
-import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import fork_server, meeting
 
 import train.loop.run
 from pack.storage import Store
@@ -166,14 +165,13 @@ def _train(plan: Plan, options: Sequence[str]) -> None:
 
 
 def _forked_rank(
-    rank: int, size: int, port: int, plan: Plan, options: Sequence[str], error: str, variables: dict[str, str]
+    rank: int, size: int, plan: Plan, options: Sequence[str], error: str, variables: dict[str, str]
 ) -> None:
     os.setsid()
     os.environ.update(variables)
     os.dup2(os.open(error, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(size))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     _train(plan, options)
 
 
@@ -181,24 +179,26 @@ class Ranks:
     """Starts the ranks of runs, each forked from one process that has imported all they need."""
 
     def __init__(self) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        here = str(Path(__file__).parent)
-        path = os.environ.get("PYTHONPATH")  # the server doesn't take over sys.path before Python 3.14
-        os.environ["PYTHONPATH"] = os.pathsep.join([here, str(Path(here).parent), *filter(None, [path])])
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing to fork has threads
-        self._context.set_forkserver_preload(["train_runs", "torch.utils.tensorboard"])
+        self._context = fork_server()
 
     def run(
         self, size: int, options: Sequence[str], folder: Path, plan: Plan = NOTHING
     ) -> tuple[list[int], str]:
         """Runs `size` ranks to their end; returns their statuses and what they said."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         error = folder / "ranks.err"
         error.unlink(missing_ok=True)
-        aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-        arguments = [(rank, size, port, plan, list(options), str(error), aws) for rank in range(size)]
+        with meeting() as place:
+            statuses = self._statuses(size, options, plan, error, place)
+        text = error.read_text() if error.exists() else ""
+        hang = statuses.count(None)
+        assert not hang, f"{hang} ranks hang: {text}"
+        return [status or 0 for status in statuses], text
+
+    def _statuses(
+        self, size: int, options: Sequence[str], plan: Plan, error: Path, place: dict[str, str]
+    ) -> list[int | None]:
+        variables = place | {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        arguments = [(rank, size, plan, list(options), str(error), variables) for rank in range(size)]
         ranks: list[BaseProcess] = [
             self._context.Process(target=_forked_rank, args=each)  # type: ignore[attr-defined]
             for each in arguments
@@ -208,12 +208,11 @@ class Ranks:
         deadline = time.monotonic() + PATIENCE_S
         for rank in ranks:
             rank.join(max(0.0, deadline - time.monotonic()))
-        hang = [rank for rank in ranks if rank.exitcode is None]
-        for rank in hang:
-            rank.kill()
-        text = error.read_text() if error.exists() else ""
-        assert not hang, f"{len(hang)} ranks hang: {text}"
-        return [rank.exitcode or 0 for rank in ranks], text
+        statuses = [rank.exitcode for rank in ranks]
+        for rank in ranks:
+            if rank.exitcode is None:
+                rank.kill()
+        return statuses
 
 
 def small_config(data: Mapping[str, str], out: Path | str, /, **more: Any) -> TrainConfig:
