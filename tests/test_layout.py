@@ -47,9 +47,10 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "train/evaluation": (
         "pack/dataset pack/shard pack/storage recon recon/base recon/image train/model train/window"
     ),
+    "train/output": "pack/storage recon/base",
     "train/loop": (
         "pack/dataset pack/storage recon/base train/augment train/augment/draws train/evaluation "
-        "train/loader train/model train/order"
+        "train/loader train/model train/order train/output"
     ),
     "train/bench": (
         "pack/dataset pack/shard recon/base recon/image train/augment train/augment/draws train/model "

@@ -17,8 +17,8 @@ from recon.base.errors import UserError
 from train.augment.draws.config import AugmentConfig
 from train.loop import run
 from train.loop.config import OptimConfig
+from train.loop.launch import Launch
 from train.loop.preempt import Preempted, StopFlag
-from train.loop.resume import Launch
 from train.loop.trainee import Trainee
 from train.model.checkpoint import checkpoint_names, load_checkpoint, remove_old
 from train.model.config import ModelConfig

@@ -22,13 +22,14 @@ from train.command import main
 from train.evaluation.metrics import Summary
 from train.loop import build, run
 from train.loop.config import DataConfig, OptimConfig, TrainConfig
-from train.loop.run_folder import RunFolder
+from train.loop.launch import Launch
 from train.loop.trainee import Trainee
 from train.loop.world import World
 from train.model.build import model_from_checkpoint
 from train.model.checkpoint import load_checkpoint
 from train.model.config import ModelConfig
 from train.order.config import OrderConfig
+from train.output.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 PAIRS, VAL_PAIRS = 21, 7
@@ -332,7 +333,7 @@ def test_an_uneven_world_is_one_line_and_status_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     @contextmanager
-    def three_ranks(_device: str, **_: object) -> Iterator[World]:
+    def three_ranks(_device: str, _launch: Launch) -> Iterator[World]:
         yield world_of(0, 3)
 
     monkeypatch.setattr(run, "open_world", three_ranks)

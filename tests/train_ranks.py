@@ -1,7 +1,6 @@
 """Two gloo ranks and what they do, in a module of its own that spawned processes can import."""
 
 import os
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from forked import fork_server, meeting
 from torch import multiprocessing, nn
 
 from pack.dataset.pairs import DamagedPair
 from recon.base.errors import UserError
 from train.loader.transfer import Batch
 from train.loop.config import DataConfig, TrainConfig
+from train.loop.launch import Launch
 from train.loop.trainee import StepResult, Trainee
 from train.loop.world import World, open_world
 from train.model.build import build_model
@@ -138,11 +139,15 @@ def _refuse() -> bytes:
 
 def run_two_ranks(job: Job, folder: Path) -> list[dict[str, Any]]:
     """What `job` returned on rank 0 and on rank 1."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with meeting() as place:
+        _run(job, place, folder)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+def _run(job: Job, place: dict[str, str], folder: Path) -> None:
+    fork_server()
     ranks = multiprocessing.start_processes(
-        _rank, (job, port, folder), nprocs=2, join=False, start_method="spawn"
+        _rank, (job, place, folder), nprocs=2, join=False, start_method="forkserver"
     )
     deadline = time.monotonic() + _PATIENCE_S
     while not ranks.join(timeout=5):
@@ -150,12 +155,11 @@ def run_two_ranks(job: Job, folder: Path) -> list[dict[str, Any]]:
             for process in ranks.processes:
                 process.kill()
             raise TimeoutError(f"the ranks hang for {_PATIENCE_S} s")
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
-def _rank(rank: int, job: Job, port: int, folder: Path) -> None:
+def _rank(rank: int, job: Job, place: dict[str, str], folder: Path) -> None:
     torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    with open_world("cpu") as world:
+    os.environ.update(place)
+    launch = Launch(rank=rank, size=2, local_rank=rank, local_size=2, joins=True)
+    with open_world("cpu", launch) as world:
         torch.save(job(world), folder / f"{rank}.pt")

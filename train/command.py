@@ -16,6 +16,7 @@ import os
 from recon.base.cli import run
 from train.augment.draws.config import RECIPES
 from train.loop.config import TrainConfig
+from train.loop.launch import find_launch
 from train.loop.preempt import Preempted, StopFlag
 
 _LOG = logging.getLogger(__name__)
@@ -32,17 +33,13 @@ def main() -> None:
 def _job(config: TrainConfig, stop: StopFlag) -> int:
     # DDP would warn of find_unused_parameters, which World.wrap sets for a reason.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from train.loop.resume import Launch
+    launch = find_launch(os.environ)
     from train.loop.run import train
 
-    launch = Launch(
-        job=os.environ.get("TORCHELASTIC_RUN_ID"),
-        restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)),
-    )
     try:
         train(config, launch=launch, stop=stop)
     except Preempted as end:
-        if os.environ.get("RANK", "0") == "0":
+        if launch.rank == 0:
             _LOG.info("%s", end)
         return os.EX_TEMPFAIL
     finally:

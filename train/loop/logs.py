@@ -14,8 +14,8 @@ from typing import Any
 from recon.base.errors import UserError
 from recon.base.progress import Progress
 from train.evaluation.metrics import Summary
-from train.loop.run_folder import METRICS, QUARANTINE, TIMING, RunFolder
 from train.loop.trainee import StepResult
+from train.output.run_folder import METRICS, QUARANTINE, TIMING, RunFolder
 
 _LOG = logging.getLogger(__name__)
 

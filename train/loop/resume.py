@@ -6,7 +6,7 @@ two ranks can disagree.
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from pack.storage import Retry, Store, open_store
 from recon.base.errors import UserError
 from recon.base.progress import counted
 from train.loop.config import TrainConfig
+from train.loop.launch import Launch
 from train.loop.schedule import is_low
 from train.loop.world import World
 from train.model.checkpoint import (
@@ -36,16 +37,6 @@ _TOLD = (
 _PATIENCE = Retry(deadline_s=300)  # a checkpoint may be large; below NCCL's 600 s of waiting for a rank
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launch:
-    """What started this process."""
-
-    job: str | None = None
-    """Name of torchrun's job, the same for all its processes and restarts."""
-    restarts: int = 0
-    """How often torchrun has started this node's processes anew, after one failed."""
 
 
 def open_run(out: str) -> Store:

@@ -22,6 +22,7 @@ from train.loader.loader import PairLoader
 from train.loader.transfer import Batch
 from train.loop.build import build_loaders, seeded_model
 from train.loop.config import TrainConfig
+from train.loop.launch import Launch
 from train.loop.logs import RunLog
 from train.loop.preempt import NOT_BEGUN, Preempted, StopFlag
 from train.loop.quarantine import Quarantine
@@ -29,7 +30,6 @@ from train.loop.resume import (
     TRAINED,
     TRAINING,
     VALIDATED,
-    Launch,
     circumstances,
     find_checkpoint,
     is_over,
@@ -68,7 +68,7 @@ def train(config: TrainConfig, *, launch: Launch = Launch(), stop: StopFlag | No
     stop = stop or StopFlag()
     with ExitStack() as stack:
         with stop.deadly():
-            world = stack.enter_context(open_world(config.device, restarts=launch.restarts))
+            world = stack.enter_context(open_world(config.device, launch))
         prepare_cpu(config.threads or max(1, available_cpus() // world.local_size))
         loader, validation = build_loaders(config, world)
         with closing(loader), closing(validation) if validation else nullcontext():

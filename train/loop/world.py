@@ -1,6 +1,5 @@
 """The processes of a run: one path for one process, many, CPUs and GPUs."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from recon.base.device import find_device
 from recon.base.errors import UserError
+from train.loop.launch import Launch
 
 _PEER_GONE = ("Connection closed by peer", "Connection reset by peer")  # of gloo
 
@@ -110,46 +110,42 @@ class World:
 
 
 @contextmanager
-def open_world(device: str, *, restarts: int = 0) -> Iterator[World]:
-    """Joins the process group that torchrun's variables describe, or one of this process alone.
+def open_world(device: str, launch: Launch = Launch()) -> Iterator[World]:  # noqa: B008  # frozen
+    """Joins the process group of a launch, or makes one of this process alone.
 
     Args:
         device: ``cpu``, ``cuda``, or ``auto``: cuda where there is one.
-        restarts: how often torchrun has started the processes of this node anew.
+        launch: what started this process.
     """
-    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    place = _device(device, local_rank)
+    place = _device(device, launch.local_rank)
     backend = "nccl" if place.type == "cuda" else "gloo"
-    if "RANK" in os.environ:
-        dist.init_process_group(backend, store=_fresh_store(restarts), rank=rank, world_size=size)
-    else:
-        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    store = _fresh_store(launch) if launch.joins else HashStore()
+    dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size)
     try:
         yield World(
-            rank=rank,
-            size=size,
-            local_rank=local_rank,
-            local_size=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
+            rank=launch.rank,
+            size=launch.size,
+            local_rank=launch.local_rank,
+            local_size=launch.local_size,
             device=place,
         )
     except RuntimeError as error:
-        if size > 1 and any(words in str(error) for words in _PEER_GONE):
-            raise UserError(f"rank {rank} stops: another rank ended; its own line says why") from error
+        if launch.size > 1 and any(words in str(error) for words in _PEER_GONE):
+            raise UserError(f"rank {launch.rank} stops: another rank ended; its own line says why") from error
         raise
     finally:
         dist.destroy_process_group()
 
 
-def _fresh_store(restarts: int) -> Store:
+def _fresh_store(launch: Launch) -> Store:
     """A store in which no rank of an earlier start left its address.
 
     torchrun keeps one store for all its restarts (pytorch issue 135712): ranks would try to reach those that
     died. Nodes count restarts each for themselves, so only on one node the number tells starts apart;
     for many, launch/torchrun.py has torchrun open a store a start.
     """
-    store: Store = next(rendezvous("env://"))[0]
-    return PrefixStore(str(restarts), store) if os.environ.get("GROUP_WORLD_SIZE") == "1" else store
+    store: Store = next(rendezvous("env://", launch.rank, launch.size))[0]
+    return PrefixStore(str(launch.restarts), store) if launch.nodes == 1 else store
 
 
 def _device(name: str, local_rank: int) -> torch.device:
