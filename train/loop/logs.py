@@ -15,6 +15,7 @@ from recon.base.errors import UserError
 from recon.base.progress import Progress
 from train.evaluation.metrics import Summary
 from train.loop.trainee import StepResult
+from train.output.lease import Lease
 from train.output.run_folder import METRICS, QUARANTINE, TIMING, RunFolder
 
 _LOG = logging.getLogger(__name__)
@@ -29,10 +30,18 @@ class RunLog:
         writes: whether this is the first rank.
         state: of the checkpoint that the run goes on from (its ``log``); None begins anew.
         step: of that checkpoint.
+        lease: on `out`, where it has one.
     """
 
     def __init__(
-        self, out: str, *, every: int, writes: bool, state: Mapping[str, Any] | None = None, step: int = 0
+        self,
+        out: str,
+        *,
+        every: int,
+        writes: bool,
+        state: Mapping[str, Any] | None = None,
+        step: int = 0,
+        lease: Lease | None = None,
     ) -> None:
         self.every, self.writes = every, writes
         self.quarantined: Counter[str] = Counter()
@@ -44,7 +53,7 @@ class RunLog:
         if writes:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.folder = RunFolder(out, None if state is None else state["lengths"])
+            self.folder = RunFolder(out, None if state is None else state["lengths"], lease)
             try:
                 # what an earlier start wrote of later steps is not shown
                 self.board = SummaryWriter(str(self.folder.board), purge_step=step + 1)

@@ -7,7 +7,7 @@ every so many steps, after each epoch, and when a scheduler asks the run to end.
 
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -49,6 +49,7 @@ from train.model.checkpoint import (
     publish_checkpoint,
     remove_old,
 )
+from train.output.lease import Lease, open_lease
 
 _LOG = logging.getLogger(__name__)
 
@@ -74,12 +75,28 @@ def train(config: TrainConfig, *, launch: Launch = Launch(), stop: StopFlag | No
         with closing(loader), closing(validation) if validation else nullcontext():
             if world.any(stop.is_set):
                 raise Preempted(NOT_BEGUN)
+            lease = stack.enter_context(_lease(config, world, launch))
             checkpoint = find_checkpoint(config, world, launch)
             if checkpoint is not None and is_over(checkpoint, config):
                 return tell_over(checkpoint, world, config.out)
-            run = _Run(config, world, loader, validation, stop, launch, checkpoint)
+            run = _Run(config, world, loader, validation, stop, launch, checkpoint, lease)
             with closing(run.log):
                 run.epochs()
+
+
+@contextmanager
+def _lease(config: TrainConfig, world: World, launch: Launch) -> Iterator[Lease | None]:
+    """Keeps other runs out of a bucket's `out`, by rank 0; the refusal is that of all ranks."""
+    lease = open_lease(config.out, launch.job) if world.is_first else None
+
+    def take() -> bytes:
+        if lease:
+            lease.take()
+        return b""
+
+    world.from_first(take)
+    with lease.kept() if lease else nullcontext():
+        yield lease
 
 
 class _Run:
@@ -93,6 +110,7 @@ class _Run:
         stop: is set when the run is to end early.
         launch: what started this process.
         checkpoint: to go on from; None begins.
+        lease: on the run's URL, on rank 0.
     """
 
     def __init__(
@@ -104,6 +122,7 @@ class _Run:
         stop: StopFlag,
         launch: Launch,
         checkpoint: dict[str, Any] | None,
+        lease: Lease | None,
     ) -> None:
         self.config, self.world, self.stop, self.launch = config, world, stop, launch
         self.loader, self.validation = loader, validation
@@ -119,6 +138,7 @@ class _Run:
             writes=world.is_first,
             state=checkpoint and checkpoint["log"],
             step=self.step,
+            lease=lease,
         )
         self.quarantine = Quarantine(world, limit=config.data.max_damaged, write=self.log.damaged)
         if checkpoint is not None:

@@ -1,1 +1,1 @@
-"""What a run leaves behind beside its checkpoints, in a directory or a bucket."""
+"""In: what a run says as it goes. Out: its log files and its lease, in a directory or a bucket."""

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from pack.storage import LocalStore, Store, open_store
 from recon.base.errors import UserError
+from train.output.lease import Lease
 
 METRICS, TIMING, QUARANTINE = "metrics.jsonl", "timing.jsonl", "quarantine.jsonl"
 BOARD = "tensorboard"
@@ -32,12 +33,14 @@ class RunFolder:
         out: directory or URL of the run.
         lengths: bytes of the files at the checkpoint that the run goes on from: what came later is cut
             off. None begins anew.
+        lease: on the URL; it is renewed before anything is published.
 
     Raises:
         UserError: the directory can't be made or written to.
     """
 
-    def __init__(self, out: str, lengths: Mapping[str, int] | None) -> None:
+    def __init__(self, out: str, lengths: Mapping[str, int] | None, lease: Lease | None = None) -> None:
+        self._lease = lease
         self.store: Store = open_store(out)
         self._mirrors = not isinstance(self.store, LocalStore)
         self._board_store = open_store(f"{out.rstrip('/')}/{BOARD}")
@@ -110,7 +113,13 @@ class RunFolder:
         return {name: (self.path / name).stat().st_size for name in self._files}
 
     def sync(self) -> None:
-        """Sees to it that what was written outlives this machine's failing: on disk, or in the bucket."""
+        """Sees to it that what was written outlives this machine's failing: on disk, or in the bucket.
+
+        Raises:
+            UserError: it can't be written, or another run has taken the bucket over.
+        """
+        if self._lease:
+            self._lease.renew()
         for name, file in self._files.items():
             try:
                 os.fsync(file.fileno())
