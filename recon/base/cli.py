@@ -8,14 +8,16 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from recon.base.errors import UserError
 
 Config = TypeVar("Config")
 
+_BOOLEANS = {"true", "false", "yes", "no", "on", "off", "0", "1"}  # meant for one; numbers are refused
 _UNKNOWN_OPTION = re.compile(r"Group '([\w.]+)' does not accept option|unrecognized arguments: --([\w.]+)\.")
 
 
@@ -32,7 +34,8 @@ def parse(
     Args:
         config: a dataclass; each field becomes an option, its docstring line the help. A field
             with ``field(kw_only=False)`` becomes a positional argument, one of ``list[str]`` takes several.
-        argv: the arguments, by default those of the process.
+        argv: the arguments, by default those of the process. Dashes may stand for the underscores of an
+            option's name, and a boolean option without a value for true.
         prog: the command as the user types it, e.g. ``python -m pack``.
         about: the text above the options in ``--help``.
         recipes: the folder of a group's recipes: ``{"augment": folder}`` makes ``--augment NAME``, and
@@ -61,8 +64,36 @@ def parse(
     _take_several(parser)
     for group, folder in (recipes or {}).items():
         _name_recipes(parser, group, folder)
-    parsed = parser.instantiate(parser.parse_args(argv))
+    words = _spelled_out(sys.argv[1:] if argv is None else argv, dict(_options(config)))
+    parsed = parser.instantiate(parser.parse_args(words))
     return config(**{name: value for name, value in vars(parsed).items() if name != "config"})
+
+
+def _options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Name and type of each option, those of groups included."""
+    types = get_type_hints(config)
+    for one in fields(config):
+        kind = types[one.name]
+        yield f"{prefix}{one.name}", kind
+        if is_dataclass(kind):
+            yield from _options(kind, f"{prefix}{one.name}.")
+
+
+def _spelled_out(words: Sequence[str], options: Mapping[str, Any]) -> list[str]:
+    """The arguments as the parser takes them: underscores in names, and a value for each boolean."""
+    found: list[str] = []
+    known = {"config", "print_config", *options}
+    for number, word in enumerate(words):
+        if word == "--":
+            return [*found, *words[number:]]
+        name, equals, value = word.partition("=")
+        named = name[2:].replace("-", "_") if name.startswith("--") else ""
+        if named in known:
+            word = f"--{named}{equals}{value}"
+        following = words[number + 1].lower() if number + 1 < len(words) else ""
+        is_bare = options.get(named) is bool and not equals and following not in _BOOLEANS
+        found.append(f"{word}=true" if is_bare else word)
+    return found
 
 
 def _choices(parser: Any, message: str) -> str:

@@ -1,7 +1,7 @@
 """Measures how fast pairs are read, decoded and augmented, and where the time goes.
 
     python -m train.bench data/mine/train --json bench.json
-    python -m train.bench data/mine/train --oracle true          beside the published whole-image pipeline
+    python -m train.bench data/mine/train --oracle          beside the published whole-image pipeline
     python -m train.bench data/mine/train --threads 8 --device cuda
 
 Each batch runs through the pipeline, through decoding alone and, with --oracle, through the whole-image
@@ -58,17 +58,8 @@ class BenchConfig:
 
 def main() -> None:
     """The command."""
-    argv, recipes = _with_values(sys.argv[1:]), {"augment": RECIPES}
-    run(BenchConfig, _job, argv, prog="python -m train.bench", about=__doc__ or "", recipes=recipes)
-
-
-def _with_values(argv: list[str]) -> list[str]:
-    """Lets ``--oracle`` stand without its ``true``."""
-    following = [*argv[1:], ""]
-    return [
-        "--oracle=true" if one == "--oracle" and after not in ("true", "false") else one
-        for one, after in zip(argv, following, strict=True)
-    ]
+    recipes = {"augment": RECIPES}
+    run(BenchConfig, _job, prog="python -m train.bench", about=__doc__ or "", recipes=recipes)
 
 
 def _job(config: BenchConfig) -> None:

@@ -1,0 +1,138 @@
+"""The one grammar of all commands: how options may be typed, and what the parser must have for that."""
+
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recon.base.cli import parse, run
+from recon.base.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """A group."""
+
+    pad: bool = True
+    """Pads."""
+    jpeg_p: float = 0.5
+    """A share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command."""
+
+    urls: list[str] = field(kw_only=False)
+    """Words."""
+    dry_run: bool = False
+    """Shows."""
+    source: str = ""
+    """A text."""
+    group_by: str | None = None
+    """Another."""
+    augment: Group = field(default_factory=Group)
+    """A group."""
+
+
+def parsed(*words: str) -> Command:
+    return parse(Command, words, prog="x", about="")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["u", "--dry_run"], {"dry_run": True}),
+        (["u", "--dry-run"], {"dry_run": True}),
+        (["u", "--dry_run", "true"], {"dry_run": True}),
+        (["u", "--dry_run=true"], {"dry_run": True}),
+        (["u", "--dry-run=true"], {"dry_run": True}),
+        (["u", "--dry_run", "false"], {}),
+        (["u", "--dry-run", "False"], {}),
+        (["u", "--dry-run=false"], {}),
+        (["--dry_run", "u"], {"dry_run": True}),
+        (["--dry-run", "--source", "a", "u"], {"dry_run": True, "source": "a"}),
+        (["--dry_run", "--", "u"], {"dry_run": True}),
+        (["u", "--augment.pad"], {}),
+        (["u", "--augment.pad", "false"], {"augment": Group(pad=False)}),
+        (["u", "--augment.jpeg-p", "0.25"], {"augment": Group(jpeg_p=0.25)}),
+        (["u", "--augment.jpeg-p=0.25", "--augment.pad=no"], {"augment": Group(jpeg_p=0.25, pad=False)}),
+        (["u", "--source", "dry-run"], {"source": "dry-run"}),
+        (["u", "--source=--dry-run"], {"source": "--dry-run"}),
+        (["u", "--source", "a=b-c"], {"source": "a=b-c"}),
+        (["u", "--group-by=a-b"], {"group_by": "a-b"}),
+    ],
+)
+def test_booleans_need_no_value_and_dashes_stand_for_underscores(
+    words: list[str], expected: dict[str, Any]
+) -> None:
+    assert parsed(*words) == Command(["u"], **expected)
+
+
+def test_several_words_after_a_bare_boolean_are_all_kept() -> None:
+    assert parsed("--dry-run", "a", "b") == Command(["a", "b"], dry_run=True)
+
+
+@pytest.mark.parametrize("words", [["u", "--dry_run", "1"], ["u", "--dry-run=maybe"]])
+def test_what_is_no_boolean_is_named(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parsed(*words)
+    assert ended.value.code == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "dry_run" in line
+
+
+def test_an_unknown_option_is_named_as_it_was_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed("u", "--augment.jpeg-q", "1")
+    line = capsys.readouterr().err
+    assert "jpeg-q" in line
+    assert "expected one of pad, jpeg_p" in line
+
+
+def test_keys_of_a_file_are_the_options_names_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("dry_run: true\nurls: [u]\naugment: {pad: false}\n")
+    assert parsed("--config", str(path)) == Command(["u"], dry_run=True, augment=Group(pad=False))
+    path.write_text("dry-run: true\n")
+    with pytest.raises(SystemExit):
+        parsed("--config", str(path))
+    assert "dry-run" in capsys.readouterr().err
+
+
+def test_the_configuration_that_would_be_used_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parsed("u", "--dry-run", "--print-config")
+    assert not ended.value.code
+    assert "dry_run: true" in capsys.readouterr().out
+
+
+def test_a_mistake_that_the_job_finds_ends_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    def job(_: Command) -> None:
+        raise UserError("no")
+
+    with pytest.raises(SystemExit) as ended:
+        run(Command, job, ["u"], prog="x", about="")
+    assert (ended.value.code, capsys.readouterr().err) == (2, "error: no\n")
+
+
+def test_jsonargparse_still_has_the_private_names_that_the_grammar_uses() -> None:
+    """If it fails, keep jsonargparse below this version in pyproject.toml, or mend recon/base/cli.py."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser()
+    parser.add_class_arguments(Command, as_group=False, as_positional=True)
+    actions = {action.dest: action for action in getattr(parser, "_actions", [])}
+    assert "urls" in actions, "no ArgumentParser._actions: _take_several and _choices can't find the options"
+    found = getattr(actions["urls"], "_typehint", None)
+    assert found == list[str], "no action._typehint: _take_several can't tell which positional is a list"
+    load = getattr(actions["augment"], "_load_config", None)
+    assert callable(load), "no action._load_config: _name_recipes can't take a recipe's name"
+    assert next(iter(inspect.signature(load).parameters)) == "value", "_load_config takes no value first"
+    names = list(inspect.signature(ArgumentParser.error).parameters)
+    assert names == ["self", "message", "ex"], "ArgumentParser.error changed: parse can't use it"
