@@ -12,7 +12,7 @@
 # end completes the dataset. To run some again, submit the array again with all of its numbers: what is
 # finished is checked and skipped. A single one, 3 of 16:
 #
-#   sbatch --gpus=1 --cpus-per-task=8 launch/pack_array.sh --rank 3 --world_size 16 --source ...
+#   sbatch --gpus=1 --cpus-per-task=8 launch/pack_array.sh --rank 3 --world_size 16 ...
 #
 # PAIRSTREAM names the repository's folder, by default the one that sbatch was called in; PYTHON the
 # interpreter, by default the one of .venv there. It is srun that makes a task a rank: in a script of your own,

@@ -84,8 +84,7 @@ class _Tally:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command with these arguments, by default those of the process."""
-    about = "Reconstructs a folder of images by an autoencoder, under the same relative names."
-    cli.run(FolderConfig, reconstruct_folder, argv, prog="python -m recon", about=about)
+    cli.run(FolderConfig, reconstruct_folder, argv, prog="python -m recon", about=__doc__ or "")
 
 
 def find_images(root: Path) -> list[str]:

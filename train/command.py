@@ -1,9 +1,10 @@
 """Trains a detector of generated images on packed pairs.
 
-    python -m train --config configs/demo.yaml --out runs/one
-    torchrun --standalone --nproc-per-node 2 -m train --config configs/aligned-iclr25.yaml
-    launch/torchrun.sh --config configs/aligned-iclr25.yaml        (the same, on one node or many)
+    python -m train --config configs/cpu.yaml --out runs/one --data.train data/mine/train
+    torchrun --standalone --nproc-per-node 2 -m train --config configs/aligned-iclr25.yaml ...
+    launch/torchrun.sh --config configs/aligned-iclr25.yaml ...    (the same, on one node or many)
     python -m train ... --augment dda --augment.jpeg_p 0.3         (a recipe, one field changed)
+    python -m train ... --data.val data/mine/val                   (validates, and keeps the best)
 
 The run directory (or URL) gets step-00001000.pt and so on, best.pt, metrics.jsonl, timing.jsonl,
 quarantine.jsonl and TensorBoard files. With --resume auto the same line starts a run and goes on
