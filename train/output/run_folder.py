@@ -3,6 +3,10 @@
 A directory is written to directly. For a URL the files live in a temporary directory and are
 published whole, so `sync` comes before every checkpoint: the checkpoint knows how long they were, and
 finds them at least that long when the run goes on from it.
+
+Since objects can't be appended to, what grows is sent again and again: a line of JSON has some 110 bytes, so
+that each of its two files that grow steadily has 11 MB after a million steps at log_every=10. TensorBoard's
+have three times that, but no checkpoint needs them: they are sent every `BOARD_S` seconds and at the end.
 """
 
 import fcntl
@@ -10,7 +14,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +26,8 @@ from train.output.lease import Lease
 
 METRICS, TIMING, QUARANTINE = "metrics.jsonl", "timing.jsonl", "quarantine.jsonl"
 BOARD = "tensorboard"
+BOARD_S = 300.0
+"""Seconds between two uploads of TensorBoard's files to a bucket."""
 
 _REPEATED = (METRICS, QUARANTINE)  # written anew from a checkpoint on; the other keeps what time it took
 _LOG = logging.getLogger(__name__)
@@ -34,13 +41,22 @@ class RunFolder:
         lengths: bytes of the files at the checkpoint that the run goes on from: what came later is cut
             off. None begins anew.
         lease: on the URL; it is renewed before anything is published.
+        clock: seconds that only grow.
 
     Raises:
         UserError: the directory can't be made or written to.
     """
 
-    def __init__(self, out: str, lengths: Mapping[str, int] | None, lease: Lease | None = None) -> None:
-        self._lease = lease
+    def __init__(
+        self,
+        out: str,
+        lengths: Mapping[str, int] | None,
+        lease: Lease | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lease, self._clock = lease, clock
+        self._board_due = clock()
+        self._published: dict[Path, int] = {}  # bytes; a file only grows from here on
         self.store: Store = open_store(out)
         self._mirrors = not isinstance(self.store, LocalStore)
         self._board_store = open_store(f"{out.rstrip('/')}/{BOARD}")
@@ -112,8 +128,11 @@ class RunFolder:
         """Bytes of each file."""
         return {name: (self.path / name).stat().st_size for name in self._files}
 
-    def sync(self) -> None:
+    def sync(self, *, last: bool = False) -> None:
         """Sees to it that what was written outlives this machine's failing: on disk, or in the bucket.
+
+        Args:
+            last: nothing will be written after it.
 
         Raises:
             UserError: it can't be written, or another run has taken the bucket over.
@@ -127,19 +146,24 @@ class RunFolder:
                 raise UserError(f"can't write {self.path / name}: {error.strerror}") from error
             if self._mirrors:
                 self._publish(self.store, self.path / name)
-        if self._mirrors and self.board.is_dir():
+        if self._mirrors and self.board.is_dir() and (last or self._clock() >= self._board_due):
             for path in sorted(self.board.iterdir()):
                 self._publish(self._board_store, path)
+            self._board_due = self._clock() + BOARD_S
 
     def _publish(self, store: Store, path: Path) -> None:
+        if self._published.get(path) == path.stat().st_size:
+            return
+        data = path.read_bytes()
         with store.publish(path.name) as file:
-            file.write(path.read_bytes())
+            file.write(data)
+        self._published[path] = len(data)
 
     def close(self) -> None:
         """Ends the files; of a run that failed, what came after its last checkpoint is published too."""
         if self._mirrors:
             try:
-                self.sync()
+                self.sync(last=True)
             except UserError as error:
                 _LOG.warning("the newest lines of the log are lost: %s", error)
         for file in self._files.values():

@@ -1,0 +1,96 @@
+"""What of a run's logs goes to a bucket, and when; what a checkpoint finds there again."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import pytest
+
+from pack.storage import FsspecStore, open_store
+from train.output.run_folder import BOARD, BOARD_S, METRICS, QUARANTINE, TIMING, RunFolder
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the objects that are published, in turn."""
+    names: list[str] = []
+    publish = FsspecStore.publish
+
+    @contextmanager
+    def counted(self: FsspecStore, name: str, **more: Any) -> Iterator[BinaryIO]:
+        with publish(self, name, **more) as file:
+            yield file
+        names.append(name)
+
+    monkeypatch.setattr(FsspecStore, "publish", counted)
+    return names
+
+
+def new(sent: list[str], clock: Clock) -> tuple[str, RunFolder]:
+    out = f"memory://{uuid.uuid4().hex}"
+    folder = RunFolder(out, None, clock=clock)
+    folder.board.mkdir()
+    (folder.board / "events").write_bytes(b"1")
+    sent.clear()
+    return out, folder
+
+
+def test_only_what_has_grown_is_sent_again(sent: list[str]) -> None:
+    clock = Clock()
+    out, folder = new(sent, clock)
+    for step in range(3):
+        folder.append(METRICS, {"step": step})
+        folder.sync()
+    assert [name for name in sent if name != "events"] == [METRICS] * 3
+    folder.append(QUARANTINE, {"key": "a"})
+    sent.clear()
+    folder.sync()
+    folder.sync()
+    assert sent == [QUARANTINE]
+    lengths = folder.lengths()
+    stored = {name: len(open_store(out).read(name)) for name in (METRICS, TIMING, QUARANTINE)}
+    assert stored == lengths
+    folder.close()
+
+
+def test_tensorboard_s_files_are_sent_now_and_then_and_at_the_end(sent: list[str]) -> None:
+    clock = Clock()
+    out, folder = new(sent, clock)
+    events = folder.board / "events"
+    for hour in range(10):
+        for minute in range(60):
+            clock.now = 3600 * hour + 60 * minute
+            events.write_bytes(events.read_bytes() + b"1")
+            folder.sync()
+    assert sent.count("events") == 10 * 3600 / BOARD_S
+    clock.now += 1
+    events.write_bytes(events.read_bytes() + b"end")
+    whole = events.read_bytes()
+    folder.close()
+    assert open_store(f"{out}/{BOARD}").read("events") == whole
+
+
+def test_a_run_that_goes_on_finds_what_its_checkpoint_knew_and_drops_the_rest(sent: list[str]) -> None:
+    out, folder = new(sent, Clock())
+    folder.append(METRICS, {"step": 1})
+    folder.append(TIMING, {"step": 1})
+    folder.sync()
+    lengths = folder.lengths()
+    folder.append(METRICS, {"step": 2})
+    folder.append(TIMING, {"step": 2})
+    folder.close()
+    again = RunFolder(out, lengths, clock=Clock())
+    assert again.lines(METRICS) == [{"step": 1}]
+    assert again.lines(TIMING) == [{"step": 1}, {"step": 2}]
+    again.append(METRICS, {"step": 3})
+    again.sync()
+    assert len(open_store(out).read(METRICS).splitlines()) == 2
+    again.close()
