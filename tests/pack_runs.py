@@ -18,9 +18,15 @@ PACK = "from pack.command import main\nmain()\n"
 """The script of a process that packs; what is put before it changes the process."""
 
 
+def identity(options: Mapping[str, Any]) -> dict[str, str]:
+    """The option of the null control, where the reconstructions are not given."""
+    given = options.get("reconstructions") or options.get("layout") == "tree"
+    return {} if given else {"autoencoder": "identity"}
+
+
 def config(source: Path, out: Path | str, **options: Any) -> PackConfig:
     """As the fixture `packed` was packed, with other options."""
-    given = {"autoencoder": "identity", "threads": 2, "shard_pairs": 4} | options
+    given = identity(options) | {"threads": 2, "shard_pairs": 4} | options
     return PackConfig(source=str(source), out=str(out), **given)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import photograph, save
 from numpy.typing import NDArray
+from pack_runs import identity
 
 from pack.base.config import PackConfig
 from pack.base.items import File, Item
@@ -64,7 +65,7 @@ def cut(items: Sequence[Item], count: int) -> list[Shard]:
 
 
 def config_of(root: Path, **options: Any) -> PackConfig:
-    return PackConfig(source=str(root), out="nowhere", **{"autoencoder": "identity", "threads": 1} | options)
+    return PackConfig(source=str(root), out="nowhere", **identity(options) | {"threads": 1} | options)
 
 
 def maker_of(config: PackConfig, *autoencoders: Any) -> PairMaker:

@@ -78,7 +78,8 @@ def source(tmp_path: Path) -> Path:
 
 def status(monkeypatch: pytest.MonkeyPatch, source: Path, out: Path | str, *options: str) -> int:
     """Exit status of ``python -m pack``; a traceback fails the test."""
-    arguments = ["--source", str(source), "--out", str(out), "--autoencoder", "identity", *options]
+    made = [] if {"--reconstructions", "tree"} & {*options} else ["--autoencoder", "identity"]
+    arguments = ["--source", str(source), "--out", str(out), *made, *options]
     monkeypatch.setattr(sys, "argv", ["pack", *arguments])
     with pytest.raises(SystemExit) as end:
         main()

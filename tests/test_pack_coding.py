@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ORIENTATION, PROFILE, photograph, save
+from pack_runs import identity
 from PIL import Image
 
 from pack.base.config import PackConfig
@@ -21,7 +22,7 @@ from recon.image.codec import Picture, decode, decode_rgb
 
 def packed_pairs(source: Path, out: Path, **options: Any) -> dict[str, StoredPair]:
     """Packs `source`; its pairs by path."""
-    given = {"autoencoder": "identity", "threads": 2} | options
+    given = identity(options) | {"threads": 2} | options
     pack(PackConfig(source=str(source), out=str(out), **given))
     return {json.loads(pair.members["json"])["path"]: pair for pair in iterate_pairs(str(out))}
 

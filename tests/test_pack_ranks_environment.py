@@ -100,7 +100,7 @@ def test_variables_that_make_no_sense_are_told_by_name(environ: dict[str, str], 
         ({"quality": 80}, "quality is for codec=both, but codec=match"),
         (
             {"autoencoder": "a,b", "reconstructions": "x"},
-            "but the reconstructions are ready",
+            "autoencoder=a,b would be ignored: the reconstructions are ready",
         ),
         ({"buffer_mb": 0}, "buffer_mb=0, expected at least 1"),
         (

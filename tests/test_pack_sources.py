@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import photograph, save
+from pack_runs import identity
 
 from pack.base.config import PackConfig
 from pack.base.items import Item
@@ -16,7 +17,7 @@ from recon.base.errors import UserError
 
 
 def config(source: Path, **options: Any) -> PackConfig:
-    return PackConfig(source=str(source), out="unused", autoencoder="identity", **options)
+    return PackConfig(source=str(source), out="unused", **identity(options) | options)
 
 
 def touch(root: Path, *names: str) -> Path:

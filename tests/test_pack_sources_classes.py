@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pack_runs import identity
 
 from pack.base.config import PackConfig
 from pack.base.items import Item
@@ -13,7 +14,7 @@ from recon.base.errors import UserError
 
 def found(source: Path, **options: Any) -> dict[str | None, list[Item]]:
     options = {"layout": "imagefolder", **options}
-    return find_items(PackConfig(source=str(source), out="unused", autoencoder="identity", **options))
+    return find_items(PackConfig(source=str(source), out="unused", **identity(options) | options))
 
 
 def touch(root: Path, *names: str) -> Path:

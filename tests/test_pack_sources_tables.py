@@ -12,6 +12,7 @@ import pytest
 from conftest import photograph, save
 from hypothesis import given
 from hypothesis import strategies as st
+from pack_runs import identity
 
 from pack.base.config import PackConfig
 from pack.base.items import Item
@@ -20,7 +21,7 @@ from recon.base.errors import RejectedImageError, UserError
 
 
 def found(source: Path | str, **options: Any) -> list[Item]:
-    config = PackConfig(source=str(source), out="unused", autoencoder="identity", **options)
+    config = PackConfig(source=str(source), out="unused", **identity(options) | options)
     return find_items(config)[None]
 
 

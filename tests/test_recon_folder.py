@@ -226,8 +226,8 @@ def test_output_of_another_provenance_is_refused_and_left_alone(source: Path, ou
     save(source / "a.png")
     reconstruct_folder(config(source, out))
     before = files(out)
-    with pytest.raises(UserError, match=r"was made otherwise: seed 0, now 7; give another --out"):
-        reconstruct_folder(config(source, out, seed=7))
+    with pytest.raises(UserError, match=r"was made otherwise: dtype 'float32', now 'bfloat16'; give another"):
+        reconstruct_folder(config(source, out, dtype="bfloat16"))
     assert files(out) == before
 
 

@@ -217,8 +217,9 @@ class Ranks:
 
 def small_config(data: Mapping[str, str], out: Path | str, /, **more: Any) -> TrainConfig:
     """A run of the datasets ``train`` and, if there is one, ``val``, on 8 pairs a step."""
+    val = {"val": data["val"], "val_crop": 16, "val_batch": 2} if "val" in data else {}
     chosen: dict[str, Any] = {
-        "data": DataConfig(train=data["train"], val=data.get("val"), val_crop=16, val_batch=2, workers=0),
+        "data": DataConfig(train=data["train"], workers=0, **val),  # type: ignore[arg-type]
         "augment": AugmentConfig(crop=16),
         "order": OrderConfig(global_batch=8, lanes=16, block=2),
         "model": ModelConfig(backbone="highpass"),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from recon.base.errors import UserError
-from recon.base.options import at_least_one
+from recon.base.options import at_least_one, refuse_idle
 from recon.models.config import ReconstructionConfig
 
 CodecPolicy = Literal["match", "lossless-png", "lossless-webp", "both", "keep"]
@@ -15,6 +15,11 @@ QUALITY = 90
 
 IMAGE_FIELD = "jpg;jpeg;png;webp"
 """Default of `PackConfig.image_field`."""
+
+_MAKING = (  # options of the autoencoder
+    *("autoencoder", "autoencoder_mode", "subfolder", "revision", "posterior", "seed", "dtype", "device"),
+    *("batch_size", "channels_last", "compile", "tiling_pixels"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +97,8 @@ class PackConfig(ReconstructionConfig):
                 raise UserError(f"{name}={getattr(self, name)}, expected a multiple of 8")
         if self.tile_stride and not self.tile:
             raise UserError("tile_stride needs tile")
+        if self.shard_pairs is not None:
+            refuse_idle(self, "shard_mb", because="shard_pairs fixes the shards")
         if not 0.0 <= self.val_fraction < 1.0:
             raise UserError(f"val_fraction={self.val_fraction}, expected 0 <= val_fraction < 1")
         self._check_layout()
@@ -113,8 +120,8 @@ class PackConfig(ReconstructionConfig):
             raise UserError(
                 "tile cuts photographs before reconstruction, so ready reconstructions can't be used"
             )
-        if "," in self.autoencoder and self.has_reconstructions:
-            raise UserError(f"autoencoder={self.autoencoder}, but the reconstructions are ready; drop one")
+        if self.has_reconstructions:
+            refuse_idle(self, *_MAKING, because="the reconstructions are ready")
 
     def _check_codec(self) -> None:
         if self.codec == "keep" and not self.has_reconstructions:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from recon.base.cli import run
-from recon.base.options import at_least_one
+from recon.base.options import at_least_one, refuse_idle
 from recon.base.progress import counted
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class InfoConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "top")
+        if self.as_json:
+            refuse_idle(self, "top", because="as_json prints all values")
 
 
 def main() -> None:

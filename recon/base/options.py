@@ -1,4 +1,7 @@
-"""Checks of numeric options that configs of all commands share."""
+"""Checks of options that configs of all commands share."""
+
+from dataclasses import fields
+from typing import Any
 
 from recon.base.errors import UserError
 
@@ -16,3 +19,22 @@ def at_least_one(config: object, *names: str, group: str = "") -> None:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise UserError(f"{group}{name}={value}, expected at least 1")
+
+
+def refuse_idle(config: Any, *names: str, because: str, group: str = "") -> None:
+    """Refuses options that were changed, though nothing would heed them.
+
+    Args:
+        config: a dataclass.
+        names: its fields, each with a default.
+        because: why they would be ignored, e.g. ``there is no data.val``.
+        group: the prefix of their names on the command line.
+
+    Raises:
+        UserError: one of them has another value than its default.
+    """
+    defaults = {one.name: one.default for one in fields(config)}
+    for name in names:
+        value = getattr(config, name)
+        if value != defaults[name]:
+            raise UserError(f"{group}{name}={value} would be ignored: {because}; leave it out")

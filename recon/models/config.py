@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from recon.base.errors import UserError
-from recon.base.options import MAX_THREADS, at_least_one
+from recon.base.options import MAX_THREADS, at_least_one, refuse_idle
 
 TILING_PIXELS = 1 << 22
 """Default of `ReconstructionConfig.tiling_pixels`, and no more than batches of several images have.
@@ -54,3 +54,7 @@ class ReconstructionConfig:
             raise UserError(f"threads={self.threads}, expected 0 (all cores) to {MAX_THREADS}")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed={self.seed}, expected 0 <= seed < 2**63")
+        if self.posterior == "mode":
+            refuse_idle(self, "seed", because="only posterior=sample draws")
+        if self.autoencoder == "identity":
+            refuse_idle(self, "subfolder", "revision", because="autoencoder=identity has no files")

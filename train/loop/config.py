@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from recon.base.errors import UserError
-from recon.base.options import at_least_one
+from recon.base.options import at_least_one, refuse_idle
 from train.augment.draws.config import AugmentConfig
 from train.model.config import ModelConfig
 from train.order.config import OrderConfig
@@ -59,6 +59,12 @@ class DataConfig:
                 raise UserError(f"data.{name}={getattr(self, name)}, expected more than 0")
         if not 0 <= self.max_damaged <= 1:
             raise UserError(f"data.max_damaged={self.max_damaged}, expected a share in [0, 1]")
+        if self.val is None:
+            refuse_idle(
+                self, "val_filter", "val_crop", "val_batch", because="there is no data.val", group="data."
+            )
+        if self.cache_dir is None:
+            refuse_idle(self, "cache_gb", because="there is no data.cache_dir", group="data.")
 
 
 @dataclass(frozen=True, kw_only=True)
