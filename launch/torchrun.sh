@@ -5,6 +5,7 @@
 #
 # One node needs nothing set. Many nodes find each other by what torchrun documents:
 #   NNODES=4 RDZV_ID=run7 RDZV_ENDPOINT=node0:29400     (RDZV_BACKEND=c10d by default)
+# On Slurm srun starts it once on each node (--ntasks-per-node=1); srun python -m train is refused.
 # NPROC_PER_NODE is by default what torchrun calls auto: the number of GPUs, else of CPUs.
 # MAX_RESTARTS=3 starts all ranks anew, up to three times, when one dies; they go on from the newest
 # checkpoint. Add --resume auto, so that a job that the scheduler starts again goes on too (on many nodes
