@@ -86,9 +86,14 @@ def test_compiled_autoencoder_reconstructs_within_a_level(tiny: Autoencoder) -> 
         assert np.abs(fakes[0] - fakes[1]).max() <= 1
 
 
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")]
-)
+def allocator_error() -> RuntimeError:
+    """What torch raises on this machine where the CPU's memory doesn't suffice."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    return caught.value
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), allocator_error()])
 def test_memory_that_runs_out_halves_the_batch_and_a_single_image_is_told_what_helps(
     error: RuntimeError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +113,19 @@ def test_memory_that_runs_out_halves_the_batch_and_a_single_image_is_told_what_h
     fits = 0
     with pytest.raises(UserError, match=r"1 x 184x120 pixels don't fit into memory; lower --tiling_pixels"):
         reconstruct_batch(loaded, images, keys)
+
+
+def test_a_fault_that_speaks_of_memory_is_not_taken_for_a_lack_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load(config("tiny"))
+    assert isinstance(loaded, Network)
+
+    def fail(x_BCHW: torch.Tensor) -> Any:  # noqa: ARG001
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(loaded._model, "encode", fail)
+    with pytest.raises(RuntimeError, match="illegal memory access") as caught:
+        reconstruct_batch(loaded, photographs(2), ["a", "b"])
+    assert not isinstance(caught.value, UserError)
 
 
 def test_several_autoencoders_load_in_the_order_of_their_names(tmp_path: Path) -> None:

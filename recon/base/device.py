@@ -1,6 +1,8 @@
 """Where torch runs in this process: the device by its name, the CPU's threads and memory."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -18,6 +20,37 @@ def local_rank() -> int:
     """This process's number among those of its machine, as torchrun or Slurm tells it; else 0."""
     told = (os.environ.get(name) for name in ("LOCAL_RANK", "SLURM_LOCALID"))
     return next((int(number) for number in told if number and number.isdecimal()), 0)
+
+
+_CPU_ALLOCATOR = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch raised this because memory ran out: a GPU's, or the CPU's, for which it has no class.
+
+    Other faults speak of memory, too: "an illegal memory access" of CUDA must not pass for this.
+    """
+    is_of_gpu = isinstance(error, torch.OutOfMemoryError)
+    return is_of_gpu or any(words in str(error) for words in _CPU_ALLOCATOR)
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seeds torch's generators of the CPU and of this device; `torch.manual_seed` seeds those of all GPUs."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[_index(device)].manual_seed(seed)
+
+
+@contextmanager
+def forked_generators(device: torch.device) -> Iterator[None]:
+    """Puts the states of torch's generators back at the end: the CPU's and this device's, no other GPU's."""
+    gpus = [_index(device)] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        yield
+
+
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 def find_device(name: str, local_rank: int = 0) -> torch.device:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recon.base.device import is_out_of_memory
 from recon.base.errors import UserError
 from recon.models.locate import quiet
 from recon.models.types import OutOfMemoryError, Provenance
@@ -132,7 +133,7 @@ def _clear_errors(shape: tuple[int, ...]) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "memory" in str(error):  # CUDA's and the CPU allocator's alike
+        if is_out_of_memory(error):
             count, _, height, width = shape
             raise OutOfMemoryError(
                 f"{count} x {width}x{height} pixels don't fit into memory; lower --tiling_pixels "

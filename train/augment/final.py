@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recon.base.device import forked_generators, seed_generators
 from recon.base.errors import UserError
 from train.augment.draws.config import AugmentConfig
 from train.order.counter import stream_key
@@ -89,13 +90,8 @@ class KorniaOps:
 @contextmanager
 def _seeded(key: int, device: torch.device) -> Iterator[None]:
     """Seeds the generators that Kornia draws from, the CPU's and the device's, and puts their states back."""
-    index = []
-    if device.type == "cuda":
-        index = [torch.cuda.current_device() if device.index is None else device.index]
-    with torch.random.fork_rng(devices=index):
-        torch.default_generator.manual_seed(key)
-        for one in index:
-            torch.cuda.default_generators[one].manual_seed(key)
+    with forked_generators(device):
+        seed_generators(key, device)
         yield
 
 

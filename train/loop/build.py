@@ -13,6 +13,7 @@ from pack.dataset.dataset import Dataset
 from pack.dataset.filter import Filter
 from pack.dataset.selection import Selection, select
 from pack.storage import Store, open_store
+from recon.base.device import forked_generators, seed_generators
 from recon.base.errors import UserError
 from train.loader.loader import Choice, PairLoader
 from train.loop.config import TrainConfig
@@ -77,6 +78,7 @@ def _selected(dataset: Dataset, text: str, store: Store) -> bytes:
 
 def seeded_model(config: TrainConfig, *, resumed: bool) -> nn.Module:
     """The model, its first weights a function of the seed alone; those of a checkpoint replace them."""
-    with torch.random.fork_rng():
-        torch.manual_seed(config.order.seed)
+    here = torch.device("cpu")  # where a model is built; no GPU's generator has a part in it
+    with forked_generators(here):
+        seed_generators(config.order.seed, here)
         return build_model(replace(config.model, weights=None) if resumed else config.model)

@@ -117,7 +117,7 @@ def open_world(device: str, launch: Launch = Launch()) -> Iterator[World]:  # no
         device: ``cpu``, ``cuda``, or ``auto``: cuda where there is one.
         launch: what started this process.
     """
-    place = _device(device, launch.local_rank)
+    place = _device(device, launch.local_rank, launch.local_size)
     backend = "nccl" if place.type == "cuda" else "gloo"
     store = _fresh_store(launch) if launch.joins else HashStore()
     dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size)
@@ -148,14 +148,16 @@ def _fresh_store(launch: Launch) -> Store:
     return PrefixStore(str(launch.restarts), store) if launch.nodes == 1 else store
 
 
-def _device(name: str, local_rank: int) -> torch.device:
+def _device(name: str, local_rank: int, local_size: int) -> torch.device:
+    """This rank's device; no rank touches another's GPU, where it would hold memory to the end."""
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        if local_rank >= (count := torch.cuda.device_count()):
+            found = f"local rank {local_rank} has no GPU, {count} found"
+            raise UserError(f"{found}; start at most {count} ranks or device=cpu")
+        name = f"cuda:{local_rank}"
+    elif name.startswith("cuda:") and local_size > 1:
+        raise UserError(f"device={name} is one GPU for {local_size} ranks; pass device=cuda, one GPU a rank")
     device = find_device(name)
-    if device.type != "cuda":
-        return device
-    count = torch.cuda.device_count()
-    if local_rank >= count:
-        raise UserError(
-            f"local rank {local_rank} has no GPU, {count} found; start at most {count} ranks or device=cpu"
-        )
-    torch.cuda.set_device(local_rank)
-    return torch.device("cuda", local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
