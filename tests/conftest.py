@@ -56,10 +56,13 @@ def write_photographs(root: Path) -> None:
     save(root / "Grüße/写真.jpg", photograph(48, 32, 9), quality=75)
 
 
-def python(script: str, *arguments: object, options: tuple[str, ...] = ()) -> Finished:
+def python(
+    script: str, *arguments: object, options: tuple[str, ...] = (), env: dict[str, str] | None = None
+) -> Finished:
     """Runs a script in a process of its own, started in the repository."""
     command = [sys.executable, *options, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    here = Path(__file__).parents[1]
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=here, env=env)
 
 
 @pytest.fixture(scope="session")

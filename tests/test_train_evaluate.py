@@ -191,11 +191,24 @@ def test_large_images_go_alone() -> None:
 def test_scoring_puts_the_model_in_eval_mode() -> None:
     model = build_model(ModelConfig(backbone="highpass")).train()
     images = list(stream([(8, 8)] * 2))
-    (places, logits_B), *rest = score(model, images, batch_size=4, device=torch.device("cpu"))
+    scored = list(score(model, images, batch_size=4, device=torch.device("cpu")))
     assert not model.training
-    assert places == [0, 1]
-    assert logits_B[0] == logits_B[1]  # no dropout
-    assert not rest
+    assert [place for places, _ in scored for place in places] == [0, 1]
+    assert len({logit for _, logits_B in scored for logit in logits_B.tolist()}) == 1  # no dropout
+
+
+def test_only_a_lack_of_memory_is_told_as_one() -> None:
+    def score_with(error: RuntimeError) -> None:
+        def fail(x_B3HW: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
+            raise error
+
+        logits_of(fail, np.zeros((1, 8, 8, 3), np.uint8), torch.device("cpu"))  # type: ignore[arg-type]
+
+    with pytest.raises(UserError, match=r"1 image\(s\) of 8x8 exceed the memory of cpu; pass --crop N"):
+        score_with(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    with pytest.raises(RuntimeError, match="illegal memory access") as caught:
+        score_with(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not isinstance(caught.value, UserError)
 
 
 def test_an_unknown_device_is_refused() -> None:

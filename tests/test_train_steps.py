@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 from train_ranks import (
+    CONFIG,
     NanOnBlack,
     Weights,
     black,
@@ -21,7 +23,9 @@ from train_ranks import (
     two_rank_job,
 )
 
+from train.augment.draws.config import AugmentConfig
 from train.loader.transfer import Batch
+from train.loop.trainee import Trainee
 from train.loop.world import World, open_world
 from train.model.normalize import normalize
 
@@ -91,6 +95,14 @@ def test_a_step_without_a_pair_leaves_everything(world: World) -> None:
     result = one.step(random_batch(3, seed=0, valid=0), 1)
     assert (result.images, result.applied) == (0, False)
     assert is_equal(list(before), [one.module.state_dict(), one.optimizer.state_dict()])
+
+
+def test_a_step_without_a_pair_gives_the_model_the_size_that_it_takes(world: World) -> None:
+    crop = AugmentConfig(kornia=[{"name": "CenterCrop", "size": [8, 8], "p": 1.0}])
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 1), torch.nn.Flatten(0))
+    one = Trainee(model, replace(CONFIG, augment=crop), world)
+    assert one.step(random_batch(3, seed=0), 0).applied
+    assert not one.step(random_batch(3, seed=0, valid=0), 1).applied
 
 
 def test_a_non_finite_loss_leaves_weights_statistics_and_optimiser(world: World) -> None:

@@ -46,7 +46,7 @@ class EvaluateConfig:
     crop: int | None = None
     """Score the square centre of this many pixels, mirrored outwards in smaller images. None: all of it."""
     batch_size: int = 16
-    """Images of one size scored together, at most; large images go fewer at a time."""
+    """Images of one size that a GPU scores together, at most, large ones fewer; with 1, as on a CPU, equal images get equal scores."""  # noqa: E501
     device: str = "auto"
     """cuda, cpu, or auto: cuda where there is one."""
     max_pixels: int = 100_000_000
@@ -130,7 +130,7 @@ def score_source(
         source: the images.
         device: where the model is.
         crop: side of the centre crop in pixels; None scores whole images.
-        batch_size: images of one size scored together, at most.
+        batch_size: images of one size that a GPU scores together, at most.
         max_pixels: larger images are refused.
         normalization: of `train.model.normalize.NORMALIZATIONS`, as in training.
 

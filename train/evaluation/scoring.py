@@ -1,6 +1,11 @@
 """Images of any size in, logits out: batches of one size, bounded in memory.
 
-Shapes: B images of a batch, H rows, W columns.
+Equal images shall get equal scores, bit for bit. A kernel may sum in an order that goes by an image's row
+in the batch (the last layer's does, on x86) or by the batch's size (convolutions do), so on a CPU every
+image is a call of its own: equal bytes, shape, layout and alignment, equal threads, so equal bits.
+On a GPU that would cost small images most of the speed; `images_a_call` says what holds there.
+
+Shapes: B images of a batch, P = (real, fake), H rows, W columns.
 """
 
 from collections import defaultdict
@@ -13,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from recon.base.device import is_out_of_memory
 from recon.base.errors import UserError
 from recon.image.codec import Pixels
 from train.model.normalize import normalize
@@ -21,6 +27,42 @@ BATCH_PIXELS = 1 << 21
 """Pixels of a batch of several images, at most (2 MP; res50nodown then needs some 5 GB)."""
 HELD_PIXELS = 1 << 26
 """Pixels that wait for others of their size, at most (200 MB)."""
+
+
+def images_a_call(device: torch.device, batch_size: int) -> int:
+    """How many images the model takes at once: one on a CPU, so that equal images get equal scores.
+
+    On a GPU, which takes `batch_size`, equal images may differ in the last bits unless that is 1. Then
+    every call has one shape, for which cuDNN and cuBLAS document equal results on one kind of GPU, library
+    version and stream; that was not measured.
+    """
+    return 1 if device.type == "cpu" else batch_size
+
+
+def pair_logits(model: nn.Module, pairs_BPCHW: torch.Tensor, normalization: str) -> torch.Tensor:
+    """Scores pairs so that halves of equal pixels get equal scores.
+
+    On a CPU that holds of any two equal images (see `images_a_call`). On a GPU the halves are two calls of
+    one shape, and partners the same row of both: equal where kernels repeat themselves.
+
+    Args:
+        model: a detector in eval mode, on the device of the pairs.
+        pairs_BPCHW: uint8 or float in 0..1, at least one pair.
+        normalization: of `train.model.normalize.NORMALIZATIONS`.
+
+    Returns:
+        (B, P) float32 logits.
+    """
+    if pairs_BPCHW.device.type == "cpu":
+        single = [_call(model, one, normalization) for one in pairs_BPCHW.flatten(0, 1)[:, None]]
+        return torch.cat(single).view(-1, 2)
+    return torch.stack([_call(model, half, normalization) for half in pairs_BPCHW.unbind(1)], dim=1)
+
+
+def _call(model: nn.Module, x_N3HW: torch.Tensor, normalization: str) -> torch.Tensor:
+    """(N,) logits in one call; of one layout in memory, by which kernels and so sums are chosen."""
+    logit_N: torch.Tensor = model(normalize(x_N3HW.contiguous(), normalization))
+    return logit_N.float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +105,7 @@ def by_size(
 def logits_of(
     model: nn.Module, pixels_BHWC: NDArray[np.uint8], device: torch.device, normalization: str = "resnet"
 ) -> NDArray[np.float32]:
-    """Scores a batch of images of one size.
+    """Scores a batch of images of one size in one call.
 
     Args:
         model: a detector in eval mode on `device`.
@@ -80,9 +122,9 @@ def logits_of(
     x_B3HW = torch.from_numpy(pixels_BHWC).to(device).permute(0, 3, 1, 2)
     try:
         with torch.inference_mode():
-            scored: Any = model(normalize(x_B3HW, normalization)).float().cpu().numpy()
-    except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain one on a CPU
-        if "memory" not in str(error):
+            scored: Any = _call(model, x_B3HW, normalization).cpu().numpy()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
             raise
         count, height, width = pixels_BHWC.shape[:3]
         raise UserError(
@@ -105,7 +147,7 @@ def score(
     Args:
         model: a detector on `device`; it is put in eval mode.
         images: the stream.
-        batch_size: images of a batch, at most.
+        batch_size: images of a batch, at most; a CPU takes them one by one (see `images_a_call`).
         device: where the model is.
         normalization: of `train.model.normalize.NORMALIZATIONS`, as in training.
 
@@ -113,7 +155,7 @@ def score(
         The places of a batch's images in the source, and their logits.
     """
     model.eval()
-    for batch in by_size(images, batch_size):
+    for batch in by_size(images, images_a_call(device, batch_size)):
         pixels_BHWC = np.stack([image.pixels for image in batch])
         yield [image.index for image in batch], logits_of(model, pixels_BHWC, device, normalization)
 

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from recon.base.device import seed_generators
 from train.augment.final import final_ops
 from train.evaluation.metrics import Summary, summarize
+from train.evaluation.scoring import pair_logits
 from train.loader.transfer import Batch
 from train.loop.config import TrainConfig
 from train.loop.world import World
@@ -58,6 +60,10 @@ class Trainee:
         self.forward: nn.Module = torch.compile(self.ddp) if config.compile else self.ddp  # type: ignore[assignment]
         self.optimizer = torch.optim.Adam(self.module.parameters(), lr=config.optim.lr)
 
+    def close(self) -> None:
+        """Lets DDP go, which holds the process group; afterwards only `module` may be used."""
+        del self.ddp, self.forward
+
     @property
     def lr(self) -> float:
         """The learning rate."""
@@ -71,7 +77,7 @@ class Trainee:
             number: of the step in the run, seeds the dropout.
             stop: whether this rank was asked to end; all ranks learn it in the step's one exchange.
         """
-        torch.manual_seed(_dropout_seed(self.seed, number, self.world.rank))
+        seed_generators(_dropout_seed(self.seed, number, self.world.rank), self.world.device)
         buffers = [buffer.clone() for buffer in self.module.buffers()]
         loss_sum, images = self._loss_sum(batch, number)
         told = torch.tensor([len(batch.damaged), stop], dtype=torch.float64, device=self.world.device)
@@ -103,7 +109,7 @@ class Trainee:
         pairs_BPCHW = batch.images[batch.mask]
         images = torch.tensor(2 * len(pairs_BPCHW), device=self.world.device)
         if not len(pairs_BPCHW):
-            return self._dummy_loss(batch), images
+            return self._dummy_loss(batch, number), images
         self.forward.train()
         x_NCHW, label_N = _rows(self.final_ops(pairs_BPCHW, number), self.normalization)
         with self._autocast():
@@ -111,11 +117,15 @@ class Trainee:
         loss = functional.binary_cross_entropy_with_logits(logit_N.float(), label_N, reduction="sum")
         return loss, images
 
-    def _dummy_loss(self, batch: Batch) -> torch.Tensor:
-        """A zero that touches every weight, so that DDP's ranks stay together; BatchNorm sees nothing."""
+    def _dummy_loss(self, batch: Batch, number: int) -> torch.Tensor:
+        """A zero that touches every weight, so that DDP's ranks stay together; BatchNorm sees nothing.
+
+        Its row went through the final ops, too: some change the size, and a model may take one size only.
+        """
         self.forward.eval()
+        x_1CHW = normalize(self.final_ops(batch.images[:1], number)[:, 0], self.normalization)
         with self._autocast():
-            logit_N = self.forward(normalize(batch.images[:1, 0], self.normalization))
+            logit_N = self.forward(x_1CHW.contiguous(memory_format=self.layout))
         zero: torch.Tensor = logit_N.float().sum() * 0.0
         return zero
 
@@ -126,6 +136,8 @@ class Trainee:
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> Summary:
         """Scores clean pairs on all ranks, with rank 0's buffers everywhere.
+
+        Halves of equal pixels get equal scores (see `train.evaluation.scoring.pair_logits`).
 
         Args:
             batches: this rank's share, as many steps as on the other ranks.
@@ -141,9 +153,8 @@ class Trainee:
         """(B, P) logits; zeros where masked."""
         logits_BP = torch.zeros(batch.images.shape[:2], device=self.world.device)
         if len(pairs_BPCHW := batch.images[batch.mask]):
-            x_NCHW, _ = _rows(pairs_BPCHW, self.normalization)
             with self._autocast():
-                logits_BP[batch.mask] = self.module(x_NCHW).float().view(-1, 2)
+                logits_BP[batch.mask] = pair_logits(self.module, pairs_BPCHW, self.normalization)
         return logits_BP
 
 
