@@ -12,7 +12,7 @@ demo: $(READY)
 	launch/demo.sh out/demo
 
 test: $(READY)
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 soak: $(READY)
 	.venv/bin/python -m pytest -m soak

@@ -9,26 +9,24 @@ eighth bucket finds no room.
 import http.client
 import json
 import os
-import random
 import shutil
-import socket
 import subprocess
 import sysconfig
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fault_proxy import FaultProxy
+from ports import GRPC, free_ports
 
 BUCKET = "pairstream"
 REGION = "us-east-1"
 _SERVICES = ("master", "volume", "filer", "s3")
-_GRPC = 10_000  # a service's gRPC port lies this far above its HTTP port
 _READY_S = 60.0  # 3 s on an idle machine
 
 
@@ -170,7 +168,7 @@ class S3Server:
     def _sockets(self) -> list[str]:
         """The Unix sockets that SIGKILL leaves in /tmp."""
         names = [f"{name}-{port}" for name, port in self.ports.items()]
-        names += [f"{name}-grpc-{port + _GRPC}" for name, port in self.ports.items()]
+        names += [f"{name}-grpc-{port + GRPC}" for name, port in self.ports.items()]
         return [f"/tmp/seaweedfs-{name}.sock" for name in names]
 
 
@@ -192,24 +190,6 @@ def _guard(pid: int, files: list[str]) -> "subprocess.Popen[bytes]":
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that are free together with those 10,000 above.
-
-    All lie below the range from which the kernel gives ports to clients, so that they stay free.
-    """
-    found: list[int] = []
-    with ExitStack() as taken:
-        for port in random.Random(os.urandom(8)).sample(range(12_000, 22_000), 1000):
-            with suppress(OSError):
-                for number in (port, port + _GRPC):
-                    one = taken.enter_context(socket.socket())
-                    one.bind(("127.0.0.1", number))
-                found.append(port)
-            if len(found) == count:
-                return found
-    raise RuntimeError("no free ports")
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from pack_objects import DATA, QUICK, put
-from s3_server import ADMIN, READER, Identity, S3Env, free_ports
+from ports import free_ports
+from s3_server import ADMIN, READER, Identity, S3Env
 
 from pack.storage import Store, open_store
 from recon.base.errors import UserError
