@@ -14,6 +14,7 @@ import pytest
 import torch
 from train_data import make_dataset
 from train_ranks import NanOnBlack
+from train_runs import Ranks
 
 from pack.dataset.dataset import iterate_pairs
 from recon.base.errors import UserError
@@ -204,28 +205,29 @@ def test_a_directory_that_holds_a_run_is_refused(data: dict[str, str], two_ranks
 
 def test_a_filter_is_evaluated_once_and_told_to_all_ranks(data: dict[str, str], tmp_path: Path) -> None:
     chosen = options(data, tmp_path / "run", **{"data.filter": "pair_id % 2 == 0", "epochs": 1})
-    ended = command(["bash", "launch/torchrun.sh", *chosen], NPROC_PER_NODE="2")
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr.count("filter: ") == 1
+    ranks = Ranks()
+    statuses, said = ranks.run(2, chosen, tmp_path)
+    assert statuses == [0, 0], said
+    assert said.count("filter: ") == 1
     taken = sum(pair.pair_id % 2 == 0 for pair in iterate_pairs(data["train"]))
     assert 0 < taken < PAIRS
-    assert f"epoch 0: {taken}/{taken} pairs" in ended.stderr
+    assert f"epoch 0: {taken}/{taken} pairs" in said
     (first,) = (tmp_path / "run").glob("step-*.pt")
     state = load_checkpoint(first)["data"]
     (file,) = (tmp_path / "run").glob("selection-*.npz")
-    again = command(["bash", "launch/torchrun.sh", *chosen, "--resume=auto"], NPROC_PER_NODE="2")
-    assert again.returncode == 0, again.stderr
-    assert "filter: " not in again.stderr
+    statuses, again = ranks.run(2, [*chosen, "--resume=auto"], tmp_path)
+    assert statuses == [0, 0], again
+    assert "filter: " not in again
     file.write_bytes(file.read_bytes()[:-9])
-    spoilt = command([sys.executable, "-m", "train", *chosen, "--resume=auto", "--epochs=2"])
-    assert spoilt.returncode == 0, spoilt.stderr
-    assert spoilt.stderr.count("filter: ") == 1
+    statuses, spoilt = ranks.run(1, [*chosen, "--resume=auto", "--epochs=2"], tmp_path)
+    assert statuses == [0], spoilt
+    assert spoilt.count("filter: ") == 1
     (second,) = set((tmp_path / "run").glob("step-*.pt")) - {first}
     assert state["filters"][0] == load_checkpoint(second)["data"]["filters"][0]
     changed = ["--resume=auto", "--epochs=3", "--data.filter=width > 1"]
-    other = command([sys.executable, "-m", "train", *chosen, *changed])
-    assert other.returncode == 2
-    assert "state has filters=" in other.stderr
+    statuses, other = ranks.run(1, [*chosen, *changed], tmp_path)
+    assert statuses == [2]
+    assert "state has filters=" in other
 
 
 def test_without_validation_every_epoch_is_the_best(data: dict[str, str], tmp_path: Path) -> None:
