@@ -1,18 +1,22 @@
 # make demo: photographs to a trained, evaluated detector.   make test: everything is tested.
 # make soak: the same kinds of faults as in the tests, many times over (some ten minutes).
+# make test-cpus: the tests that claim equal bits, as on other kinds of processors (some minutes each).
 # All work from nothing; `make TORCH=` leaves the choice of torch to pip.
 
 PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 READY := .venv/.ready
 
-.PHONY: demo test soak lint clean
+.PHONY: demo test test-cpus soak lint clean
 
 demo: $(READY)
 	launch/demo.sh out/demo
 
 test: $(READY)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test-cpus: $(READY)
+	.venv/bin/python tests/run_cpus.py
 
 soak: $(READY)
 	.venv/bin/python -m pytest -m soak

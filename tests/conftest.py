@@ -18,6 +18,26 @@ PROFILE = b"profile" * 20
 
 SLOWEST = ("train_resume", "train_damage", "train_run", "train_exchange", "train_worker", "train_memory")
 """Files that take longest: begun first, so that at the end no worker is busy alone."""
+BITS = (
+    "train_null",
+    "train_oracle",
+    "train_cpu",
+    "train_jpeg",
+    "train_jitter",
+    "train_blur",
+    "train_pixel",
+    "train_normalize",
+    "train_draws",
+    "train_loader",
+    "train_steps",
+    "train_resume.py::test_a_killed_run_ends_with_the_bits",
+    "train_run.py::test_an_equal_run",
+    "recon_tiling",
+    "recon_running",
+    "pack_packing",
+    "pack_ranks",
+)
+"""What claims equal bits: beginnings of test ids behind ``tests/test_``; they get the marker of this name."""
 MOST_WORKERS = 4  # each holds up to 1 GB, and may start an S3 server
 
 Finished = subprocess.CompletedProcess[str]
@@ -34,8 +54,12 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the slowest files first where files are dealt to workers."""
+    """Marks what claims equal bits; puts the slowest files first where files are dealt to workers."""
+    for item in items:
+        if item.nodeid.rpartition("tests/test_")[2].startswith(BITS):
+            item.add_marker("bits")
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in SLOWEST)
 

@@ -1,7 +1,6 @@
 """Attempts end at their deadline, go on while bytes come, and tell why they gave up."""
 
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -133,10 +132,9 @@ def test_errors_that_time_does_not_mend_end_the_attempts_at_once() -> None:
 
 
 def test_call_that_hangs_is_given_up_in_time() -> None:
-    release, start = threading.Event(), time.monotonic()
+    release = threading.Event()  # were the call waited for, the test would not end
     with pytest.raises(TransientError, match=r"not done within 0\.1 s"):
         bounded(release.wait, 0.1)
-    assert time.monotonic() - start < 5
     release.set()
 
 

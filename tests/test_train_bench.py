@@ -5,7 +5,10 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from pack.dataset.dataset import open_dataset
 from pack.shard.manifest import Manifest, ShardEntry
 from recon.base.errors import UserError
 from train.augment.draws.config import AugmentConfig
+from train.bench import stages
 from train.bench.command import BenchConfig, bench, main
 from train.bench.stages import Bench, Clock, places_of
 
@@ -71,12 +75,16 @@ def test_the_command_writes_a_table_and_json(
     assert facts["augment"]["crop"] == 24
 
 
-def test_stages_add_up_to_the_pipeline(url: str) -> None:
+def test_stages_add_up_to_the_pipeline(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # By CPU time, in which other processes have no part; with one thread, all of it is the pipeline's.
+    monkeypatch.setattr(
+        stages, "time", SimpleNamespace(perf_counter=time.process_time, process_time=time.process_time)
+    )
     facts = bench(BenchConfig(url, augment=AUGMENT, pairs=64))
-    stages = facts["stages"].values()
-    assert 0.7 < sum(stage["occupancy"] for stage in stages) <= 1
-    assert sum(stage["cpu_ms_per_pair"] for stage in stages) <= facts["cpu_ms_per_pair"] * 1.01
-    assert facts["cpu_ms_per_pair"] < 1.2e3 / facts["pairs_per_s"]  # one thread
+    found = facts["stages"].values()
+    assert 0.7 < sum(stage["occupancy"] for stage in found) <= 1
+    assert sum(stage["cpu_ms_per_pair"] for stage in found) <= facts["cpu_ms_per_pair"] * 1.01
+    assert facts["cpu_ms_per_pair"] == pytest.approx(1e3 / facts["pairs_per_s"], rel=0.01)
     assert "oracle_ratio" not in facts
 
 
@@ -112,18 +120,24 @@ def test_places_spread_over_the_dataset(count: int) -> None:
     assert {copy for *_, copy in places} == set(range(-(-count // 274)))
 
 
-def test_a_clock_adds_up_stages() -> None:
+def test_a_clock_adds_up_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    hands = {"perf_counter": 100.0, "process_time": 10.0, "thread_time": 1.0}
+    monkeypatch.setattr(stages, "time", SimpleNamespace(**{name: partial(hands.get, name) for name in hands}))
     finished: list[int] = []
-    clock = Clock(lambda: finished.append(1))
+    clock = Clock(lambda: finished.append(1), threads=4)
+
+    def work(wall_s: float, cpu_s: float, thread_s: float) -> None:
+        with clock("work"):
+            for name, seconds in zip(hands, (wall_s, cpu_s, thread_s), strict=True):
+                hands[name] += seconds
+
     for _ in range(2):
-        with clock("sleep"):
-            time.sleep(0.02)
-    with clock("work"):
-        sum(range(200_000))
-    assert 0.04 <= clock.stages["sleep"].wall_s < 0.2
-    assert clock.stages["sleep"].cpu_s < 0.02
-    assert 0 < clock.stages["work"].cpu_s
-    assert len(finished) == 3
+        work(8.0, 3.0, 0.25)
+    assert (clock.stages["work"].wall_s, clock.stages["work"].cpu_s) == (16.0, 6.0)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work, 8.0, 3.0, 0.25).result()
+    assert (clock.stages["work"].wall_s, clock.stages["work"].cpu_s) == (18.0, 6.25)
+    assert len(finished) == 2  # the device is the main thread's
 
 
 def test_the_lattice_s_deviation_is_reported(url: str) -> None:

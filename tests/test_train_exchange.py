@@ -12,6 +12,7 @@ import webdataset as wds
 
 from pack.base.config import PackConfig
 from pack.publish.packing import pack
+from train.augment.draws.config import AugmentConfig
 from train.loader.loader import PairLoader
 from train.loop.config import DataConfig, OptimConfig, TrainConfig
 from train.loop.trainee import Trainee
@@ -20,7 +21,7 @@ from train.model.build import build_model
 from train.model.config import ModelConfig
 
 PHOTOGRAPHS = ["astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"]
-STEPS = 120
+STEPS, TILE, CROP = 60, 80, 48
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in PHOTOGRAPHS:
         shutil.copy(Path(spec.origin).parent / "data" / name, folder / "photographs")
     source, out = str(folder / "photographs"), str(folder / "shards")
-    pack(PackConfig(source=source, out=out, tile=128, tile_stride=64, val_fraction=0.25))
+    pack(PackConfig(source=source, out=out, tile=TILE, tile_stride=64, val_fraction=0.25))
     return folder / "shards"
 
 
@@ -55,8 +56,9 @@ def heldout_auc(tiles: Path, change: Callable[[dict[str, Any]], dict[str, Any]])
         optim=OptimConfig(lr=2e-3),
     )
     shared: dict[str, Any] = {"lanes": 16, "workers": 0, "stages": [wds.map(change)]}
-    loader = PairLoader(str(tiles / "train"), batch_size=16, **shared)
-    heldout = PairLoader(str(tiles / "val"), batch_size=16, augment=None, centre_crop=128, **shared)
+    augment = AugmentConfig(crop=CROP)
+    loader = PairLoader(str(tiles / "train"), batch_size=16, augment=augment, **shared)
+    heldout = PairLoader(str(tiles / "val"), batch_size=16, augment=None, centre_crop=TILE, **shared)
     with open_world("cpu") as world, torch.random.fork_rng():
         torch.manual_seed(0)
         trainee = Trainee(build_model(config.model), config, world)
