@@ -16,7 +16,7 @@ from recon.image.codec import Pixels
 ORIENTATION = 0x0112
 PROFILE = b"profile" * 20
 
-SLOWEST = ("train_resume", "train_damage", "train_run", "train_exchange", "train_worker", "train_memory")
+SLOWEST = ("train_resume", "train_damage", "train_run", "train_exchange", "train_worker", "readme")
 """Files that take longest: begun first, so that at the end no worker is busy alone."""
 BITS = (
     "train_null",
