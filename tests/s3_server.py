@@ -9,6 +9,7 @@ eighth bucket finds no room.
 import http.client
 import json
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -27,6 +28,7 @@ from ports import GRPC, free_ports
 BUCKET = "pairstream"
 REGION = "us-east-1"
 _SERVICES = ("master", "volume", "filer", "s3")
+_COMPLAINT = re.compile(r"no space|disk free|created 0|fail|error|fatal|panic|denied|in use", re.IGNORECASE)
 _READY_S = 60.0  # 3 s on an idle machine
 
 
@@ -161,9 +163,21 @@ class S3Server:
                 if self._processes[0].poll() is None and time.monotonic() < limit:
                     time.sleep(0.05)
                     continue
-                tail = self.log.read_text("utf-8", "replace")[-3000:]
+                why = self.why_not()
                 self.kill()
-                raise RuntimeError(f"the S3 server does not start ({error}); its log ends\n{tail}") from error
+                raise RuntimeError(f"the S3 server does not start ({error}); {why}") from error
+
+    def why_not(self) -> str:
+        """What may keep it from starting: the room on the disk, and what its log complains of."""
+        free, size = (number / 1e9 for number in shutil.disk_usage(self.folder)[2::-2])
+        text = self.log.read_text("utf-8", "replace")
+        # Without the time, each complaint once; a full disk, for one, shows in lines of level I alone.
+        messages = dict.fromkeys(line.split(maxsplit=2)[-1] for line in text.splitlines() if line.strip())
+        found = [one[:300] for one in messages if _COMPLAINT.search(one)]
+        return (
+            f"{free:.1f} of {size:.1f} GB are free in {self.folder}, of which it leaves 1 % alone; its log "
+            f"complains\n{chr(10).join(found[-20:])}\nand ends\n{text[-1500:]}"
+        )
 
     def _sockets(self) -> list[str]:
         """The Unix sockets that SIGKILL leaves in /tmp."""
