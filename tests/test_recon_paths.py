@@ -17,6 +17,8 @@ from pack.storage import LocalStore
 from recon.base.errors import UserError
 from recon.base.paths import exists, is_dir, is_file, is_plain_name, safe_name, split_path
 from recon.folder import main as recon_main
+from recon.models.config import ReconstructionConfig
+from recon.models.locate import locate
 
 
 @pytest.mark.parametrize(
@@ -150,8 +152,14 @@ def test_store_whose_folder_can_not_be_looked_into_is_one_line(
         store.exists("a.tar")
 
 
-def test_home_of_nobody_is_merely_not_there() -> None:
-    assert not LocalStore("~nobody-of-that-name/data").exists("a.tar")
+def test_home_of_nobody_is_merely_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nobody = "~nobody-of-that-name/data"
+    assert not LocalStore(nobody).exists("a.tar")
+    assert "holds nothing" in refused(monkeypatch, capsys, adopt_command.main, nobody)
+    with pytest.raises(UserError, match="is no directory and no hub id"):
+        locate(ReconstructionConfig(autoencoder=nobody))
 
 
 def test_name_too_long_for_the_new_suffix_is_rejected_alone(tmp_path: Path) -> None:

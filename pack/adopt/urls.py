@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from pack.base.braces import expand
 from pack.storage import open_store
 from recon.base.errors import UserError
-from recon.base.paths import is_dir, split_path
+from recon.base.paths import expanded, is_dir, split_path
 
 _WILD = frozenset("*?[")
 _PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
@@ -37,14 +36,14 @@ def find_tars(urls: Sequence[str]) -> tuple[str, list[str]]:
 
 def directory_name(directory: str) -> str:
     """The last part of a directory's path or URL."""
-    path = directory if "://" in directory else str(Path(directory).expanduser().resolve())
+    path = directory if "://" in directory else str(expanded(directory).resolve())
     return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _places(url: str) -> list[tuple[str, str]]:
     """(directory, pattern of names) of each part of an argument."""
     url = url.removeprefix("file://")
-    if "://" not in url and is_dir(Path(url).expanduser()):
+    if "://" not in url and is_dir(expanded(url)):
         return [(url, "*.tar")]
     return [_place(one) for one in expand(url)]
 
@@ -70,4 +69,4 @@ def _matching(directory: str, pattern: str, present: Sequence[str]) -> list[str]
 
 
 def _identity(directory: str) -> str:
-    return directory if "://" in directory else str(Path(directory).expanduser().resolve())
+    return directory if "://" in directory else str(expanded(directory).resolve())

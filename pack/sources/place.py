@@ -1,14 +1,13 @@
 """Where a source lies: local paths and URLs under one name, and the image files below them."""
 
 import logging
-import os
 import sys
 from collections.abc import Container, Iterator
 from pathlib import Path
 
 from pack.base.items import File, store_of
 from recon.base.errors import MissingError, UserError
-from recon.base.paths import exists, is_dir
+from recon.base.paths import exists, expanded, is_dir
 from recon.base.progress import counted
 from recon.image.codec import SUFFIXES
 
@@ -27,7 +26,7 @@ def located(source: str) -> str:
     """A source as the root of its files: a local path without ``~``, or a URL without a slash at its end."""
     if is_url(source) and not source.startswith("file://"):
         return source.rstrip("/")
-    return str(Path(os.path.expanduser(source.removeprefix("file://"))))
+    return str(expanded(source.removeprefix("file://")))
 
 
 def folder_name(place: str) -> str:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from pack.storage.pins import Pins
 from pack.storage.retry import Retry
 from pack.storage.trouble import BusyError, listing, reading, taken, whole, writing
-from recon.base.paths import exists, is_dir, is_file
+from recon.base.paths import exists, expanded, is_dir, is_file
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _NO_FILE = -1  # the size of a link to a folder, a pipe, a device
@@ -31,7 +31,7 @@ class LocalStore:
 
     def __init__(self, url: str, retry: Retry = Retry()) -> None:  # noqa: B008  # frozen
         self.url, self.retry = url, retry
-        self.root = Path(os.path.expanduser(url))  # Path's own raises for the home of nobody
+        self.root = expanded(url)
         self._pins: Pins[Version] = Pins()
 
     def exists(self, name: str) -> bool:

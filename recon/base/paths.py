@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import stat
+from pathlib import Path
 
 from recon.base.errors import UserError
 
@@ -27,6 +28,11 @@ def split_path(path: str) -> tuple[str, str]:
     if name in ("", ".", "..") or folder.endswith(":/"):
         raise UserError(f"{path!r} names no file, expected FOLDER/FILE or URL/FILE")
     return folder or slash or ".", name
+
+
+def expanded(path: str) -> Path:
+    """The path with ``~`` replaced by the home it names; `Path.expanduser` raises for the home of nobody."""
+    return Path(os.path.expanduser(path))
 
 
 def is_plain_name(name: object) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.base.errors import RejectedImageError, UserError
+from recon.base.paths import expanded
 from recon.folder import find_images
 from recon.image.codec import Pixels, decode
 from recon.image.drawing import resize
@@ -26,7 +27,7 @@ def load_photographs(folder: str) -> list[Pixels]:
     Raises:
         UserError: the folder holds no image, or one that can't be decoded.
     """
-    root = Path(folder).expanduser()
+    root = expanded(folder)
     names = find_images(root)
     if not names:
         raise UserError(f"no images in {root}, expected a folder of photographs")

@@ -11,7 +11,6 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from recon.base.cli import run
 from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
-from recon.base.paths import is_file
+from recon.base.paths import expanded, is_file
 from recon.base.progress import Progress
 from recon.fit.data import CENTRE_SIDE, centre, load_photographs, random_crops, shrink
 from recon.fit.init import start_linear
@@ -70,7 +69,7 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "batch_size", "crop")
-        if self.start and not is_file(Path(self.start).expanduser() / "config.json"):
+        if self.start and not is_file(expanded(self.start) / "config.json"):
             raise UserError(f"start={self.start} holds no config.json, expected a model's directory")
         if not self.scales or min(self.scales) < 1:
             raise UserError(f"scales={self.scales}, expected factors of 1 or more")
@@ -78,7 +77,7 @@ class FitConfig:
             raise UserError(f"crop={self.crop}, expected a multiple of 8")
         if self.minutes <= 0 or self.lr <= 0:
             raise UserError(f"minutes={self.minutes:g} and lr={self.lr:g}, expected more than 0")
-        if is_file(Path(self.out).expanduser()):
+        if is_file(expanded(self.out)):
             raise UserError(f"out={self.out} is a file, expected a directory or a new name")
 
 
@@ -133,7 +132,7 @@ def save(model: Any, out: str) -> None:
     """
     import torch
 
-    target = Path(out).expanduser()
+    target = expanded(out)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     with quiet("diffusers"):
@@ -150,7 +149,7 @@ def _load(folder: str) -> Any:
     import diffusers
 
     untyped: Any = diffusers.AutoencoderKL
-    return untyped.from_pretrained(Path(folder).expanduser(), local_files_only=True, low_cpu_mem_usage=False)
+    return untyped.from_pretrained(expanded(folder), local_files_only=True, low_cpu_mem_usage=False)
 
 
 def _build(photographs: list[Pixels], rng: np.random.Generator) -> Any:

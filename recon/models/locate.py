@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recon.base.errors import UserError
-from recon.base.paths import is_dir, is_file
+from recon.base.paths import expanded, is_dir, is_file
 from recon.models.config import ReconstructionConfig
 from recon.models.presets import PRESETS
 
@@ -51,7 +51,7 @@ def locate(config: ReconstructionConfig) -> Location:
     if name in PRESETS:
         preset = PRESETS[name]
         return _hub(preset.id, config.subfolder or preset.subfolder, config.revision or preset.revision)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if is_dir(path):
         return _local(path, path.resolve().name, config)
     if not _HUB_ID.fullmatch(name) or is_dir(path.parent):
