@@ -16,7 +16,7 @@ from pack.pipeline.maker import PairMaker
 from pack.plan.plan import Plan, make_plan
 from pack.publish.claim import Claim, held
 from pack.publish.finish import causes, is_published
-from pack.publish.packing import build_maker, output_of, refuse_other_splits, with_claimed_threads
+from pack.publish.prepare import build_maker, output_of, refuse_other_splits, with_claimed_threads
 from pack.sources import find_items
 from pack.storage import open_store
 from recon.base.progress import clock, counted

@@ -8,7 +8,7 @@ dataset if it finds all shards there (pack/publish/finish.py).
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -24,22 +24,20 @@ from pack.publish.claim import (
     Claim,
     OtherDatasetError,
     claim,
-    claimed_threads,
     is_begun,
     read_if_there,
     size_if_there,
 )
 from pack.publish.finish import NoPairsError, finish, in_parallel, read_facts, read_marker, write_marker
+from pack.publish.prepare import build_maker, output_of, refuse_other_splits, with_claimed_threads
 from pack.publish.publisher import Publisher
 from pack.shard.index import index_bytes
-from pack.shard.manifest import SPLITS
 from pack.shard.pair import Pair
 from pack.shard.writer import ShardWriter
 from pack.sources import Splits, find_items
 from pack.storage import open_store
 from recon.base.cpus import available_cpus
-from recon.base.errors import UserError
-from recon.base.progress import Progress, counted
+from recon.base.progress import Progress
 
 _LOG = logging.getLogger(__name__)
 
@@ -80,56 +78,6 @@ def _pack_splits(config: PackConfig, splits: Splits) -> None:
         raise NoPairsError("; ".join(failed))
 
 
-def with_claimed_threads(config: PackConfig, splits: Sequence[str | None]) -> PackConfig:
-    """The options with the number of threads by which the output was begun, where they leave it open.
-
-    The bytes depend on it, and ranks may have other CPUs, or fewer.
-    """
-    if config.threads:
-        return config
-    there = (claimed_threads(open_store(output_of(config, split))) for split in splits)
-    return replace(config, threads=next(filter(None, there), 0))
-
-
-def refuse_other_splits(config: PackConfig, splits: Sequence[str | None]) -> None:
-    """Where one folder held a dataset and its splits, the same photographs would be trained on and tested.
-
-    Raises:
-        UserError: the output holds splits, and this dataset has none, or the other way round.
-    """
-    others = SPLITS if None in splits else (None,)
-    for other in others:
-        if is_begun(open_store(output_of(config, other))):
-            raise UserError(
-                f"{config.out} holds a dataset {f'with a split {other}' if other else 'without splits'}, and "
-                f"this one is {'without' if other else 'with'} splits; choose another --out or delete it"
-            )
-
-
-def build_maker(config: PackConfig) -> tuple[PackConfig, PairMaker, list[dict[str, Any]]]:
-    """The pair maker, the provenance of its autoencoders, and the config with the threads it really uses.
-
-    Raises:
-        UserError: an autoencoder can't be loaded.
-    """
-    if config.autoencoder_mode == "each" and "," not in config.autoencoder:
-        raise UserError(f"autoencoder_mode=each needs several (a,b,c), but autoencoder={config.autoencoder}")
-    if config.has_reconstructions:
-        provenances: list[dict[str, Any]] = [{"autoencoder": "given"}]
-        return config, PairMaker(config, [], provenances), provenances
-    from recon.models.load import load_several
-
-    autoencoders = load_several(config)
-    provenances = [asdict(one.provenance) for one in autoencoders]
-    config = replace(config, threads=autoencoders[0].provenance.threads)
-    return config, PairMaker(config, autoencoders, provenances), provenances
-
-
-def output_of(config: PackConfig, split: str | None) -> str:
-    """Where the dataset of a split goes."""
-    return f"{config.out.rstrip('/')}/{split}" if split else config.out
-
-
 class _Packing:
     """One split on its way into one dataset."""
 
@@ -168,7 +116,7 @@ class _Packing:
         """What this rank claimed is gone only where another found all shards there, and all empty."""
         if not is_begun(self.store):
             raise NoPairsError(
-                f"{self.store.url}: none of {counted(self.plan.pairs, 'image')} became a pair, as another "
+                f"{self.store.url}: none of {self.plan.pairs} images became a pair, as another "
                 "rank found, which told the causes"
             )
 
