@@ -249,7 +249,9 @@ def test_only_bad_images_are_one_line_with_status_2_and_no_dataset(
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").write_bytes(b"")
     assert status(monkeypatch, tmp_path / "photos", tmp_path / "out") == 2
-    assert capsys.readouterr().err.endswith("error: none of 1 images became a pair: 1x zero bytes\n")
+    assert capsys.readouterr().err.endswith(
+        f"error: {tmp_path}/out: none of 1 images became a pair: 1x zero bytes\n"
+    )
     assert not list((tmp_path / "out").iterdir())
 
 

@@ -153,7 +153,7 @@ def _publish(store: Store, claim: Claim, shards: list[_Shard], names: Collection
     entries = tuple(shard.entry for shard in shards if shard.entry)
     if not entries:
         _tidy(store, names)
-        told = f"none of {counted(len(rejected), 'image')} became a pair: {causes(rejected)}"
+        told = f"none of {len(rejected)} images became a pair: {causes(rejected)}"
         raise NoPairsError(f"{store.url}: {told}")
     provenance = claim.provenance | {"plan": claim.plan}
     manifest = Manifest(

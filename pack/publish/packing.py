@@ -37,7 +37,7 @@ from pack.shard.writer import ShardWriter
 from pack.sources import Splits, find_items
 from pack.storage import open_store
 from recon.base.cpus import available_cpus
-from recon.base.progress import Progress
+from recon.base.progress import Progress, counted
 
 _LOG = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class _Packing:
         """What this rank claimed is gone only where another found all shards there, and all empty."""
         if not is_begun(self.store):
             raise NoPairsError(
-                f"{self.store.url}: none of {self.plan.pairs} images became a pair, as another "
+                f"{self.store.url}: none of {counted(self.plan.pairs, 'image')} became a pair, as another "
                 "rank found, which told the causes"
             )
 
