@@ -24,6 +24,7 @@ from recon.base.errors import UserError
 from recon.image.codec import Picture, encode
 from train.evaluation.evaluate import EvaluateConfig, evaluate, main
 from train.evaluation.images import LabelledImage, open_source, pixels_of
+from train.evaluation.metrics import OVERALL
 from train.evaluation.scoring import BATCH_PIXELS, Waiting, by_size, logits_of, score
 from train.model.build import build_model
 from train.model.config import ModelConfig
@@ -105,6 +106,17 @@ def test_a_folder_tree_is_scored_once_an_image_by_generator(
     assert capsys.readouterr().out == (out / "table.md").read_text()
 
 
+def test_a_group_may_be_called_overall(tmp_path: Path, checkpoint: str) -> None:
+    for index in range(2):
+        put(tmp_path / f"d/overall/{('0_real', '1_fake')[index]}/a.png", png(index))
+        put(tmp_path / f"d/other/{('0_real', '1_fake')[index]}/a.png", png(index))
+    out = tmp_path / "o"
+    evaluate(EvaluateConfig(checkpoint=checkpoint, data=str(tmp_path / "d"), out=str(out), device="cpu"))
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert sorted(metrics["groups"]) == ["other", "overall"]
+    assert (metrics["groups"]["overall"]["n_real"], metrics["overall"]["n_real"]) == (1, 2)
+
+
 def test_a_table_holds_each_generator_against_all_reals(tmp_path: Path, checkpoint: str) -> None:
     kinds = {"r/1.png": "real", "r/2.png": "real", "f/1.png": "sd", "f/2.png": "flux", "f/3.png": "flux"}
     for index, name in enumerate(kinds):
@@ -115,7 +127,7 @@ def test_a_table_holds_each_generator_against_all_reals(tmp_path: Path, checkpoi
     assert {name: (row.n_real, row.n_fake) for name, row in rows.items()} == {
         "flux": (2, 2),
         "sd": (2, 1),
-        "overall": (2, 3),
+        OVERALL: (2, 3),
     }
     written = scores_csv(Path(checkpoint).parent / f"eval-{tmp_path.name}-list")
     assert [(row["name"], row["group"]) for row in written][1:3] == [("r/2.png", ""), ("f/1.png", "sd")]

@@ -108,9 +108,12 @@ def test_a_strange_label_is_refused() -> None:
         summarize(np.array([0, 2]), np.zeros(2))
 
 
-def test_a_group_named_overall_is_refused() -> None:
-    with pytest.raises(UserError, match="overall"):
-        by_group([OVERALL], np.array([0]), np.zeros(1))
+def test_a_group_named_overall_has_a_row_of_its_own() -> None:
+    rows = by_group(["overall", "overall", "z", SHARED], np.array([0, 1, 1, 0]), np.array([-1.0, 1, -1, 2]))
+    assert list(rows) == ["overall", "z", OVERALL]
+    assert [(row.n_real, row.n_fake) for row in rows.values()] == [(2, 1), (1, 1), (2, 2)]
+    names = [line.split(" | ")[0] for line in markdown_table(rows).splitlines()[2:]]
+    assert names == ["| overall", "| z", "| **overall**"]
 
 
 def test_the_table_has_a_row_a_group_and_a_dash_for_what_is_missing() -> None:

@@ -163,7 +163,7 @@ def score_source(
 
 
 def summarize_scores(scores: Sequence[ScoredImage]) -> "dict[str, Summary]":
-    """The figures by label group, ``overall`` last."""
+    """The figures by label group, those of all images last, under `train.evaluation.metrics.OVERALL`."""
     import numpy as np
 
     from train.evaluation.metrics import by_group

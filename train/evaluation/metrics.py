@@ -17,8 +17,9 @@ Logits = NDArray[np.floating]
 
 SHARED = ""
 """The label group of real images that stand against the fakes of every group."""
-OVERALL = "overall"
-"""The row of all images together."""
+OVERALL = SHARED
+"""The key of the row of all images together: the one name that no row of a group has."""
+_OVERALL_SHOWN = "overall"
 
 _COLUMNS = {
     "AUC": "auc",
@@ -84,7 +85,7 @@ def summarize(labels_N: Labels, logits_N: Logits) -> Summary:
 
 
 def by_group(groups: Sequence[str], labels_N: Labels, logits_N: Logits) -> dict[str, Summary]:
-    """Summarises each label group and, under the key ``overall``, all images together.
+    """Summarises each label group and, under the key `OVERALL`, all images together.
 
     Args:
         groups: the label group of each image; images of the group `SHARED` (real images
@@ -93,14 +94,12 @@ def by_group(groups: Sequence[str], labels_N: Labels, logits_N: Logits) -> dict[
         logits_N: (N,) finite scores.
 
     Returns:
-        The groups in alphabetical order, ``overall`` last.
+        The groups in alphabetical order, `OVERALL` last.
 
     Raises:
-        UserError: a group is named ``overall``, or `summarize` refuses the scores.
+        UserError: `summarize` refuses the scores.
     """
     names = sorted(set(groups) - {SHARED})
-    if OVERALL in names:
-        raise UserError(f"the label group {OVERALL!r} has the name of the row of all images; rename it")
     groups_N = np.asarray(groups, dtype=object)
     rows = {}
     for name in names:
@@ -110,12 +109,17 @@ def by_group(groups: Sequence[str], labels_N: Labels, logits_N: Logits) -> dict[
 
 
 def markdown_table(rows: Mapping[str, Summary]) -> str:
-    """A Markdown table, one row a group, AUC and AP in 0..1, accuracies in per cent; a dash for none."""
+    """A Markdown table, one row a group, AUC and AP in 0..1, accuracies in per cent; a dash for none.
+
+    The row of all images is the last, in bold where a group is called ``overall``, too.
+    """
+    total = f"**{_OVERALL_SHOWN}**" if _OVERALL_SHOWN in rows else _OVERALL_SHOWN
     head = ["group", *_COLUMNS, "real", "fake"]
     lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
     for name, summary in rows.items():
         figures = [_figure(field, getattr(summary, field)) for field in _COLUMNS.values()]
-        lines.append(_row([name.replace("|", r"\|"), *figures, str(summary.n_real), str(summary.n_fake)]))
+        shown = total if name == OVERALL else name.replace("|", r"\|")
+        lines.append(_row([shown, *figures, str(summary.n_real), str(summary.n_fake)]))
     return "\n".join(lines) + "\n"
 
 
