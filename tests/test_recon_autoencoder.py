@@ -1,6 +1,7 @@
 """Autoencoders by name, and reconstructions that no batch, order or other seed changes."""
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from recon.models.types import Autoencoder, Provenance, image_seed
 from recon.reconstruct import reconstruct
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -169,6 +171,24 @@ def broken(models: Path, tmp_path: Path, name: str, data: bytes | None) -> Path:
             "takes 4 channels, expected 3",
         ),
         ("config.json", b'{"_class_name": "AutoencoderKL"}', "lacks block_out_channels"),
+        ("config.json", b"\xff\xfe{}", "not readable JSON"),
+        ("config.json", b'{"_class_name": ["AutoencoderKL"]}', r"is of class \['AutoencoderKL'\], expected"),
+        *(
+            (
+                "config.json",
+                b'{"_class_name": "AutoencoderKL", "block_out_channels": %s}' % stages,
+                "has block_out_channels .*, expected a list of whole numbers",
+            )
+            for stages in (b"8", b"[]", b'"ab"', b'["a"]', b"[true]", b'{"a": 8}', b"null")
+        ),
+        (INDEX, b"{", "no index of weights"),
+        (INDEX, b"[]", "no index of weights"),
+        (INDEX, b"{}", "no index of weights .*weight_map"),
+        (INDEX, b'{"weight_map": ["a"]}', "no index of weights"),
+        (INDEX, b'{"weight_map": {"a": 8}}', "no index of weights"),
+        (INDEX, b'{"weight_map": {"a": ""}}', "no index of weights|lacks"),
+        (INDEX, b'{"weight_map": {}}', "names no file of weights"),
+        (INDEX, b'{"weight_map": {"a": "part-1.safetensors"}}', r"lacks part-1.safetensors of the 1 files"),
         (WEIGHTS, None, "no weights in"),
         (WEIGHTS, b"not safetensors", "no whole AutoencoderKL"),
     ],
@@ -178,6 +198,46 @@ def test_broken_directory_is_one_clear_line(
 ) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load(config(broken(models, tmp_path, name, data)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("latents_mean", "a"),
+        ("latent_channels", "four"),
+        ("latent_channels", None),
+        ("layers_per_block", [1]),
+        ("norm_num_groups", 0),
+        ("norm_num_groups", "x"),
+        ("act_fn", "nothing"),
+        ("act_fn", 8),
+        ("down_block_types", "DownEncoderBlock2D"),
+        ("down_block_types", ["Nothing"]),
+        ("up_block_types", 3),
+        ("in_channels", "3"),
+        ("out_channels", 4),
+        ("out_channels", None),
+    ],
+)
+def test_settings_of_another_kind_are_one_clear_line_or_do_no_harm(
+    models: Path, tmp_path: Path, setting: str, value: object
+) -> None:
+    settings = json.loads((models / "kl" / "config.json").read_text()) | {setting: value}
+    folder = broken(models, tmp_path, "config.json", json.dumps(settings).encode())
+    told = ""
+    try:
+        [fake] = reconstruct(load(config(folder)), [noise(8, 8)], ["key"], 1)
+    except UserError as error:
+        told = str(error)
+    assert (told and "\n" not in told) or fake.shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_weights_cut_anywhere_are_one_clear_line(models: Path, tmp_path: Path, share: float) -> None:
+    data = (models / "kl" / WEIGHTS).read_bytes()
+    with pytest.raises(UserError, match="holds no whole AutoencoderKL") as caught:
+        load(config(broken(models, tmp_path, WEIGHTS, data[: int(share * len(data))])))
     assert "\n" not in str(caught.value)
 
 

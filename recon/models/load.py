@@ -160,7 +160,13 @@ def _downscale(model_class: str, settings: dict[str, Any]) -> int:
     stages = "num_encoder_blocks" if model_class == "AutoencoderTiny" else "block_out_channels"
     if stages not in settings:
         raise UserError(f"the autoencoder's config.json lacks {stages}; write it by save_pretrained")
-    return int(2 ** (len(settings[stages]) - 1))
+    found = settings[stages]
+    if not (isinstance(found, list) and found and all(type(one) is int and one > 0 for one in found)):
+        raise UserError(
+            f"the autoencoder's config.json has {stages} {found!r}, expected a list of whole numbers; "
+            "write it by save_pretrained"
+        )
+    return int(2 ** (len(found) - 1))
 
 
 def _sha256(files: Sequence[Path]) -> str:

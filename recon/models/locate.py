@@ -63,15 +63,35 @@ def weight_files(folder: Path) -> list[Path]:
     """The files that diffusers' `from_pretrained` reads the weights from, sorted.
 
     Raises:
-        UserError: the directory holds no weights.
+        UserError: the directory holds no weights, or not all that its index names.
     """
     index = folder / f"{_WEIGHTS[0]}.index.json"
     if is_file(index):
-        return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        return _indexed(index)
     found = [folder / name for name in _WEIGHTS if is_file(folder / name)]
     if not found:
         raise UserError(f"no weights in {folder}, expected {' or '.join(_WEIGHTS)}")
     return found[:1]
+
+
+def _indexed(index: Path) -> list[Path]:
+    """The weight files that an index names."""
+    try:
+        names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        files = [index.with_name(name) for name in sorted(names)]
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UserError(
+            f"{index} is no index of weights ({type(error).__name__}: {error}); expected JSON with "
+            "weight_map, from names of weights to files; fetch the model again"
+        ) from error
+    if missing := [path.name for path in files if not is_file(path)]:
+        raise UserError(
+            f"{index.parent} lacks {', '.join(missing)} of the {len(files)} files that {index.name} names; "
+            "fetch the model again"
+        )
+    if not files:
+        raise UserError(f"{index} names no file of weights; fetch the model again")
+    return files
 
 
 def _choices() -> str:
