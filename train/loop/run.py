@@ -80,7 +80,7 @@ def train(config: TrainConfig, *, launch: Launch = Launch(), stop: StopFlag | No
             if checkpoint is not None and is_over(checkpoint, config):
                 return tell_over(checkpoint, world, config.out)
             run = _Run(config, world, loader, validation, stop, launch, checkpoint, lease)
-            with closing(run.log):
+            with closing(run.trainee), closing(run.log):
                 run.epochs()
 
 

@@ -1,5 +1,8 @@
 """The processes of a run: one path for one process, many, CPUs and GPUs."""
 
+import gc
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +11,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# DDP imports it, and the defaults of its functions would hold the group of that moment for good.
+import torch.distributed.nn.functional
 from torch import nn
 from torch.distributed import HashStore, PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
@@ -134,7 +140,22 @@ def open_world(device: str, launch: Launch = Launch()) -> Iterator[World]:  # no
             raise UserError(f"rank {launch.rank} stops: another rank ended; its own line says why") from error
         raise
     finally:
+        _let_go(sys.exception())
         dist.destroy_process_group()
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Drops what still holds the process group after its owner did: circles, and the frames of an error.
+
+    DDP's reducer holds the group. A gloo group that outlives `destroy_process_group` keeps its threads; one
+    that lets a tensor go while the interpreter ends aborts the process (pytorch issue 190489, PR 179291).
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)  # those that have ended; running ones stay as they are
+        error = error.__cause__ or error.__context__
+    gc.collect()
 
 
 def _fresh_store(launch: Launch) -> Store:
