@@ -44,7 +44,7 @@ Finished = subprocess.CompletedProcess[str]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Repeats the filter that `recon.image.codec` sets on import: pytest puts its own in its place."""
+    """Repeats the filter of commands and workers (`ignore_odd_metadata`): pytest's process is neither."""
     config.addinivalue_line("filterwarnings", r"ignore:::PIL\.")
 
 

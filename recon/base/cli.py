@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -145,6 +146,7 @@ def run(
         **parser: `prog`, `about` and `recipes` of `parse`.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    ignore_odd_metadata()
     try:
         status = job(parse(config, argv, **parser))
     except UserError as error:
@@ -155,6 +157,15 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     sys.exit(status or 0)
+
+
+def ignore_odd_metadata() -> None:
+    """Silences Pillow's warnings, which say nothing about pixels, in a process of our own from its start.
+
+    Not around each decoding: `warnings.catch_warnings` is not thread-safe, and left every warning of the
+    process ignored after 8 threads' work. Not on import: the filters of a user's process are the user's.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def fail(message: str, *, status: int = 2) -> NoReturn:

@@ -5,7 +5,6 @@ carried along, never applied. C is 3 for colour and 1 for grey, which stays grey
 """
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -20,23 +19,16 @@ from recon.image.jpeg import JpegCoding, jpeg_coding
 from recon.image.opened import (
     _ORIENTATION,
     BROKEN,
-    READABLE,
     codec_of,
     is_animated,
     odd_mode,
+    open_any,
     open_image,
     orientation_of,
 )
 from recon.image.turbo import decode_plain_jpeg
 
 Pixels = NDArray[np.uint8]
-
-Image.MAX_IMAGE_PIXELS = None  # `decode` checks max_pixels itself, before any pixel is read
-
-
-# Odd metadata says nothing about the pixels. Once and for all: `warnings.catch_warnings` around each
-# decoding is not thread-safe, and left every warning of the process ignored after 8 threads' work.
-warnings.filterwarnings("ignore", module=r"PIL\.")
 
 LOADABLE = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 """Codecs that the loader decodes, so that a real image keeps its bytes, by file suffix."""
@@ -121,7 +113,7 @@ def decode_rgb(data: bytes) -> Pixels:
     pixels = decode_plain_jpeg(data)
     if pixels is not None:
         return pixels
-    with Image.open(BytesIO(data), formats=READABLE) as image:
+    with open_any(data) as image:
         image.load()
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
@@ -239,7 +231,7 @@ def _as_image(pixels: Pixels) -> Image.Image:
 
 
 def _check_same_coding(data: bytes, expected: JpegCoding) -> None:
-    with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+    with open_any(data) as image:
         found = jpeg_coding(image)
     if found != expected:
         raise RejectedImageError(

@@ -81,8 +81,8 @@ def _indexed(index: Path) -> list[Path]:
         files = [index.with_name(name) for name in sorted(names)]
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise UserError(
-            f"{index} is no index of weights ({type(error).__name__}: {error}); expected JSON with "
-            "weight_map, from names of weights to files; fetch the model again"
+            f"{index} is no index of weights ({type(error).__name__}: {error}); expected JSON whose "
+            "weight_map names the file of each weight; fetch the model again"
         ) from error
     if missing := [path.name for path in files if not is_file(path)]:
         raise UserError(

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+from recon.base.cli import ignore_odd_metadata
 from recon.base.errors import UserError
 from recon.image.codec import Pixels
 from train.loader.messages import SLOTS, Ended, Filled, Free, Start, slots_of
@@ -30,6 +31,7 @@ def main(connection: int, memory: int) -> None:
     """
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    ignore_odd_metadata()
     with suppress(EOFError, OSError):  # the trainer is gone, or done with this loader
         _Service(Connection(connection), memory).serve()
     os._exit(0)  # a usual exit would join the reading threads, and one may hang in a read
