@@ -13,7 +13,7 @@ demo: $(READY)
 	launch/demo.sh out/demo
 
 test: $(READY)
-	.venv/bin/python -c 'import train.augment.cpu'  # numba's loops: compiled once, not by every worker at once
+	.venv/bin/python -c 'import train.ops.cpu'  # numba's loops: compiled once, not by every worker at once
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-cpus: $(READY)

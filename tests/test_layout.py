@@ -31,32 +31,29 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "pack": "pack/adopt pack/base pack/inspect pack/inspect/audit pack/plan pack/publish recon/base",
     "train/order": "recon/base",
     "train/stream": "pack/dataset train/order",
-    "train/augment/draws": "recon/base train/order",
-    "train/augment/cpu": "recon/image",
-    "train/augment/ops": "recon/image train/augment/cpu train/augment/draws",
-    "train/window": "pack/dataset recon/base recon/image train/augment/draws train/augment/ops train/stream",
-    "train/augment": (
-        "recon/base recon/image train/augment/cpu train/augment/draws train/augment/ops train/order "
-        "train/window"
-    ),
+    "train/draws": "recon/base train/order",
+    "train/ops/cpu": "recon/image",
+    "train/ops": "recon/image train/ops/cpu train/draws",
+    "train/window": "pack/dataset recon/base recon/image train/draws train/ops train/stream",
+    "train/augment": ("recon/base recon/image train/ops/cpu train/draws train/ops train/order train/window"),
     "train/loader": (
         "pack/dataset pack/shard pack/storage recon/base recon/image train/augment "
-        "train/augment/draws train/order train/stream train/window"
+        "train/draws train/order train/stream train/window"
     ),
-    "train/model": "pack/storage recon/base train/augment/cpu",
+    "train/model": "pack/storage recon/base train/ops/cpu",
     "train/evaluation": (
         "pack/dataset pack/shard pack/storage recon recon/base recon/image train/model train/window"
     ),
     "train/output": "pack/storage recon/base",
     "train/loop": (
-        "pack/dataset pack/storage recon/base train/augment train/augment/draws train/evaluation "
+        "pack/dataset pack/storage recon/base train/augment train/draws train/evaluation "
         "train/loader train/model train/order train/output"
     ),
     "train/bench": (
-        "pack/dataset pack/shard recon/base recon/image train/augment train/augment/draws train/model "
+        "pack/dataset pack/shard recon/base recon/image train/augment train/draws train/model "
         "train/stream train/window"
     ),
-    "train": "recon/base train/augment/draws train/evaluation train/loader train/loop train/model",
+    "train": "recon/base train/draws train/evaluation train/loader train/loop train/model",
 }
 FORBIDDEN = {"launch", "tests", "configs", "conftest"}
 OWNERS = {  # a dependency, and the files or folders that alone may import it

@@ -18,9 +18,9 @@ from train_ranks import plain_model, random_batch
 
 from recon.base.errors import UserError
 from train.augment import adapter
-from train.augment.draws.config import AugmentConfig, load_recipe
-from train.augment.draws.parameters import JITTER
 from train.augment.final import KorniaOps, final_ops
+from train.draws.config import AugmentConfig, load_recipe
+from train.draws.parameters import JITTER
 from train.loop.config import DataConfig, TrainConfig
 from train.loop.trainee import Trainee
 from train.loop.world import World, open_world

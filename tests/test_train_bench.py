@@ -17,10 +17,10 @@ from train_data import make_dataset
 from pack.dataset.dataset import open_dataset
 from pack.shard.manifest import Manifest, ShardEntry
 from recon.base.errors import UserError
-from train.augment.draws.config import AugmentConfig
 from train.bench import stages
 from train.bench.command import BenchConfig, bench, main
 from train.bench.stages import Bench, Clock, places_of
+from train.draws.config import AugmentConfig
 
 OPS = {"jitter", "grey", "cutout", "noise", "blur", "jpeg", "crop", "normalise"}
 AUGMENT = AugmentConfig(crop=24)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from recon.image.codec import Pixels
-from train.augment.draws.config import blur_radius
-from train.augment.ops.blur import blur, blur_loop, blur_tensor
+from train.draws.config import blur_radius
+from train.ops.blur import blur, blur_loop, blur_tensor
 
 RADIUS = 12
 SIGMAS = [0.0, 1e-16, 1e-10, 0.1, 0.124, 0.125, 0.3, 0.37, 0.5, 1.0, 1.12, 1.5, 2.0, 2.875, 3.0, 3.12]

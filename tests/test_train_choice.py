@@ -14,7 +14,7 @@ from train_runs import same_bits, small_config, stop_at
 
 from pack.storage import Store, open_store
 from recon.base.errors import UserError
-from train.augment.draws.config import AugmentConfig
+from train.draws.config import AugmentConfig
 from train.loop import run
 from train.loop.config import OptimConfig
 from train.loop.launch import Launch

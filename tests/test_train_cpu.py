@@ -13,10 +13,10 @@ from PIL import Image, ImageEnhance
 from test_train_jitter import all_colours, picture, pillow_hue, pillow_jitter
 
 from recon.image.codec import Pixels
-from train.augment import cpu
-from train.augment.ops.jitter import grey_means
-from train.augment.ops.pixel import grey_tensor, noise, noise_tensor
 from train.model.normalize import NORMALIZATIONS, normalize
+from train.ops import cpu
+from train.ops.jitter import grey_means
+from train.ops.pixel import grey_tensor, noise, noise_tensor
 from train.window.geometry import mirror
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)

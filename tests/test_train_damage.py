@@ -22,7 +22,7 @@ from pack.shard.schema import MEMBERS
 from pack.shard.writer import ShardWriter
 from pack.storage import open_store
 from recon.image.codec import Picture, encode
-from train.augment.draws.config import AugmentConfig
+from train.draws.config import AugmentConfig
 from train.loader.transfer import Batch
 
 SIZE = (20, 24)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from scipy import stats
 from torchvision.transforms import transforms as published
 
-from train.augment.draws import parameters as draws_module
-from train.augment.draws.boxes import cutout_box, pick, resized_box
-from train.augment.draws.config import AugmentConfig
-from train.augment.draws.noise import NORMALS, noise_keys, noise_levels
-from train.augment.draws.parameters import (
+from train.draws import parameters as draws_module
+from train.draws.boxes import cutout_box, pick, resized_box
+from train.draws.config import AugmentConfig
+from train.draws.noise import NORMALS, noise_keys, noise_levels
+from train.draws.parameters import (
     JITTER,
     GeometryDraws,
     PhotometricDraws,

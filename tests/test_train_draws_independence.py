@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from train.augment.draws.config import AugmentConfig
-from train.augment.draws.noise import noise_keys, noise_levels
-from train.augment.draws.parameters import draw_geometry, draw_photometric, visit_ids
+from train.draws.config import AugmentConfig
+from train.draws.noise import noise_keys, noise_levels
+from train.draws.parameters import draw_geometry, draw_photometric, visit_ids
 
 Numbers = NDArray[Any]
 Draw = Callable[[int, int, Numbers], Numbers]
@@ -168,8 +168,8 @@ def test_torch_gives_equal_noise(device: str, ids: list[int], y: int, x: int) ->
 def test_a_numpy_draw_does_without_torch() -> None:
     """The process that reads for a rank would pay for it in start time and 400 MB."""
     code = (
-        "import sys, numpy as np; from train.augment.draws.parameters import *;"
-        "from train.augment.draws.noise import *; ids = np.arange(3);"
+        "import sys, numpy as np; from train.draws.parameters import *;"
+        "from train.draws.noise import *; ids = np.arange(3);"
         "draw_geometry(AugmentConfig(), 0, 0, ids); draw_photometric(AugmentConfig(), 0, 0, ids);"
         "noise_levels(ids, ids[None], ids[None]); sys.exit('torch' in sys.modules)"
     )

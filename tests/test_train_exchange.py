@@ -12,7 +12,7 @@ import webdataset as wds
 
 from pack.base.config import PackConfig
 from pack.publish.packing import pack
-from train.augment.draws.config import AugmentConfig
+from train.draws.config import AugmentConfig
 from train.loader.loader import PairLoader
 from train.loop.config import DataConfig, OptimConfig, TrainConfig
 from train.loop.trainee import Trainee

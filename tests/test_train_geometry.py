@@ -11,9 +11,9 @@ from torchvision.transforms import functional as tv
 
 from recon.base.errors import UserError
 from recon.image.codec import Pixels
-from train.augment.draws.boxes import resized_box
-from train.augment.draws.config import AugmentConfig
-from train.augment.draws.parameters import GeometryDraws, draw_geometry
+from train.draws.boxes import resized_box
+from train.draws.config import AugmentConfig
+from train.draws.parameters import GeometryDraws, draw_geometry
 from train.window.geometry import (
     FRAME,
     LATTICE_PIXELS,

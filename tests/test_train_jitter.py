@@ -16,11 +16,11 @@ from PIL import Image, ImageEnhance
 from torchvision.transforms import functional as tv
 
 from recon.image.codec import Pixels
-from train.augment.draws.config import AugmentConfig
-from train.augment.draws.parameters import PhotometricDraws, draw_photometric
-from train.augment.ops import jitter as ours
-from train.augment.ops import jitter_tables
-from train.augment.ops.jitter import (
+from train.draws.config import AugmentConfig
+from train.draws.parameters import PhotometricDraws, draw_photometric
+from train.ops import jitter as ours
+from train.ops import jitter_tables
+from train.ops.jitter import (
     adjust_brightness,
     adjust_contrast,
     adjust_hue,
@@ -278,7 +278,7 @@ def test_equal_images_of_a_pair_stay_equal() -> None:
 
 def test_it_imports_neither_torch_nor_numba() -> None:
     code = (
-        "import sys, numpy as np; from train.augment.ops.jitter import grey_means; "
+        "import sys, numpy as np; from train.ops.jitter import grey_means; "
         "grey_means(np.zeros((1, 3, 4, 4), np.uint8), [3, 2, 0, 1], 1.1, 1.1, 1.1, .1); "
         "sys.exit(bool({'torch', 'numba'} & set(sys.modules)))"
     )

@@ -9,7 +9,7 @@ from conftest import photograph
 from PIL import Image
 
 from recon.image.codec import Pixels
-from train.augment.ops.jpeg import jpeg, jpeg_loop, jpeg_tensor, webp
+from train.ops.jpeg import jpeg, jpeg_loop, jpeg_tensor, webp
 
 PATHS = pytest.mark.parametrize("path", [jpeg_loop, jpeg_tensor])
 

@@ -19,8 +19,8 @@ from train_data import AUGMENT, GLOBAL_BATCH, ORDER, PAIRS, assert_equal, make_d
 from pack.dataset.dataset import iterate_pairs
 from recon.base.errors import UserError
 from recon.image.codec import decode_rgb
-from train.augment.draws.config import AugmentConfig
 from train.augment.oracle import oracle
+from train.draws.config import AugmentConfig
 from train.loader.loader import PairLoader
 from train.loader.transfer import Batch
 from train.stream.samples import Sample

@@ -11,7 +11,7 @@ from train_data import photograph, put_png
 from pack.base.config import PackConfig
 from pack.dataset.dataset import iterate_pairs
 from pack.publish.packing import pack
-from train.augment.draws.config import AugmentConfig
+from train.draws.config import AugmentConfig
 from train.loader.loader import PairLoader
 from train.loop.config import DataConfig, TrainConfig
 from train.loop.trainee import Trainee

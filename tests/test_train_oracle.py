@@ -17,9 +17,9 @@ from torchvision.transforms import functional as tv
 from recon.base.errors import UserError
 from recon.image.codec import Pixels
 from train.augment import oracle as whole
-from train.augment.draws.config import PROBABILITIES, AugmentConfig
 from train.augment.oracle import OPS, oracle, stages
 from train.augment.pipeline import PairAugment
+from train.draws.config import PROBABILITIES, AugmentConfig
 from train.window.cutter import Cut, WindowCutter, collate
 
 Case = tuple[Pixels, Pixels, int]  # real, fake, pair id

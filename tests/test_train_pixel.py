@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
 from recon.image.codec import Pixels
-from train.augment.draws.noise import NORMALS, noise_keys, noise_levels
-from train.augment.ops import pixel
-from train.augment.ops.pixel import add_noise, cutout, mix, noise, sharpen, to_grey
+from train.draws.noise import NORMALS, noise_keys, noise_levels
+from train.ops import pixel
+from train.ops.pixel import add_noise, cutout, mix, noise, sharpen, to_grey
 
 SIDES = st.integers(1, 40)
 SEEDS = st.integers(0, 2**32 - 1)

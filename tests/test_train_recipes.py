@@ -9,7 +9,7 @@ from conftest import python
 
 from recon.base.cli import parse, run
 from recon.base.errors import UserError
-from train.augment.draws.config import BOUNDS, PROBABILITIES, RECIPES, AugmentConfig, load_recipe
+from train.draws.config import BOUNDS, PROBABILITIES, RECIPES, AugmentConfig, load_recipe
 from train.loop.config import TrainConfig
 
 NAMES = ["aligned-iclr25", "dda", "kornia", "none"]

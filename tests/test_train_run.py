@@ -18,8 +18,8 @@ from train_runs import Ranks
 
 from pack.dataset.dataset import iterate_pairs
 from recon.base.errors import UserError
-from train.augment.draws.config import AugmentConfig
 from train.command import main
+from train.draws.config import AugmentConfig
 from train.evaluation.metrics import Summary
 from train.loop import build, run
 from train.loop.config import DataConfig, OptimConfig, TrainConfig

@@ -23,7 +23,7 @@ from train_ranks import (
     two_rank_job,
 )
 
-from train.augment.draws.config import AugmentConfig
+from train.draws.config import AugmentConfig
 from train.loader.transfer import Batch
 from train.loop.trainee import Trainee
 from train.loop.world import World, open_world

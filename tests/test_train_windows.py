@@ -13,10 +13,10 @@ from PIL import Image
 from pack.dataset.pairs import DamagedPair
 from recon.base.errors import UserError
 from recon.image.codec import Pixels, decode_rgb
-from train.augment.draws.config import AugmentConfig
-from train.augment.draws.parameters import JITTER, draw_geometry, draw_photometric, visit_ids
-from train.augment.ops.jitter import grey_means
-from train.augment.ops.pixel import mix
+from train.draws.config import AugmentConfig
+from train.draws.parameters import JITTER, draw_geometry, draw_photometric, visit_ids
+from train.ops.jitter import grey_means
+from train.ops.pixel import mix
 from train.stream.samples import Sample
 from train.window.cutter import Cut, WindowCutter, collate, mixed_fake
 from train.window.geometry import (

@@ -9,7 +9,7 @@ import torch
 from pack.base.config import PackConfig
 from pack.publish.packing import pack
 from recon.image.codec import Picture, Pixels, encode
-from train.augment.draws.config import AugmentConfig
+from train.draws.config import AugmentConfig
 from train.loader.loader import PairLoader
 
 Steps = list[dict[str, torch.Tensor]]  # for each step, a pair's images by key

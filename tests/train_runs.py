@@ -22,7 +22,7 @@ from forked import fork_server, meeting
 import train.loop.run
 from pack.storage import Store
 from train import command
-from train.augment.draws.config import AugmentConfig
+from train.draws.config import AugmentConfig
 from train.loader.transfer import Batch
 from train.loop import preempt
 from train.loop.config import DataConfig, OptimConfig, TrainConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from train.augment.draws.config import load_recipe
+    from train.draws.config import load_recipe
     from train.loader.loader import PairLoader
     from train.loader.transfer import Batch
     from train.model.build import build_model
@@ -23,7 +23,7 @@ _HOMES = {  # imported when asked for: torch takes seconds
     "ModelConfig": "train.model.config",
     "PairLoader": "train.loader.loader",
     "build_model": "train.model.build",
-    "load_recipe": "train.augment.draws.config",
+    "load_recipe": "train.draws.config",
     "normalize": "train.model.normalize",
 }
 

@@ -15,7 +15,7 @@ import logging
 import os
 
 from recon.base.cli import run
-from train.augment.draws.config import RECIPES
+from train.draws.config import RECIPES
 from train.loop.config import TrainConfig
 from train.loop.launch import find_launch
 from train.loop.preempt import Preempted, StopFlag

@@ -24,14 +24,14 @@ from kornia.augmentation import IntensityAugmentationBase2D
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.augment.draws.boxes import cutout_box
-from train.augment.draws.config import AugmentConfig
-from train.augment.draws.noise import noise_keys
-from train.augment.draws.parameters import JITTER, draw_geometry, draw_photometric
-from train.augment.ops.blur import blur
-from train.augment.ops.jitter import grey, jitter
-from train.augment.ops.jpeg import jpeg, webp
-from train.augment.ops.pixel import cutout, noise, sharpen, to_grey
+from train.draws.boxes import cutout_box
+from train.draws.config import AugmentConfig
+from train.draws.noise import noise_keys
+from train.draws.parameters import JITTER, draw_geometry, draw_photometric
+from train.ops.blur import blur
+from train.ops.jitter import grey, jitter
+from train.ops.jpeg import jpeg, webp
+from train.ops.pixel import cutout, noise, sharpen, to_grey
 from train.window.geometry import mirror
 
 Params = dict[str, NDArray[Any]]

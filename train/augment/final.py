@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recon.base.device import forked_generators, seed_generators
 from recon.base.errors import UserError
-from train.augment.draws.config import AugmentConfig
+from train.draws.config import AugmentConfig
 from train.order.counter import stream_key
 
 

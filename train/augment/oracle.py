@@ -17,10 +17,10 @@ from scipy.ndimage import gaussian_filter
 
 from recon.base.errors import UserError
 from recon.image.codec import Pixels
-from train.augment.draws.boxes import cutout_box, pick, resized_box
-from train.augment.draws.config import RESIZED_CROP, AugmentConfig
-from train.augment.draws.noise import NORMALS, noise_keys, noise_levels
-from train.augment.draws.parameters import (
+from train.draws.boxes import cutout_box, pick, resized_box
+from train.draws.config import RESIZED_CROP, AugmentConfig
+from train.draws.noise import NORMALS, noise_keys, noise_levels
+from train.draws.parameters import (
     JITTER,
     GeometryDraws,
     PhotometricDraws,

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.augment.draws.config import JPEG_GRID, JPEG_REACH, AugmentConfig, blur_radius
-from train.augment.draws.noise import noise_keys
-from train.augment.draws.parameters import PhotometricDraws, draw_photometric
-from train.augment.ops.blur import blur
-from train.augment.ops.jitter import jitter_batch
-from train.augment.ops.jpeg import jpeg, webp
-from train.augment.ops.pixel import cutout, mix, noise, sharpen, to_grey
+from train.draws.config import JPEG_GRID, JPEG_REACH, AugmentConfig, blur_radius
+from train.draws.noise import noise_keys
+from train.draws.parameters import PhotometricDraws, draw_photometric
+from train.ops.blur import blur
+from train.ops.jitter import jitter_batch
+from train.ops.jpeg import jpeg, webp
+from train.ops.pixel import cutout, mix, noise, sharpen, to_grey
 from train.window.geometry import mirror
 
 Numbers = NDArray[np.int64]
@@ -50,7 +50,7 @@ class PairAugment:
         Args:
             epoch: from 0.
             windows_BPHWC: uint8, H = W = `AugmentConfig.window_side`, on the device.
-            ids_B: of `train.augment.draws.parameters.visit_ids`.
+            ids_B: of `train.draws.parameters.visit_ids`.
             frames_B: where the windows lie, of `train.window.geometry.FRAME`.
             grey_BP: the mean grey levels that contrast needs.
 
@@ -77,7 +77,7 @@ class PairAugment:
 
     def _apart(self, ops: "_Ops", windows_BPHWC: Tensor, images: Tensor) -> None:
         """One pair after the other through all ops."""
-        from train.augment import cpu
+        from train.ops import cpu
 
         drawn = ops.drawn()
         names_B = [list(compress(drawn, row)) for row in zip(*drawn.values(), strict=True)]
@@ -241,7 +241,7 @@ class _Ops:
             image.copy_(core.flip(-1) if flip else core)
 
     def crop_place(self) -> Numbers:
-        """Where the first pair's final crop lies, as `train.augment.cpu.crop_turned` takes it."""
+        """Where the first pair's final crop lies, as `train.ops.cpu.crop_turned` takes it."""
         height, width, crop_top, crop_left, top, left, *_, rotation, flip = self.frames_B[0].tolist()
         first = (top + self.halo, left + self.halo)
         return np.array((height, width, crop_top, crop_left, *first, rotation, flip), np.int64)

@@ -21,7 +21,7 @@ from recon.base.errors import UserError
 from recon.base.options import at_least_one
 from recon.base.paths import is_dir
 from recon.base.progress import counted
-from train.augment.draws.config import RECIPES, AugmentConfig
+from train.draws.config import RECIPES, AugmentConfig
 
 if TYPE_CHECKING:
     from train.bench.stages import Measured, Spent

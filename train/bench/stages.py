@@ -21,10 +21,10 @@ from pack.shard.manifest import Manifest
 from recon.base.device import prepare_cpu
 from recon.base.errors import UserError
 from recon.image.codec import Pixels, decode_rgb
-from train.augment.draws.config import AugmentConfig
 from train.augment.final import final_ops
 from train.augment.oracle import decode, mean_grey, oracle
 from train.augment.pipeline import PairAugment
+from train.draws.config import AugmentConfig
 from train.model.normalize import normalize
 from train.stream.samples import sample_of
 from train.window.cutter import Cut, Drawn, WindowCutter, collate

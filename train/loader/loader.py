@@ -16,8 +16,8 @@ from pack.dataset.dataset import Dataset
 from pack.dataset.selection import Selection, select
 from pack.storage import Retry
 from recon.base.errors import UserError
-from train.augment.draws.config import AugmentConfig
 from train.augment.pipeline import PairAugment
+from train.draws.config import AugmentConfig
 from train.loader.reader import BatchReader, LoaderPlan, SourcePlan, Stage
 from train.loader.transfer import Batch, Transfer
 from train.loader.worker import Worker
@@ -202,7 +202,7 @@ def _check_recipe(augment: object) -> None:
     if not isinstance(augment, AugmentConfig | None):
         raise UserError(
             f"augment={augment!r}, expected an AugmentConfig or None; "
-            "train.augment.draws.config.load_recipe makes one of a recipe's name"
+            "train.draws.config.load_recipe makes one of a recipe's name"
         )
     if augment and augment.kornia:
         raise UserError(

@@ -18,7 +18,7 @@ from pack.shard.manifest import Manifest
 from pack.storage import Retry
 from recon.base.errors import UserError
 from recon.image.codec import Pixels
-from train.augment.draws.config import AugmentConfig
+from train.draws.config import AugmentConfig
 from train.order.epoch import EpochOrder
 from train.order.mixture import Source
 from train.stream.samples import Sample, StoredSource, read_samples

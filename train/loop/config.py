@@ -8,7 +8,7 @@ from typing import Literal
 
 from recon.base.errors import UserError
 from recon.base.options import at_least_one, refuse_idle
-from train.augment.draws.config import AugmentConfig
+from train.draws.config import AugmentConfig
 from train.model.config import ModelConfig
 from train.order.config import OrderConfig
 

@@ -82,7 +82,7 @@ def find_normalization(name: str) -> Normalization:
 
 def _looked_up(x_B3HW: Tensor, name: str) -> Tensor:
     """What a normalisation makes of each level by itself: a tenth of the time that the sums take a CPU."""
-    from train.augment import cpu
+    from train.ops import cpu
 
     out_B3HW = torch.empty(x_B3HW.shape)
     cpu.look_up(x_B3HW.contiguous().numpy(), _table(name), out_B3HW.numpy())

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from pack.dataset.pairs import DamagedPair
 from recon.base.errors import UserError
 from recon.image.codec import Pixels, decode_rgb
-from train.augment.draws.config import AugmentConfig
-from train.augment.draws.parameters import (
+from train.draws.config import AugmentConfig
+from train.draws.parameters import (
     JITTER,
     GeometryDraws,
     PhotometricDraws,
@@ -27,7 +27,7 @@ from train.augment.draws.parameters import (
     draw_photometric,
     visit_ids,
 )
-from train.augment.ops.jitter import grey_means, mixed
+from train.ops.jitter import grey_means, mixed
 from train.stream.samples import Sample
 from train.window.geometry import (
     FRAME,
@@ -55,7 +55,7 @@ class WindowBatch:
     mask_B: NDArray[np.bool_]
     """False where the epoch has no pair left for the slot, or a damaged one."""
     ids_B: NDArray[np.int64]
-    """Of `train.augment.draws.parameters.visit_ids`, from which the device draws; 0 where masked."""
+    """Of `train.draws.parameters.visit_ids`, from which the device draws; 0 where masked."""
     frames_B: NDArray[np.void]
     """Where the windows lie, of dtype `train.window.geometry.FRAME`."""
     grey_BP: NDArray[np.int64]
@@ -92,7 +92,7 @@ class Drawn:
 
 
 def visit_id(sample: Sample) -> int:
-    """The number from which a sample's draws are made: see `train.augment.draws.parameters.visit_ids`."""
+    """The number from which a sample's draws are made: see `train.draws.parameters.visit_ids`."""
     if not sample["__copy__"]:
         return int(sample["__pair_id__"])
     return int(visit_ids(np.array([sample["__pair_id__"]], np.int64), sample["__copy__"])[0])
@@ -177,7 +177,7 @@ class WindowCutter:
 
 
 def mixed_fake(real: Pixels, fake: Pixels, weight: float) -> Pixels:
-    """What `train.augment.ops.pixel.mix`, which comes before the jitter, makes of the fake."""
+    """What `train.ops.pixel.mix`, which comes before the jitter, makes of the fake."""
     levels: Pixels = mixed(real.astype(np.float64), fake.astype(np.float64), weight).astype(np.uint8)
     return levels
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
 from recon.image.drawing import resize
-from train.augment.draws.boxes import Box, cutout_box, pick, resized_box
-from train.augment.draws.config import JPEG_GRID, JPEG_REACH, RESIZED_CROP, AugmentConfig
-from train.augment.draws.parameters import GeometryDraws
+from train.draws.boxes import Box, cutout_box, pick, resized_box
+from train.draws.config import JPEG_GRID, JPEG_REACH, RESIZED_CROP, AugmentConfig
+from train.draws.parameters import GeometryDraws
 
 LATTICE_PIXELS = 4_096
 """Most pixels of an image from which the mean grey for contrast is taken."""

@@ -1,7 +1,7 @@
 """Tables for the hue and the chroma of the colour jitter, for numpy arrays and for torch tensors.
 
 Torch is not imported before a tensor comes: the loading process has none. The sources are those of
-`train.augment.ops.jitter`.
+`train.ops.jitter`.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Array = Any
 def _hues() -> NDArray[np.uint8]:
     """The 8-bit hue by the differences red - blue and green - blue, which alone decide it.
 
-    Its place in the table: `train.augment.ops.jitter`, `_hue_place`.
+    Its place in the table: `train.ops.jitter`, `_hue_place`.
     """
     rb, gb = np.mgrid[-255:257, -255:257]
     rgb = np.stack([rb, gb, np.zeros_like(rb)])

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.augment.draws.arrays import Array, device_of, floor, moved, root
-from train.augment.draws.config import AugmentConfig
+from train.draws.arrays import Array, device_of, floor, moved, root
+from train.draws.config import AugmentConfig
 from train.order.counter import Words, stream_key, uniform, words
 
 if TYPE_CHECKING:

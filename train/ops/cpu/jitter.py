@@ -1,10 +1,10 @@
-"""`train.augment.ops.jitter` in single precision, pixel by pixel; there are the sources."""
+"""`train.ops.jitter` in single precision, pixel by pixel; there are the sources."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
-from train.augment.cpu.compiled import kernel, part
+from train.ops.cpu.compiled import kernel, part
 
 _PART = 2048  # pixels that go through all ops together, so that they stay in the first cache
 
@@ -82,7 +82,7 @@ def jitter_image(x_CHW: Pixels, order: NDArray[np.int64], amounts: NDArray[np.fl
 
     Args:
         x_CHW: the image, all of it.
-        order: places in `train.augment.draws.parameters.JITTER`.
+        order: places in `train.draws.parameters.JITTER`.
         amounts: in the order of `JITTER`.
         mean: grey level for contrast.
     """

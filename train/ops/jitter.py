@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
-from train.augment.ops.jitter_tables import Array, constant, look_up
+from train.ops.jitter_tables import Array, constant, look_up
 
 if TYPE_CHECKING:
     import torch
 
-    from train.augment.draws.parameters import PhotometricDraws
+    from train.draws.parameters import PhotometricDraws
 
-_CONTRAST = 1  # place in `train.augment.draws.parameters.JITTER`
+_CONTRAST = 1  # place in `train.draws.parameters.JITTER`
 
 
 def adjust_brightness(x: Array, factor: float | Array) -> Array:
@@ -106,7 +106,7 @@ def jitter(
 
     Args:
         x: levels.
-        order: places in `train.augment.draws.parameters.JITTER`, from the first op to the last; fewer than
+        order: places in `train.draws.parameters.JITTER`, from the first op to the last; fewer than
             four do the ops they name.
         brightness: factor.
         contrast: factor.
@@ -163,7 +163,7 @@ def _by_image(
     amounts: NDArray[np.float64],
     means: NDArray[np.int64],
 ) -> None:
-    from train.augment import cpu
+    from train.ops import cpu
 
     pixels_BPCHW = out_BPCHW.numpy()
     for row, order, amount, mean_P in zip(rows, orders, amounts, means, strict=True):

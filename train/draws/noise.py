@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from train.augment.draws.arrays import Array, device_of, moved
+from train.draws.arrays import Array, device_of, moved
 from train.order.counter import Words, pixel_words, stream_key, words
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from recon.base.errors import UserError
 from recon.base.options import at_least_one
 from recon.base.paths import is_file
 
-RECIPES = Path(__file__).parents[3] / "configs" / "augment"
+RECIPES = Path(__file__).parents[2] / "configs" / "augment"
 """Folder of the recipes, one YAML file each."""
 RESIZED_CROP = 256
 """Side in pixels of the image that a random resized crop gives."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from train.augment.draws.config import blur_radius
+from train.draws.config import blur_radius
 
 Numbers = NDArray[np.float64] | NDArray[np.int64] | torch.Tensor
 
@@ -37,7 +37,7 @@ def blur(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tens
 
 def blur_loop(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tensor:
     """`blur` pair after pair, on no more pixels than the pair's own radius reaches."""
-    from train.augment import cpu
+    from train.ops import cpu
 
     height, width = (side - 2 * radius_max for side in x_BPCHW.shape[-2:])
     out_BPCHW = torch.empty((*x_BPCHW.shape[:3], height, width), dtype=torch.uint8)

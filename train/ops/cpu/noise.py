@@ -1,10 +1,10 @@
-"""One pair's noise: the words of `train.order.counter`, `train.augment.draws.noise` and the sum in one go."""
+"""One pair's noise: the words of `train.order.counter`, `train.draws.noise` and the sum in one go."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
-from train.augment.cpu.compiled import kernel, part
+from train.ops.cpu.compiled import kernel, part
 
 _u = np.uint64
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # of `train.order.counter`, as the two factors below
@@ -34,11 +34,11 @@ def add_noise(
 
     Args:
         x_PCHW: the windows.
-        key: of `train.augment.draws.noise.noise_keys`.
+        key: of `train.draws.noise.noise_keys`.
         top: row of the windows in the augmented image.
         left: column likewise.
         sigma: in levels.
-        normals: of `train.augment.draws.noise.NORMALS`.
+        normals: of `train.draws.noise.NORMALS`.
     """
     height, width = x_PCHW.shape[2:]
     words_W, field_W = np.empty(width, np.uint64), np.empty(width, np.float32)

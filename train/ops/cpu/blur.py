@@ -1,10 +1,10 @@
-"""One pair's Gaussian blur, with the additions in scipy's order: see `train.augment.ops.blur`."""
+"""One pair's Gaussian blur, with the additions in scipy's order: see `train.ops.blur`."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
-from train.augment.cpu.compiled import kernel, part
+from train.ops.cpu.compiled import kernel, part
 
 _PART = 1024  # sums of float64 that stay in the first cache
 

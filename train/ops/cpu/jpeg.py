@@ -1,6 +1,6 @@
 """One image to JPEG and back, in libjpeg-turbo's integers, without the bytes between, which lose nothing.
 
-`train.augment.ops.jpeg` and `train.augment.ops.dct` name the sources. All is int32, sixteen at a time.
+`train.ops.jpeg` and `train.ops.dct` name the sources. All is int32, sixteen at a time.
 
     C = RGB, H x W, h x w their halves rounded up, R = 8 lines of blocks side by side
 """
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
 from recon.image.dct import HALF
-from train.augment.cpu.compiled import kernel, part
+from train.ops.cpu.compiled import kernel, part
 
 Plane = NDArray[np.int32]
 
 _i = np.int32
 _ROWS = np.array(HALF, np.int32)
 _COLUMNS = np.array([[HALF[u][k] for u in (0, 2, 4, 6, 1, 3, 5, 7)] for k in range(4)], np.int32)
-_NARROW = 4  # pixels: as in `train.augment.ops.jpeg`
+_NARROW = 4  # pixels: as in `train.ops.jpeg`
 
 
 @part
@@ -107,7 +107,7 @@ def _quantise(x: Plane, steps: Plane) -> None:
 
 @part
 def _code_plane(x_HW: Plane, steps_88: Plane) -> None:
-    """`train.augment.ops.dct.code_blocks` in place, eight lines at a time."""
+    """`train.ops.dct.code_blocks` in place, eight lines at a time."""
     width = x_HW.shape[1]
     lines, turned = np.empty((8, width), np.int32), np.empty((8, width), np.int32)
     steps = np.empty((8, width), np.int32)
@@ -174,7 +174,7 @@ def jpeg_image(x_CHW: Pixels, height: int, width: int, steps: NDArray[np.int32])
         x_CHW: the image.
         height: of what is compressed.
         width: likewise.
-        steps: (2, 8, 8) of `train.augment.ops.dct.quality_steps`.
+        steps: (2, 8, 8) of `train.ops.dct.quality_steps`.
     """
     high, wide = height + -height % 16, width + -width % 16
     ycc = np.empty((3, high, wide), np.int32)

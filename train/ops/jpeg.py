@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from recon.image.codec import recompress
-from train.augment.ops.dct import code_blocks, quality_steps
+from train.ops.dct import code_blocks, quality_steps
 
 Numbers = NDArray[np.int64] | torch.Tensor
 
@@ -43,7 +43,7 @@ def jpeg(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch
 
 def jpeg_loop(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch.Tensor:
     """`jpeg` image after image, in a third of the codec's time."""
-    from train.augment import cpu
+    from train.ops import cpu
 
     out_BPCHW = x_BPCHW.clone(memory_format=torch.contiguous_format)
     rows = zip(out_BPCHW.numpy(), quality_B.tolist(), extent_B2.tolist(), strict=True)

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.augment.draws.noise import NORMALS, noise_levels
-from train.augment.ops.jitter import blend, grey, mixed
-from train.augment.ops.jitter_tables import Array
+from train.draws.noise import NORMALS, noise_levels
+from train.ops.jitter import blend, grey, mixed
+from train.ops.jitter_tables import Array
 
 
 def to_grey(x_BPCHW: Tensor) -> Tensor:
     """ITU-R 601 luma in all three channels, as Pillow's `convert("L")`."""
     if x_BPCHW.device.type != "cpu":
         return grey_tensor(x_BPCHW)
-    from train.augment import cpu
+    from train.ops import cpu
 
     out = x_BPCHW.clone(memory_format=torch.contiguous_format)
     for image_CHW in out.flatten(0, 1).numpy():
@@ -59,13 +59,13 @@ def noise(x_BPCHW: Tensor, keys_B: Array, origin_B2: Array, sigma_B: Array) -> T
 
     Args:
         x_BPCHW: windows.
-        keys_B: int64 of `train.augment.draws.noise.noise_keys`.
+        keys_B: int64 of `train.draws.noise.noise_keys`.
         origin_B2: int64 (top, left) of the windows in the augmented image.
         sigma_B: float64.
     """
     if x_BPCHW.device.type != "cpu":
         return noise_tensor(x_BPCHW, keys_B, origin_B2, sigma_B)
-    from train.augment import cpu
+    from train.ops import cpu
 
     out = x_BPCHW.clone(memory_format=torch.contiguous_format)
     rows = zip(out.numpy(), keys_B.tolist(), origin_B2.tolist(), sigma_B.tolist(), strict=True)
@@ -87,7 +87,7 @@ def add_noise(x_BPCHW: Tensor, levels_BCHW: Tensor, sigma_B: Array) -> Tensor:
 
     Args:
         x_BPCHW: images.
-        levels_BCHW: int64 of `train.augment.draws.noise.noise_levels`, on the images' device.
+        levels_BCHW: int64 of `train.draws.noise.noise_levels`, on the images' device.
         sigma_B: float64, in levels of 0..255. Its product with the field, and the sum, are
             rounded to float32 each.
     """

@@ -1,1 +1,0 @@
-"""The recipe's ops on batches of tensors, on any device, bit for bit equal to `train.augment.cpu`."""
