@@ -7,6 +7,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from pack_runs import identity
 from s3_server import S3Env
 
 from pack.base.config import PackConfig
@@ -38,7 +39,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def config(source: str, **options: Any) -> PackConfig:
-    return PackConfig(source=source, out="unused", autoencoder="identity", **options)
+    return PackConfig(source=source, out="unused", **identity(options) | options)
 
 
 def put(url: str, name: str, data: bytes = b"") -> None:
