@@ -106,7 +106,7 @@ class FaultProxy:
     def refuse(self, seconds: float | None = None) -> None:
         """Ends all connections and refuses new ones, until `accept()` or for so long; returns at once."""
         self._refusing_until = time.monotonic() + (float("inf") if seconds is None else seconds)
-        self._refusing.wait(5)
+        assert self._refusing.wait(60), "the proxy does not come to refuse"
 
     def accept(self) -> None:
         """Ends a `refuse`."""

@@ -14,7 +14,7 @@ from s3_server import S3Env
 
 from pack.storage import Retry, Store, open_store
 
-GRACE_S = 5.0  # past a deadline, for a busy machine
+GRACE_S = 60.0  # past a deadline: less than a hang, more than a busy machine takes
 
 Open = Callable[..., Store]
 
@@ -48,6 +48,11 @@ def stored_name(s3_env: S3Env) -> str:
 def new_name() -> str:
     """The name of an object that is not there yet."""
     return f"{uuid.uuid4().hex[:8]}.tar"
+
+
+def deadline_of(fault: Fault) -> float:
+    """Seconds to give a fault: one that hangs uses up its share of them, others are over by their attempts."""
+    return 5.0 if fault.kind.startswith(("stall", "trickle")) else 60.0
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pack.storage import Retry, Store
 
 SIZE = 300_000
 DATA = np.random.default_rng(0).bytes(SIZE)
-QUICK = Retry(deadline_s=6.0, attempts=2)
+QUICK = Retry(deadline_s=60.0, attempts=2)
 
 
 def put(store: Store, name: str, data: bytes = DATA, **options: bool) -> None:

@@ -29,7 +29,7 @@ BUCKET = "pairstream"
 REGION = "us-east-1"
 _SERVICES = ("master", "volume", "filer", "s3")
 _COMPLAINT = re.compile(r"no space|disk free|created 0|fail|error|fatal|panic|denied|in use", re.IGNORECASE)
-_READY_S = 60.0  # 3 s on an idle machine
+_READY_S = 300.0  # 3 s on an idle machine
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ class S3Server:
 
         config = Config(
             retries={"total_max_attempts": 1},
-            connect_timeout=5,
-            read_timeout=20,
+            connect_timeout=60,
+            read_timeout=120,
             proxies={},
             max_pool_connections=32,
         )

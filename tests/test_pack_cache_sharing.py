@@ -37,7 +37,7 @@ from pack.dataset import cache as cache_module
 from pack.dataset import cache_folder as module
 from pack.dataset.cache import BlockCache, block_key
 
-PATIENCE_S = 120.0  # for a lock that others hold for moments, on a machine however busy
+PATIENCE_S = 900.0  # for a lock that others hold for moments, on a machine however busy
 
 
 def test_a_lock_that_another_holds_for_long_costs_one_wait(

@@ -5,6 +5,7 @@ from fault_proxy import Fault, FaultProxy, Kind
 from pack_faults import (  # noqa: F401  # fixtures
     Open,
     assert_all_struck,
+    deadline_of,
     new_name,
     patient_opener,
     patient_store,
@@ -37,7 +38,8 @@ def test_publishing_survives_what_passes(
     proxy: FaultProxy, s3_env: S3Env, patient: Open, new: str, case: str
 ) -> None:
     plan(proxy, new, UPLOADS[case])
-    put(patient(deadline_s=3.0, attempts=30), new, DATA, create=True)
+    deadline_s = 12.0 if UPLOADS[case].kind == "stall_head" else 60.0
+    put(patient(deadline_s=deadline_s, attempts=30), new, DATA, create=True)
     assert s3_env.get(new) == DATA
     assert_all_struck(proxy, UPLOADS[case])
 
@@ -113,7 +115,9 @@ def test_lost_answer_is_no_excuse_for_other_content(
 def test_publishing_gives_up_in_time_and_leaves_nothing(
     proxy: FaultProxy, s3_env: S3Env, patient: Open, new: str, kind: Kind
 ) -> None:
-    plan(proxy, new, Fault(kind=kind, times=None, method="PUT"))
-    with within(1.0), pytest.raises(UserError, match=rf"can't write .*{new}: .* after \d+ attempts"):
-        put(patient(deadline_s=1.0, attempts=3), new, b"data")
+    fault = Fault(kind=kind, times=None, method="PUT")
+    plan(proxy, new, fault)
+    deadline_s = deadline_of(fault)
+    with within(deadline_s), pytest.raises(UserError, match=rf"can't write .*{new}: .* after \d+ attempts"):
+        put(patient(deadline_s=deadline_s, attempts=3), new, b"data")
     assert new not in s3_env.keys()

@@ -172,7 +172,7 @@ def test_next_shard_is_made_while_the_last_is_not_taken_yet(mixture: Path) -> No
     with maker_of(config_of(mixture), autoencoder) as maker:
         results = maker.shards(shards)
         _, first = next(results)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 600
         while sum(shape[0] for shape in autoencoder.batches) < 16 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert sum(shape[0] for shape in autoencoder.batches) == 16
@@ -193,11 +193,11 @@ def test_no_more_is_made_ahead_than_the_limits_say(mixture: Path) -> None:
     with tuned(pipeline__BACKLOG=50_000, pipeline__RESULTS=50_000), maker_of(config, Dimming()) as maker:
         results = maker.shards(shards())
         next(results)
-        _read_again(drawn)
+        _wait_until_still(drawn)
         assert len(drawn) < 60
 
 
-def _read_again(drawn: list[int]) -> None:
+def _wait_until_still(drawn: list[int]) -> None:
     """Waits until nothing was drawn for a while."""
     seen = -1
     while seen != len(drawn):

@@ -24,7 +24,7 @@ SLOW = (
     "def slow(self, pair): time.sleep(.03); add(self, pair)\n"
     "ShardWriter.add = slow\n"
 )
-WAIT_S = 120.0
+WAIT_S = 900.0
 
 Process = subprocess.Popen[str]
 

@@ -45,7 +45,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
     barrier = threading.Barrier(len(calls))
 
     def run(call: Callable[[], Any]) -> Any:
-        barrier.wait(30)
+        barrier.wait(300)
         try:
             return call()
         except UserError as error:
@@ -60,7 +60,7 @@ def seen_together(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     barrier, leave = threading.Barrier(count), claiming._leave
 
     def late(store: Store, text: bytes) -> None:
-        barrier.wait(30)
+        barrier.wait(300)
         leave(store, text)
 
     monkeypatch.setattr("pack.publish.claim._leave", late)
@@ -99,7 +99,7 @@ def test_publishing_waits_for_another_process_at_the_same_object(tmp_path: Path)
 
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(slowly)
-        assert writing.wait(30)
+        assert writing.wait(300)
         put(LocalStore(str(tmp_path)), "a.json", b"{}", create=True)
         slow.result()
     assert files(tmp_path) == {"a.json": b"{}"}

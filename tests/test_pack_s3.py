@@ -196,7 +196,7 @@ def test_writer_killed_between_two_parts_leaves_nothing_visible(
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < limit, "waited in vain"
         time.sleep(0.02)
@@ -216,7 +216,7 @@ def test_one_of_several_creators_wins_and_the_others_are_told(store: Store, s3_e
         try:
             with store.publish("a.tar", create=True) as file:
                 file.write(DATA[number:])
-                barrier.wait(30)
+                barrier.wait(300)
             return "won"
         except UserError as error:
             return str(error)
@@ -240,7 +240,7 @@ def test_reads_outlast_a_server_that_is_killed_and_comes_back(s3: S3Server, s3_e
 
     def read(seed: int) -> int:
         spans, count = np.random.default_rng(seed), 0
-        while not over.is_set():
+        while not (over.is_set() and count):  # at least one read, however busy the machine is
             start, length = map(int, spans.integers(0, SIZE // 2, 2))
             if store.read_range("a.tar", start, length) != DATA[start : start + length]:
                 wrong.append((start, length))

@@ -328,10 +328,8 @@ def test_lasting_trouble_of_other_storage_names_url_range_attempts_and_cause() -
 def test_other_storage_that_hangs_is_given_up_at_the_deadline() -> None:
     release = threading.Event()
     store, _ = flaky([lambda _: release.wait()] * 9, Retry(deadline_s=0.4))
-    start = time.monotonic()
     with pytest.raises(UserError, match=r"not done within .* \(deadline 0\.4 s"):
         store.read_range("a.tar", 5, 100)
-    assert time.monotonic() - start < 10
     release.set()
 
 

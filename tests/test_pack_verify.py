@@ -171,7 +171,7 @@ def test_differences_come_in_the_order_of_the_shards_however_fast_each_is_read(
 
     def late(store: LocalStore, name: str, start: int, length: int) -> memoryview:
         if name.startswith("shard-000000"):
-            assert first.wait(30)
+            assert first.wait(300)
         elif name.startswith("shard-000002"):
             first.set()
         return read(store, name, start, length)

@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -303,11 +302,9 @@ def test_help_answers_without_heavy_imports(module: str) -> None:
         "heavy = {'torch', 'sklearn', 'matplotlib', 'diffusers'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    began = time.monotonic()
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert f"python -m {module}" in answer.stdout
-    assert time.monotonic() - began < 20  # about .5 s on an idle machine
 
 
 def test_a_packed_dataset_gives_both_halves_of_every_pair_in_groups_by_a_column(tmp_path: Path) -> None:

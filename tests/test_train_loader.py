@@ -276,7 +276,7 @@ def test_a_stage_that_takes_an_image_away_is_named(url: str) -> None:
 
 def assert_soon_no_thread_but(before: set[int | None]) -> None:
     """What was being read may still come in; then its thread ends."""
-    deadline = time.monotonic() + 120  # only a test that hangs waits so long
+    deadline = time.monotonic() + 900  # only a test that hangs waits so long
     while not {thread.ident for thread in threading.enumerate()} <= before:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -75,7 +75,7 @@ def command(words: Sequence[str], **variables: str) -> subprocess.CompletedProce
         text=True,
         cwd=ROOT,
         env=os.environ | {"PYTHON": sys.executable} | variables,
-        timeout=200,
+        timeout=900,
         check=False,
     )
 

@@ -22,7 +22,7 @@ from train.loader.transfer import Batch
 from train.stream.samples import Sample
 
 ROOT = Path(__file__).parents[1]
-PATIENCE_S = 120  # only a test that hangs waits so long
+PATIENCE_S = 900  # only a test that hangs waits so long
 
 
 @pytest.fixture(scope="module")

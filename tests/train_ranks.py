@@ -23,7 +23,7 @@ from train.model.config import ModelConfig
 
 CONFIG = TrainConfig(out="unused", data=DataConfig(train="unused"), model=ModelConfig(backbone="highpass"))
 
-_PATIENCE_S = 120  # about 10 on an idle machine
+_PATIENCE_S = 900  # about 10 on an idle machine
 
 Weights = dict[str, torch.Tensor]
 Job = Callable[[World], dict[str, Any]]

@@ -30,7 +30,7 @@ from train.loop.trainee import StepResult, Trainee
 from train.model.config import ModelConfig
 from train.order.config import OrderConfig
 
-PATIENCE_S = 120  # a run takes 2 on an idle machine
+PATIENCE_S = 900  # a run takes 2 on an idle machine
 
 
 @dataclass(frozen=True, kw_only=True)
