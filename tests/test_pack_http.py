@@ -61,7 +61,7 @@ def test_table_behind_http_names_images_beside_it(url: str, tmp_path: Path) -> N
 def test_server_without_ranges_is_told_of_and_what_is_missing_too(url: str, tmp_path: Path) -> None:
     (tmp_path / "site/a.tar").write_bytes(bytes(1000))
     store = open_store(url, Retry(deadline_s=20, attempts=2))
-    with pytest.raises(UserError, match=r"a\.tar: its server sends all of it where a part is asked for"):
+    with pytest.raises(UserError, match=r"a\.tar: asked for a part, its server sends the whole object"):
         store.read_range("a.tar", 10, 100)
     with pytest.raises(MissingError, match=r"none\.tar not found"):
         store.read("none.tar")

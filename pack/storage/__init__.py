@@ -1,9 +1,10 @@
-"""Directories, buckets and other URL prefixes: exact ranged reads and atomic publishing.
+"""Exact ranged reads and atomic publishing in directories, S3 buckets and all that fsspec knows.
 
-A local path is read by `pread`, ``s3://`` by short ranged GETs of boto3, any other scheme by its fsspec
-filesystem. Nothing outside this package imports boto3 or fsspec, and here they are imported when a URL
-that needs them is opened. Stores may be used by many threads at once; a process that is to be forked
-should open none before.
+In: a path or URL. Out: a `Store`, which reads and writes the objects below it. Next: `pack.base`.
+
+A local path is read with `pread`, ``s3://`` with short ranged GETs of boto3, any other scheme with its
+fsspec filesystem. Only this package imports boto3 and fsspec, and only when a URL needs them. Many threads
+may use a store at once. A process that is going to fork should not open a store before it forks.
 """
 
 from collections.abc import Container, Iterator
@@ -31,53 +32,53 @@ class Store(Protocol):
         """Whether an object of that name has been published."""
 
     def size(self, name: str) -> int:
-        """Bytes of an object; MissingError if there is none."""
+        """The size of an object in bytes; MissingError if there is none."""
 
     def names(self) -> list[str]:
         """The sorted names of all objects directly below the prefix."""
 
     def walk(self, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:
-        """Name and size in bytes of all objects below the prefix, at any depth, in any order.
+        """Yields name and size in bytes of all objects below the prefix, at any depth, in any order.
 
-        Names have ``/`` between their parts. Left out are those with a part that starts with a dot. Local
-        links to files are followed, links to folders are not, but for folders whose names are in `links`.
-        The size is None where listing does not tell it, as for a link that leads nowhere.
+        Names have ``/`` between their parts. A name is left out if one of its parts starts with a dot.
+        Local links to files are followed. A local link to a folder is followed only if its name is in
+        `links`. The size is None if the listing does not give it, as for a link to a missing file.
 
         Raises:
-            MissingError: there is no such directory; a bucket's prefix without objects is merely empty.
+            MissingError: the directory does not exist. (A bucket's prefix without objects counts as empty.)
             UserError: a directory or prefix can't be listed.
         """
 
     def read(self, name: str, start: int = 0, *, until: float | None = None) -> bytes:
-        """Reads from `start` to the end of an object as it is now.
+        """Reads the current version of an object, from byte `start` to its end.
 
-        `until` is the time of `time.monotonic` at which it must have come, where this is one of several
-        readings; by default `retry` binds each request alone.
+        `until` is a deadline by the clock of `time.monotonic`, for a read that is a part of a longer
+        operation. By default, the limits of `retry` hold for each request alone.
 
         Raises:
             MissingError: there is no such object.
-            UserError: there is no permission, or storage did not deliver within the limits of `Retry`.
+            UserError: permission is missing, or storage did not deliver within the limits of `Retry`.
         """
 
     def head(self, name: str, length: int) -> bytes:
-        """The first `length` bytes of an object as it is now, or all where it has fewer; see `read`."""
+        """The first `length` bytes of an object's current version, or all if it has fewer; see `read`."""
 
     def read_range(self, name: str, start: int, length: int, *, until: float | None = None) -> memoryview:
         """Reads exactly `length` bytes from `start`; see `read` for `until`.
 
-        The first such read of a name pins the object's version for this store (its ETag; on local disk
-        inode, size and time of change; other schemes have no pin), until this store itself publishes or
-        removes it.
+        The first such read of a name pins the object's version for this store: by its ETag in a bucket,
+        by inode, size and modification time on local disk; other schemes have no pin. The pin ends when
+        this store itself publishes or removes the object.
 
         Raises:
             UserError: see `read`; or the object ends before `start + length`, or was replaced.
         """
 
     def publish(self, name: str, *, create: bool = False) -> Any:
-        """Context manager of a binary file that becomes object `name` when the block ends well.
+        """Context manager that gives a binary file; it becomes object `name` if the block ends without error.
 
-        `create` refuses to replace an object of other content with a UserError; one of equal content
-        counts as published, so that a publishing whose confirmation was lost may be repeated.
+        With `create`, a UserError is raised instead of replacing an object of other content. An object of
+        equal content counts as published: `publish` may be repeated after its confirmation was lost.
         """
 
     def remove(self, name: str) -> None:
@@ -85,7 +86,9 @@ class Store(Protocol):
 
 
 def open_store(url: str, retry: Retry = Retry()) -> Store:  # noqa: B008  # frozen
-    """The store of a local directory (created on first publishing), bucket prefix or fsspec URL.
+    """The store of a local directory, a bucket's prefix or an fsspec URL.
+
+    A missing directory is created when the first object is published.
 
     Args:
         url: ``DIRECTORY``, ``file://DIRECTORY``, ``s3://BUCKET/PREFIX``, or any URL that fsspec knows.
@@ -101,7 +104,7 @@ def open_store(url: str, retry: Retry = Retry()) -> Store:  # noqa: B008  # froz
 
 
 def __getattr__(name: str) -> Any:
-    if name == "S3Store":  # importing it costs 0.3 s for boto3
+    if name == "S3Store":  # imported late, because importing boto3 takes 0.3 s
         from pack.storage.s3 import S3Store
 
         return S3Store

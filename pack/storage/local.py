@@ -1,4 +1,4 @@
-"""Directories of the local file system."""
+"""A store in a directory of the local file system."""
 
 import errno
 import fcntl
@@ -17,13 +17,14 @@ from pack.storage.retry import Retry
 from pack.storage.trouble import BusyError, listing, reading, taken, whole, writing
 from recon.base.paths import exists, expanded, is_dir, is_file
 
+# What os.link raises if the file system has no hard links, or no more of them.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-_NO_FILE = -1  # the size of a link to a folder, a pipe, a device
+_NO_FILE = -1  # stands for the size of what is no file: a link to a folder, a pipe, a device
 
 _LOG = logging.getLogger(__name__)
 
 Version = tuple[int, int, int]
-"""Inode, size in bytes, time of change in nanoseconds."""
+"""Inode, size in bytes, modification time in nanoseconds."""
 
 
 class LocalStore:
@@ -68,7 +69,7 @@ class LocalStore:
                         _LOG.warning("%s is a link to a folder and is left out", entry.path)
 
     def read(self, name: str, start: int = 0, *, until: float | None = None) -> bytes:  # noqa: ARG002
-        """See `Store.read`; the kernel bounds the time."""
+        """See `Store.read`; `until` is ignored, because only the kernel can end a read from disk."""
         path = self.root / name
         with reading(path), path.open("rb", buffering=0) as file:
             length = max(0, os.fstat(file.fileno()).st_size - start)
@@ -88,32 +89,32 @@ class LocalStore:
         *,
         until: float | None = None,  # noqa: ARG002
     ) -> memoryview:
-        """See `Store.read_range`; the kernel bounds the time."""
+        """See `Store.read_range`; `until` is ignored, because only the kernel can end a read from disk."""
         path = self.root / name
         with reading(path), path.open("rb", buffering=0) as file:
             data = _pread(file.fileno(), start, length)
-            found = os.fstat(file.fileno())  # after reading: a change in between is seen too
+            found = os.fstat(file.fileno())  # after reading, to see a change during the read too
         self._pins.check(name, (found.st_ino, found.st_size, found.st_mtime_ns), str(path))
         return memoryview(whole(data, str(path), start, length))
 
     @contextmanager
     def publish(self, name: str, *, create: bool = False) -> Iterator[BinaryIO]:
-        """See `Store.publish`: written beside the target, flushed to disk, then renamed."""
+        """See `Store.publish`: the file is written next to its target, flushed to disk, then renamed."""
         partial = self.root / f".{name}.partial"
         with writing(self.root / name):
             self.root.mkdir(parents=True, exist_ok=True)
             with _locked(partial, self.root / name) as file:
-                file.truncate(0)
+                file.truncate(0)  # a killed process may have left bytes
                 try:
                     yield file
                     file.flush()
-                    os.fsync(file.fileno())
+                    os.fsync(file.fileno())  # before the rename: a power cut must not leave an empty object
                     (_create if create else Path.replace)(partial, self.root / name)
                 except BaseException:
                     partial.unlink(missing_ok=True)
                     raise
             self._pins.forget(name)
-            _sync_directory(self.root)
+            _sync_directory(self.root)  # the rename itself must survive a power cut
 
     def remove(self, name: str) -> None:
         """See `Store.remove`."""
@@ -124,7 +125,7 @@ class LocalStore:
 
 @contextmanager
 def temporary_file() -> Iterator[BinaryIO]:
-    """A local file that is to be uploaded; its `name` is its path."""
+    """Gives a local file for data that will be uploaded; its `name` is its path."""
     folder = Path(tempfile.gettempdir())
     with writing(folder / "a file to upload (TMPDIR chooses the folder)"):
         with tempfile.NamedTemporaryFile(dir=folder) as file:
@@ -132,8 +133,9 @@ def temporary_file() -> Iterator[BinaryIO]:
 
 
 def _create(partial: Path, target: Path) -> None:
-    """Moves `partial` to `target`, which must not exist with other content."""
+    """Moves `partial` to `target`; a UserError if `target` exists with other content."""
     try:
+        # A hard link fails if `target` exists; a rename would replace it.
         os.link(partial, target)
     except FileExistsError:
         if not filecmp.cmp(partial, target, shallow=False):
@@ -143,13 +145,13 @@ def _create(partial: Path, target: Path) -> None:
             raise
         if exists(target) and not filecmp.cmp(partial, target, shallow=False):
             raise taken(str(target)) from None
-        partial.replace(target)  # the lock on `partial` keeps other writers of ours away
+        partial.replace(target)  # no other process of ours writes now: we hold the lock on `partial`
         return
     partial.unlink()
 
 
 def _file_size(entry: os.DirEntry[str]) -> int | None:
-    """Bytes of a file or of what a link leads to; None for a link that leads nowhere."""
+    """Bytes of a file, or of the file that a link leads to; None for a link to a missing file."""
     try:
         found = entry.stat()
     except OSError:
@@ -159,6 +161,7 @@ def _file_size(entry: os.DirEntry[str]) -> int | None:
 
 def _pread(descriptor: int, start: int, length: int) -> bytes:
     parts: list[bytes] = []
+    # One call returns 2 GiB at most (Linux).
     while length > 0 and (part := os.pread(descriptor, length, start)):
         parts.append(part)
         start, length = start + len(part), length - len(part)
@@ -167,23 +170,26 @@ def _pread(descriptor: int, start: int, length: int) -> bytes:
 
 @contextmanager
 def _locked(partial: Path, target: Path) -> Iterator[BinaryIO]:
-    """Opens `partial` for this process alone."""
+    """Opens `partial` and locks it for this process alone."""
+    # Mode "a", because "w" would empty a file that another process has locked.
     with partial.open("ab") as file:
         _lock(file, partial, target)
         if os.fstat(file.fileno()).st_nlink == 1:
             yield file
             return
-        partial.unlink()  # a process was killed within `_create`: this is the published file
+        # Two names: a process was killed within `_create`, and this file is the published one. Start anew.
+        partial.unlink()
     with partial.open("ab") as file:
         _lock(file, partial, target)
         yield file
 
 
 def _lock(file: BinaryIO, partial: Path, target: Path) -> None:
-    """Keeps other writers of `target` away; refuses where there is one, or was one a moment ago."""
+    """Locks `partial`; BusyError if another process writes `target` or has just published it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        ours = os.path.samestat(os.fstat(file.fileno()), partial.stat())  # else renamed since we opened it
+        # Another process may have renamed the file after we opened it and before we locked it.
+        ours = os.path.samestat(os.fstat(file.fileno()), partial.stat())
     except (BlockingIOError, FileNotFoundError):
         ours = False
     if not ours:

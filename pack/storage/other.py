@@ -1,4 +1,4 @@
-"""URL prefixes of any scheme that fsspec knows."""
+"""A store at a URL prefix of any scheme that fsspec knows."""
 
 import errno
 import os
@@ -16,9 +16,9 @@ from recon.base.errors import MissingError, UserError
 
 T = TypeVar("T")
 
-_LISTING = 20  # deadlines that listing one folder may take: it may be thousands of pages in one call
-_FINAL = (NotImplementedError, TypeError, ValueError, AttributeError, ImportError)  # time mends none of these
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # nor these
+_LISTING = 20  # deadlines for listing one folder: a single call may fetch thousands of pages
+_FINAL = (NotImplementedError, TypeError, ValueError, AttributeError, ImportError)  # no retry helps
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # repeating does not make room either
 _PIECE = 8 << 20  # bytes compared at once
 _PACKAGES = (
     dict.fromkeys(("http", "https"), "'pairstream[http]'")
@@ -26,13 +26,13 @@ _PACKAGES = (
     | dict.fromkeys(("abfs", "abfss", "az"), "adlfs")
     | dict.fromkeys(("sftp", "ssh"), "paramiko")
 )
-"""What a scheme's filesystem needs beside fsspec, as pip takes it."""
+"""What to install with pip for a scheme, in addition to fsspec."""
 
 
 class FsspecStore:
     """A URL prefix of any scheme that fsspec knows.
 
-    Its reads are exact and retried, but not pinned: asking for a version would cost a request a read.
+    Reads are exact and retried, but pin no version: asking for it would cost one more request per read.
     """
 
     def __init__(self, url: str, retry: Retry = Retry()) -> None:  # noqa: B008
@@ -41,7 +41,7 @@ class FsspecStore:
         refuse_secrets(url)
         self.url = url.rstrip("/")
         self.retry = retry
-        self.fs, self.root = Attempts(retry).run(  # some connect here
+        self.fs, self.root = Attempts(retry).run(  # some filesystems connect at once
             lambda limit_s: bounded(
                 lambda: fsspec.core.url_to_fs(self.url), limit_s, lambda error: _unopened(error, url)
             ),
@@ -56,9 +56,9 @@ class FsspecStore:
         return self._ask(lambda: self._exists(name), name)
 
     def _exists(self, name: str) -> bool:
-        self.fs.invalidate_cache(self.root)  # others write there too
+        self.fs.invalidate_cache(self.root)  # fsspec caches listings, but other processes write there too
         try:
-            return bool(self.fs.info(self._path(name))["type"] == "file")  # isfile() takes any failure for no
+            return bool(self.fs.info(self._path(name))["type"] == "file")  # isfile() hides all errors
         except FileNotFoundError:
             return False
 
@@ -67,7 +67,7 @@ class FsspecStore:
         return self._ask(lambda: int(self._size(name)), name)
 
     def _size(self, name: str) -> Any:
-        """Bytes; None where a server does not tell."""
+        """Size in bytes; None if the server does not tell it."""
         self.fs.invalidate_cache(self.root)
         return self.fs.size(self._path(name))
 
@@ -79,9 +79,9 @@ class FsspecStore:
             return []
 
     def walk(self, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:  # noqa: ARG002  # has none
-        """See `Store.walk`: one listing a folder.
+        """See `Store.walk`; lists folder by folder.
 
-        fsspec's own `find` leaves out a folder that it fails to list, in silence.
+        fsspec's own `find` (2026.9) silently leaves out a folder that it fails to list.
         """
         pending, seen = [""], {""}
         while pending:
@@ -95,7 +95,7 @@ class FsspecStore:
                     yield name, entry.get("size")
 
     def _entries(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
-        """Name below the prefix and facts of what lies directly in a folder."""
+        """What lies directly in a folder: the name below the prefix, and fsspec's facts."""
         path = self._path(folder).rstrip("/")
 
         def ls() -> list[dict[str, Any]]:
@@ -145,7 +145,7 @@ class FsspecStore:
             return data
         if len(data) > length:
             raise UserError(
-                f"{self.url}/{name}: its server sends all of it where a part is asked for; copy the data to "
+                f"{self.url}/{name}: asked for a part, its server sends the whole object; copy the data to "
                 "storage that serves ranges"
             )
         found = max(0, int(self._size(name)) - start)
@@ -195,10 +195,10 @@ class FsspecStore:
 
 
 class _Upload:
-    """One attempt at publishing a local file, made on another thread, which may be given up at any moment.
+    """One attempt to publish a local file. Another thread makes it, and it may be given up at any moment.
 
-    Where the filesystem can rename, the file is written under a name of its own that is renamed once it is
-    whole. A store of objects shows none before its upload has ended.
+    If the filesystem can rename, the file is written under a temporary name and renamed when it is whole.
+    An object store needs no rename: it shows an object only after its upload has ended.
     """
 
     def __init__(self, store: FsspecStore, name: str, file: str, size: int, create: bool) -> None:
@@ -211,7 +211,7 @@ class _Upload:
         """Publishes the file, unless this attempt is given up meanwhile.
 
         Raises:
-            UserError: `create`, and there is an object of other content.
+            UserError: `create` is set, and the object exists with other content.
         """
         if self._is_there():
             return
@@ -226,19 +226,19 @@ class _Upload:
         self._check(self._partial)
         if self._given_up:
             self._discard()
-        elif not self._is_there():  # the last look before it would be replaced
+        elif not self._is_there():  # look again, because mv would replace it
             self._fs.mv(self._store._path(self._partial), target)
             self._check(self._name)
 
     def give_up(self) -> None:
-        """Nothing appears any more, and what was written goes."""
+        """Stops this attempt from publishing and deletes what it has written."""
         self._given_up = True
         if self._begun:
             with suppress(Exception):
                 bounded(self._discard, self._store.retry.silence_s)
 
     def _put(self, target: str) -> None:
-        if "memory" in self._fs.protocol:  # it shows files as they grow
+        if "memory" in self._fs.protocol:  # this filesystem shows files while they grow
             with open(self._file, "rb") as file:
                 self._fs.pipe_file(target, file.read())
         else:
@@ -253,7 +253,7 @@ class _Upload:
         self._fs.rm_file(self._store._path(self._partial))
 
     def _is_there(self) -> bool:
-        """Whether `create`, and an object of equal content is there."""
+        """Whether `create` is set and an equal object exists; a UserError if its content differs."""
         if not self._create or not self._store._exists(self._name):
             return False
         read = partial(self._fs.cat_file, self._store._path(self._name))
@@ -267,7 +267,7 @@ class _Upload:
 
 
 def _renames(fs: Any) -> bool:
-    """Whether a filesystem has a renaming of its own; fsspec's copies, byte by byte."""
+    """Whether a filesystem can really rename; fsspec's default `mv` copies all bytes."""
     from fsspec.spec import AbstractFileSystem
 
     return type(fs).mv is not AbstractFileSystem.mv

@@ -1,4 +1,4 @@
-"""Which version of each object a store has read, so that another is never read along with it."""
+"""Remembers which version of each object a store has read, so that two versions are never mixed."""
 
 import threading
 from typing import Generic, TypeVar
@@ -9,7 +9,7 @@ Version = TypeVar("Version")
 
 
 class Pins(Generic[Version]):
-    """Versions by name; for many threads at once."""
+    """Versions by name. Many threads may use it at once."""
 
     def __init__(self) -> None:
         self._pins: dict[str, Version] = {}
@@ -20,17 +20,18 @@ class Pins(Generic[Version]):
         return self._pins.get(name)
 
     def check(self, name: str, version: Version, where: str) -> None:
-        """Pins the first version of a name.
+        """Pins the first version that is seen of a name.
 
         Raises:
-            UserError: this is another than the pinned one; it names `where`.
+            UserError: `version` is not the pinned version; the message names `where`.
         """
+        # Two threads may read a name for the first time at once: both must compare with the same pin.
         with self._lock:
             pin = self._pins.setdefault(name, version)
         if pin != version:
             raise replaced(where)
 
     def forget(self, name: str) -> None:
-        """Ends the pin of a name that this store wrote or removed."""
+        """Drops the pin of a name, because this store wrote or removed the object itself."""
         with self._lock:
             self._pins.pop(name, None)

@@ -1,7 +1,7 @@
-"""The attempt loop: the one layer of retries, for every kind of storage, bounded by wall-clock time.
+"""The attempt loop: the only layer of retries, for every kind of storage, limited by wall-clock time.
 
-Requests run on daemon threads, because no socket option bounds a whole request: name resolution has no
-timeout, and a peer that sends a byte now and then never meets one.
+Requests run on daemon threads, because no socket option limits the time of a whole request: name resolution
+has no timeout, and a server that sends a byte now and then never triggers one.
 """
 
 import logging
@@ -18,20 +18,20 @@ from recon.base.errors import UserError
 T = TypeVar("T")
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
-_LAST = 20  # an attempt begins while more than this part of the deadline is left
-_PROGRESS = 64 << 10  # bytes that make an attempt worth while
-_SLOWEST = 64 << 10  # bytes/s at which data still arrive in time
+_LAST = 20  # no attempt begins when less than 1/20 of the deadline is left
+_PROGRESS = 64 << 10  # bytes that an attempt must bring to count as progress
+_SLOWEST = 64 << 10  # bytes/s; an upload that is slower misses its deadline
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
-    """How long storage is asked again before a request fails."""
+    """How often and how long a request is repeated before it fails."""
 
     deadline_s: float = 60.0
-    """Seconds for one read or one small request, all attempts together."""
+    """Seconds for one read or one small request, for all attempts together."""
     attempts: int = 8
-    """Attempts in a row that bring nothing (less than 64 KiB of a read) before the deadline."""
+    """Attempts in a row without progress (less than 64 KiB of a read) that end it before the deadline."""
 
     def __post_init__(self) -> None:
         if not (self.deadline_s > 0 and self.attempts >= 1):
@@ -43,20 +43,20 @@ class Retry:
         return min(10.0, self.deadline_s / 6)
 
     def for_bytes(self, size: int) -> "Retry":
-        """The same, with the time that a request which carries `size` bytes may take."""
+        """A copy whose deadline leaves time to send `size` bytes."""
         return replace(self, deadline_s=max(self.deadline_s, size / _SLOWEST))
 
 
 class TransientError(Exception):
-    """Trouble that may pass. Its text is the cause in words, free of secrets."""
+    """A failure that another attempt may not meet. Its text says the cause, without secrets."""
 
 
-_RANDOM = random.Random()  # of its own: pauses must not move the random numbers of a training run
+_RANDOM = random.Random()  # its own generator: pauses must not advance the global one of a training run
 
 
 @dataclass(frozen=True)
 class Clock:
-    """What the loop takes from the outside world."""
+    """The time, the pauses and the random numbers of the loop, which tests replace."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -66,16 +66,16 @@ class Clock:
 class Attempts:
     """The attempts of one request, or of the successive requests of one read.
 
-    An attempt ends after a share of the deadline at the latest, so that a connection that trickles is
-    given up while there is time for another. An attempt that brought bytes starts the count anew; the
-    deadline binds always.
+    Each attempt gets only a share of the deadline. A connection that trickles is therefore given up while
+    there is time for another attempt. An attempt that made progress resets the count of attempts, but not
+    the deadline.
 
     Args:
         retry: the limits.
-        share: an attempt gets this part of the deadline.
-        clock: the outside world.
-        until: end of the time, by the clock, where a request is a part of more; by default the deadline
-            begins now.
+        share: one attempt gets 1/share of the deadline.
+        clock: gives time, pauses and random numbers.
+        until: when to give up, by the clock, if the request is a part of a longer operation; by default
+            the deadline of `retry`, counted from now.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class Attempts:
         """Calls `attempt` (with the seconds it may take) until it returns.
 
         Args:
-            attempt: raises TransientError where another attempt makes sense.
-            what: heads the error's text, such as "can't read URL".
-            progress: bytes received so far by all attempts.
+            attempt: raises TransientError if another attempt makes sense.
+            what: the start of the error message, such as "can't read URL".
+            progress: returns the bytes that all attempts have received so far.
 
         Raises:
-            UserError: the attempts or the time are used up.
+            UserError: too many attempts made no progress, or the time is over.
         """
         while True:
             before = progress()
@@ -110,12 +110,14 @@ class Attempts:
         return self._end - self._clock.now()
 
     def _limit_s(self) -> float:
+        # never below 0, which the queue in `bounded` refuses as a timeout
         return max(0.001, min(self._left_s(), self._retry.deadline_s / self._share))
 
     def _pause(self, cause: str, what: str, gained: int) -> None:
         self._fruitless = 0 if gained >= _PROGRESS else self._fruitless + 1
         left_s = self._left_s()
-        spare_s = left_s - self._retry.deadline_s / _LAST  # the last attempt gets time to tell its own cause
+        # The last attempt needs time to fail by itself: its own cause says more than "not done within".
+        spare_s = left_s - self._retry.deadline_s / _LAST
         if self._fruitless >= self._retry.attempts or spare_s <= 0:
             raise UserError(
                 f"{what}: {cause}; gave up after {self._made} attempts "
@@ -124,16 +126,17 @@ class Attempts:
             )
         _LOG.debug("%s: %s; attempt %d follows", what, cause, self._made + 1)
         longest = _FIRST_PAUSE_S * 2.0 ** max(0, self._fruitless - 1)
+        # A random pause: the processes of a run, which fail together, should not all ask again together.
         self._clock.sleep(self._clock.draw(min(longest, _LONGEST_PAUSE_S, spare_s)))
 
 
 def bounded(
     call: Callable[[], T], limit_s: float, explain: Callable[[Exception], Exception] = lambda error: error
 ) -> T:
-    """Returns `call()`, run on a daemon thread that is left to itself after `limit_s` seconds.
+    """Runs `call` on a daemon thread and returns its result; abandons the thread after `limit_s` seconds.
 
-    What `call` raises is passed through `explain` and raised outside of any `except`, so that the text
-    of a foreign exception, which may hold a secret, is in no chain of causes.
+    An exception of `call` is translated by `explain` and raised outside of any `except`. The text of the
+    original exception, which may hold a secret, is therefore in no chain of causes.
 
     Raises:
         TransientError: the call takes longer.
@@ -146,6 +149,7 @@ def bounded(
         except Exception as error:
             outcome.put((None, error))
 
+    # A new thread, not a pool: abandoned calls may hang for ever and would use up a pool's threads.
     threading.Thread(target=run, name="storage request", daemon=True).start()
     try:
         value, error = outcome.get(timeout=limit_s)

@@ -1,4 +1,4 @@
-"""Buckets of S3 and of all that speak its protocol, through boto3."""
+"""A store in a bucket of S3, or of any storage that speaks its protocol, through boto3."""
 
 import os
 from collections.abc import Callable, Container, Iterator
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class _ReplacedError(Exception):
-    """An object was replaced while it is read unpinned."""
+    """An object was replaced during a read that pins no version."""
 
 
 class S3Store:
@@ -80,12 +80,13 @@ class S3Store:
         except Exception as error:
             if status_of(error) != 403:
                 raise
-        # The answer to HEAD has no body to say why: wrong keys, a wrong clock or no permission.
+        # An answer to HEAD has no body, which would tell wrong keys, a wrong clock and no permission apart.
+        # The error of a GET tells the cause.
         self._client.get_object(**self._target(name), Range="bytes=0-0")["Body"].close()
         return self._client.head_object(**self._target(name))
 
     def _check_bucket(self) -> None:
-        """Tells a missing bucket from a missing object, which HEAD does not."""
+        """Raises the error of a missing bucket; an object's HEAD answers 404 to that, too."""
         if self._bucket_seen:
             return
         try:
@@ -93,19 +94,19 @@ class S3Store:
         except MissingError:
             raise no_bucket(self.url, self._endpoint) from None
         except UserError:
-            pass  # no permission to ask
-        self._bucket_seen = True
+            pass  # without permission to ask, leave it at the missing object
+        self._bucket_seen = True  # one such request per store is enough
 
     def names(self) -> list[str]:
         """See `Store.names`."""
         return sorted(name for name, _ in self._listed(Delimiter="/"))
 
     def walk(self, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:  # noqa: ARG002  # has none
-        """See `Store.walk`: 1,000 keys a request."""
+        """See `Store.walk`; one request lists 1,000 keys."""
         return ((name, size) for name, size in self._listed() if "/." not in f"/{name}")
 
     def _listed(self, **options: str) -> Iterator[tuple[str, int]]:
-        """Name and size of all objects below the prefix, but for those that stand for folders."""
+        """Yields name and size of all objects below the prefix, except those that stand for folders."""
         prefix = f"{self.prefix}/".lstrip("/")
         ask = partial(self._client.list_objects_v2, Bucket=self.bucket, Prefix=prefix, **options)
         page: dict[str, Any] = {}
@@ -123,7 +124,7 @@ class S3Store:
             try:
                 return self._read_unpinned(name, start, None, until)
             except _ReplacedError:
-                continue  # from the beginning: half of each version would be neither
+                continue  # start again: parts of two versions make no object
         raise replaced(f"{self.url}/{name}")
 
     def head(self, name: str, length: int) -> bytes:
@@ -137,7 +138,7 @@ class S3Store:
 
     def read_range(self, name: str, start: int, length: int, *, until: float | None = None) -> memoryview:
         """See `Store.read_range`."""
-        if not length:
+        if not length:  # HTTP has no range of zero bytes
             return memoryview(b"")
         where = f"{self.url}/{name}"
         pinned = self._pins.get(name)
@@ -147,7 +148,7 @@ class S3Store:
         reader = self._reader(name, start, pinned, lambda version: self._pins.check(name, version, where))
         try:
             data = reader.fetch(start + length, lambda: attempts)
-        except PastEndError:
+        except PastEndError:  # nothing was pinned yet, so the size is unknown
             raise ends_early(where, start, length, max(0, self.size(name) - start)) from None
         except PreconditionError:
             raise replaced(where) from None
@@ -162,7 +163,7 @@ class S3Store:
         try:
             return bytes(reader.fetch(end, lambda: Attempts(self.retry, until=until)))
         except PastEndError:
-            return b""  # an empty object has no first byte to ask for
+            return b""  # also the answer for an empty object, because a range has at least one byte
         except PreconditionError:
             raise _ReplacedError from None
 
@@ -174,7 +175,7 @@ class S3Store:
 
     @contextmanager
     def publish(self, name: str, *, create: bool = False) -> Iterator[BinaryIO]:
-        """See `Store.publish`: written to a local temporary file, then uploaded."""
+        """See `Store.publish`: the file is written to a local temporary file, then uploaded."""
         with temporary_file() as file:
             yield file
             file.flush()
@@ -182,6 +183,7 @@ class S3Store:
 
     def _upload(self, name: str, file: int, create: bool) -> None:
         where = f"{self.url}/{name}"
+        # This check may save an upload. If another process creates the object after it, S3 itself refuses.
         if create and self.exists(name):
             if not self._holds(name, file):
                 raise taken(where)
@@ -189,8 +191,8 @@ class S3Store:
         try:
             self._send(name, file, create)
         except (PreconditionError, MissingError) as error:
-            # An earlier attempt may have published it and its answer was lost: then this one finds the
-            # name taken, or no such upload.
+            # An earlier attempt may have published the object, although its answer was lost. This attempt
+            # then finds that the name is taken, or that the multipart upload no longer exists.
             if not self._holds(name, file):
                 raise taken(where) if isinstance(error, PreconditionError) else error from None
         self._pins.forget(name)
@@ -203,7 +205,8 @@ class S3Store:
         except UnsupportedError:
             if not create:
                 raise
-            self._send(name, file, False)  # a store without conditions: that the name was free must do
+            # The store knows no conditions. `_upload` has just seen that the name is free; that must do.
+            self._send(name, file, False)
 
     def _holds(self, name: str, file: int) -> bool:
         """Whether the object's bytes are those of the open file."""

@@ -1,7 +1,6 @@
-"""What botocore and S3 servers report, in words, and whether time may mend it.
+"""Translates errors of botocore and S3 servers into ours, and decides whether another attempt may help.
 
-No text of theirs is passed on: messages of servers repeat keys and signatures, and those of botocore
-whole URLs.
+Their own texts are never passed on: a server's may repeat keys and signatures, botocore's a whole URL.
 """
 
 import socket
@@ -23,6 +22,8 @@ _KEYS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN for temporary ones), "
     "or AWS_PROFILE for a profile of ~/.aws/credentials"
 )
+# Error codes of AWS and of stores that imitate it. If an answer has no body, botocore (1.44) puts the
+# HTTP status in place of the code, hence the numbers.
 _THROTTLED = {
     "SlowDown",
     "Throttling",
@@ -45,41 +46,41 @@ _NO_CONNECTION = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.P
 
 
 class PastEndError(UserError):
-    """A range that starts at or behind the end of the object."""
+    """416: the range starts at or after the end of the object."""
 
 
 class PreconditionError(UserError):
-    """412: the object is another than the one asked for."""
+    """412: a condition failed: the object has another version, or exists although it should not."""
 
 
 class UnsupportedError(UserError):
-    """501: the store lacks what was asked for."""
+    """501: the store does not support the request or one of its conditions."""
 
 
 def code_of(error: Exception) -> str:
-    """S3's code of an error, such as NoSuchKey; HTTP's status where there was no body to tell it."""
+    """The S3 code of an error, such as NoSuchKey; the HTTP status if the answer had no body."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
 def status_of(error: Exception) -> int:
-    """HTTP's status of a server's answer, 0 if there was none."""
+    """The HTTP status of a server's answer, 0 if there was no answer."""
     if not isinstance(error, ClientError):
         return 0
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def no_credentials(url: str) -> UserError:
-    """The error of having no keys at all."""
+    """The error if botocore finds no keys at all."""
     return UserError(f"no credentials for {url}: {_KEYS}")
 
 
 def no_bucket(where: str, endpoint: str) -> UserError:
-    """The error of a bucket that does not exist."""
+    """The error for a bucket that does not exist."""
     return UserError(f"bucket of {where} not found at {endpoint}: check the URL and AWS_ENDPOINT_URL")
 
 
 def explained(error: Exception, where: str, endpoint: str) -> Exception:
-    """A TransientError where another attempt makes sense, a UserError where none does.
+    """Returns a TransientError if another attempt makes sense, else a UserError.
 
     Args:
         error: what botocore, urllib3 or the socket raised.
@@ -87,8 +88,9 @@ def explained(error: Exception, where: str, endpoint: str) -> Exception:
         endpoint: scheme and host that were asked.
 
     Returns:
-        `error` itself if it is none of theirs: a mistake in our code.
+        `error` itself if it comes from none of these libraries: then it is a mistake in our code.
     """
+    # Special errors come first, their base classes last.
     if isinstance(error, ClientError):
         if target := _redirect(error, endpoint):
             return UserError(
@@ -115,6 +117,7 @@ def explained(error: Exception, where: str, endpoint: str) -> Exception:
         )
     if isinstance(error, ResponseParserError):
         return TransientError(f"{endpoint} does not answer as S3 does: check AWS_ENDPOINT_URL")
+    # Bodies are read below botocore's wrappers, so the socket's own TimeoutError("timed out") may come here.
     if isinstance(error, boto.ReadTimeoutError) or "timed out" in str(error).lower():
         return TransientError("connection is silent")
     if isinstance(error, boto.HTTPClientError | boto.IncompleteReadError | HTTPError | OSError):
@@ -128,7 +131,7 @@ def explained(error: Exception, where: str, endpoint: str) -> Exception:
 
 
 def _redirect(error: ClientError, endpoint: str) -> str:
-    """Where an answer sends its reader, without what may be a secret; empty if nowhere."""
+    """The URL that an answer redirects to, without user and query, which may be secret; empty if none."""
     location = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("location", "")
     if not location or status_of(error) not in _REDIRECTS:
         return ""
@@ -137,9 +140,10 @@ def _redirect(error: ClientError, endpoint: str) -> str:
 
 
 def complete(field: str, call: Callable[[], Any]) -> Any:
-    """The answer to a call, which must have `field`, as all of its kind have.
+    """Returns the answer to a call after checking that it has `field`, which a whole answer always has.
 
-    botocore takes an empty body for an answer without fields: for a list that has ended, for a success.
+    botocore accepts an empty body as an answer without fields. It would look like the end of a list, or like
+    a success.
     """
     answer = call()
     if field not in answer:
@@ -148,7 +152,9 @@ def complete(field: str, call: Callable[[], Any]) -> Any:
 
 
 def _answer(code: str, status: int, where: str, endpoint: str) -> Exception:
+    """The error for a server's answer with this code and status."""
     told = f"{status} {code}" if code != str(status) else code
+    # Codes come before statuses: a 403 may also mean expired keys or a wrong clock.
     if code in _THROTTLED or status == 429:
         return TransientError(f"throttled ({told}): storage asks for fewer requests")
     if code in _PASSING or status in (408, 500, 502, 503, 504):
@@ -167,8 +173,8 @@ def _answer(code: str, status: int, where: str, endpoint: str) -> Exception:
         return no_bucket(where, endpoint)
     if status == 403:
         return UserError(
-            f"no permission for {where} ({told}): check the policy of these credentials; to a reader "
-            "without s3:ListBucket, AWS answers so for an object that is not there, too"
+            f"no permission for {where} ({told}): check the policy of these credentials (without "
+            "s3:ListBucket, AWS gives this answer for a missing object, too)"
         )
     if status == 404:
         return MissingError(f"{where} not found ({told}): check the URL and AWS_ENDPOINT_URL")
@@ -181,12 +187,12 @@ def _answer(code: str, status: int, where: str, endpoint: str) -> Exception:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and those below it, as botocore and urllib3 nest them."""
+    """Yields an exception and those inside it, from all places where botocore and urllib3 put them."""
     seen: list[BaseException] = []
     pending: list[object] = [error]
     while pending:
         one = pending.pop(0)
-        if isinstance(one, BaseException) and one not in seen:
+        if isinstance(one, BaseException) and one not in seen:  # exceptions may refer to each other
             seen.append(one)
             below = one.kwargs.get("error") if isinstance(one, boto.BotoCoreError) else None
             pending += [below, getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]
@@ -194,16 +200,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _untrusted(error: Exception) -> bool:
+    """Whether TLS failed for a reason that no other attempt can change."""
     for one in _chain(error):
         if isinstance(one, ssl.SSLCertVerificationError):
             return True
+        # These reasons mean that the server speaks plain HTTP.
         if isinstance(one, ssl.SSLError) and one.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
             return True
     return False
 
 
 def _cause(error: Exception) -> str:
-    """The innermost cause in a word or two: the operating system's, else the exception's name."""
+    """The cause in a few words: the operating system's message if there is one, else the exception's name."""
     for one in _chain(error):
         if isinstance(one, socket.gaierror):
             return "its name can't be resolved"

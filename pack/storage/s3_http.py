@@ -1,7 +1,7 @@
-"""HTTP for S3 that takes the head of an answer only if it came whole, and copies no body.
+"""HTTP for S3 that refuses an answer with a cut head (status line and headers), and copies no body.
 
-Python's http.client takes the end of a connection within a head for the head's end. What is left of it
-then lies: a list without names, a size of fewer digits, an object without an ETag.
+If a connection ends within the head, Python's http.client takes this for the end of the head. The part that
+came is then wrong: a list without names, a size with fewer digits, an object without an ETag.
 """
 
 from http.client import HTTPResponse, RemoteDisconnected
@@ -17,13 +17,13 @@ from botocore.awsrequest import (
 
 
 def demand_whole_heads(client: Any) -> None:
-    """Makes a connection that ends within a head an error of the connection, for this client of boto3."""
-    # Before the first request: pools of connections are made when they are needed.
+    """Makes this boto3 client raise a connection error if a connection ends within an answer's head."""
+    # Call it before the first request, because that makes the pool of connections.
     client._endpoint.http_session._pool_classes_by_scheme.update(http=_Pool, https=_TlsPool)
 
 
 class _Lines:
-    """The lines of a head, each of which must be whole; before the first, the connection may end."""
+    """The lines of a head, each of which must be whole. The connection may end before the first line only."""
 
     def __init__(self, file: Any, begun: bool = False) -> None:
         self._file = file
@@ -41,7 +41,7 @@ class _Lines:
 
 
 class _Answer(HTTPResponse):
-    _may_hold = True  # bytes of the body, in its buffer
+    _may_hold = True  # the buffer of `fp` may hold bytes of the body, which came with the head
 
     def begin(self) -> None:
         received: Any = self.fp
@@ -49,15 +49,17 @@ class _Answer(HTTPResponse):
         try:
             super().begin()
         finally:
-            if self.fp is lines:  # not closed
+            if self.fp is lines:  # else http.client has closed the answer and set `fp` to None
                 self.fp = received
 
     def readinto1(self, buffer: Any) -> int:
-        """Receives what is there, without a copy in between, as the standard library's would make."""
+        """Receives the bytes that are there, without the copy that the standard library would make."""
+        # Only a body of known length can be taken from the socket itself; chunks have lines in between.
         if self.fp is None or self.chunked or self.length is None:
             return super().readinto1(buffer)
         view, file = memoryview(buffer)[: self.length], cast(Any, self.fp)
-        if self._may_hold:  # came with the head; alone, or an error of the socket would take it along
+        if self._may_hold:
+            # Take the buffered bytes alone: if the socket failed in the same call, they would be lost.
             data = file.read1(min(len(view), DEFAULT_BUFFER_SIZE))
             self._may_hold, count = False, len(data)
             view[:count] = data
@@ -73,7 +75,7 @@ class _WholeHeads:
     response_class = _Answer
 
     def _consume_headers(self, fp: Any) -> None:
-        """Those of a 100 Continue, which botocore would wait for until the end of time."""
+        """Reads the headers of a 100 Continue; if they are cut, botocore would wait for the rest for ever."""
         super()._consume_headers(_Lines(fp, begun=True))  # type: ignore[misc]
 
 
@@ -87,7 +89,7 @@ class _TlsConnection(_WholeHeads, AWSHTTPSConnection):  # type: ignore[misc]
 
 class _AsAnswered:
     def urlopen(self, *arguments: Any, **options: Any) -> Any:
-        """Leaves redirects to botocore: urllib3 trips over its headers on a 303 before it gives up."""
+        """Leaves redirects to botocore: on a 303, urllib3 (2.8) fails on botocore's headers."""
         return super().urlopen(*arguments, **options | {"redirect": False})  # type: ignore[misc]
 
 

@@ -1,4 +1,4 @@
-"""Exact reads of one S3 object, in short ranged requests that go on where the last one stopped."""
+"""Exact reads of one S3 object by short ranged requests, each of which begins where the last one stopped."""
 
 import re
 import sys
@@ -13,12 +13,12 @@ from pack.storage.retry import Attempts, TransientError, bounded
 from pack.storage.trouble import replaced
 from recon.base.errors import UserError
 
-REQUEST = 8 << 20  # bytes a ranged GET asks for at most
+REQUEST = 8 << 20  # bytes that one ranged GET asks for at most
 
 
 @dataclass(frozen=True)
 class Version:
-    """What tells one version of an object from another."""
+    """Identifies one version of an object."""
 
     etag: str | None
     total: int
@@ -29,11 +29,11 @@ class ObjectReader:
     """Reads a range of one object.
 
     Args:
-        get: botocore's get_object, its bucket and key bound.
-        explain: names the errors of `get`.
+        get: botocore's get_object with bucket and key filled in.
+        explain: translates the exceptions of `get` into ours.
         where: URL of the object.
         start: first byte.
-        version: the pinned one, if it is known already.
+        version: the pinned version, if there is one already.
         pin: called with the version of every answer; raises if it is not the pinned one.
     """
 
@@ -51,14 +51,14 @@ class ObjectReader:
         self._parts: list[memoryview] = []
         self._made = 0
         self.position = start
-        """Offset of the next byte to come."""
+        """Offset of the next byte to receive."""
 
     def fetch(self, end: int | None, attempts: Callable[[], Attempts]) -> memoryview:
-        """The bytes up to `end` or, if that is less or None, to the end of the object.
+        """Returns the bytes up to `end`, or to the end of the object if that comes first or `end` is None.
 
         Args:
             end: one past the last byte.
-            attempts: called for each request, which go by its limits.
+            attempts: called before each request; its result limits the request.
         """
         self._end = sys.maxsize if end is None else end
         while not self._finished():
@@ -77,7 +77,7 @@ class ObjectReader:
 
     def _attempt(self, last: int, limit_s: float) -> None:
         if self.position > last:
-            return  # the last piece came in the moment that its attempt was given up
+            return  # the last bytes came just when their attempt was given up
         answer = _Answer(self._get, self.position, last, self.version)
         self._made += 1
         try:
@@ -86,10 +86,10 @@ class ObjectReader:
             asked = f"bytes {self.position} to {last}, attempt {self._made}"
             raise type(error)(f"{error} ({asked})") from None
         finally:
-            self._take(answer)
+            self._take(answer)  # after a failure too, so that no byte is fetched twice
 
     def _take(self, answer: "_Answer") -> None:
-        """Keeps what an answer brought, be it all or not, if it is of the version that is read."""
+        """Keeps the bytes of an answer, complete or not, after checking the version that they are of."""
         received = answer.abandon()
         if answer.version is not None:
             self._accept(answer.version)
@@ -98,8 +98,9 @@ class ObjectReader:
 
     def _accept(self, version: Version) -> None:
         known = self.version
+        # One ETag with two sizes: this answer is wrong, but the object was not replaced.
         if known and known.etag == version.etag and known.etag and known.total != version.total:
-            raise TransientError(f"answer tells {version.total} bytes for an object of {known.total}")
+            raise TransientError(f"answer states {version.total} bytes for an object of {known.total}")
         self._pin(version)
         if known and known != version:
             raise replaced(self._where)
@@ -107,7 +108,7 @@ class ObjectReader:
 
 
 class _Answer:
-    """One ranged GET, received on another thread, which may be abandoned at any moment."""
+    """One ranged GET. Another thread receives it, and it may be abandoned at any moment."""
 
     def __init__(self, get: Callable[..., Any], first: int, last: int, version: Version | None) -> None:
         self._get, self._first, self._last, self._asked = get, first, last, version
@@ -115,21 +116,23 @@ class _Answer:
         self._received = 0
         self._abandoned = False
         self.version: Version | None = None
-        """That the answer's head told."""
+        """The version that the answer's headers give, once they have come."""
 
     def abandon(self) -> memoryview:
-        """What has come. What comes from now on is thrown away, and its connection closed."""
+        """Returns the bytes received so far. Later bytes are thrown away, and the connection is closed."""
+        # The receiving thread may write one more piece, but only behind these bytes.
         self._abandoned = True
         return self._body[: self._received]
 
     def receive(self) -> None:
-        """Checks the answer's headers and receives its body as it comes."""
+        """Checks the answer's headers, then receives its body piece by piece."""
         match = {"IfMatch": self._asked.etag} if self._asked and self._asked.etag else {}
         answer = self._get(Range=f"bytes={self._first}-{self._last}", **match)
-        rest = -1
+        rest = -1  # unknown until the headers are checked
         try:
             rest = self._reserve(answer)
-            # The wrappers' reads wait for all bytes, however slowly they come, or copy them.
+            # Read below the wrappers of botocore and urllib3: their reads wait until all bytes have come,
+            # however slowly, or copy them.
             body = answer["Body"]._raw_stream._fp
             while rest > 0 and not self._abandoned and (count := body.readinto1(self._body[-rest:])):
                 rest -= count
@@ -138,21 +141,22 @@ class _Answer:
             if rest == 0:
                 answer["Body"]._raw_stream.release_conn()
             else:
-                answer["Body"].close()  # not to be used again: unread bytes are in it
+                answer["Body"].close()  # unread bytes are left in the connection, so nobody may use it again
         if rest > 0:
             raise TransientError(f"body ended {rest} bytes early")
 
     def _reserve(self, answer: Any) -> int:
-        """Bytes that are to come, by the headers, which are checked against what was asked for."""
+        """Checks the headers against the request and returns the bytes that the body will have."""
         found, length = str(answer.get("ContentRange", "none")), answer.get("ContentLength", 0)
         match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", found)
         first, last, total = map(int, match.groups()) if match else (-1, -1, -1)
-        wanted = min(self._last, total - 1)  # less may come, and says so; the next attempt asks for the rest
+        # A server may announce fewer bytes than were asked for; the next attempt asks for the rest.
+        wanted = min(self._last, total - 1)
         if first != self._first or not first <= last <= wanted or length > last - first + 1:
             raise TransientError(
                 f"wrong Content-Range {found!r} (Content-Length {length}) to a request of "
                 f"bytes {self._first}-{self._last}"
             )
-        self._body = np.empty(wanted - first + 1, np.uint8).data  # bytearray would write zeros
+        self._body = np.empty(wanted - first + 1, np.uint8).data  # a bytearray would write zeros first
         self.version = Version(answer.get("ETag"), total)
         return len(self._body)

@@ -1,4 +1,4 @@
-"""Uploading a file to S3: whole or not at all, with checksums, each request tried again."""
+"""Uploads a file to S3: all of it or nothing, with checksums, each request retried."""
 
 import base64
 import os
@@ -16,9 +16,9 @@ from pack.storage.s3_errors import complete
 T = TypeVar("T")
 
 PART = 16 << 20  # bytes
-_MOST_PARTS = 10_000  # of an upload
-_PIECE = 1 << 20
-_PARALLEL = 4
+_MOST_PARTS = 10_000  # of one upload: the limit of S3
+_PIECE = 1 << 20  # bytes read at once for a checksum
+_PARALLEL = 4  # parts sent at the same time
 
 
 class Upload:
@@ -27,9 +27,9 @@ class Upload:
     Args:
         client: of boto3.
         target: ``Bucket`` and ``Key``.
-        explain: names the errors of the client.
+        explain: translates the client's exceptions into ours.
         where: URL of the object.
-        retry: limits of a small request; those that carry data get more time by their size.
+        retry: limits of a small request; a request that carries data gets more time, by its size.
         create: refuse to replace an object.
     """
 
@@ -45,6 +45,7 @@ class Upload:
         self._client, self._target, self._explain = client, target, explain
         self._where, self._retry = where, retry
         self._condition = {"IfNoneMatch": "*"} if create else {}
+        # AWS_REQUEST_CHECKSUM_CALCULATION=when_required is for stores that refuse these checksums.
         self._checked = client.meta.config.request_checksum_calculation != "when_required"
 
     def send(self, file: int) -> None:
@@ -52,7 +53,7 @@ class Upload:
 
         Raises:
             UserError: storage refused or did not answer; nothing was published.
-            PreconditionError: `create`, and there is an object.
+            PreconditionError: `create` is set and the object exists.
         """
         size = os.fstat(file).st_size
         if size > PART:
@@ -70,6 +71,7 @@ class Upload:
         kind = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"} if self._checked else {}
         start = partial(self._client.create_multipart_upload, **self._target, **kind)
         upload = self._ask(lambda: complete("UploadId", start))["UploadId"]
+        # Parts above 16 MiB only if there would be more than 10,000 of them.
         part = max(PART, -(-size // _MOST_PARTS))
         try:
             with ThreadPoolExecutor(_PARALLEL) as pool:
@@ -84,7 +86,7 @@ class Upload:
                 **self._checksum(_crc32(file), ChecksumType="FULL_OBJECT"),
             )
             self._ask(lambda: complete("ETag", finish))
-        except BaseException:
+        except BaseException:  # Ctrl-C too
             self._abort(upload)
             raise
 
@@ -100,13 +102,13 @@ class Upload:
         return {"PartNumber": number, "ETag": sent["ETag"], **checksum}
 
     def _abort(self, upload: str) -> None:
-        """Frees the parts, if storage lets us: they are invisible, but cost money."""
+        """Deletes the uploaded parts, if storage lets us: nobody sees them, but they cost money."""
         with suppress(Exception):
             abort = partial(self._client.abort_multipart_upload, **self._target, UploadId=upload)
             bounded(abort, self._retry.silence_s, self._explain)
 
     def _checksum(self, crc: int, **more: str) -> dict[str, str]:
-        """Parameters that let storage check what it received; none where AWS's variable forbids them."""
+        """Parameters with which storage checks the data; none if the AWS variable forbids them."""
         return (
             {"ChecksumCRC32": base64.b64encode(crc.to_bytes(4, "big")).decode(), **more}
             if self._checked
@@ -114,6 +116,7 @@ class Upload:
         )
 
     def _ask(self, call: Callable[[], T], size: int = 0) -> T:
+        # share=1: an upload can't go on where it stopped, so one attempt may take all the time.
         return Attempts(self._retry.for_bytes(size), share=1).run(
             lambda limit_s: bounded(call, limit_s, self._explain), f"can't write {self._where}"
         )

@@ -1,4 +1,4 @@
-"""Failures of reading and writing in words, without secrets."""
+"""Error messages for failed reads and writes, without secrets."""
 
 import errno
 import os
@@ -14,9 +14,10 @@ from recon.base.errors import MissingError, UserError
 Data = TypeVar("Data", bytes, memoryview)
 
 _SECRETS = (
+    # A user name and password before a host. The password may hold all but slashes and spaces.
     (re.compile(r"(?<=://)[^/@:\s]*:[^/\s]*@"), ""),
-    (re.compile(r"(?i)(https?://)[^/@\s]*@"), r"\1"),  # a name alone is a token here
-    (
+    (re.compile(r"(?i)(https?://)[^/@\s]*@"), r"\1"),  # in an HTTP URL, a user name alone may be a token
+    (  # keys and signatures of a query, as in presigned URLs; sig is Azure's
         re.compile(
             r"(?i)((?:[\w-]*(?:signature|credential|token|accesskeyid|secret\w*|password)|sig)=)[^&\s'\")]*"
         ),
@@ -28,11 +29,11 @@ _SECRET = re.compile(r"(?i)://[^/@:]*:[^/]*@|https?://[^/]*@")
 
 
 class BusyError(UserError):
-    """Another process is writing the same object at this moment."""
+    """Another process is writing the same object now."""
 
 
 def without_secrets(text: object) -> str:
-    """`text` without what stands for a password, key or signature in URLs and headers."""
+    """`text` without the passwords, keys and signatures of URLs and headers."""
     plain = str(text)
     for pattern, replacement in _SECRETS:
         plain = pattern.sub(replacement, plain)
@@ -40,26 +41,27 @@ def without_secrets(text: object) -> str:
 
 
 def refuse_secrets(url: str) -> None:
-    """UserError where a URL carries a password or signature: URLs get into logs and manifests.
+    """Raises a UserError if a URL holds a password or signature, because URLs get into logs and manifests.
 
-    A user's name (``sftp://user@host``) or a container (``abfs://container@account``) is no secret.
+    A user name (``sftp://user@host``) or a container (``abfs://container@account``) is no secret.
     """
+    # The query of an HTTP URL may be a signature under any name.
     if _SECRET.search(url) or (url.startswith("http") and "?" in url):
         raise UserError(
             f"{without_secrets(url).split('?')[0]}: a URL with a password or signature gets into logs; "
-            "give credentials by the environment or the configuration files of boto3 or fsspec"
+            "give credentials in environment variables or in the configuration files of boto3 or fsspec"
         )
 
 
 def whole(data: Data, where: str, start: int, length: int) -> Data:
-    """`data`, if it has `length` bytes."""
+    """Returns `data` if it has `length` bytes; a UserError if not."""
     if len(data) != length:
         raise ends_early(where, start, length, len(data))
     return data
 
 
 def ends_early(where: str, start: int, length: int, found: int) -> UserError:
-    """The error of an object that is too short for a range."""
+    """The error for an object that is too short for a range."""
     return UserError(
         f"{where} ends early: expected {length} bytes at {start}, found {found}; "
         "run python -m pack.verify on the dataset"
@@ -67,7 +69,7 @@ def ends_early(where: str, start: int, length: int, found: int) -> UserError:
 
 
 def replaced(where: str) -> UserError:
-    """The error of an object whose pinned version is gone."""
+    """The error for an object that is no longer the pinned version."""
     return UserError(
         f"{where} was replaced while this run reads it; leave a dataset alone while it is read, "
         "or start the run again"
@@ -75,7 +77,7 @@ def replaced(where: str) -> UserError:
 
 
 def taken(where: str) -> UserError:
-    """The error of creating an object that is there with other content."""
+    """The error for creating an object that exists with other content."""
     return UserError(f"{where} exists already with other content; choose another name or remove it")
 
 
@@ -113,7 +115,7 @@ def writing(where: Path | str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
-                f"disk full while writing {where}{_free(where)}; free some and run again"
+                f"disk full while writing {where}{_free(where)}; free some space and run again"
             ) from error
         raise UserError(f"can't write {where}: {error.strerror or error}") from error
 
