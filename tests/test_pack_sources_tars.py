@@ -107,7 +107,7 @@ def test_file_that_is_named_like_a_pattern_is_that_file(tmp_path: Path) -> None:
         ("{000..002}.tar", r"002\.tar not found"),
         ("z*.tar", r"no tars match .*z\*\.tar"),
         ("none.tar", r"none\.tar not found"),
-        ("{000..001.tar", r"braces that don't match"),
+        ("{000..001.tar", r"the braces don't match"),
         ("empty/*.tar", "not found|no tars match"),
     ],
 )

@@ -1,19 +1,20 @@
-"""Braces in names of files and fields, as webdataset reads them: ``{000..099}.tar``, ``real.{jpg,png}``."""
+"""Braces in file and field names, read as webdataset reads them: ``{000..099}.tar``, ``real.{jpg,png}``."""
 
 from recon.base.errors import UserError
 
 
 def expand(text: str) -> list[str]:
-    """The texts that the braces of one stand for.
+    """All texts that a text with braces stands for.
 
     Raises:
         UserError: the braces don't match.
     """
+    # imported late, because few sources have braces
     from braceexpand import braceexpand
 
     try:
         return list(braceexpand(text))
     except ValueError as error:
         raise UserError(
-            f"{text}: braces that don't match ({error}), expected such as {{000..099}}.tar"
+            f"{text}: the braces don't match ({error}), expected for example {{000..099}}.tar"
         ) from error

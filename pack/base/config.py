@@ -16,7 +16,7 @@ QUALITY = 90
 IMAGE_FIELD = "jpg;jpeg;png;webp"
 """Default of `PackConfig.image_field`."""
 
-_MAKING = (  # options of the autoencoder
+_MAKING = (  # options of the autoencoder, which do nothing if the reconstructions are ready
     *("autoencoder", "autoencoder_mode", "subfolder", "revision", "posterior", "seed", "dtype", "device"),
     *("batch_size", "channels_last", "compile", "tiling_pixels"),
 )
@@ -29,51 +29,51 @@ class PackConfig(ReconstructionConfig):
     source: str
     """Where the real images are: a folder or URL prefix (s3://BUCKET/PREFIX), searched recursively; tars of a WebDataset (data/{000..099}.tar, or a glob; quote them); a table of paths (.csv, .parquet)."""  # noqa: E501
     out: str
-    """Directory or fsspec URL of the dataset. Where there are splits, it gets train/ and val/."""
+    """Directory or fsspec URL of the dataset. If there are splits, they are train/ and val/ below it."""
     reconstructions: str | None = None
-    """Folder or URL prefix of ready reconstructions, paired with source by relative name, not suffix."""
+    """Folder or URL prefix of ready reconstructions; a pair has the same relative name, with any suffix."""
     layout: Layout = "auto"
-    """What source is. auto: webdataset for tars, table for .csv and .parquet, else folder. tree: {train,val|valid}/GENERATOR/{0_real,1_fake}. imagefolder: {train,validation|val|valid,test}/CLASS/IMAGE or CLASS/IMAGE, as Hugging Face's."""  # noqa: E501
+    """What source is. auto: webdataset for tars, table for .csv and .parquet, else folder. tree: {train,val|valid}/GENERATOR/{0_real,1_fake}. imagefolder: {train,validation|val|valid,test}/CLASS/IMAGE or CLASS/IMAGE, as in Hugging Face's ImageFolder."""  # noqa: E501
     image_field: str = IMAGE_FIELD
-    """Of webdataset tars: the field that holds the image, or several by ";", the first found counts."""
+    """Of webdataset tars: the field that holds the image; of several, separated by ";", the first found."""
     column: str | None = None
-    """Of a table: the column of paths (from the table's own folder) or URLs; by default path, url, image or file_name."""  # noqa: E501
+    """Of a table: the column of paths (relative to the table's folder) or URLs; by default path, url, image or file_name."""  # noqa: E501
     group_column: str | None = None
-    """Of a table: the column of label groups; by default the folder that each image lies in."""
+    """Of a table: the column of label groups; by default the folder of each image."""
     name: str | None = None
     """Name of the dataset, part of every pair's id; by default the name of the source folder."""
     codec: CodecPolicy = "match"
-    """Coding of the reconstruction. match: as its real JPEG was (same tables, subsampling, kind),
-    lossless where that was no JPEG; keep: ready reconstructions keep their bytes (the codec may give
-    them away); both: real and reconstruction are compressed anew as JPEG of --quality."""
+    """How the reconstruction is compressed. match: like its real JPEG (same tables, subsampling, kind), or
+    lossless if the real image is no JPEG; keep: ready reconstructions keep their bytes (a detector may
+    then learn their codec); both: both images are compressed again, as JPEG of --quality."""
     quality: int = QUALITY
-    """Of codec=both: JPEG quality 1..100, of 4:2:0."""
+    """JPEG quality 1..100 for codec=both, with 4:2:0 subsampling."""
     convert: bool = False
-    """Accept CMYK, 16-bit, palette and alpha images, as 8-bit RGB stored in PNG."""
+    """Accept CMYK, 16-bit, palette and alpha images; they are stored as 8-bit RGB in PNG."""
     tile: int | None = None
-    """Cut photographs into square tiles of this side, a multiple of 8, stored in PNG."""
+    """Cut photographs into square tiles of this side in pixels, a multiple of 8, stored as PNG."""
     tile_stride: int | None = None
-    """Distance between tiles, a multiple of 8; by default the side of a tile."""
+    """Distance between tiles in pixels, a multiple of 8; by default the side of a tile."""
     min_side: int = 1
-    """Reject images whose shorter side is below this."""
+    """Reject images whose shorter side has fewer pixels than this."""
     max_pixels: int = 100_000_000
     """Reject images of more pixels than this."""
     limit: int | None = None
-    """Take only the first so many images of each split, in sorted order."""
+    """Take at most this many images of each split, the first in sorted order."""
     autoencoder_mode: Literal["deal", "each"] = "deal"
-    """Where --autoencoder names several (a,b,c). deal: each image goes to one of them, by a hash of its path; each: each image makes a pair with every one."""  # noqa: E501
+    """If --autoencoder names several (a,b,c). deal: each image goes to one of them, chosen by a hash of its path; each: each image makes a pair with every autoencoder."""  # noqa: E501
     val_fraction: float = 0.0
-    """Share of the images, chosen by a hash of their path, that goes to the validation split."""
+    """Share of the images that goes to the validation split, chosen by a hash of their path."""
     shard_mb: int = 256
-    """Aimed size of a shard on disk in MiB; fixes the pairs per shard before the first is written."""
+    """Target size of a shard in MiB; fixes the pairs per shard before the first shard is written."""
     shard_pairs: int | None = None
     """Pairs per shard, instead of shard_mb."""
     buffer_mb: int = 512
     """Pixels decoded ahead of the autoencoder, in MiB; see the README for the memory of a process."""
     rank: int | None = None
-    """Number of this process among those that pack together; by default RANK, SLURM_PROCID or SLURM_ARRAY_TASK_ID, else 0."""  # noqa: E501
+    """Number (from 0) of this process among those that pack together; by default RANK, SLURM_PROCID or SLURM_ARRAY_TASK_ID, else 0."""  # noqa: E501
     world_size: int | None = None
-    """How many processes pack together; by default as told by torchrun or Slurm, else 1."""
+    """How many processes pack together; by default as torchrun or Slurm says, else 1."""
     dry_run: bool = False
     """Print what would be done (images, bytes, shards, time), and write nothing."""
 
@@ -108,7 +108,10 @@ class PackConfig(ReconstructionConfig):
 
     def _check_layout(self) -> None:
         if self.layout == "tree" and (self.reconstructions or self.val_fraction):
-            raise UserError("layout=tree brings its own reconstructions and splits; drop the other options")
+            raise UserError(
+                "layout=tree brings its own reconstructions and splits; "
+                "drop --reconstructions and --val_fraction"
+            )
         if self.image_field != IMAGE_FIELD and self.layout not in ("auto", "webdataset"):
             raise UserError(f"image_field is for layout=webdataset, but layout={self.layout}")
         for name in ("column", "group_column"):
@@ -131,7 +134,7 @@ class PackConfig(ReconstructionConfig):
         if not 1 <= self.quality <= 100:
             raise UserError(f"quality={self.quality}, expected 1 to 100")
         if self.quality != QUALITY and self.codec != "both":
-            raise UserError(f"quality is for codec=both, but codec={self.codec}, which compresses as it must")
+            raise UserError(f"quality is for codec=both, but codec={self.codec}, which does not use it")
 
     def _check_rank(self) -> None:
         if (self.rank is None) != (self.world_size is None):
@@ -143,5 +146,5 @@ class PackConfig(ReconstructionConfig):
 
     @property
     def has_reconstructions(self) -> bool:
-        """Whether the reconstructions are ready files rather than made now."""
+        """Whether the reconstructions are ready files, so that no autoencoder runs."""
         return self.layout == "tree" or self.reconstructions is not None

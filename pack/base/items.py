@@ -1,4 +1,4 @@
-"""What is to be packed: files in storage, and the pairs that are to be made of them."""
+"""What a run packs: files in storage, and the pairs that will be made from them."""
 
 import errno
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from functools import cache
 from pack.storage import Store, open_store
 from recon.base.errors import MissingError, RejectedImageError, UserError
 
-# Of one file, not of the storage that it lies in.
+# Errors that concern one file: its image is rejected. All others concern the storage and stop the run.
 _OWN_FAULTS = (
     errno.ENOENT,
     errno.EACCES,
@@ -23,14 +23,14 @@ _OWN_FAULTS = (
 
 @dataclass(frozen=True, slots=True, order=True)
 class File:
-    """Bytes in storage: a whole object, or a part of one such as a member of a tar."""
+    """Bytes in storage: a whole object, or a part of an object, such as a member of a tar."""
 
     root: str
-    """Directory or URL prefix that the object lies below."""
+    """Directory or URL prefix that contains the object."""
     name: str
-    """The object below `root`, with ``/`` between its parts."""
+    """Name of the object below `root`, with ``/`` between its parts."""
     size: int | None = None
-    """Bytes; None where listing does not tell."""
+    """Size in bytes; None if the listing did not give it."""
     start: int | None = None
     """First byte of the part; None for the whole object."""
 
@@ -40,10 +40,10 @@ class File:
         return f"{self.root.rstrip('/')}/{self.name}"
 
     def read(self) -> bytes:
-        """All its bytes.
+        """Reads all bytes.
 
         Raises:
-            RejectedImageError: there is no such file, or no permission to read it.
+            RejectedImageError: the file is missing, or may not be read.
             UserError: storage fails.
         """
         if self.start is not None:
@@ -53,7 +53,7 @@ class File:
             return store.read(self.name)
 
     def head(self, length: int) -> bytes:
-        """The first `length` bytes, or all where it has fewer; see `read`."""
+        """Reads the first `length` bytes, or all if there are fewer; for errors see `read`."""
         if self.start is not None:
             assert self.size is not None, self
             return self._part(min(length, self.size))
@@ -61,23 +61,24 @@ class File:
             return store.head(self.name, length)
 
     def measured(self) -> int:
-        """Its size, for which storage is asked where listing did not tell; see `read`."""
+        """The size in bytes; storage is asked if the listing did not give it. For errors see `read`."""
         if self.size is not None:
             return self.size
         with self._whole() as store:
             return store.size(self.name)
 
     def _part(self, length: int) -> bytes:
-        """What is wrong with a tar is wrong with many images, so that none of them is rejected for it."""
+        """Reads a part of a tar; a UserError stops the run, because a bad tar concerns many images."""
         assert self.start is not None
         return bytes(store_of(self.root).read_range(self.name, self.start, length))
 
     @contextmanager
     def _whole(self) -> Iterator[Store]:
-        """The store of an object; what it raises for the object alone becomes a RejectedImageError."""
+        """Gives the store of an object; an error of this object alone becomes a RejectedImageError."""
         try:
             yield store_of(self.root)
         except UserError as error:
+            # Local stores keep the OSError as the cause; all stores raise MissingError.
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno in _OWN_FAULTS:
                 raise RejectedImageError(f"can't be read: {cause.strerror}") from error
@@ -88,24 +89,24 @@ class File:
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class Item:
-    """One pair to be: a photograph or a tile of it, and who reconstructs it."""
+    """One pair to make: a photograph or a tile of it, and the autoencoder that reconstructs it."""
 
     path: str
-    """Below the source, with ``/`` between its parts; the pair's identity."""
+    """Path below the source, with ``/`` between its parts; key and pair id are computed from it."""
     tile: tuple[int, int] | None = None
-    """(y, x) of the tile's corner."""
+    """(y, x) of the tile's top left corner, in pixels."""
     variant: str = ""
-    """Tells the pairs of one photograph by several autoencoders apart; empty where there is one."""
+    """Distinguishes the pairs that several autoencoders make of one photograph; empty if it has one pair."""
     autoencoder: int = 0
-    """Which of the run's autoencoders, by its place in --autoencoder."""
+    """Index of the autoencoder in --autoencoder, from 0."""
     group: str
-    """Label group: the generator of a tree, the class of an image folder, else the folder it lies in."""
+    """Label group: the generator of a tree, the class of an image folder, else the folder of the image."""
     real: File
     fake: File | None = None
-    """The ready reconstruction."""
+    """The ready reconstruction; None if an autoencoder makes it."""
 
 
 @cache
 def store_of(root: str) -> Store:
-    """The store of a directory or URL prefix, opened once a process."""
+    """The store of a directory or URL prefix; a process opens each one once."""
     return open_store(root)

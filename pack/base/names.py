@@ -1,4 +1,4 @@
-"""Keys, pair ids and splits: pure functions of a source path."""
+"""Keys, pair ids and splits: functions of a source path alone, so that every process gets the same."""
 
 import hashlib
 import os
@@ -11,8 +11,8 @@ def make_key(path: str, tile: tuple[int, int] | None = None, variant: str = "") 
 
     Args:
         path: path below the source folder, with ``/`` between its parts.
-        tile: (y, x) of the tile's corner in the photograph.
-        variant: tells the pairs of one photograph by several autoencoders apart.
+        tile: (y, x) of the tile's top left corner in the photograph.
+        variant: distinguishes the pairs that several autoencoders make of one photograph.
 
     Returns:
         At most 41 ASCII characters without a dot, so that every member name of the pair
@@ -27,25 +27,28 @@ def make_key(path: str, tile: tuple[int, int] | None = None, variant: str = "") 
 
 
 def pair_id(dataset: str, key: str) -> int:
-    """The 64-bit id of a pair, 0 <= id < 2**64: what draws, splits and mixing start from."""
+    """The 64-bit id of a pair, 0 <= id < 2**64. Random draws, splits and mixing are computed from it."""
     return _hash(f"{dataset}/{key}")
 
 
 def in_validation(path: str, fraction: float) -> bool:
-    """Whether a photograph belongs to the validation split, whatever else is in the set."""
+    """Whether a photograph belongs to the validation split; no other photograph influences this."""
+    # The prefix makes this hash independent of those for keys and autoencoders.
     return _hash(f"split/{path}") < fraction * 2.0**64
 
 
 def dealt(path: str, count: int) -> int:
-    """Which of `count` autoencoders a photograph goes to: 0 <= number < count, all its tiles alike."""
+    """Which of `count` autoencoders a photograph and all its tiles go to: 0 <= number < count."""
+    # maps 0 <= hash < 2**64 to 0..count-1 evenly, in exact integers
     return _hash(f"autoencoder/{path}") * count >> 64
 
 
 def printable(path: str) -> str:
-    r"""The path as valid Unicode: bytes that are none are written as ``\xNN``."""
+    r"""The path as valid Unicode: bytes that are not UTF-8 become ``\xNN``."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _hash(text: str) -> int:
+    # fsencode, because a file's name may hold bytes that are not UTF-8
     digest = hashlib.blake2b(os.fsencode(text), digest_size=8).digest()
     return int.from_bytes(digest, "little")
