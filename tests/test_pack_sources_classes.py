@@ -61,9 +61,9 @@ def test_split_may_be_a_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["train/a/1.jpg", "plane/1.jpg"], "holds plane beside its splits .* pass --layout folder"),
-        (["train/a/1.jpg", "val/2.jpg"], r"val/2\.jpg lies in no class, expected SPLIT/CLASS/IMAGE"),
-        (["a/1.jpg", "2.jpg"], r"2\.jpg lies in no class, expected CLASS/IMAGE; move it"),
+        (["train/a/1.jpg", "plane/1.jpg"], "holds plane next to its splits .* pass --layout folder"),
+        (["train/a/1.jpg", "val/2.jpg"], r"val/2\.jpg lies in no class folder, expected SPLIT/CLASS/IMAGE"),
+        (["a/1.jpg", "2.jpg"], r"2\.jpg lies in no class folder, expected CLASS/IMAGE; move it"),
         (["val/a/1.jpg", "validation/a/1.jpg"], "holds both val and validation; keep one"),
         (["train/1_fake/1.jpg", "train/0_real/1.jpg"], "holds fakes .* expected photographs only"),
         (["notes.txt"], "no images for the dataset"),

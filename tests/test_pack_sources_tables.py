@@ -131,8 +131,8 @@ def test_table_at_a_url_names_files_of_other_hosts(table: Path, tmp_path: Path) 
     ("columns", "options", "message"),
     [
         ({"file": ["a.jpg"], "n": [1]}, {}, "has no column path or url or image or file_name, only file, n;"),
-        ({"path": ["a.jpg"]}, {"column": "p"}, "has no column p, only path; name one by --column"),
-        ({"path": ["a.jpg"]}, {"group_column": "g"}, "no column g, only path; name one by --group_column"),
+        ({"path": ["a.jpg"]}, {"column": "p"}, "has no column p, only path; name one with --column"),
+        ({"path": ["a.jpg"]}, {"group_column": "g"}, "no column g, only path; name one with --group_column"),
         ({"path": ["a.jpg", "", "b.jpg"]}, {}, "row 2 has no value in column path"),
         (
             {"path": ["a.jpg", "b.jpg"], "g": ["x", " "]},
@@ -159,7 +159,7 @@ def test_row_of_parquet_without_value_or_text_is_an_error(tmp_path: Path) -> Non
     with pytest.raises(UserError, match="row 2 has no value in column path"):
         found(write(tmp_path / "a.parquet", {"path": ["a.jpg", None]}))
     images = [{"bytes": b"x", "path": "a.jpg"}]
-    with pytest.raises(UserError, match="column image holds dict, expected text; name another by --column"):
+    with pytest.raises(UserError, match="column image holds dict, expected text; name another with --column"):
         found(write(tmp_path / "b.parquet", {"image": images}))
 
 

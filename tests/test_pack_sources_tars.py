@@ -135,7 +135,8 @@ def test_samples_without_an_image_are_counted_and_named(
     with caplog.at_level(logging.WARNING):
         assert len(found(tar)) == 2
     assert "2 samples without a field jpg;jpeg;png;webp, the first is 0.tar/b" in caplog.text
-    with pytest.raises(UserError, match=r"fields found: gif, jpg, txt; name the image's by --image_field"):
+    message = r"fields found: gif, jpg, txt; name the field of the image with --image_field"
+    with pytest.raises(UserError, match=message):
         found(tar, image_field="image")
 
 
@@ -182,8 +183,8 @@ def test_folders_metadata_and_hidden_members_are_left_out(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a.jpg", "a.jpg"], r"0\.tar: a\.jpg comes again at 1024, expected each once"),
-        (["a.jpg", "b.jpg", "a.json"], r"0\.tar: sample a begins again at 2048, .* side by side"),
+        (["a.jpg", "a.jpg"], r"0\.tar: a\.jpg comes again at byte 1024, expected each once"),
+        (["a.jpg", "b.jpg", "a.json"], r"0\.tar: sample a begins again at byte 2048, .* side by side"),
     ],
 )
 def test_sample_that_comes_twice_is_an_error_with_its_offset(

@@ -1,7 +1,7 @@
-"""What is to be packed: the sorted items of each split, found before anything is written.
+"""In: the options. Out: the sorted items of each split, found before anything is written.
 
-A source is a folder or URL prefix of images, a published tree, an image folder of classes,
-tars of a WebDataset, or a table of paths. Each of them becomes the same `Item`s.
+A source is a folder or URL prefix of images, a published tree, an image folder of classes, tars of a
+WebDataset, or a table of paths. All become the same `Item`s. Next: `pack.plan` deals them to shards.
 """
 
 from pack.sources.find import Splits, find_items

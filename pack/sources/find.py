@@ -1,4 +1,4 @@
-"""From the options to the items: layouts by name, partners, splits, limits, tiles."""
+"""Finds the items that the options ask for: layout, partners, splits, limit and tiles, in this order."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,16 +28,17 @@ _TARS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
 
 
 def find_items(config: PackConfig) -> Splits:
-    """Lists the items of every split; the split is None where the dataset has none.
+    """Lists the items of every split; the only key is None if the dataset has no splits.
 
-    Items are sorted by path, tiles by their corner. A million local files take some ten seconds and
-    300 MB; of a bucket, 1,000 names come with a request.
+    Items are sorted by path, tiles by their corner. A million local files take about ten seconds and
+    300 MB; a bucket lists 1,000 names per request.
 
     Raises:
-        UserError: nothing is there, or an image has no partner or several.
+        UserError: there are no images, or an image has no partner or several.
     """
     layout = _layout(config)
-    config = replace(config, layout=layout)  # where it was auto, this refuses what is for other layouts
+    # If the layout was auto, this checks the options again and refuses those of other layouts.
+    config = replace(config, layout=layout)
     splits = _LAYOUTS[layout](config)
     for items in splits.values():
         items.sort(key=lambda item: item.path)
@@ -47,6 +48,7 @@ def find_items(config: PackConfig) -> Splits:
         splits = with_reconstructions(splits, located(config.source), located(config.reconstructions))
     if config.val_fraction:
         splits = _divided(splits, config.val_fraction)
+    # The limit counts the images of a split, so it comes after the splitting and before the tiling.
     splits = {split: items[: config.limit] for split, items in splits.items()}
     if config.tile:
         splits = {split: tiled(items, config) for split, items in splits.items()}
@@ -55,8 +57,9 @@ def find_items(config: PackConfig) -> Splits:
 
 
 def _layout(config: PackConfig) -> Layout:
-    """The layout asked for, or told by the source's suffix."""
+    """The layout of the options; for auto, the layout that the source's suffix means."""
     place = located(config.source)
+    # A local folder is a folder even if its name ends in .tar or .csv.
     if config.layout != "auto" or (not is_url(place) and is_dir(place)):
         return "folder" if config.layout == "auto" else config.layout
     name = place.lower()

@@ -1,4 +1,4 @@
-"""Images in folders: any folder, the trees of published detectors, image folders of classes."""
+"""Finds images in folders: any folder, the tree of a published detector, an image folder of classes."""
 
 import re
 import sys
@@ -19,9 +19,9 @@ Splits = dict[str | None, list[Item]]
 
 
 def find_folder(config: PackConfig) -> Splits:
-    """All images below a folder or URL prefix; the group is the first folder of a path.
+    """Finds all images below a folder or URL prefix; the group is the first folder of an image's path.
 
-    Images that lie directly in the source have its name as their group.
+    Images that lie directly in the source get the source's name as their group.
     """
     source = _checked(config)
     files, own = images(source), folder_name(source)
@@ -31,9 +31,9 @@ def find_folder(config: PackConfig) -> Splits:
 
 
 def find_tree(config: PackConfig) -> Splits:
-    """The folder layout of Rajan et al. (ICLR 2025) and of CNNDetection before it, with its partners.
+    """Finds the pairs of the folder layout of Rajan et al. (ICLR 2025), which CNNDetection used before.
 
-    ``{train,val|valid}/GENERATOR/{0_real,1_fake}/IMAGE``; a folder of these names may be a link.
+    ``{train,val|valid}/GENERATOR/{0_real,1_fake}/IMAGE``; a folder with one of these names may be a link.
     """
     source = _checked(config)
     found: Splits = {}
@@ -49,18 +49,19 @@ def find_tree(config: PackConfig) -> Splits:
 
 
 def find_classes(config: PackConfig) -> Splits:
-    """Hugging Face's ImageFolder; the group is the class, which is the folder that an image lies in.
+    """Finds the images of Hugging Face's ImageFolder; the group is the class, the folder of the image.
 
     ``{train,validation|val|valid,test}/CLASS/IMAGE``, or ``CLASS/IMAGE`` for one dataset without splits.
     """
     source = _checked(config)
     files = images(source, links=_CLASS_SPLITS)
     tops = sorted({file.name.split("/", 1)[0] for file in files})
+    # One folder with the name of a split is enough: then all folders must be splits.
     has_splits = any(top in _CLASS_SPLITS for top in tops)
     if has_splits and (stray := [top for top in tops if top not in _CLASS_SPLITS]):
         raise UserError(
-            f"{source} holds {stray[0]} beside its splits ({', '.join(_CLASS_SPLITS)}), so that it is not "
-            "clear whether these are splits or classes; move it, or pass --layout folder"
+            f"{source} holds {stray[0]} next to its splits ({', '.join(_CLASS_SPLITS)}), so it is not clear "
+            "whether these are splits or classes; move it, or pass --layout folder"
         )
     _check_one_name(source, tops)
     splits: Splits = defaultdict(list)
@@ -68,7 +69,7 @@ def find_classes(config: PackConfig) -> Splits:
         parts = file.name.split("/")
         if len(parts) < 2 + has_splits:
             raise UserError(
-                f"{source}/{file.name} lies in no class, expected "
+                f"{source}/{file.name} lies in no class folder, expected "
                 f"{'SPLIT/' if has_splits else ''}CLASS/IMAGE; move it, or pass --layout folder"
             )
         split = _CLASS_SPLITS[parts[0]] if has_splits else None
@@ -93,14 +94,16 @@ def _check_one_name(source: str, tops: list[str]) -> None:
 
 
 def _tree_files(source: str, folder: str) -> list[File] | None:
-    """The images of a split; None where there is no such folder."""
+    """The images of a split; None if there is no such folder."""
     if not is_url(source) and not is_dir(f"{source}/{folder}"):
         return None
     files = images(source, links=(REAL, FAKE), below=folder)
+    # A bucket has no folders: a prefix without images is a missing folder.
     return None if is_url(source) and not files else files
 
 
 def _generators(source: str, folder: str, files: list[File]) -> list[Item]:
+    # GENERATOR may be several folders deep, or none: then group 1 is None.
     pattern = re.compile(rf"{folder}/(?:(.+?)/)?({REAL}|{FAKE})/(.+)")
     halves: defaultdict[str, dict[str, dict[str, File]]] = defaultdict(lambda: {REAL: {}, FAKE: {}})
     for file in files:
@@ -113,6 +116,6 @@ def _generators(source: str, folder: str, files: list[File]) -> list[Item]:
 def _pairs(source: str, folder: str, generator: str, halves: dict[str, dict[str, File]]) -> list[Item]:
     reals = {name: Item(path=file.name, group=generator, real=file) for name, file in halves[REAL].items()}
     place = f"{source}/{folder}/{generator}" if generator != "." else f"{source}/{folder}"
-    if not halves[FAKE]:
+    if not halves[FAKE]:  # a missing folder is a clearer error than images without partners
         check_folder(f"{place}/{FAKE}", "", f", expected the reconstructions of {place}/{REAL}")
     return paired(reals, halves[FAKE], f"{place}/{REAL}", f"{place}/{FAKE}")

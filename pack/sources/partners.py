@@ -1,4 +1,4 @@
-"""Which reconstruction belongs to which real image: never guessed, never left over."""
+"""Matches each real image with its reconstruction. Nothing is guessed, and no image may be left over."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,7 +13,7 @@ Splits = dict[str | None, list[Item]]
 
 
 def with_reconstructions(splits: Splits, source: str, fakes: str) -> Splits:
-    """Joins each real image to the one reconstruction of the same relative name, whatever its suffix.
+    """Joins each real image with the one reconstruction that has the same relative name, with any suffix.
 
     Raises:
         UserError: an image has no partner, or several.
@@ -26,8 +26,9 @@ def with_reconstructions(splits: Splits, source: str, fakes: str) -> Splits:
 
 
 def paired(reals: Mapping[str, Item], fakes: Mapping[str, File], source: str, folder: str) -> list[Item]:
-    """The items of `reals` with their partners; both are named relative to `source` and `folder`."""
+    """The items of `reals` with their partners. Names are relative to `source` and `folder`."""
     real_of, fake_of = _by_stem(reals, source), _by_stem(fakes, folder)
+    # Both ways: a reconstruction without a real image is an error too.
     for here, there, place in ((real_of, fake_of, folder), (fake_of, real_of, source)):
         missing = sorted(here.keys() - there.keys())
         if missing:
@@ -39,9 +40,10 @@ def paired(reals: Mapping[str, Item], fakes: Mapping[str, File], source: str, fo
 
 
 def refuse_fakes(splits: Splits, config: PackConfig) -> None:
-    """A published tree taken for photographs would label its fakes as real."""
+    """Refuses a source with a folder of fakes, which would otherwise be packed as real images."""
     for items in splits.values():
         for item in items:
+            # the quick test first, because there may be millions of paths
             if FAKE in item.path and FAKE in item.path.split("/"):
                 raise UserError(
                     f"{config.source} holds fakes ({item.path}), expected photographs only; "

@@ -1,4 +1,4 @@
-"""Where a source lies: local paths and URLs under one name, and the image files below them."""
+"""Where a source lies: one form for local paths and URLs, and the image files below them."""
 
 import logging
 import sys
@@ -13,32 +13,34 @@ from recon.image.codec import SUFFIXES
 
 _LOG = logging.getLogger(__name__)
 
+_KNOWN = ", ".join(SUFFIXES)
+
 TABLES = (".csv", ".parquet")
 """Suffixes of tables."""
 
 
 def is_url(place: str) -> bool:
-    """Whether a place, as `located` gives it, is no local path."""
+    """Whether a place, as `located` returns it, is a URL and no local path."""
     return "://" in place
 
 
 def located(source: str) -> str:
-    """A source as the root of its files: a local path without ``~``, or a URL without a slash at its end."""
+    """A source in the one form used here: a local path without ``~``, or a URL without a slash at its end."""
     if is_url(source) and not source.startswith("file://"):
         return source.rstrip("/")
     return str(expanded(source.removeprefix("file://")))
 
 
 def folder_name(place: str) -> str:
-    """The last part of a folder's path or URL, wherever it is seen from."""
+    """The last part of a folder's URL or absolute path, so that "." has a name too."""
     return place.rsplit("/", 1)[-1] if is_url(place) else Path(place).resolve().name
 
 
 def source_name(source: str) -> str:
-    """What a source is called: its folder's last part, or a table's or tar's own name without its suffix."""
+    """The name of a source: that of its folder, or the file name of a table or tar without suffix."""
     place = located(source)
     wild = first_wild(place)
-    if wild >= 0 and not exists(place):
+    if wild >= 0 and not exists(place):  # a real name may hold such characters too
         return folder_name(place[:wild].rpartition("/")[0] or ".")
     name = folder_name(place)
     is_file = name.lower().endswith((*TABLES, ".tar")) and (is_url(place) or not is_dir(place))
@@ -46,12 +48,12 @@ def source_name(source: str) -> str:
 
 
 def first_wild(place: str) -> int:
-    """Where the pattern of a place begins; -1 where there is none."""
+    """Position of the first pattern character in a place; -1 if there is none."""
     return min((place.find(one) for one in "{*?[" if one in place), default=-1)
 
 
 def check_folder(place: str, what: str, why: str = "") -> None:
-    """UserError where a local folder is none; a URL prefix is merely empty."""
+    """UserError if a local folder does not exist. A URL prefix always does; it may be empty."""
     if not is_url(place) and not is_dir(place):
         raise UserError(f"{what}{place} is not a directory{why}")
 
@@ -59,12 +61,12 @@ def check_folder(place: str, what: str, why: str = "") -> None:
 def images(place: str, links: Container[str] = (), below: str = "") -> list[File]:
     """The image files below a folder or URL prefix, sorted by name.
 
-    Files count by their suffix (`recon.image.codec.SUFFIXES`); see `Store.walk` for links and hidden names.
+    The suffix tells an image (`recon.image.codec.SUFFIXES`); see `Store.walk` for links and hidden names.
 
     Args:
         place: root of the files.
-        links: names of folders that are entered even where they are links.
-        below: a folder in `place` to which the search is limited; names begin with it.
+        links: names of folders that are entered even if they are links.
+        below: a folder in `place`, if only this one is searched; names begin with it.
 
     Raises:
         UserError: a folder can't be listed.
@@ -77,12 +79,12 @@ def images(place: str, links: Container[str] = (), below: str = "") -> list[File
         else:
             others += 1
     if others:
-        _LOG.info("%s: %s left out, not named as %s", place, counted(others, "file"), ", ".join(SUFFIXES))
+        _LOG.info("%s: %s left out, with other suffixes than %s", place, counted(others, "file"), _KNOWN)
     return sorted(found, key=lambda file: file.name)
 
 
 def walked(place: str, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:
-    """`Store.walk`, without anything where a URL prefix is not there."""
+    """`Store.walk`, but nothing for a URL prefix that does not exist."""
     try:
         yield from store_of(place).walk(links)
     except MissingError:
@@ -91,6 +93,6 @@ def walked(place: str, links: Container[str] = ()) -> Iterator[tuple[str, int | 
 
 
 def parent(path: str, otherwise: str) -> str:
-    """Name of the folder that a path lies in; one string for all paths of a folder."""
+    """Name of the folder of a path. All paths of a folder share one string, to save memory."""
     parts = path.rsplit("/", 2)
     return sys.intern(parts[-2]) if len(parts) > 1 and parts[-2] else otherwise

@@ -1,4 +1,4 @@
-"""Images that a table lists: a column of paths or URLs, and perhaps one of label groups."""
+"""Finds the images that a table lists in a column of paths or URLs, with an optional column of groups."""
 
 import csv
 import os
@@ -17,23 +17,23 @@ from recon.base.errors import UserError
 from recon.base.paths import split_path
 
 _COLUMNS = ("path", "url", "image", "file_name")
-_LOCAL_SCHEMES = ("file", "local", "dir", "git")  # of fsspec; they read this machine's disk
+_LOCAL_SCHEMES = ("file", "local", "dir", "git")  # schemes of fsspec that read this machine's disk
 
 Splits = dict[str | None, list[Item]]
 Table = dict[str, Callable[[], list[Any]]]
-"""A function that gives the values of a column, by its name."""
+"""Column name to a function that reads the column: a Parquet file may have large ones that nobody needs."""
 
 
 def find_table(config: PackConfig) -> Splits:
-    """The images that a .csv (comma, header line, UTF-8) or .parquet table lists.
+    """Finds the images that a .csv (comma, header line, UTF-8) or .parquet table lists.
 
-    Relative paths begin at the table's folder, be it a directory or a URL; URLs stay as they are, and so do
-    absolute paths, which a table at a URL may not have. The group is that of --group_column, else the folder
-    that an image lies in. Rows count from 1 below the header.
+    Relative paths begin at the table's folder, which may be a directory or a URL. URLs and absolute paths
+    stay unchanged, but a table at a URL may not have absolute paths. The group comes from --group_column,
+    else it is the folder of the image. Rows are counted from 1, without the header.
 
     Raises:
-        UserError: the table can't be read, lacks a column, or has a row without a value, there twice, or
-            out of the table's reach.
+        UserError: the table can't be read or lacks a column; or a row has no value, names the image of
+            another row, or names a file that the table may not name.
     """
     place = located(config.source)
     folder, name = split_path(place)
@@ -50,19 +50,20 @@ def find_table(config: PackConfig) -> Splits:
         group = sys.intern(groups[number]) if groups else parent(path, otherwise)
         items[path] = Item(path=path, group=group, real=file)
     for root in {item.real.root for item in items.values()}:
-        store_of(root)  # what nothing can open is told before anything is packed
+        store_of(root)  # opened now, so that a URL that can't be opened is reported before packing begins
     return {None: list(items.values())}
 
 
 def _read(place: str, data: bytes) -> Table:
     try:
         return _parquet(data) if place.lower().endswith(".parquet") else _csv(data)
-    except (ValueError, csv.Error, OSError) as error:  # pyarrow's are ValueError or OSError
+    except (ValueError, csv.Error, OSError) as error:  # pyarrow raises ValueError or OSError
         kind = "Parquet" if place.lower().endswith(".parquet") else "CSV in UTF-8 with a header line"
         raise UserError(f"{place} can't be read as {kind}: {error}") from error
 
 
 def _csv(data: bytes) -> Table:
+    # utf-8-sig, because Excel writes a byte order mark
     lines = csv.reader(StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
     header = next(lines, [])
     rows = [line for line in lines if line]  # csv gives [] for an empty line
@@ -98,11 +99,11 @@ def _check_names(names: list[str]) -> None:
 
 
 def _values(table: Table, place: str, name: str | None, option: str) -> list[str]:
-    """The texts of a column: that of a name, or the first of the usual ones."""
+    """The texts of the column `name`, or of the first usual column that exists."""
     found = name or next((one for one in _COLUMNS if one in table), "")
     if found not in table:
         expected, has = found or " or ".join(_COLUMNS), ", ".join(table) or "an empty header"
-        raise UserError(f"{place} has no column {expected}, only {has}; name one by {option}")
+        raise UserError(f"{place} has no column {expected}, only {has}; name one with {option}")
     kinds = str if option == "--column" else (str, int)
     values = table[found]()
     for number, value in enumerate(values, 1):
@@ -112,12 +113,14 @@ def _values(table: Table, place: str, name: str | None, option: str) -> list[str
             )
         if not isinstance(value, kinds):
             kind = type(value).__name__
-            raise UserError(f"{place}: column {found} holds {kind}, expected text; name another by {option}")
+            raise UserError(
+                f"{place}: column {found} holds {kind}, expected text; name another with {option}"
+            )
     return [str(value) for value in values]
 
 
 def _file(folder: str, value: str, where: str) -> tuple[str, File]:
-    """The path that stands for a row's image, and its file."""
+    """The path that identifies a row's image, and its file."""
     if is_url(folder):
         _refuse_local(folder, value, where)
     if is_url(value) and not value.startswith("file://"):
@@ -127,7 +130,7 @@ def _file(folder: str, value: str, where: str) -> tuple[str, File]:
         raise UserError(f"{where} holds {value!r}, expected a path or URL")
     if value.startswith("/"):
         return value, _local("/", value.lstrip("/"))
-    name = posixpath.normpath(value)
+    name = posixpath.normpath(value)  # so that a/../b.jpg and b.jpg are found to be one image
     if not is_url(folder):
         return name, _local(folder, name)
     if name.startswith("../"):
@@ -136,7 +139,7 @@ def _file(folder: str, value: str, where: str) -> tuple[str, File]:
 
 
 def _refuse_local(folder: str, value: str, where: str) -> None:
-    """A table that comes from elsewhere does not choose files of this machine, which would be packed."""
+    """Refuses a file of this machine: the author of a table at a URL must not choose what we publish."""
     if value.startswith("/") or (is_url(value) and value.partition("://")[0].lower() in _LOCAL_SCHEMES):
         raise UserError(
             f"{where} names a file of this machine ({value}), but the table comes from {folder}; "
@@ -159,5 +162,5 @@ def _remote(url: str, where: str) -> File:
 def _local(root: str, name: str) -> File:
     try:
         return File(root, name, os.stat(f"{root}/{name}").st_size)
-    except OSError:  # the item will be rejected
+    except OSError:  # the image is rejected later, with its cause
         return File(root, name)

@@ -1,4 +1,4 @@
-"""The members of a tar by its headers alone: ranged reads that skip the payloads of large members."""
+"""Lists the members of a tar from its headers, by ranged reads that skip the payloads of large members."""
 
 from collections.abc import Iterator
 
@@ -7,28 +7,29 @@ from pack.sources.place import is_url
 from pack.storage import Store
 
 _LOCAL = 4 << 10  # bytes of a read from disk
-# A request to a bucket takes 5 ms of one core, as long as half a MB takes to come at 100 MB/s.
-_LARGE = 512 << 10  # bytes of a payload that is skipped
-_SKIPPING, _THROUGH = 16 << 10, 4 << 20  # bytes of a request behind large payloads, and behind others
+# A request to a bucket costs 5 ms of one core. In that time, half a MB arrives at 100 MB/s: it is cheaper to
+# read a smaller payload than to skip it.
+_LARGE = 512 << 10  # bytes from which on a payload is skipped
+_SKIPPING, _THROUGH = 16 << 10, 4 << 20  # bytes of a request after a large payload, and after smaller ones
 
 
 def listed_members(store: Store, name: str, size: int) -> Iterator[Member]:
-    """The members of a tar, in their order.
+    """Yields the members of a tar in their order.
 
     Args:
-        store: where it lies.
-        name: of the tar.
-        size: its bytes.
+        store: the store that holds the tar.
+        name: name of the tar.
+        size: size of the tar in bytes.
 
     Raises:
-        UserError: it is no tar, or damaged or cut; the error names the tar and the byte.
-        MissingError: it is not there.
+        UserError: the file is no tar, or damaged or cut; the message names the tar and the byte.
+        MissingError: there is no such object.
     """
     return members(_Ranges(store, name, size))
 
 
 class _Ranges:
-    """A tar of which only what is asked for is read, and a little more."""
+    """A tar of which only the requested bytes are read, and some that follow them."""
 
     def __init__(self, store: Store, name: str, size: int) -> None:
         self.where = f"{store.url}/{name}"
@@ -36,8 +37,8 @@ class _Ranges:
         self._store, self._name = store, name
         self._remote = is_url(store.url)
         self._window, self._start = memoryview(b""), 0
-        self._end = 0  # of what was asked for last
-        self._largest = _LARGE  # gap between what was asked for since the last request
+        self._end = 0  # one past the last requested byte
+        self._largest = _LARGE  # largest gap since the last request; at first such that little is read
 
     def read(self, position: int, length: int) -> memoryview:
         """See `pack.shard.tar_members.TarBytes`."""

@@ -1,4 +1,4 @@
-"""Which tars a source names: one, a pattern of many, or all in a folder; in directories and buckets alike."""
+"""Finds the tars that a source names: one tar, a pattern, or all in a folder, on disk or in a bucket."""
 
 import re
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ _THREADS = 16  # they wait for storage
 
 
 def find_tar_files(place: str) -> list[File]:
-    """The tars that a path, URL or pattern names, sorted; their roots are what is before any pattern.
+    """Finds the tars that a path, URL or pattern names, sorted. Their root is the part before the pattern.
 
     Args:
-        place: a tar, a folder or prefix searched recursively for ``*.tar``, or a pattern: ``{000..099}`` and
-            ``{a,b}`` name tars that must be there, ``*``, ``?``, ``[...]`` and ``**`` those that are.
+        place: a tar, a folder or prefix searched recursively for ``*.tar``, or a pattern. ``{000..099}`` and
+            ``{a,b}`` name tars that must exist; ``*``, ``?``, ``[...]`` and ``**`` match those that exist.
 
     Raises:
-        UserError: there are none, or one that is named is missing.
+        UserError: there are no tars, or a named one is missing.
     """
     root, patterns = _parsed(place)
     exact = [name for name in patterns if not _WILD_PART.search(name) or _exists(root, name)]
@@ -38,7 +38,7 @@ def find_tar_files(place: str) -> list[File]:
 
 
 def _parsed(place: str) -> tuple[str, list[str]]:
-    """The root and the patterns below it, their braces expanded."""
+    """The root, and the patterns below it with their braces expanded."""
     if _is_one(place):
         root, name = split_path(place)
         return root, [name]
@@ -58,7 +58,7 @@ def _is_one(place: str) -> bool:
 
 
 def _exists(root: str, name: str) -> bool:
-    """Whether a local file's very name looks like a pattern."""
+    """Whether a local file has exactly this name, although the name looks like a pattern."""
     return not is_url(root) and is_file(f"{root}/{name}")
 
 
@@ -67,7 +67,7 @@ def _matching(root: str, patterns: list[str]) -> Iterator[str]:
         return
     regex = re.compile("|".join(map(_translated, patterns)))
     deep = any("/" in pattern for pattern in patterns)
-    # A folder of few tars may have all of a bucket or home below it.
+    # Search recursively only if a pattern asks for it: a whole bucket or home directory may lie below.
     names = (name for name, _ in walked(root)) if deep else iter(store_of(root).names())
     yield from (name for name in names if regex.fullmatch(name) and not name.startswith("."))
 
@@ -76,7 +76,7 @@ def _translated(pattern: str) -> str:
     """A pattern as a regular expression; ``*`` and ``?`` stay within one folder."""
     parts = _WILD_PART.split(pattern)
     for number, part in enumerate(parts):
-        if number % 2 == 0:
+        if number % 2 == 0:  # re.split puts the text between the wildcards at the even places
             parts[number] = re.escape(part)
         elif part in _REGEX:
             parts[number] = _REGEX[part]

@@ -1,4 +1,4 @@
-"""Images in tars of a plain WebDataset: the members of each sample, and which of them is the image."""
+"""Finds the images in the tars of a plain WebDataset: groups members into samples and picks the image."""
 
 import logging
 import re
@@ -18,41 +18,40 @@ from recon.base.errors import UserError
 from recon.base.progress import counted
 
 _THREADS = 16  # tars scanned at once; most of them wait for storage
-_KEY = re.compile(
-    r"((?:.*/|)[^./]+)[.]([^/]*)"
-)  # as webdataset.tariterators.base_plus_ext, but for hidden files
-_META = re.compile(r"__[^/]*__($|/)")  # members that webdataset leaves out
+# Like webdataset.tariterators.base_plus_ext, except that hidden files do not match.
+_KEY = re.compile(r"((?:.*/|)[^./]+)[.]([^/]*)")
+_META = re.compile(r"__[^/]*__($|/)")  # members that webdataset ignores
 _LOG = logging.getLogger(__name__)
 
 Splits = dict[str | None, list[Item]]
 
 
 class _Group(NamedTuple):
-    """The members of a tar that have one key."""
+    """The members of a tar that share a key: one sample."""
 
     key: str
     fields: dict[str, Member]
-    """By field, which is what follows the key's dot, in lower case."""
+    """By field: the part of the name after the key's dot, in lower case."""
 
 
 class _Scan(NamedTuple):
-    """What a tar holds."""
+    """The content of a tar."""
 
     items: list[Item]
     lacking: list[str]
     """``TAR/KEY`` of the samples without an image."""
     fields: set[str]
-    """The fields of those."""
+    """All fields of the samples without an image."""
 
 
 def find_tars(config: PackConfig) -> Splits:
-    """The images of plain WebDataset tars, one of a sample: of the fields in --image_field the first found.
+    """Finds one image per sample in plain WebDataset tars: the first field of --image_field that exists.
 
-    A path is ``TAR/MEMBER``, TAR being named from where the source's pattern begins. The group is the
-    folder of the member, else that of its tar.
+    A path is ``TAR/MEMBER``; TAR is relative to the folder in which the source's pattern begins. The group
+    is the folder of the member, else the folder of its tar.
 
     Raises:
-        UserError: no tar, a damaged one, a sample that comes twice, or no image at all.
+        UserError: there is no tar, a tar is damaged, a sample comes twice, or no sample has an image.
     """
     fields = [one.strip().lower() for one in config.image_field.split(";")]
     tars = find_tar_files(located(config.source))
@@ -67,8 +66,8 @@ def find_tars(config: PackConfig) -> Splits:
             f"the first is {lacking[0]}; fields found: {found}"
         )
         if not items:
-            raise UserError(f"{told}; name the image's by --image_field")
-        _LOG.warning("%s; left out", told)
+            raise UserError(f"{told}; name the field of the image with --image_field")
+        _LOG.warning("%s; these samples are left out", told)
     return {None: items}
 
 
@@ -88,11 +87,11 @@ def _scan(tar: File, wanted: Sequence[str]) -> _Scan:
 
 
 def _samples(tar: File) -> Iterator[_Group]:
-    """The samples of a tar, as webdataset groups its members.
+    """Yields the samples of a tar, grouped as webdataset groups members.
 
     Raises:
-        UserError: see `listed_members`; or webdataset would see two samples of one key, or two
-            members as one.
+        UserError: see `listed_members`; or a key or a member comes twice, which webdataset would read as
+            two samples of one key, or as one member.
     """
     assert tar.size is not None, tar
     seen: set[str] = set()
@@ -105,17 +104,17 @@ def _samples(tar: File) -> Iterator[_Group]:
         if sample is None or key != sample.key:
             if sample:
                 yield sample
-            if key in seen:
+            if key in seen:  # webdataset ends a sample when the key changes
                 raise _twice(tar, member, f"sample {key} begins again", "put its members side by side")
             seen.add(key)
             sample = _Group(key, {})
         if field in sample.fields:
             raise _twice(tar, member, f"{member.name} comes again", "give each sample a key of its own")
-        if member.is_file:
+        if member.is_file:  # a link belongs to its sample, but has no bytes of its own
             sample.fields[field] = member
     if sample:
         yield sample
 
 
 def _twice(tar: File, member: Member, what: str, cure: str) -> UserError:
-    return UserError(f"{tar.url}: {what} at {member.begin}, expected each once; {cure}")
+    return UserError(f"{tar.url}: {what} at byte {member.begin}, expected each once; {cure}")

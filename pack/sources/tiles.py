@@ -1,4 +1,4 @@
-"""Photographs into tiles, by the sizes that their headers tell."""
+"""Divides photographs into tiles, by the sizes in their file headers."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,13 +9,13 @@ from pack.base.items import File, Item
 from recon.base.errors import RejectedImageError
 from recon.image.codec import image_size
 
-_HEAD = 64 << 10  # bytes: a JPEG's profiles and previews come before its size
+_HEAD = 64 << 10  # bytes; in a JPEG, profiles and previews come before the size
 _THREADS = 32  # most of them wait for storage
 _AHEAD = 4096  # files whose sizes are asked for together
 
 
 def tiled(items: Sequence[Item], config: PackConfig) -> list[Item]:
-    """Replaces each photograph by its tiles; an unreadable one stays, to be rejected with its cause."""
+    """Replaces each photograph by its tiles; one without tiles stays, to be rejected later with its cause."""
     assert config.tile is not None
     side, stride = config.tile, config.tile_stride or config.tile
     tiles: list[Item] = []
@@ -26,7 +26,7 @@ def tiled(items: Sequence[Item], config: PackConfig) -> list[Item]:
 
 
 def read_size(file: File, max_pixels: int) -> tuple[int, int]:
-    """(height, width) from the file's header, of which only the first bytes are read where they tell.
+    """Reads (height, width) from the file's header: from its first 64 KiB if they suffice.
 
     Raises:
         RejectedImageError: the file is no readable image.
@@ -36,13 +36,13 @@ def read_size(file: File, max_pixels: int) -> tuple[int, int]:
     try:
         return image_size(head, max_pixels=max_pixels)
     except RejectedImageError:
-        if len(head) < _HEAD:
+        if len(head) < _HEAD:  # that was the whole file
             raise
         return image_size(file.read(), max_pixels=max_pixels)
 
 
 def _sizes(items: Sequence[Item], max_pixels: int) -> Iterator[tuple[int, int] | None]:
-    """(height, width) of each photograph; None of those that can't be read."""
+    """(height, width) of each photograph; None if it can't be read."""
 
     def size(item: Item) -> tuple[int, int] | None:
         try:
