@@ -71,13 +71,13 @@ def test_ranks_of_an_array_of_groups_are_all_there_once() -> None:
         ({"SLURM_ARRAY_TASK_ID": "1"}, "SLURM_ARRAY_TASK_COUNT is not set"),
         (
             SCRIPT,
-            "SLURM_NTASKS=8, but this process is the job's script and no task of a step; start it by srun",
+            "SLURM_NTASKS=8, but this process is the job's script, not a task of a step; start it with srun",
         ),
         (SCRIPT | {"SLURM_STEP_ID": "4294967291"}, "SLURM_NTASKS=8, but this process is the job's script"),
-        (SCRIPT | {"SLURM_STEP_ID": "batch", "SLURM_STEP_NUM_TASKS": "1"}, "is the job's script and no task"),
+        (SCRIPT | {"SLURM_STEP_ID": "batch", "SLURM_STEP_NUM_TASKS": "1"}, "is the job's script, not a task"),
         (ARRAY | SCRIPT, "SLURM_NTASKS=8, but this process is the job's script"),
         (ARRAY | {"SLURM_ARRAY_TASK_ID": "9"}, "SLURM_ARRAY_TASK_ID=9 of 4 tasks from 5 on is no rank"),
-        (ARRAY | {"SLURM_ARRAY_TASK_STEP": "4"}, "is no rank of an array without gaps; pass --rank"),
+        (ARRAY | {"SLURM_ARRAY_TASK_STEP": "4"}, "is no rank: expected an array without gaps; pass --rank"),
     ],
 )
 def test_variables_that_make_no_sense_are_told_by_name(environ: dict[str, str], message: str) -> None:
@@ -146,7 +146,7 @@ def test_script_of_several_tasks_that_packs_without_srun_is_refused_and_writes_n
     """Slurm calls it task 0 of 8: it would pack an eighth, and the job would end well."""
     status, error = ended(start(photographs, tmp_path / "out", environment=SCRIPT))
     assert (status, error.count("\n")) == (2, 1)
-    assert "start it by srun, or pass --rank and --world_size, or --rank 0 --world_size 1" in error
+    assert "start it with srun, or pass --rank and --world_size, or --rank 0 --world_size 1" in error
     assert not (tmp_path / "out").exists()
 
 

@@ -1,7 +1,7 @@
-"""What a packing run is going to write: which items go into which shard, and a hash of it all.
+"""Plans what a packing run will write: which items go into which shard, and a hash of everything.
 
-A shard takes a fixed number of the sorted items, chosen before the first is written, so
-that any worker, rerun or machine of the same type gives the same shards.
+Each shard takes the same number of sorted items. This number is chosen before the first shard is written.
+Therefore every process, rerun or machine of the same type writes the same shards.
 """
 
 import hashlib
@@ -24,11 +24,12 @@ from recon.base.errors import RejectedImageError, UserError
 LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "pyarrow")
 """Libraries whose version may change the bytes of a dataset; recorded in its manifest."""
 
-_SAMPLED = 64  # items whose size on disk is looked at to choose the pairs per shard
-_READERS = 16  # that look, most of them waiting for storage
+_SAMPLED = 64  # items, at least, whose sizes are read to choose the pairs per shard
+_READERS = 16  # threads that read them; most of the time they wait for storage
 _PNG_BYTES_PER_PIXEL = 1.6  # lossless reconstructions of photographs: median of Kodak's 24 with taesd
-_JPEG_BYTES_PER_PIXEL = {50: 0.1, 75: 0.15, 90: 0.26, 95: 0.38, 100: 0.78}  # by quality; 4 photographs
-# Where things lie changes no byte; the autoencoder and its device are recorded by its own provenance.
+_JPEG_BYTES_PER_PIXEL = {50: 0.1, 75: 0.15, 90: 0.26, 95: 0.38, 100: 0.78}  # by quality; from 4 photographs
+# Options that are not recorded: where files lie and how a run is divided change no byte of the dataset. The
+# autoencoder and its device are recorded in the autoencoder's own provenance.
 _PLACES = {
     "device",
     "out",
@@ -52,9 +53,9 @@ class Plan:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of all that decides the bytes; of the source files' contents only their sizes."""
+        """Hash of everything that decides the bytes; it knows the source files by path and size only."""
         sha256 = hashlib.sha256(json.dumps([self.dataset, self.provenance], sort_keys=True).encode())
-        for shard in self.shards:  # one at a time: the text of 20M items is some GB
+        for shard in self.shards:  # one at a time, because the text of 20M items takes some GB
             sha256.update(json.dumps([_facts(item) for item in shard]).encode())
         return sha256.hexdigest()
 
@@ -68,9 +69,9 @@ def make_plan(items: Sequence[Item], config: PackConfig, autoencoders: Sequence[
     """Deals sorted items to autoencoders and shards.
 
     Args:
-        items: what is to be packed, in order.
+        items: the items to pack, sorted.
         config: the options of packing.
-        autoencoders: the provenance of each, recorded in the manifest.
+        autoencoders: the provenance of each autoencoder, recorded in the manifest.
 
     Raises:
         UserError: two items have the same key.
@@ -87,32 +88,34 @@ def make_plan(items: Sequence[Item], config: PackConfig, autoencoders: Sequence[
 
 
 def dataset_name(config: PackConfig) -> str:
-    """The name given, else that of the source."""
+    """The name of the dataset: --name, else the name of the source."""
     return config.name or printable(source_name(config.source))
 
 
 def shard_name(number: int) -> str:
-    """The stem of a shard's files."""
+    """The file name of a shard's tar and index, without suffix."""
     return f"shard-{number:06d}"
 
 
 def _dealt(
     items: Sequence[Item], config: PackConfig, autoencoders: Sequence[dict[str, Any]]
 ) -> Sequence[Item]:
-    """The items with who reconstructs them: one of several each, or each of them."""
+    """Assigns autoencoders to the items: one of several to each item, or every one to every item."""
     count = len(autoencoders)
     if count == 1:
         return items
     if config.autoencoder_mode == "deal":
         return [replace(item, autoencoder=dealt(item.path, count)) for item in items]
-    names = [str(one["autoencoder"]) for one in autoencoders]  # the same wherever a model lies
+    names = [str(one["autoencoder"]) for one in autoencoders]  # does not depend on where a model is stored
     return [
         replace(item, autoencoder=number, variant=name) for item in items for number, name in enumerate(names)
     ]
 
 
 def _check_keys(items: Sequence[Item]) -> None:
-    """Compares hashes first: the keys themselves would fill the memory."""
+    """UserError if two items have the same key."""
+    # Compare 64-bit hashes first, because millions of keys would fill the memory. Python salts hash() per
+    # process, which does not matter here: equal hashes are followed by a comparison of the keys.
     hashes = np.fromiter((hash(_key(item)) for item in items), np.int64, len(items))
     values, counts = np.unique(hashes, return_counts=True)
     seen: dict[str, Item] = {}
@@ -129,7 +132,7 @@ def _key(item: Item) -> str:
 
 
 def _facts(item: Item) -> list[Any]:
-    """What of an item decides the bytes of its pair."""
+    """The properties of an item that decide the bytes of its pair."""
     who = [item.variant, item.autoencoder]
     return [printable(item.path), item.tile, *who, item.group, _size(item.real), _size(item.fake)]
 
@@ -139,7 +142,7 @@ def _size(file: File | None) -> int | None:
 
 
 def _pairs_per_shard(items: Sequence[Item], config: PackConfig) -> int:
-    step = max(1, len(items) // _SAMPLED)
+    step = max(1, len(items) // _SAMPLED)  # evenly spaced, not random: a rerun must choose the same number
     with ThreadPoolExecutor(_READERS) as pool:
         sizes = list(pool.map(partial(_pair_bytes, config), items[::step]))
     mean = sum(sizes) / len(sizes)
@@ -147,12 +150,12 @@ def _pairs_per_shard(items: Sequence[Item], config: PackConfig) -> int:
 
 
 def _pair_bytes(config: PackConfig, item: Item) -> float:
-    """Expected bytes of a pair on disk, from file sizes and headers alone."""
+    """Estimates the bytes of a pair from file sizes and headers, without making it."""
     try:
         height, width = (config.tile, config.tile) if config.tile else read_size(item.real, config.max_pixels)
         real = 0 if config.tile else item.real.measured()
         fake = item.fake.measured() if item.fake else 0
-    except RejectedImageError:
+    except RejectedImageError:  # it will not be in the shard
         return 0.0
     if config.codec == "both":
         qualities, sizes = zip(*_JPEG_BYTES_PER_PIXEL.items(), strict=True)
