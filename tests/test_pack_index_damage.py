@@ -88,7 +88,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no tar": (lambda path: path.write_bytes(b"text " * 999), r"1\.tar: broken tar header at byte 0"),
     "gzip": (
         lambda path: path.write_bytes(gzip.compress(path.read_bytes())),
-        r"1\.tar is compressed by gzip, .* decompress it",
+        r"1\.tar is compressed with gzip, .* decompress it",
     ),
 }
 

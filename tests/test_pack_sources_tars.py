@@ -236,8 +236,8 @@ def test_every_flipped_byte_of_a_header_is_an_error_or_changes_nothing_that_coun
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\x1f\x8b" + bytes(1022), " is compressed by gzip, .*; decompress it"),
-        (b"\x28\xb5\x2f\xfd" + bytes(1022), " is compressed by zstd, .*; decompress it"),
+        (b"\x1f\x8b" + bytes(1022), " is compressed with gzip, .*; decompress it"),
+        (b"\x28\xb5\x2f\xfd" + bytes(1022), " is compressed with zstd, .*; decompress it"),
         (b"no tar at all " * 100, ": broken tar header at byte 0 "),
     ],
 )

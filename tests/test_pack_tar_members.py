@@ -229,7 +229,7 @@ def test_first_of_two_names_counts_as_for_tarfile() -> None:
 
 # What is not
 
-SPARSE = "is stored as a sparse file; write the tar without"
+SPARSE = "is stored as a sparse file; write the tar without sparse files"
 DAMAGED: dict[str, tuple[Callable[[], bytes], str]] = {
     "beyond the end": (
         lambda: PLAIN + block(size=base256(1 << 60)) + END,
@@ -272,11 +272,11 @@ DAMAGED: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a name for nothing": (
         lambda: PLAIN + pax(record("path", "x")) + END,
-        "header at byte 1024 (an extended header, but no member behind it)",
+        "header at byte 1024 (an extended header, but no member after it)",
     ),
     "one name for all": (
         lambda: pax(record("path", "x"), tarfile.XGLTYPE) + PLAIN + PLAIN + END,
-        "header at byte 0 (a global header that tells the path of every member)",
+        "header at byte 0 (a global header that sets the path of every member)",
     ),
     "data behind the end": (
         lambda: PLAIN + bytes(200_000) + b"x" + bytes(511),

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pack.shard.schema import INDEX_SCHEMA
 from pack.storage import Store
 
-_PIECE = 16 << 20
+_PIECE = 16 << 20  # bytes of one read
 
 
 def index_bytes(
@@ -20,8 +20,8 @@ def index_bytes(
     """The Parquet file of a shard's index.
 
     Args:
-        rows: one dict a pair with the columns of `columns`.
-        facts: what a resumed run needs to know of the finished shard, kept as file metadata.
+        rows: one dict per pair, with the columns of `columns`.
+        facts: what a resumed run needs to know about the finished shard; stored as file metadata.
         columns: `INDEX_SCHEMA`, or `ADOPTED_SCHEMA`.
     """
     schema = columns.with_metadata({"pairstream": json.dumps(facts, sort_keys=True)})
@@ -39,13 +39,14 @@ def tar_sha256(store: Store, name: str) -> str:
 
 
 def index_facts(data: bytes) -> dict[str, Any]:
-    """The facts that `index_bytes` kept."""
+    """The facts that `index_bytes` has stored."""
     metadata = pq.read_schema(BytesIO(data)).metadata or {}
     facts: dict[str, Any] = json.loads(metadata.get(b"pairstream", b"{}"))
     return facts
 
 
 def read_index(data: bytes, columns: list[str] | None = None) -> pa.Table:
-    """The index table; raises `pyarrow.ArrowInvalid` where the bytes are no Parquet file."""
-    file = pq.ParquetFile(pa.BufferReader(data))  # six times as fast as read_table on 1,000 rows
+    """The index table; raises `pyarrow.ArrowInvalid` if the bytes are no Parquet file."""
+    # pq.read_table takes six times as long for 1,000 rows.
+    file = pq.ParquetFile(pa.BufferReader(data))
     return file.read(columns=columns, use_threads=False)

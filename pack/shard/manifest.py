@@ -16,10 +16,10 @@ from recon.base.paths import is_plain_name
 FORMAT = "pairstream/1"
 NAME = "dataset.json"
 SPLITS = ("train", "val", "test")
-"""Below an output that has splits, each is a dataset in a folder of its name."""
+"""If an output has splits, each split is a dataset in a folder of this name."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_ABOUT = ("name", "split", "rejected", "provenance", "format")  # the manifest's fields beside its shards
+_ABOUT = ("name", "split", "rejected", "provenance", "format")  # all fields of the manifest except its shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +27,12 @@ class ShardEntry:
     """One shard of a dataset."""
 
     name: str
-    """Stem of its files: NAME.tar and NAME.parquet."""
+    """Name of its files without suffix: NAME.tar and NAME.parquet."""
     pairs: int
     bytes: int
     """Size of the tar."""
     sha256: str
-    """Of the tar."""
+    """SHA-256 of the tar."""
     index_sha256: str
 
 
@@ -45,7 +45,7 @@ class Manifest:
     split: str | None
     shards: tuple[ShardEntry, ...]
     rejected: int
-    """Images listed in ``rejected.jsonl`` beside the manifest."""
+    """Number of images listed in ``rejected.jsonl`` next to the manifest."""
     provenance: dict[str, Any]
     """Autoencoder, options and library versions that made it."""
     format: str = FORMAT
@@ -62,11 +62,11 @@ class Manifest:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the manifest itself, without this field."""
+        """SHA-256 of the manifest without this field."""
         return hashlib.sha256(_canonical(self._fields())).hexdigest()
 
     def _fields(self) -> dict[str, Any]:
-        shards = [vars(shard) for shard in self.shards]  # asdict would copy each value of 20,000 shards
+        shards = [vars(shard) for shard in self.shards]  # asdict would copy every value of 20,000 shards
         about = {name: getattr(self, name) for name in _ABOUT}
         return about | {"shards": shards, "pairs": self.pairs, "bytes": self.bytes}
 
@@ -80,8 +80,9 @@ def read_manifest(store: Store) -> Manifest:
     """Reads and checks ``dataset.json``.
 
     Raises:
-        UserError: it is missing, of another format, edited, or lists no pair.
+        UserError: it is missing, has another format, was edited, or lists no pair.
     """
+    # One deadline for all readings; each alone would otherwise have the full time.
     where, until = f"{store.url}/{NAME}", time.monotonic() + store.retry.deadline_s
     try:
         data, whole = read_verified(lambda until: store.read(NAME, until=until), _is_whole, where, until)
@@ -95,14 +96,14 @@ def read_manifest(store: Store) -> Manifest:
 
 
 def _unfinished(url: str) -> UserError:
-    """The error of a place without a manifest; it names a split that has one."""
+    """The error for a folder without a manifest; it names a split below that has one."""
     below = [split for split in SPLITS if open_store(f"{url}/{split}").exists(NAME)]
     hint = f"take {url}/{below[0]}" if below else "pack one with python -m pack --out"
     return UserError(f"{url}/{NAME} not found: {url} is no finished dataset; {hint}")
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether a manifest is what its own hash says."""
+    """Whether the content of a manifest has the hash that it states."""
     try:
         fields = json.loads(data)
     except ValueError:
@@ -114,6 +115,7 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _checked(fields: Any, whole: bool, where: str) -> Manifest:
+    # The format first: a manifest of another version is not damaged, whatever its hash.
     found = fields.get("format") if isinstance(fields, dict) else None
     if found != FORMAT:
         raise UserError(f"{where}: format {found!r}, expected {FORMAT!r}; pack it again with this version")
@@ -130,7 +132,7 @@ def _checked(fields: Any, whole: bool, where: str) -> Manifest:
 
 
 def _check_entry(shard: ShardEntry, where: str) -> None:
-    """Keeps what becomes part of paths from leading into other folders of storage or of the cache."""
+    """Refuses names that, as parts of paths, would lead into other folders of the storage or the cache."""
     if not is_plain_name(shard.name):
         raise UserError(
             f"{where}: shard {shard.name!r}, expected a plain name such as shard-000000; "
@@ -144,4 +146,5 @@ def _check_entry(shard: ShardEntry, where: str) -> None:
 
 
 def _canonical(fields: dict[str, Any]) -> bytes:
+    """One text for equal fields, whatever their order and white space in the file."""
     return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

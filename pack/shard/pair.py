@@ -1,4 +1,4 @@
-"""A pair as the writer takes it."""
+"""A pair as `ShardWriter` takes it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from recon.image.jpeg import JpegCoding
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """The three members of a sample and what the index says of it."""
+    """The images of a sample with their codecs, and the facts that the index holds about it."""
 
     key: str
     real: bytes
@@ -16,11 +16,11 @@ class Pair:
     fake: bytes
     fake_codec: str
     record: dict[str, Any]
-    """The columns of the index row, but for offsets, sizes and checksums."""
+    """The columns of the index row, except offsets, sizes and checksums."""
 
 
 def jpeg_columns(jpeg: JpegCoding | None) -> dict[str, Any]:
-    """The columns of the index on how a JPEG was compressed; null for other codecs."""
+    """The index columns that say how a JPEG was compressed; null for other codecs."""
     return {
         "jpeg_tables": jpeg and jpeg.tables_hash,
         "jpeg_quality": jpeg and jpeg.quality,

@@ -1,10 +1,9 @@
 """One shard: a plain USTAR WebDataset tar and its Parquet index.
 
-Members of a sample are adjacent: ``KEY.real.EXT``, ``KEY.fake.EXT``, ``KEY.json``. The
-index has a row a pair with the offset, size and CRC-32 of every member, so that any run
-of pairs is one ranged read, each payload of which can be checked. Tars that others wrote
-(`pack.adopt.adopt`) may have the members of a sample in any order, among others and under other names;
-their index has three columns more.
+The members of a sample are adjacent: ``KEY.real.EXT``, ``KEY.fake.EXT``, ``KEY.json``. The index has one
+row per pair, with offset, size and CRC-32 of every member. Therefore one ranged read gets any number of
+adjacent pairs, and each payload can be checked. In tars that others wrote (`pack.adopt.adopt`), the members
+of a sample may have any order and name, with other members between them; their index has three more columns.
 """
 
 import pyarrow as pa
@@ -45,11 +44,11 @@ INDEX_SCHEMA = pa.schema(
         ],
     ]
 )
-"""Columns of the index; the offset is that of the payload, in bytes from the tar's start."""
+"""Columns of the index; an offset is that of a payload, in bytes from the start of the tar."""
 
 HEADERS = tuple(f"{member}_header" for member in MEMBERS)
-"""Columns that only the index of an adopted tar has: the name in the tar header right before each
-payload, null where there is no json. (No json has its real's offset, size 0 and CRC 0.)"""
+"""Columns that only the index of an adopted tar has: the name in the tar header right before each payload,
+null if there is no json. (A missing json has the offset of the real image, size 0 and CRC 0.)"""
 
 ADOPTED_SCHEMA = pa.schema([*INDEX_SCHEMA, *[(name, pa.string()) for name in HEADERS]])
 """Columns of the index of an adopted tar."""

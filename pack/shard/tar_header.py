@@ -3,28 +3,28 @@
 import tarfile
 
 HEADER = tarfile.BLOCKSIZE
-"""Bytes of a member's header; payloads are padded to the same."""
+"""Bytes of a member's header; payloads are padded to a multiple of it."""
 
 
 def read_header(block: bytes | memoryview) -> tarfile.TarInfo:
-    """What one block of a tar says of the payload behind it.
+    """Reads one header block, which describes the payload after it.
 
-    A name longer than it has room for stands in headers before it, which are not looked at.
+    A name that is too long for it is stored in earlier headers, which are not read here.
 
     Raises:
-        tarfile.HeaderError: the block is no header, or tells a size below 0.
+        tarfile.HeaderError: the block is no header, or has a size below 0.
     """
     found = tarfile.TarInfo.frombuf(bytes(block), "utf-8", "surrogateescape")
-    if found.size < 0:  # tarfile takes it, and steps back by it
+    if found.size < 0:  # tarfile accepts it and would go backwards in the file
         raise tarfile.HeaderError(f"a size of {found.size} bytes")
     return found
 
 
 def shown_name(name: str) -> str:
-    """A member's name as text that can be stored: its bytes that are no UTF-8 become U+FFFD."""
+    """A member's name as valid Unicode, which can be stored: bytes that are not UTF-8 become U+FFFD."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def padded(size: int) -> int:
-    """Bytes that a payload takes in a tar."""
+    """Bytes that a payload of `size` bytes takes in a tar, with its padding."""
     return -(-size // HEADER) * HEADER

@@ -1,7 +1,7 @@
-"""The members of a tar, from whatever gives its bytes; all that is wrong with a tar is named with its byte.
+"""Lists the members of a tar from any source of its bytes; every fault is an error that names the byte.
 
-`tarfile` and so plain `webdataset` take a broken header or a missing end for the end of the tar, in
-silence, and what comes after it is lost. Here each is an error with its place.
+`tarfile`, and therefore plain `webdataset`, silently takes a broken header or a missing end for the end of
+the tar, and loses all members after it.
 
 Format: POSIX.1-1988 (ustar), POSIX.1-2001 (pax), GNU; see the docstring of Python's tarfile.py.
 """
@@ -14,9 +14,9 @@ from typing import Protocol
 from pack.shard.tar_header import HEADER, padded, read_header, shown_name
 from recon.base.errors import UserError
 
-_PIECE = 64 << 10  # bytes behind the end mark that are looked at together
-_LONGEST = 1 << 20  # bytes of names and attributes before a member
-_DIGITS = 20  # of a number in them
+_PIECE = 64 << 10  # bytes after the end mark that are checked at once
+_LONGEST = 1 << 20  # bytes of headers before a member, at most: a damaged size must not fill the memory
+_DIGITS = 20  # digits of a number in an extended header, at most
 _AGAIN = "fetch or write it again"
 _LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
@@ -24,21 +24,21 @@ _EXTENSIONS = (*_PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 Attributes = dict[str, str]
-"""Of a member, from the headers before its own."""
+"""What the extended headers before a member say about it."""
 
 
 class TarBytes(Protocol):
-    """Where the bytes of a tar come from."""
+    """A source of the bytes of a tar."""
 
     where: str
-    """Its path or URL, for messages."""
+    """Path or URL of the tar, for messages."""
     size: int
-    """Of the tar, in bytes."""
+    """Size of the tar in bytes."""
 
     def read(self, position: int, length: int) -> bytes | memoryview:
-        """The `length` bytes from `position` on, fewer at the end of the tar only.
+        """Returns `length` bytes from `position`, fewer only at the end of the tar.
 
-        Positions never lie before the end of what was read last.
+        A position is never before the end of the last read.
         """
 
 
@@ -47,27 +47,27 @@ class Member:
     """A member of a tar."""
 
     name: str
-    """All of it, from however many headers; bytes that are no UTF-8 as surrogates."""
+    """The full name, also if it takes several headers; bytes that are not UTF-8 become surrogates."""
     header: str
-    """The name in the header right before the payload: cut, or with other letters, where the name is odd."""
+    """The name in the header right before the payload; there, an unusual name may be cut or changed."""
     begin: int
-    """Byte at which the first of its headers begins."""
+    """First byte of the first header of this member."""
     offset: int
-    """Of the payload, in bytes from the tar's start."""
+    """First byte of the payload, from the start of the tar."""
     size: int
-    """Of the payload; 0 of links and folders."""
+    """Bytes of the payload; 0 for links and folders."""
     is_file: bool
-    """A plain file, which is all that WebDataset reads."""
+    """Whether it is a plain file; WebDataset reads nothing else."""
     is_link: bool
-    """In place of a file that lies elsewhere."""
+    """Whether it is a link to a file that is stored elsewhere."""
 
 
 def members(tar: TarBytes) -> Iterator[Member]:
     """Yields the members of a tar in their order, folders and links too.
 
     Raises:
-        UserError: it is no tar, or cut, damaged or compressed, or holds a sparse file; the error names it
-            and the byte.
+        UserError: the file is no tar, or is cut, damaged or compressed, or holds a sparse file; the message
+            names the file and the byte.
     """
     position = begin = 0
     extended: Attributes = {}
@@ -77,26 +77,26 @@ def members(tar: TarBytes) -> Iterator[Member]:
             position = payload + padded(header.size)
             if position - begin > _LONGEST:
                 raise _broken(tar, begin, f"more than {_LONGEST} bytes of headers before a member")
-            extended = _extension(tar, header, payload) | extended  # tarfile's order: the first counts
+            extended = _extension(tar, header, payload) | extended  # as in tarfile, the first counts
             if header.type == tarfile.XGLTYPE and payload - HEADER == begin:
-                begin = position  # it is the tar's, not the member's
+                begin = position  # a global header belongs to the tar, not to the member
             continue
         member = _member(tar, header, begin, payload, extended)
         yield member
         position = begin = payload + padded(member.size)
         extended = {}
     if extended:
-        raise _broken(tar, begin, "an extended header, but no member behind it")
+        raise _broken(tar, begin, "an extended header, but no member after it")
     _check_end(tar, position)
 
 
 def _header(tar: TarBytes, position: int) -> tarfile.TarInfo | None:
-    """The header at a byte; None for the mark of the end."""
+    """The header at a byte; None for the end mark."""
     block = bytes(tar.read(position, HEADER))
     if len(block) < HEADER:
         inside = " within a header" if block else ""
         raise _cut(tar, f"it ends at byte {tar.size}{inside} without the mark of a tar's end")
-    if not any(block):
+    if not any(block):  # a block of zeros marks the end
         return None
     try:
         return read_header(block)
@@ -104,7 +104,7 @@ def _header(tar: TarBytes, position: int) -> tarfile.TarInfo | None:
         for magic, kind in _COMPRESSED.items():
             if position == 0 and block.startswith(magic):
                 raise UserError(
-                    f"{tar.where} is compressed by {kind}, so no part can be read by its place; decompress it"
+                    f"{tar.where} is compressed with {kind}, so no member can be read alone; decompress it"
                 ) from None
         raise _broken(tar, position, str(error)) from None
 
@@ -116,7 +116,7 @@ def _member(tar: TarBytes, header: tarfile.TarInfo, begin: int, payload: int, ex
     if header.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse") for key in extended):
         raise UserError(
             f"{tar.where}: {shown_name(name)} at byte {begin} is stored as a sparse file; "
-            "write the tar without"
+            "write the tar without sparse files"
         )
     size = _size(tar, header, begin, extended)
     if payload + padded(size) > tar.size:
@@ -137,7 +137,8 @@ def _member(tar: TarBytes, header: tarfile.TarInfo, begin: int, payload: int, ex
 
 
 def _size(tar: TarBytes, header: tarfile.TarInfo, begin: int, extended: Attributes) -> int:
-    """Bytes of the payload; what links and folders tell is not in the tar."""
+    """Bytes of the payload. Links and folders may state a size, but have no payload."""
+    # Like tarfile, take a member of unknown type for a plain file.
     if not (header.isreg() or header.type not in tarfile.SUPPORTED_TYPES):
         return 0
     text = extended.get("size")
@@ -149,7 +150,7 @@ def _size(tar: TarBytes, header: tarfile.TarInfo, begin: int, extended: Attribut
 
 
 def _extension(tar: TarBytes, header: tarfile.TarInfo, payload: int) -> Attributes:
-    """What a header tells of the member behind it."""
+    """What an extended header says about the member after it."""
     data = bytes(tar.read(payload, header.size))
     if len(data) < header.size:
         raise _cut(tar, f"it ends at byte {tar.size} within an extended header")
@@ -160,15 +161,17 @@ def _extension(tar: TarBytes, header: tarfile.TarInfo, payload: int) -> Attribut
     found = _pax(tar, payload - HEADER, data)
     if header.type != tarfile.XGLTYPE:
         return found
+    # A global header applies to all members after it. Refuse attributes that can't be true of them all.
     for key in found:
         if key in ("path", "size") or key.startswith("GNU.sparse"):
-            raise _broken(tar, payload - HEADER, f"a global header that tells the {key} of every member")
+            raise _broken(tar, payload - HEADER, f"a global header that sets the {key} of every member")
     return {}
 
 
 def _pax(tar: TarBytes, position: int, data: bytes) -> Attributes:
-    """The records ``LENGTH KEY=VALUE`` of an extended header."""
+    """Parses the records ``LENGTH KEY=VALUE`` of an extended header."""
     found: Attributes = {}
+    # LENGTH counts the whole record: its own digits, the space and the line end too.
     place, end = 0, len(data.rstrip(b"\0"))
     while place < end:
         digits = data[place : place + _DIGITS + 1].partition(b" ")[0].decode("latin-1")
@@ -184,17 +187,18 @@ def _pax(tar: TarBytes, position: int, data: bytes) -> Attributes:
 
 
 def _is_number(text: str) -> bool:
+    # isdigit() alone would accept digits of other scripts.
     return text.isascii() and text.isdigit() and len(text) <= _DIGITS
 
 
 def _check_end(tar: TarBytes, end: int) -> None:
-    """Nothing may come after the mark of the end, where no reader would see it."""
+    """UserError if data follow the end mark, because no reader would see them."""
     position = end + HEADER
     while piece := bytes(tar.read(position, min(_PIECE, tar.size - position))):
         if rest := piece.lstrip(b"\0"):
             raise UserError(
                 f"{tar.where}: data at byte {position + len(piece) - len(rest)}, after the mark of a tar's "
-                f"end at byte {end}: it is several tars in one file, or zeros stand where a header was; "
+                f"end at byte {end}: it is several tars in one file, or zeros have replaced a header; "
                 f"{_AGAIN}"
             )
         position += len(piece)

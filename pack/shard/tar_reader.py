@@ -1,4 +1,4 @@
-"""Reads whole tars that others wrote, from start to end, with the hash of all bytes."""
+"""Reads whole tars that others wrote, from start to end, and hashes all bytes."""
 
 import hashlib
 from collections import deque
@@ -8,21 +8,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pack.shard.tar_members import Member, members
 from pack.storage import Store
 
-_PIECE = 8 << 20  # bytes a request
-_AHEAD = 4  # requests under way: one stream of a bucket gives some 60 MB/s
+_PIECE = 8 << 20  # bytes of one request
+_AHEAD = 4  # requests at a time, because one alone gets some 60 MB/s from a bucket
 
 
 class TarReader:
     """One pass over a tar.
 
     Args:
-        store: where it lies.
-        name: of the tar, with its suffix.
-        size: of the tar, in bytes.
-        on_read: called with the bytes of each piece that was read.
+        store: the store that holds the tar.
+        name: name of the tar, with its suffix.
+        size: size of the tar in bytes.
+        on_read: called after each read with the number of bytes.
 
     Attributes:
-        sha256: of the whole tar, once `members` has ended.
+        sha256: hash of the whole tar; it exists when `members` has ended.
     """
 
     def __init__(self, store: Store, name: str, size: int, on_read: Callable[[int], object]) -> None:
@@ -30,10 +30,10 @@ class TarReader:
         self.where = self._stream.where
 
     def members(self) -> Iterator[Member]:
-        """Yields every member; `payload` reads the latest.
+        """Yields every member; `payload` reads the one that was yielded last.
 
         Raises:
-            UserError: the tar is cut or broken; the error tells the byte.
+            UserError: the tar is cut or broken; the message names the byte.
         """
         yield from members(self._stream)
         self.sha256 = self._stream.sha256.hexdigest()
@@ -44,7 +44,7 @@ class TarReader:
 
 
 class _Stream:
-    """A tar that is read forward only, in large pieces read ahead; what is passed over is hashed too."""
+    """A tar that is read forward only, in large pieces and ahead. Skipped bytes are hashed too."""
 
     def __init__(self, store: Store, name: str, size: int, on_read: Callable[[int], object]) -> None:
         self.where = f"{store.url}/{name}"
@@ -52,15 +52,15 @@ class _Stream:
         self.sha256 = hashlib.sha256()
         self._pieces = _read_ahead(store, name, size)
         self._piece = memoryview(b"")
-        self._place = 0  # in the piece
-        self._position = 0  # in the tar
+        self._place = 0  # next byte in the piece
+        self._position = 0  # next byte in the tar
         self._on_read = on_read
 
     def read(self, position: int, length: int) -> bytes:
         """See `pack.shard.tar_members.TarBytes`."""
         assert position >= self._position, (position, self._position)
         for _ in self._take(position - self._position):
-            pass
+            pass  # skipped bytes must be hashed too
         parts = list(self._take(length))
         return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
@@ -79,7 +79,7 @@ class _Stream:
 
 
 def _read_ahead(store: Store, name: str, size: int) -> Iterator[memoryview]:
-    """The pieces of an object in their order, some read at a time."""
+    """Yields the pieces of an object in their order; several are read at the same time."""
     pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="read")
     ahead: deque[Future[memoryview]] = deque()
     try:
@@ -90,4 +90,5 @@ def _read_ahead(store: Store, name: str, size: int) -> Iterator[memoryview]:
         while ahead:
             yield ahead.popleft().result()
     finally:
+        # The consumer may stop early: don't wait for reads that nobody needs.
         pool.shutdown(wait=False, cancel_futures=True)

@@ -1,6 +1,6 @@
-"""Telling damage at rest from damage on the way.
+"""Distinguishes bytes that are damaged in storage from bytes that were damaged on their way.
 
-A passing fault gives other bytes at the next reading; what lies damaged comes the same each time.
+Damage on the way gives other bytes at the next read; damage in storage gives the same bytes each time.
 """
 
 import time
@@ -11,8 +11,8 @@ from recon.base.errors import UserError
 
 Data = TypeVar("Data", bytes, memoryview)
 
-_SAME = 3  # readings in a row that settle it
-_MOST = 12
+_SAME = 3  # equal reads in a row that prove damage in storage
+_MOST = 12  # reads
 
 
 def read_verified(
@@ -21,20 +21,20 @@ def read_verified(
     what: str,
     until: float,
 ) -> tuple[Data, bool]:
-    """Reads until the bytes are sound, or until they came the same and unsound three times in a row.
+    """Reads until the bytes are sound, or until the same unsound bytes came three times in a row.
 
     Args:
-        read: reads once, given `until`.
-        is_sound: checks what was read.
-        what: is read, for the message.
-        until: time of `time.monotonic` by which it must be settled, all readings together.
+        read: reads once; gets `until`.
+        is_sound: checks the bytes of a read.
+        what: name of the object or range, for the message.
+        until: deadline for all reads together, by the clock of `time.monotonic`.
 
     Returns:
         The bytes, and whether they are sound.
 
     Raises:
-        UserError: other unsound bytes came again and again, or the time is over: the storage or the way to
-            it is failing.
+        UserError: different unsound bytes came again and again, or the time is over: the storage or the
+            network is failing.
     """
     before: Data | None = None
     same = 0
@@ -49,6 +49,6 @@ def read_verified(
             break
         before = data
     raise UserError(
-        f"{what}: its readings gave wrong bytes, and not the same ones; "
-        "the storage or the network between is failing, check them and resume"
+        f"{what}: repeated reads gave wrong bytes, and not the same ones; "
+        "the storage or the network is failing, check both and resume"
     )

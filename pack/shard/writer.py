@@ -14,17 +14,17 @@ from pack.shard.schema import RECORD_FIELDS
 from pack.shard.tar_header import HEADER
 from recon.image.codec import LOADABLE
 
-_WRITTEN = 1 << 20
+_WRITTEN = 1 << 20  # bytes of one write
 
 
 class ShardWriter:
-    """Writes pairs into a tar, as `webdataset.TarWriter` would, and collects their index rows.
+    """Writes pairs into a tar as `webdataset.TarWriter` would, and collects their index rows.
 
-    It does so by the standard library: webdataset imports torch, half a GiB for a process that needs none.
+    It uses the standard library, because webdataset imports torch, which takes half a GiB of memory.
 
     Args:
         file: an open binary file, written once from start to end.
-        dataset: the name that goes into the pair ids.
+        dataset: name of the dataset, a part of the pair ids.
     """
 
     def __init__(self, file: BinaryIO, dataset: str) -> None:
@@ -44,6 +44,7 @@ class ShardWriter:
 
     def _add_member(self, key: str, member: str, field: str, data: bytes) -> dict[str, int]:
         header = TarInfo(f"{key}.{field}")
+        # No time, owner or group: a rerun must write the same bytes.
         header.size, header.mode = len(data), 0o644
         self.sink.write(header.tobuf(tarfile.USTAR_FORMAT))
         offset = self.sink.size
@@ -56,17 +57,19 @@ class ShardWriter:
         }
 
     def close(self) -> tuple[int, str]:
-        """Ends the tar; returns its (bytes, sha256)."""
-        end = self.sink.size + 2 * tarfile.BLOCKSIZE  # two empty headers
+        """Ends the tar and returns its (size in bytes, SHA-256)."""
+        end = self.sink.size + 2 * tarfile.BLOCKSIZE  # two empty headers mark the end
+        # Like tarfile and GNU tar, fill the last record of 10 KiB.
         self.sink.write(bytes(end + -end % tarfile.RECORDSIZE - self.sink.size))
         self.sink.flush()
         return self.sink.size, self.sink.sha256.hexdigest()
 
 
 class _HashingFile:
-    """Passes writes on in pieces of a MiB, counting and hashing them.
+    """Collects writes into pieces of 1 MiB, counts and hashes them, and passes them on.
 
-    At every small write the interpreter would pass to a thread that encodes.
+    Each write to a file releases the interpreter's lock; after many small ones, this thread would often
+    have to wait for threads that encode.
     """
 
     def __init__(self, file: BinaryIO) -> None:
