@@ -51,7 +51,7 @@ def new_name() -> str:
 
 
 def deadline_of(fault: Fault) -> float:
-    """Seconds to give a fault: one that hangs uses up its share of them, others are over by their attempts."""
+    """Seconds to give a fault: one that hangs uses up its share, others end by their attempts."""
     return 5.0 if fault.kind.startswith(("stall", "trickle")) else 60.0
 
 

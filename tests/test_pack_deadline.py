@@ -60,7 +60,7 @@ def test_block_is_settled_within_one_deadline(store: Spoiling) -> None:
     dataset = opened(store)
     dataset.index(0)
     store.spoilt = ".tar"
-    with pytest.raises(UserError, match="repeated reads gave wrong bytes, and not the same ones"):
+    with pytest.raises(UserError, match="every read before the deadline gave wrong bytes"):
         dataset.read_block(0, 0, 4)
     assert set(store.untils) == {1000.0 + DEADLINE_S}
     assert store.time_s == 1000.0 + DEADLINE_S

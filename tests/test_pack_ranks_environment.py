@@ -41,6 +41,7 @@ LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS",
         ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "16"}, Rank(1, 2)),
         ({"RANK": "3", "WORLD_SIZE": "8", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Rank(3, 8)),
         (ARRAY, Rank(2, 4)),
+        (ARRAY | {"SLURM_ARRAY_TASK_MAX": "8"}, Rank(2, 4)),
         (ARRAY | {"SLURM_ARRAY_TASK_ID": "11", "SLURM_ARRAY_TASK_STEP": "2"}, Rank(3, 4)),
         (ARRAY | {"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Rank(2, 4)),
         (ARRAY | {"SLURM_PROCID": "1", "SLURM_NTASKS": "8"}, Rank(17, 32)),
@@ -77,6 +78,10 @@ def test_ranks_of_an_array_of_groups_are_all_there_once() -> None:
         (SCRIPT | {"SLURM_STEP_ID": "batch", "SLURM_STEP_NUM_TASKS": "1"}, "is the job's script, not a task"),
         (ARRAY | SCRIPT, "SLURM_NTASKS=8, but this process is the job's script"),
         (ARRAY | {"SLURM_ARRAY_TASK_ID": "9"}, "SLURM_ARRAY_TASK_ID=9 of 4 tasks from 5 on is no rank"),
+        (
+            ARRAY | {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_MAX": "10"},
+            "expected an array without gaps",
+        ),
         (ARRAY | {"SLURM_ARRAY_TASK_STEP": "4"}, "is no rank: expected an array without gaps; pass --rank"),
     ],
 )

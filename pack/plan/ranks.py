@@ -86,14 +86,20 @@ def _slurm_array(environ: Mapping[str, str]) -> Rank | None:
     index, count = _number(environ, "SLURM_ARRAY_TASK_ID"), _number(environ, "SLURM_ARRAY_TASK_COUNT")
     first = _number(environ, "SLURM_ARRAY_TASK_MIN")
     step = _number(environ, "SLURM_ARRAY_TASK_STEP") if environ.get("SLURM_ARRAY_TASK_STEP") else 1
-    # In an array with gaps, such as 1,5,6, numbers go beyond the count of tasks: they are no ranks.
     rank, rest = divmod(index - first, max(step, 1))
-    if rest or not 0 <= rank < count:
+    if rest or not 0 <= rank < count or _array_has_gaps(environ, first, step, count):
         raise UserError(
             f"SLURM_ARRAY_TASK_ID={index} of {count} tasks from {first} on is no rank: expected an array "
             f"without gaps; {_HINT}"
         )
     return Rank(rank, count)
+
+
+def _array_has_gaps(environ: Mapping[str, str], first: int, step: int, count: int) -> bool:
+    """Whether an array leaves numbers out. The first task of 1,5,6 would else pack as rank 0 of 3, alone."""
+    if not environ.get("SLURM_ARRAY_TASK_MAX"):
+        return False
+    return (_number(environ, "SLURM_ARRAY_TASK_MAX") - first) // max(step, 1) + 1 != count
 
 
 def _checked(environ: Mapping[str, str], rank_name: str, world_name: str) -> Rank:

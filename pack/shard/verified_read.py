@@ -46,7 +46,10 @@ def read_verified(
         if same == _SAME:
             return data, False
         if time.monotonic() >= until:
-            break
+            raise UserError(
+                f"{what}: every read before the deadline gave wrong bytes; raise data.deadline_s, or run "
+                "python -m pack.verify to see whether the storage holds them so"
+            )
         before = data
     raise UserError(
         f"{what}: repeated reads gave wrong bytes, and not the same ones; "
