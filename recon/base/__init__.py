@@ -1,4 +1,4 @@
-"""What every folder of every package shares: errors, options, progress, the device.
+"""What all packages share: errors, the command line, checks of options, progress, paths, the device.
 
-Nothing here knows an image or a model. Everything may import this; this imports nothing of ours.
+Nothing here knows an image or a model. Every folder may import this one; it imports no other of ours.
 """

@@ -1,6 +1,6 @@
-"""One grammar for every command: a config dataclass in, options, YAML and ``--help`` out.
+"""The command line of every command: a config dataclass becomes options, a YAML file and ``--help``.
 
-Only jsonargparse is imported here, so that ``--help`` answers at once; a job imports
+jsonargparse is the only library imported here, because ``--help`` must answer at once. A job imports
 its heavy libraries when it runs.
 """
 
@@ -18,7 +18,8 @@ from recon.base.errors import UserError
 
 Config = TypeVar("Config")
 
-_BOOLEANS = {"true", "false", "yes", "no", "on", "off", "0", "1"}  # meant for one; numbers are refused
+# Words taken as the value of a boolean option before them. The parser then refuses 0 and 1.
+_BOOLEANS = {"true", "false", "yes", "no", "on", "off", "0", "1"}
 _UNKNOWN_OPTION = re.compile(r"Group '([\w.]+)' does not accept option|unrecognized arguments: --([\w.]+)\.")
 
 
@@ -35,12 +36,12 @@ def parse(
     Args:
         config: a dataclass; each field becomes an option, its docstring line the help. A field
             with ``field(kw_only=False)`` becomes a positional argument, one of ``list[str]`` takes several.
-        argv: the arguments, by default those of the process. Dashes may stand for the underscores of an
-            option's name, and a boolean option without a value for true.
+        argv: the arguments, by default those of the process. An option's name may have dashes instead of
+            underscores; a boolean option without a value is true.
         prog: the command as the user types it, e.g. ``python -m pack``.
         about: the text above the options in ``--help``.
-        recipes: the folder of a group's recipes: ``{"augment": folder}`` makes ``--augment NAME``, and
-            ``augment: NAME`` in a YAML file, take the options of ``folder/NAME.yaml``.
+        recipes: the folder of a group's recipes. With ``{"augment": folder}``, ``--augment NAME`` (in a
+            YAML file ``augment: NAME``) loads the options in ``folder/NAME.yaml``.
 
     Returns:
         The validated config. A mistake ends the process with status 2 and one line.
@@ -50,10 +51,10 @@ def parse(
     from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
     class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-        """Keeps the lines of `about`."""
+        """Keeps the line breaks of `about`."""
 
     class Parser(ArgumentParser):
-        """Says what is wrong in one line."""
+        """Prints a mistake in one line."""
 
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # noqa: ARG002
             fail(f"{' '.join(message.split())}{_choices(self, message)}; see {prog} --help")
@@ -65,13 +66,15 @@ def parse(
     _take_several(parser)
     for group, folder in (recipes or {}).items():
         _name_recipes(parser, group, folder)
+    # jsonargparse knows neither dashes for underscores nor a boolean without a value.
     words = _spelled_out(sys.argv[1:] if argv is None else argv, dict(_options(config)))
+    # `instantiate` builds the groups; `config` itself is built below.
     parsed = parser.instantiate(parser.parse_args(words))
     return config(**{name: value for name, value in vars(parsed).items() if name != "config"})
 
 
 def _options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Name and type of each option, those of groups included."""
+    """Yields name and type of each option, including the options of groups."""
     types = get_type_hints(config)
     for one in fields(config):
         kind = types[one.name]
@@ -81,15 +84,15 @@ def _options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _spelled_out(words: Sequence[str], options: Mapping[str, Any]) -> list[str]:
-    """The arguments as the parser takes them: underscores in names, and a value for each boolean."""
+    """Rewrites the arguments for the parser: underscores in names, and a value for each boolean."""
     found: list[str] = []
     known = {"config", "print_config", *options}
     for number, word in enumerate(words):
-        if word == "--":
+        if word == "--":  # after it, words are values even if they look like options
             return [*found, *words[number:]]
         name, equals, value = word.partition("=")
         named = name[2:].replace("-", "_") if name.startswith("--") else ""
-        if named in known:
+        if named in known:  # other words stay as typed, so that the parser's error shows them unchanged
             word = f"--{named}{equals}{value}"
         following = words[number + 1].lower() if number + 1 < len(words) else ""
         is_bare = options.get(named) is bool and not equals and following not in _BOOLEANS
@@ -98,7 +101,7 @@ def _spelled_out(words: Sequence[str], options: Mapping[str, Any]) -> list[str]:
 
 
 def _choices(parser: Any, message: str) -> str:
-    """The options of the group that was asked for one that it has not."""
+    """If `message` says that a group has no such option: the options that the group has, as text."""
     found = _UNKNOWN_OPTION.search(message)
     prefix = f"{found[1] or found[2]}." if found else ""
     names = [action.dest.removeprefix(prefix) for action in parser._actions if action.dest.startswith(prefix)]
@@ -106,22 +109,24 @@ def _choices(parser: Any, message: str) -> str:
 
 
 def _take_several(parser: Any) -> None:
-    """Lets a positional list be given as words, not as one text ``[a, b]``."""
+    """Lets a positional list be given as separate words instead of one text ``[a, b]``."""
     for action in parser._actions:
         if not action.option_strings and getattr(action, "_typehint", None) == list[str]:
             action.nargs, action._typehint, action.metavar = "+", str, action.dest
 
 
 def _name_recipes(parser: Any, group: str, folder: Path) -> None:
-    """Lets the option of a whole group, which takes the path of a YAML file, take a recipe's name too."""
+    """Lets the option of a whole group take a recipe's name as well as the path of a YAML file."""
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     action = next(action for action in parser._actions if action.dest == group)
-    load = action._load_config  # the one way of both the command line's and a YAML file's value
+    # The command line's value and a YAML file's value both pass this private method of jsonargparse.
+    load = action._load_config
 
     def load_named(value: Any, *rest: Any) -> Any:
         try:
             return load(str(folder / f"{value}.yaml") if value in names else value, *rest)
         except TypeError as error:
+            # jsonargparse's text for a wrong name lists no recipes; its other errors say enough.
             if f'Unable to load config "{value}"' not in str(error):
                 raise
             fail(f"{group}={value}: expected {', '.join(names)}, or a YAML file with options of {group}")
@@ -152,18 +157,20 @@ def run(
     except UserError as error:
         fail(str(error))
     except KeyboardInterrupt:
-        fail("interrupted", status=130)
-    except BrokenPipeError:
+        fail("interrupted", status=130)  # 128 + SIGINT, as a shell counts it
+    except BrokenPipeError:  # the reader of our output ended, as in `... | head`
+        # Python flushes standard output at exit, and would fail again on the broken pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 141
+        status = 141  # 128 + SIGPIPE
     sys.exit(status or 0)
 
 
 def ignore_odd_metadata() -> None:
-    """Silences Pillow's warnings, which say nothing about pixels, in a process of our own from its start.
+    """Silences Pillow's warnings, which are about metadata; called when a process of ours starts.
 
-    Not around each decoding: `warnings.catch_warnings` is not thread-safe, and left every warning of the
-    process ignored after 8 threads' work. Not on import: the filters of a user's process are the user's.
+    It is not done around each decoding, because `warnings.catch_warnings` is not thread-safe: after 8 threads
+    had used it, the process ignored all warnings. It is not done on import, because a process that only
+    imports this package has warning filters of its own.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
 

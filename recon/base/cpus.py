@@ -4,9 +4,9 @@ import os
 
 
 def available_cpus() -> int:
-    """Those that the system lets this process run on: taskset, cpusets and Slurm's share count.
+    """The number of CPUs that the system lets this process run on, as set by taskset, cpusets and Slurm.
 
-    Where SLURM_CPUS_PER_TASK is set it is no more than that: not every cluster binds tasks to their CPUs.
+    SLURM_CPUS_PER_TASK, if set, is an upper limit, because not every cluster binds tasks to their CPUs.
     """
     told = os.environ.get("SLURM_CPUS_PER_TASK", "")
     share = int(told) if told.isascii() and told.isdigit() else 0

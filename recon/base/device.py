@@ -1,4 +1,4 @@
-"""Where torch runs in this process: the device by its name, the CPU's threads and memory."""
+"""Where torch runs in this process: the device of a name, CPU threads, random generators, memory."""
 
 import os
 from collections.abc import Iterator
@@ -11,31 +11,32 @@ from recon.base.memory import keep_freed_memory
 
 
 def prepare_cpu(threads: int) -> None:
-    """Sets torch's CPU threads, and keeps freed memory for the next batch, in this process."""
+    """Sets the number of torch's CPU threads; makes this process reuse freed memory for the next batch."""
     torch.set_num_threads(threads)
     keep_freed_memory()
 
 
 def local_rank() -> int:
-    """This process's number among those of its machine, as torchrun or Slurm tells it; else 0."""
+    """The number of this process on its machine, as set by torchrun or Slurm; otherwise 0."""
     told = (os.environ.get(name) for name in ("LOCAL_RANK", "SLURM_LOCALID"))
     return next((int(number) for number in told if number and number.isdecimal()), 0)
 
 
+# If the CPU's memory runs out, torch raises a plain RuntimeError with one of these two texts.
 _CPU_ALLOCATOR = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch raised this because memory ran out: a GPU's, or the CPU's, for which it has no class.
+    """Whether torch raised `error` because the memory of a GPU or of the CPU ran out.
 
-    Other faults speak of memory, too: "an illegal memory access" of CUDA must not pass for this.
+    The word "memory" alone isn't enough: CUDA's "an illegal memory access" is another fault.
     """
     is_of_gpu = isinstance(error, torch.OutOfMemoryError)
     return is_of_gpu or any(words in str(error) for words in _CPU_ALLOCATOR)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
-    """Seeds torch's generators of the CPU and of this device; `torch.manual_seed` seeds those of all GPUs."""
+    """Seeds torch's generators of the CPU and of `device`; `torch.manual_seed` would seed all GPUs."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.default_generators[_index(device)].manual_seed(seed)
@@ -43,7 +44,7 @@ def seed_generators(seed: int, device: torch.device) -> None:
 
 @contextmanager
 def forked_generators(device: torch.device) -> Iterator[None]:
-    """Puts the states of torch's generators back at the end: the CPU's and this device's, no other GPU's."""
+    """Restores the states of torch's generators of the CPU and of `device` at the end, of no other GPU."""
     gpus = [_index(device)] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus):
         yield
@@ -54,12 +55,12 @@ def _index(device: torch.device) -> int:
 
 
 def find_device(name: str, local_rank: int = 0) -> torch.device:
-    """The torch device of that name; ``auto`` takes cuda where there is one, else cpu.
+    """Returns the torch device of that name; ``auto`` is cuda if there is a GPU, otherwise cpu.
 
     Args:
         name: a device of torch, or ``auto``.
-        local_rank: number of this process on its machine: GPUs without a number of their own are
-            dealt by it, in turn where processes outnumber them.
+        local_rank: number of this process on its machine. It chooses the GPU if `name` gives no number;
+            if there are more processes than GPUs, several processes share a GPU.
 
     Raises:
         UserError: no such device on this machine.
@@ -70,7 +71,8 @@ def find_device(name: str, local_rank: int = 0) -> torch.device:
         device = torch.device(name)
         if device == torch.device("cuda") and (count := torch.cuda.device_count()):
             device = torch.device("cuda", local_rank % count)
-        torch.empty(1, device=device).tolist()  # meta, for one, holds no values
+        # Try the device now; reading a value back also refuses devices without values, such as `meta`.
+        torch.empty(1, device=device).tolist()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         cause = str(error).splitlines()[0]
         raise UserError(f"device {name!r} can't be used ({cause}); expected auto, cpu or cuda") from error

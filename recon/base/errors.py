@@ -1,4 +1,4 @@
-"""The one exception that is the user's to mend: shown as a line, never as a traceback."""
+"""Errors that the user can correct: a command prints them as one line, without a traceback."""
 
 
 class UserError(ValueError):
@@ -10,7 +10,7 @@ class UserError(ValueError):
 
 
 class MissingError(UserError):
-    """There is no such file or object, though storage answers."""
+    """The storage answers, and says that there is no such file or object."""
 
 
 class RejectedImageError(ValueError):

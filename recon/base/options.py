@@ -1,4 +1,4 @@
-"""Checks of options that configs of all commands share."""
+"""Checks of options that the configs of all commands share."""
 
 from dataclasses import fields
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from recon.base.errors import UserError
 
 MAX_THREADS = 1024
-"""Of one process: more is a mistake."""
+"""Largest number of threads that one process accepts; a larger one is surely a mistake."""
 
 
 def at_least_one(config: object, *names: str, group: str = "") -> None:
@@ -22,7 +22,7 @@ def at_least_one(config: object, *names: str, group: str = "") -> None:
 
 
 def refuse_idle(config: Any, *names: str, because: str, group: str = "") -> None:
-    """Refuses options that were changed, though nothing would heed them.
+    """Refuses options that were changed but would have no effect.
 
     Args:
         config: a dataclass.
@@ -31,7 +31,7 @@ def refuse_idle(config: Any, *names: str, because: str, group: str = "") -> None
         group: the prefix of their names on the command line.
 
     Raises:
-        UserError: one of them has another value than its default.
+        UserError: one of the options has another value than its default.
     """
     defaults = {one.name: one.default for one in fields(config)}
     for name in names:

@@ -1,4 +1,4 @@
-"""Paths and URLs: their folder and name, whether a file is there, and names that data may choose."""
+"""Paths and URLs: their folder and name, whether a file exists, and checks of names that come from data."""
 
 import errno
 import os
@@ -8,21 +8,22 @@ from pathlib import Path
 
 from recon.base.errors import UserError
 
+# Errors of `stat` that mean "no such file"; pathlib lists EBADF too, which macOS is known to give.
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP, errno.ENAMETOOLONG)
 _LONGEST_NAME = 200  # bytes; file systems take 255, and a suffix may follow
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """The folder and the name of a file's path or URL.
+    """Splits a file's path or URL into its folder and its name.
 
     Args:
         path: such as ``a.png``, ``/a.png``, ``runs/a.png``, ``s3://bucket/a.png``.
 
     Returns:
-        The folder, which may be opened as it is (``.`` and ``/`` included), and the name.
+        The folder (``.`` or ``/`` if the path names no other) and the name.
 
     Raises:
-        UserError: there is no name, or the URL is that of a bucket or host.
+        UserError: the path has no name, or the URL names only a bucket or host.
     """
     folder, slash, name = path.removeprefix("file://").rpartition("/")
     if name in ("", ".", "..") or folder.endswith(":/"):
@@ -31,48 +32,48 @@ def split_path(path: str) -> tuple[str, str]:
 
 
 def expanded(path: str) -> Path:
-    """The path with ``~`` replaced by the home it names; `Path.expanduser` raises for the home of nobody."""
+    """Replaces ``~`` by the home folder that it names, or keeps it if no user has that name."""
+    # `Path.expanduser` would raise RuntimeError for a user that doesn't exist.
     return Path(os.path.expanduser(path))
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether a name out of a manifest is that of a file or folder in one certain folder: no path."""
+    """Whether a name from a manifest is a name without a folder: a path could lead to any other file."""
     return isinstance(name, str) and not {"/", "\0"} & set(name) and name not in ("", ".", "..")
 
 
 def safe_name(text: str) -> str:
-    """A file's or folder's name made of any text: no separators, no dots at its start, not too long."""
+    """Makes a file's or folder's name of any text: no separators, no dots at its start, not too long."""
+    # Cutting bytes may split the last character, hence "ignore" at the end.
     plain = re.sub(r"[\0-\x1f/\\\x7f:]+", "-", text).strip("-. ")
     return plain.encode("utf-8", "replace")[:_LONGEST_NAME].decode("utf-8", "ignore") or "unnamed"
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a file, links followed.
-
-    `Path.is_file` raises where it may not look.
+    """Whether `path` is a file or a link to one.
 
     Raises:
-        UserError: the file system does not tell.
+        UserError: the file system doesn't answer, e.g. because a folder may not be searched.
     """
     mode = _mode(path)
     return mode is not None and stat.S_ISREG(mode)
 
 
 def is_dir(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a folder, links followed; raises as `is_file` does."""
+    """Whether `path` is a folder or a link to one; raises as `is_file` does."""
     mode = _mode(path)
     return mode is not None and stat.S_ISDIR(mode)
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether there is anything, links followed; raises as `is_file` does."""
+    """Whether `path` names anything that exists, with links followed; raises as `is_file` does."""
     return _mode(path) is not None
 
 
 def _mode(path: str | os.PathLike[str]) -> int | None:
     try:
         return os.stat(path).st_mode
-    except ValueError:  # a NUL or a lone surrogate, which no name has
+    except ValueError:  # a NUL or a lone surrogate in the path: no file has such a name
         return None
     except OSError as error:
         if error.errno in _ABSENT:
