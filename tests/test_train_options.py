@@ -25,7 +25,7 @@ READY = PLACES | {"reconstructions": "c"}
         (DataConfig, {"val_crop": 128}, "data.val_crop=128 would be ignored: there is no data.val"),
         (DataConfig, {"val_batch": 2}, "data.val_batch=2 would be ignored: there is no data.val"),
         (DataConfig, {"cache_gb": 5.0}, "data.cache_gb=5.0 would be ignored: there is no data.cache_dir"),
-        (FolderConfig, PLACES | {"seed": 3}, "seed=3 would be ignored: only posterior=sample draws"),
+        (FolderConfig, PLACES | {"seed": 3}, "seed=3 would be ignored: only posterior=sample uses it"),
         (
             FolderConfig,
             PLACES | {"autoencoder": "identity", "revision": "x"},

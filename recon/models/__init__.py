@@ -1,4 +1,4 @@
-"""In: the name of an autoencoder. Out: the autoencoder, loaded, with its provenance.
+"""In: the name of an autoencoder. Out: the loaded autoencoder with its provenance.
 
-The only owner of diffusers and of hub ids. Next: `recon.reconstruct`, which runs it on images.
+Only this folder (and `recon/fit`) imports diffusers. Next: `recon.reconstruct`, which runs it on images.
 """

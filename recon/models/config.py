@@ -1,4 +1,4 @@
-"""The options that say by which autoencoder, and how, images are reconstructed."""
+"""The options that choose the autoencoder and how it runs."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,44 +7,44 @@ from recon.base.errors import UserError
 from recon.base.options import MAX_THREADS, at_least_one, refuse_idle
 
 TILING_PIXELS = 1 << 22
-"""Default of `ReconstructionConfig.tiling_pixels`, and no more than batches of several images have.
+"""Default of `ReconstructionConfig.tiling_pixels`; also the largest batch of several images.
 
-Activations at 4 megapixels in float32: tiny 1.6 GiB, taesd 3.1, Stable Diffusion's 12 (bfloat16: half),
-beside what the kernels need for themselves.
+Activations at 4 megapixels in float32 take 1.6 GiB (tiny), 3.1 GiB (taesd) or 12 GiB (Stable Diffusion; half
+of it in bfloat16), in addition to the memory of the kernels themselves.
 """
 
 MIN_TILING_PIXELS = 1 << 18
-"""In tiles below 512x512, most pixels would be those of overlaps."""
+"""512x512: in smaller tiles most pixels would belong to overlaps and be computed twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionConfig:
-    """Which autoencoder, and how it runs; everything here is recorded beside the result."""
+    """Which autoencoder, and how it runs; all of it is recorded with the result."""
 
     autoencoder: str = "tiny"
     """A preset (tiny, ldm-f8, sd15, sd21, sdxl, sd3, flux1; identity is the null control), a hub id, or a directory written by save_pretrained."""  # noqa: E501
     subfolder: str | None = None
-    """Folder of the autoencoder inside the model; presets know theirs."""
+    """Folder of the autoencoder inside the model; a preset needs none."""
     revision: str | None = None
-    """Commit of a hub model; presets pin their own, local directories have none."""
+    """Commit of a hub model; a preset has its own by default, a local directory has none."""
     posterior: Literal["mode", "sample"] = "mode"
-    """Decode the posterior's mode, or a sample of it with a seed of its own per image."""
+    """Decode the mode of the posterior, or a sample of it; each image has its own seed."""
     seed: int = 0
-    """Seed of the posterior samples, mixed with each image's key."""
+    """Seed of the posterior samples; combined with each image's key."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Arithmetic of the autoencoder."""
+    """Number format in which the autoencoder computes."""
     device: str = "auto"
-    """torch device; auto takes cuda where there is one, else cpu."""
+    """torch device; auto is cuda if there is a GPU, otherwise cpu."""
     batch_size: int = 8
-    """Images of one size reconstructed together, at most; large ones go 4 megapixels at a time."""
+    """Largest number of images reconstructed together; fewer if they have more than 4 megapixels together."""
     threads: int = 0
-    """CPU threads of the autoencoder; 0 takes all it may run on. Recorded, since kernels depend on it."""
+    """CPU threads; 0 uses all CPUs of the process. Recorded, because the results depend on it slightly."""
     channels_last: bool = False
-    """Lay images out in memory with the channels last: faster on GPUs in half precision."""
+    """Store images in memory with the channels last; faster on GPUs in half precision."""
     compile: bool = False
-    """Run encoder and decoder through torch.compile, which needs a C++ compiler and minutes to begin with, and then changes a level of 255 here and there with the sizes seen before."""  # noqa: E501
+    """Run encoder and decoder through torch.compile. It needs a C++ compiler and takes minutes at the start; after that some values may differ by one level of 255, depending on the sizes seen before."""  # noqa: E501
     tiling_pixels: int = TILING_PIXELS
-    """Images that, padded, have more pixels are reconstructed in tiles of at most this many, 262144 or more. Tiles overlap by 256 pixels, and pass into each other linearly across the middle 64."""  # noqa: E501
+    """Largest padded image that is reconstructed in one piece, in pixels, at least 262144. A larger one is cut into tiles of at most this many pixels; tiles overlap by 256 pixels and are blended linearly across the middle 64."""  # noqa: E501
 
     def __post_init__(self) -> None:
         at_least_one(self, "batch_size")
@@ -54,7 +54,8 @@ class ReconstructionConfig:
             raise UserError(f"threads={self.threads}, expected 0 (all cores) to {MAX_THREADS}")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed={self.seed}, expected 0 <= seed < 2**63")
+        # The options below would be recorded, and two equal datasets would look different.
         if self.posterior == "mode":
-            refuse_idle(self, "seed", because="only posterior=sample draws")
+            refuse_idle(self, "seed", because="only posterior=sample uses it")
         if self.autoencoder == "identity":
             refuse_idle(self, "subfolder", "revision", because="autoencoder=identity has no files")

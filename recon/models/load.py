@@ -1,4 +1,4 @@
-"""What an autoencoder is here, what is recorded of it, and how one is loaded by name.
+"""Loads an autoencoder by its name and records where it came from and how it runs.
 
     autoencoder = load(ReconstructionConfig(autoencoder="sd15"))
     fakes = reconstruct(autoencoder, reals, keys, batch_size=8)     # recon/reconstruct.py
@@ -25,10 +25,10 @@ CLASSES = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
 
 
 def load(config: ReconstructionConfig) -> Autoencoder:
-    """Loads the autoencoder that `config` names, ready to run; sets torch's threads in this process.
+    """Loads the autoencoder that `config` names, ready to run; sets torch's number of threads.
 
     Raises:
-        UserError: it can't be found, read, or run as asked.
+        UserError: the autoencoder can't be found, read, or run with these options.
     """
     if config.autoencoder == IDENTITY:
         here = Location(name=IDENTITY, folder=Path(), subfolder=None, revision=None)
@@ -40,6 +40,7 @@ def load(config: ReconstructionConfig) -> Autoencoder:
     _check_posterior(location, model_class, config.posterior)
     files = weight_files(location.folder)
 
+    # All checks that need no torch are done, so that a mistake is told before the slow imports.
     from recon.base.device import find_device, local_rank, prepare_cpu
     from recon.models.network import Network, from_pretrained
 
@@ -57,10 +58,10 @@ def load(config: ReconstructionConfig) -> Autoencoder:
 
 
 def load_several(config: ReconstructionConfig) -> list[Autoencoder]:
-    """Loads the autoencoders that `config` names as ``a,b,c``, in this order; one name is one of one.
+    """Loads one or several autoencoders that `config` names as ``a,b,c``, in this order.
 
     Raises:
-        UserError: one of them can't be loaded, stands twice, or an option is for one only.
+        UserError: one can't be loaded or is named twice, or an option is for a single autoencoder only.
     """
     names = [name.strip() for name in config.autoencoder.split(",")]
     if len(names) == 1:
@@ -85,7 +86,7 @@ def _load_part(config: ReconstructionConfig, name: str) -> Autoencoder:
 
 
 def _different(names: Sequence[str], loaded: list[Autoencoder]) -> list[Autoencoder]:
-    """Refuses two names of one autoencoder: records and groups couldn't tell them apart."""
+    """Refuses two names that are recorded as the same one, because the dataset couldn't tell them apart."""
     seen: dict[str, str] = {}
     for name, autoencoder in zip(names, loaded, strict=True):
         recorded = autoencoder.provenance.autoencoder
@@ -156,7 +157,7 @@ def _check_posterior(location: Location, model_class: str, posterior: str) -> No
 
 
 def _downscale(model_class: str, settings: dict[str, Any]) -> int:
-    """Each stage after the first halves height and width, in all of `CLASSES`."""
+    """Returns image pixels per latent pixel: in all `CLASSES`, each stage after the first halves the size."""
     stages = "num_encoder_blocks" if model_class == "AutoencoderTiny" else "block_out_channels"
     if stages not in settings:
         raise UserError(f"the autoencoder's config.json lacks {stages}; write it by save_pretrained")

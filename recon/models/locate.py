@@ -1,7 +1,7 @@
-"""From the name of an autoencoder to one local directory with its config and weights.
+"""Finds the local directory with the config and the weights of an autoencoder, given its name.
 
-Presets, hub ids and directories all end here, so that one path loads models, and the
-weights that are hashed are those that run.
+A preset, a hub id and a directory all become a local directory. There is then only one way to load a
+model, and the weights that are hashed are the weights that run.
 """
 
 import json
@@ -24,12 +24,12 @@ _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
 
 @dataclass(frozen=True, kw_only=True)
 class Location:
-    """Where an autoencoder's files lie, and what records call it."""
+    """Where an autoencoder's files are, and its name in records."""
 
     name: str
-    """Hub id, preset, or the directory's own name: records don't depend on where a directory lies."""
+    """Hub id, preset, or a directory's own name: its parents would make records depend on the machine."""
     folder: Path
-    """Directory with config.json and the weights, the subfolder included."""
+    """Directory with config.json and the weights; it includes the subfolder."""
     subfolder: str | None
     """Folder of the autoencoder inside the model."""
     revision: str | None
@@ -40,10 +40,10 @@ def locate(config: ReconstructionConfig) -> Location:
     """Finds the autoencoder's directory; a hub model is downloaded into the hub's cache.
 
     Args:
-        config: whose `autoencoder` is a preset, a directory or a hub id, tried in this order.
+        config: its `autoencoder` is a preset, a directory or a hub id, tried in this order.
 
     Raises:
-        UserError: no such preset, directory or model, or the hub can't be reached.
+        UserError: there is no such preset, directory or model, or the hub can't be reached.
     """
     name = config.autoencoder
     if name in _EMBEDDED:
@@ -54,16 +54,17 @@ def locate(config: ReconstructionConfig) -> Location:
     path = expanded(name)
     if is_dir(path):
         return _local(path, path.resolve().name, config)
+    # "photos/modle" looks like a hub id; if the folder "photos" exists, it is a misspelt directory.
     if not _HUB_ID.fullmatch(name) or is_dir(path.parent):
         raise UserError(f"autoencoder {name!r} is no directory and no hub id; {_choices()}")
     return _hub(name, config.subfolder, config.revision)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that diffusers' `from_pretrained` reads the weights from, sorted.
+    """Returns the sorted files from which diffusers' `from_pretrained` reads the weights.
 
     Raises:
-        UserError: the directory holds no weights, or not all that its index names.
+        UserError: the directory holds no weights, or lacks files that its index names.
     """
     index = folder / f"{_WEIGHTS[0]}.index.json"
     if is_file(index):
@@ -75,7 +76,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _indexed(index: Path) -> list[Path]:
-    """The weight files that an index names."""
+    """Returns the weight files that an index names."""
     try:
         names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
         files = [index.with_name(name) for name in sorted(names)]
@@ -113,12 +114,13 @@ def _local(path: Path, name: str, config: ReconstructionConfig) -> Location:
 
 
 def _hub(model: str, subfolder: str | None, revision: str | None) -> Location:
-    from huggingface_hub import hf_hub_download  # sets its own log level, so before `quiet`
+    # Imported before `quiet`, because the import sets the library's log level.
+    from huggingface_hub import hf_hub_download
 
     try:
         with quiet("huggingface_hub"):
             folder, commit = _download(hf_hub_download, model, subfolder, revision)
-    except Exception as error:  # the HTTP library, and so its exceptions, differ between versions
+    except Exception as error:  # versions of huggingface_hub use different HTTP libraries and exceptions
         raise UserError(_hub_message(error, model, subfolder, revision)) from error
     return Location(name=model, folder=folder, subfolder=subfolder, revision=commit)
 
@@ -126,12 +128,14 @@ def _hub(model: str, subfolder: str | None, revision: str | None) -> Location:
 def _download(
     fetch: Callable[..., str], model: str, subfolder: str | None, revision: str | None
 ) -> tuple[Path, str]:
-    """Fetches config and weights of one commit, whose name the hub's cache gives to a directory."""
+    """Fetches config and weights of one commit; the hub's cache names a directory by the commit."""
     from huggingface_hub.errors import EntryNotFoundError
 
     folder = Path(fetch(model, "config.json", subfolder=subfolder, revision=revision)).parent
+    # The cache is SNAPSHOTS/COMMIT/SUBFOLDER/config.json, so COMMIT is as far up as SUBFOLDER is deep.
     commit = [folder, *folder.parents][len(Path(subfolder or "").parts)].name
     safetensors, pickled = _WEIGHTS
+    # By commit: a branch may move between two downloads, and config and weights must belong together.
     try:
         fetch(model, safetensors, subfolder=subfolder, revision=commit)
     except EntryNotFoundError:
@@ -141,7 +145,7 @@ def _download(
 
 @contextmanager
 def quiet(library: str) -> Iterator[None]:
-    """Silences a library's warnings (each retry, each unused setting): we tell failures once."""
+    """Silences a library's warnings about retries and unused settings; our error reports a failure once."""
     logger = logging.getLogger(library)
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -155,6 +159,7 @@ def _hub_message(error: Exception, model: str, subfolder: str | None, revision: 
     from huggingface_hub import errors
 
     where = f"{model}{f', subfolder {subfolder}' if subfolder else ''}, revision {revision or 'main'}"
+    # Subclasses first: the first class that fits decides.
     causes: list[tuple[type[Exception], str]] = [
         (errors.GatedRepoError, "the model is gated: accept its licence on the hub, then run hf auth login"),
         (errors.RepositoryNotFoundError, f"the hub has no such model; {_choices()}"),

@@ -1,9 +1,9 @@
 """Runs a batch through an autoencoder of diffusers: encode, then decode.
 
-The latents go from encoder to decoder as they are: a model's `scaling_factor` matters only to
-the diffusion between them, and `AutoencoderTiny.forward`, which also rounds the latents to
-8 bits, is not what pipelines run (they call encode and decode). Imported by `autoencoder.load`
-only, since torch and diffusers take seconds.
+The latents are passed from encoder to decoder unchanged. A model's `scaling_factor` matters only to the
+diffusion between the two. `AutoencoderTiny.forward` is not used: it rounds the latents to 8 bits, which
+diffusers' pipelines don't (they call encode and decode). Only `recon.models.load.load` imports this
+module, when it runs, because torch and diffusers take seconds to import.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -26,13 +26,13 @@ from recon.models.types import OutOfMemoryError, Provenance
 
 
 class Network:
-    """A loaded model of one of `recon.models.load.CLASSES`; an `Autoencoder`."""
+    """A loaded model of one of the `recon.models.load.CLASSES`; implements `Autoencoder`."""
 
     def __init__(self, model: torch.nn.Module, provenance: Provenance) -> None:
-        """Takes a model on its device and what is recorded beside its results, which says how it runs.
+        """Takes a model on its device, and the provenance, which says how the model runs.
 
         Raises:
-            UserError: it shall be compiled, but can't be here.
+            UserError: the provenance says "compiled", but torch.compile doesn't work on this machine.
         """
         self.provenance = provenance
         self._model: Any = model.eval().requires_grad_(False)
@@ -55,10 +55,8 @@ class Network:
             return ((decoded.float() + 1) / 2).cpu().numpy()
 
     def _compile(self) -> None:
-        """Compiles for any shape, and tries it: every process starts from the same kernels.
-
-        The four sizes differ, so that no kernel is made for sizes that happen to be equal.
-        """
+        """Compiles for any shape and runs one batch, so that every process starts with the same kernels."""
+        # Batch, channels, height and width differ: torch.compile would assume that equal sizes stay equal.
         height, width = 8 * self.multiple, 16 * self.multiple
         try:
             for part in ("encoder", "decoder"):
@@ -66,7 +64,7 @@ class Network:
             self.reconstruct_batch(np.zeros((2, 3, height, width), np.float32), [0, 0])
         except UserError:
             raise
-        except Exception as error:  # of torch, Triton, the compiler: they share no class
+        except Exception as error:  # from torch, Triton or the compiler: they have no common class
             cause = (str(error).strip() or repr(error)).splitlines()[0]
             raise UserError(
                 f"--compile doesn't work here: {cause}; install a C++ compiler (g++), or leave --compile out"
@@ -85,15 +83,15 @@ class Network:
 
 
 def from_pretrained(model_class: str, files: Sequence[Path], dtype: str) -> torch.nn.Module:
-    """Builds the model from its local directory, without any use of the network.
+    """Builds the model from its local directory, without the network.
 
     Args:
-        model_class: a class of diffusers.
-        files: the weight files, beside the model's config.json.
+        model_class: name of a class of diffusers.
+        files: the weight files, in the folder of the model's config.json.
         dtype: name of a torch dtype.
 
     Raises:
-        UserError: config and weights don't make a whole model.
+        UserError: config and weights don't make a complete model.
     """
     folder = files[0].parent
     try:
@@ -102,13 +100,14 @@ def from_pretrained(model_class: str, files: Sequence[Path], dtype: str) -> torc
                 folder,
                 torch_dtype=getattr(torch, dtype),
                 local_files_only=True,
-                low_cpu_mem_usage=False,  # True needs accelerate, for models far larger than these
+                low_cpu_mem_usage=False,  # True needs the package accelerate, and helps only larger models
                 use_safetensors=files[0].suffix == ".safetensors",
                 output_loading_info=True,
             )
-    except Exception as error:  # SafetensorError, pickle's, ValueError...: all mean a broken model
+    except Exception as error:  # SafetensorError, UnpicklingError, ValueError...: all mean a broken model
         cause = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(f"{folder} holds no whole {model_class}: {cause}") from error
+    # diffusers only warns of missing weights and leaves them random.
     if missing := report["missing_keys"]:
         raise UserError(f"{files[0]} lacks {len(missing)} weights of its {model_class}, e.g. {missing[0]}")
     assert isinstance(model, torch.nn.Module)
@@ -116,14 +115,15 @@ def from_pretrained(model_class: str, files: Sequence[Path], dtype: str) -> torc
 
 
 def _noise(like: Tensor, seeds: Sequence[int]) -> Tensor:
-    """Standard normals in the shape of `like`, drawn on the CPU, each image from its own seed."""
+    """Draws standard normal noise in the shape of `like`; each image has its own seed."""
+    # Drawn on the CPU: the generators of CPU and GPU give different numbers for one seed.
     draws = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     return torch.stack(draws).to(like.device, like.dtype)
 
 
 @contextmanager
 def _repeatable_kernels() -> Iterator[None]:
-    """No TF32 (10 bits of mantissa) and no autotuning: one GPU gives the same pixels again."""
+    """Switches off TF32 (10 bits of mantissa) and autotuning, so that a GPU repeats its pixels."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield
 
@@ -139,6 +139,7 @@ def _clear_errors(shape: tuple[int, ...]) -> Iterator[None]:
                 f"{count} x {width}x{height} pixels don't fit into memory; lower --tiling_pixels "
                 "(larger images are reconstructed in tiles) or --batch_size, or pass --dtype bfloat16"
             ) from error
+        # torch has no class for an operation that a device lacks, e.g. float16 on some CPUs.
         if "not implemented for" in str(error):
             raise UserError(f"{error} on this device; pass --dtype float32") from error
         raise

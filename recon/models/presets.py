@@ -1,12 +1,12 @@
-"""The autoencoders that have a short name, each pinned to one commit of the hub.
+"""The autoencoders that have a short name, each fixed to one commit of the hub.
 
-`--revision` overrides the pin; what was loaded is recorded with commit and weights' SHA-256.
+`--revision` chooses another commit. The record of a run has the commit and the SHA-256 of the weights.
 """
 
 from dataclasses import dataclass
 
 IDENTITY = "identity"
-"""The null control's name: the reconstruction equals the image."""
+"""Name of the null control, whose reconstruction equals the image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,11 +14,11 @@ class Preset:
     """One autoencoder that has a short name."""
 
     id: str
-    """Hub id, or the preset's own name where it comes with the package."""
+    """Hub id, or the preset's own name if it comes with the package."""
     subfolder: str | None
     """Folder of the autoencoder inside the model."""
     revision: str | None
-    """Commit of the hub model; None for what comes with the package."""
+    """Commit of the hub model; None if it comes with the package."""
     downscale: int
     """Image pixels per latent pixel along each side."""
     latent_channels: int
@@ -42,7 +42,7 @@ PRESETS: dict[str, Preset] = {
         revision="30de525ca11a880baea4962827fb6cb0bb268955",
         downscale=8,
         latent_channels=4,
-        note="the paper's; an AutoencoderKL in spite of its folder's name, weights as .bin",
+        note="used in the paper; an AutoencoderKL, although its folder is called vqvae; weights as .bin",
     ),
     "sd15": Preset(
         id="stable-diffusion-v1-5/stable-diffusion-v1-5",

@@ -1,4 +1,4 @@
-"""What an autoencoder is here, and what is recorded of one."""
+"""The interface of an autoencoder, and what is recorded about one."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from recon.models.config import TILING_PIXELS
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What made the reconstructions: recorded beside them, and equal or not the same data."""
+    """What made the reconstructions, recorded with them; data are the same only if all fields are equal."""
 
     autoencoder: str
     """Hub id, preset that needs no hub, or a local directory's own name."""
@@ -25,33 +25,33 @@ class Provenance:
     revision: str | None
     """Commit of a hub model, resolved; None for local directories."""
     weights_sha256: str
-    """SHA-256 of the weight file (of several: of all, sorted by name); empty for identity."""
+    """SHA-256 of the weight file (of several files joined, sorted by name); empty for identity."""
     dtype: str
-    """Arithmetic: float32, bfloat16 or float16."""
+    """Number format of the computation: float32, bfloat16 or float16."""
     device: str
-    """Kind of device, ``cpu`` or ``cuda``: kernels differ."""
+    """Kind of device, ``cpu`` or ``cuda``; their kernels give slightly different pixels."""
     posterior: Literal["mode", "sample"]
-    """What of the posterior was decoded."""
+    """Whether the posterior's mode or a sample of it was decoded."""
     seed: int
-    """Seed of the samples, mixed with each image's key."""
+    """Seed of the posterior samples; combined with each image's key."""
     threads: int
-    """CPU threads, resolved: kernels depend on their number."""
+    """Number of CPU threads, never 0; it changes the pixels slightly."""
     downscale: int
     """Image pixels per latent pixel along each side."""
     channels_last: bool = False
-    """Layout of the activations: kernels differ."""
+    """Memory layout of the activations; it changes the pixels slightly."""
     compiled: bool = False
     """Whether torch.compile made the kernels."""
     tiling_pixels: int = TILING_PIXELS
-    """Images of more padded pixels were made in tiles."""
+    """Images of more padded pixels were reconstructed in tiles."""
 
 
 class OutOfMemoryError(UserError):
-    """A batch doesn't fit into memory; a smaller one may."""
+    """A batch doesn't fit into memory; a smaller batch may fit."""
 
 
 class Autoencoder(Protocol):
-    """What `recon.reconstruct.reconstruct` needs of an autoencoder."""
+    """The interface that `recon.reconstruct.reconstruct` needs."""
 
     provenance: Provenance
 
@@ -60,15 +60,15 @@ class Autoencoder(Protocol):
         """Height and width of a batch must be multiples of this many pixels."""
 
     def reconstruct_batch(self, x_BCHW: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float32]:
-        """Reconstructs float32 RGB in [0, 1]; the result has its shape and may overshoot [0, 1].
+        """Reconstructs float32 RGB in [0, 1]; the result has the same shape and may exceed [0, 1].
 
         Args:
-            x_BCHW: batch, C = 3 channels, height and width multiples of `multiple`.
-            seeds: one for each image (`image_seed`), for the posterior's sample.
+            x_BCHW: a batch with C = 3; height and width are multiples of `multiple`.
+            seeds: one for each image (`image_seed`), for the posterior sample.
 
         Raises:
-            OutOfMemoryError: the batch doesn't fit; the text holds for a batch of one image.
-            UserError: arithmetic that the device lacks.
+            OutOfMemoryError: the batch doesn't fit into memory; its text is written for a single image.
+            UserError: the device can't compute in this number format.
         """
 
 
@@ -76,21 +76,22 @@ class Identity:
     """The null control: its reconstruction is the image, exactly."""
 
     def __init__(self, provenance: Provenance) -> None:
-        """Takes what is recorded beside the images."""
+        """Takes what is recorded with the images."""
         self.provenance = provenance
 
     @property
     def multiple(self) -> int:
-        """Any size will do."""
+        """1: any size is possible."""
         return self.provenance.downscale
 
     def reconstruct_batch(self, x_BCHW: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float32]:
-        """Returns the batch."""
+        """Returns the batch unchanged."""
         assert len(x_BCHW) == len(seeds)
         return x_BCHW
 
 
 def image_seed(seed: int, key: str) -> int:
-    """The seed in 0..2**63-1 of one image's posterior sample, whatever batch it runs in."""
+    """Returns the seed in 0..2**63-1 of one image's posterior sample; it doesn't depend on the batch."""
+    # A key may come from a file name that isn't UTF-8, hence surrogateescape.
     text = f"{seed}\n{key}".encode(errors="surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
