@@ -1,4 +1,4 @@
-"""In: the bytes of an image file. Out: its pixels and how they were coded, and bytes again.
+"""In: the bytes of an image file. Out: its pixels and how they were compressed; and back to bytes.
 
-The only owner of Pillow and simplejpeg. Next: `recon.models`, then `recon.reconstruct`.
+Only this folder imports Pillow and simplejpeg. Next: `recon.models`, then `recon.reconstruct`.
 """

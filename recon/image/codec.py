@@ -1,7 +1,7 @@
-"""Image bytes in, pixels out, and back: the only module that knows Pillow.
+"""Decodes the bytes of an image file to pixels, and encodes pixels to bytes.
 
-Pixels are uint8 arrays (H, W, C) in the *stored* frame: an EXIF orientation tag is
-carried along, never applied. C is 3 for colour and 1 for grey, which stays grey.
+Pixels are uint8 arrays (H, W, C) as they are *stored*: an EXIF orientation is kept in `Picture` and in
+the encoded file, but the pixels are never rotated by it. C is 3 for colour and 1 for grey images.
 """
 
 import os
@@ -31,28 +31,28 @@ from recon.image.turbo import decode_plain_jpeg
 Pixels = NDArray[np.uint8]
 
 LOADABLE = {"jpeg": "jpg", "png": "png", "webp": "webp"}
-"""Codecs that the loader decodes, so that a real image keeps its bytes, by file suffix."""
+"""File suffix of each codec that the loader decodes; a real image of these codecs keeps its bytes."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".mpo")
-"""File names that count as images, compared in lower case."""
+"""Suffixes of file names that count as images; names are compared in lower case."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A decoded image and what its file says about it."""
+    """A decoded image, and facts from its file."""
 
     pixels: Pixels
-    """(H, W, C) uint8 in the stored frame, C = 1 (grey) or 3."""
+    """(H, W, C) uint8 as stored, C = 1 (grey) or 3."""
     codec: str
-    """``jpeg``, ``png``, ``webp``, or another that must be stored anew."""
+    """``jpeg``, ``png``, ``webp``, or another codec, whose images must be encoded again."""
     orientation: int | None = None
-    """EXIF orientation 2..8; None where the image stands upright."""
+    """EXIF orientation 2..8; None if the image is upright."""
     icc: bytes | None = None
     """The embedded ICC profile."""
     jpeg: JpegCoding | None = None
     """How the JPEG was compressed; None for other codecs."""
     converted: str | None = None
-    """The mode it had before `decode(convert=True)` made 8-bit RGB of it."""
+    """The mode of the file if `decode(convert=True)` converted it to 8-bit RGB; otherwise None."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -61,7 +61,7 @@ class Picture:
 
 
 def _take_any(height: int, width: int) -> None:
-    """There is room for an image of any size."""
+    """Accepts an image of any size; the default of `decode`."""
 
 
 def decode(
@@ -71,29 +71,32 @@ def decode(
     convert: bool = False,
     on_size: Callable[[int, int], None] = _take_any,
 ) -> Picture:
-    """Decodes one image file, refusing whatever could not be stored or paired exactly.
+    """Decodes one image file; rejects images that could not be stored or paired exactly.
 
     Args:
         data: the file's bytes.
-        max_pixels: larger images are refused before a pixel is decoded.
-        convert: make 8-bit RGB of CMYK, 16-bit, palette and alpha (over white) images.
-        on_size: called with (height, width) before any pixel is decoded; may wait for room.
+        max_pixels: larger images are rejected before a pixel is decoded.
+        convert: convert CMYK, 16-bit, palette and alpha (over white) images to 8-bit RGB.
+        on_size: called with (height, width) before any pixel is decoded; may block until memory is free.
 
     Raises:
-        RejectedImageError: the bytes are no readable image, or of a kind not accepted.
+        RejectedImageError: the bytes are no readable image, or an image of a kind that is not accepted.
     """
     with open_image(data, max_pixels) as image:
         mode = odd_mode(image, data)
         if mode and not convert:
             raise RejectedImageError(f"{mode} image, expected 8-bit RGB or grey; add --convert true")
         codec = codec_of(image)
+        # Only now, after all checks of the header: a rejected image must not wait for memory.
         on_size(image.height, image.width)
         try:
+            # Before the pixels: Pillow closes the file when it has loaded them.
             coding = jpeg_coding(image) if codec == "jpeg" else None
             return Picture(
                 pixels=_pixels(image, data, mode),
                 codec=codec,
                 orientation=orientation_of(image),
+                # A converted image is plain RGB, to which its old profile (of CMYK, say) doesn't apply.
                 icc=None if mode else image.info.get("icc_profile"),
                 jpeg=coding,
                 converted=mode,
@@ -105,10 +108,10 @@ def decode(
 
 
 def decode_rgb(data: bytes) -> Pixels:
-    """Decodes a stored member to (H, W, 3) uint8 for training; grey is repeated thrice.
+    """Decodes an image of a shard to (H, W, 3) uint8 for training; grey is repeated in three channels.
 
     Raises:
-        OSError: the bytes are not a whole image.
+        OSError: the bytes are not a complete image.
     """
     pixels = decode_plain_jpeg(data)
     if pixels is not None:
@@ -119,7 +122,7 @@ def decode_rgb(data: bytes) -> Pixels:
 
 
 def image_size(data: bytes, *, max_pixels: int) -> tuple[int, int]:
-    """The (height, width) that an image file's header states, without decoding it.
+    """Returns the (height, width) from the header of an image file, without decoding its pixels.
 
     Raises:
         RejectedImageError: the bytes are no readable image.
@@ -129,15 +132,15 @@ def image_size(data: bytes, *, max_pixels: int) -> tuple[int, int]:
 
 
 def encode(pixels: Pixels, like: Picture, codec: str) -> bytes:
-    """Compresses (H, W, C) uint8 losslessly, or exactly as the JPEG `like` was.
+    """Compresses (H, W, C) uint8 losslessly, or as JPEG with the same coding as `like`.
 
     Args:
-        pixels: what to compress.
-        like: whose EXIF orientation, ICC profile and JPEG coding the file gets.
+        pixels: the image to compress.
+        like: the file gets the EXIF orientation, ICC profile and JPEG coding of this picture.
         codec: ``png``, ``webp`` (both lossless) or ``jpeg``.
 
     Raises:
-        RejectedImageError: the encoder can't repeat the coding of `like`.
+        RejectedImageError: the encoder can't write the JPEG coding of `like`.
     """
     out = BytesIO()
     extra: dict[str, Any] = {"icc_profile": like.icc}
@@ -154,14 +157,16 @@ def encode(pixels: Pixels, like: Picture, codec: str) -> bytes:
         assert codec == "jpeg", codec
         assert like.jpeg is not None, "only a JPEG's coding can be repeated"
         data = _jpeg(image, **extra, **like.jpeg.encoder_options())
+        # Read back, because an encoder may silently write other tables or sampling than it was given.
         _check_same_coding(data, like.jpeg)
         return data
     return out.getvalue()
 
 
 def _jpeg(image: Image.Image, **options: Any) -> bytes:
-    """The image as JPEG; other threads run meanwhile, since Pillow lets them where it writes to a file."""
-    if not hasattr(os, "memfd_create"):  # not on Linux
+    """Encodes the image as JPEG, with other threads running meanwhile."""
+    # Pillow releases the GIL only when it writes to a file with a descriptor, not to a BytesIO.
+    if not hasattr(os, "memfd_create"):  # only Linux has files in memory
         out = BytesIO()
         image.save(out, "JPEG", **options)
         return out.getvalue()
@@ -172,7 +177,7 @@ def _jpeg(image: Image.Image, **options: Any) -> bytes:
 
 
 def recompress(pixels: Pixels, codec: str, quality: int) -> Pixels:
-    """(H, W, 3) uint8 after a lossy compression with Pillow's defaults (4:2:0), as Pillow reads it back.
+    """Compresses (H, W, 3) uint8 with Pillow's defaults (lossy, 4:2:0) and returns the decoded result.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -181,22 +186,23 @@ def recompress(pixels: Pixels, codec: str, quality: int) -> Pixels:
     """
     assert codec in ("jpeg", "webp"), codec
     out = BytesIO()
-    # simplejpeg's encoder takes a coarser DCT below quality 96, in half the time: not the same pixels.
+    # Not by simplejpeg: below quality 96 its encoder uses a coarser DCT (in half the time), so pixels differ.
     _as_image(pixels).save(out, codec.upper(), quality=quality)
     return decode_rgb(out.getvalue())
 
 
 def is_lossless_webp(data: bytes) -> bool:
-    """Whether a WebP file holds a VP8L bitstream, and none of another kind."""
-    chunk = 12  # after RIFF, size, WEBP
+    """Whether a WebP file holds a lossless (VP8L) bitstream."""
+    chunk = 12  # the first chunk comes after "RIFF", the size and "WEBP"
     while chunk < len(data) and data[chunk : chunk + 4] != b"VP8L":
         size = int.from_bytes(data[chunk + 4 : chunk + 8], "little")
-        chunk += 8 + size + size % 2
+        chunk += 8 + size + size % 2  # chunks are padded to an even size
     return chunk < len(data)
 
 
 def _pixels(image: Image.Image, data: bytes, mode: str | None) -> Pixels:
     if image.format in ("JPEG", "MPO") and not mode:
+        # The fast way, unless the two libraries read the file differently.
         pixels = decode_plain_jpeg(data, keep_grey=True)
         if pixels is not None and pixels.shape[:2] == (image.height, image.width):
             return pixels
@@ -212,6 +218,7 @@ def _load(image: Image.Image) -> None:
 
 def _as_rgb(image: Image.Image, mode: str) -> Pixels:
     if mode == "16-bit" and image.mode.startswith("I"):
+        # 65535 / 257 = 255: white stays white.
         levels = np.asarray(image).astype(np.float64) / 257.0
         return np.repeat(np.rint(levels).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
     if mode in ("alpha", "palette"):

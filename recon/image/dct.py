@@ -1,7 +1,8 @@
-"""The matrix of libjpeg-turbo's "islow" DCT in fixed point: shared by tensors and compiled loops."""
+"""The matrix of libjpeg-turbo's "islow" DCT in fixed point, for the torch code and the numba code."""
 
-# sqrt(8) times the DCT matrix in 13-bit fixed point, left half; even rows are symmetric, odd rows
-# antisymmetric. Sums of the source's twelve rounded constants: hence 10703 and 10704 for one cosine.
+# Left half of sqrt(8) times the DCT matrix, in 13-bit fixed point. Even rows are symmetric, odd rows
+# antisymmetric. The entries are sums of the twelve rounded constants of libjpeg-turbo's source: this is why
+# one cosine appears as 10703 and as 10704.
 HALF = (
     (8192, 8192, 8192, 8192),
     (11363, 9633, 6437, 2260),

@@ -1,4 +1,4 @@
-"""What an image file says of itself before its pixels: size, codec and how it was compressed."""
+"""Reads the header of an image file: size, codec and how it was compressed."""
 
 from dataclasses import dataclass
 
@@ -6,22 +6,23 @@ from recon.base.errors import RejectedImageError
 from recon.image.jpeg import JpegCoding, jpeg_coding
 from recon.image.opened import BROKEN, codec_of, is_animated, odd_mode, open_image, orientation_of
 
-# Pillow looks for the EXIF of a PNG behind its pixels too, and decodes them to get there.
+# The EXIF of a PNG may come after its pixels, and Pillow decodes the pixels to look there. If the file has
+# none of these marks it has no EXIF, and the decoding is saved.
 _EXIF_IN_PNG = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp", b"tiff:Orientation")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """The facts of a `recon.image.codec.Picture` that need no decoding."""
+    """The facts about a `recon.image.codec.Picture` that need no decoding."""
 
     codec: str
-    """``jpeg``, ``png``, ``webp``, or another."""
+    """``jpeg``, ``png``, ``webp``, or another codec."""
     height: int
     width: int
     channels: int
-    """1 (grey) or 3, as a loader decodes it."""
+    """1 (grey) or 3, as the image would be decoded."""
     orientation: int | None
-    """EXIF orientation 2..8; None where the image stands upright."""
+    """EXIF orientation 2..8; None if the image is upright."""
     odd_mode: str | None
     """``16-bit``, ``float``, ``palette``, ``alpha``, ``CMYK``...; None for plain 8-bit RGB or grey."""
     jpeg: JpegCoding | None
@@ -29,14 +30,14 @@ class Header:
 
 
 def read_header(data: bytes, *, max_pixels: int) -> Header:
-    """Reads the header of an image file; the pixels stay compressed, and may be broken.
+    """Reads the header of an image file; it doesn't decode the pixels, which may be broken.
 
     Args:
         data: the file's bytes.
-        max_pixels: larger images are refused.
+        max_pixels: larger images are rejected.
 
     Raises:
-        RejectedImageError: the bytes begin no readable image, or hold several frames.
+        RejectedImageError: the header is not that of a readable image, or the file has several frames.
     """
     with open_image(data, max_pixels) as image:
         codec = codec_of(image)

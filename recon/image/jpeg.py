@@ -1,4 +1,4 @@
-"""How a JPEG file was compressed: enough to compress another image the very same way."""
+"""Reads how a JPEG file was compressed, to compress another image in the same way."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,27 +15,27 @@ from recon.base.errors import RejectedImageError
 
 Table = tuple[int, ...]
 
-# Sampling factors (luma h, v, then 1x1 chroma) that the encoder can write, by Pillow's number.
+# Chroma subsampling that Pillow's encoder can write, with Pillow's number of each.
 _SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 
-_SCAN = 0xDA  # marker SOS
-_ARITHMETIC = (0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)  # frames SOF9 to SOF15
+_SCAN = 0xDA  # marker SOS, start of scan
+_ARITHMETIC = (0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)  # markers SOF9 to SOF15; 0xCC is no frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class JpegCoding:
-    """Quantisation, chroma subsampling and kind of one JPEG file."""
+    """Quantisation tables, chroma subsampling and kind of one JPEG file."""
 
     tables: tuple[Table, ...]
     """The 64 quantisation steps of each component, in component order."""
     subsampling: str
-    """``4:4:4``, ``4:2:2``, ``4:2:0``, ``grey``, or the sampling factors of another kind."""
+    """``4:4:4``, ``4:2:2``, ``4:2:0``, ``grey``, or, for another kind, its name or sampling factors."""
     progressive: bool
-    """Progressive rather than baseline or sequential."""
+    """True for progressive, False for baseline and sequential files."""
     colour: str = "ycc"
-    """``ycc``, ``grey``, or ``rgb`` for components stored without a colour transform."""
+    """``ycc``, ``grey``, or ``rgb`` if the components are stored without a colour transform."""
     oddity: str | None = None
-    """What else Pillow's encoder can't write: ``arithmetic coding``, ``tables between its scans``."""
+    """Another reason why Pillow can't write it: ``arithmetic coding``, ``tables between its scans``."""
 
     @property
     def tables_hash(self) -> str:
@@ -44,14 +44,14 @@ class JpegCoding:
 
     @property
     def quality(self) -> int:
-        """The IJG quality 1..100 whose luma table is nearest (L1) to this file's."""
+        """The IJG quality 1..100 whose luma table is nearest (L1 distance) to the luma table of this file."""
         return _facts(self.tables)[1]
 
     def encoder_options(self) -> dict[str, Any]:
-        """Pillow's ``save`` options that repeat this coding.
+        """Returns the options of Pillow's ``save`` that give this coding.
 
         Raises:
-            RejectedImageError: Pillow's encoder can't write it.
+            RejectedImageError: Pillow's encoder can't write this coding.
         """
         if self.oddity:
             raise RejectedImageError(
@@ -77,23 +77,24 @@ class JpegCoding:
         return options | {"subsampling": _SUBSAMPLING[self.subsampling]}
 
     def _distinct_tables(self) -> tuple[Table, ...]:
-        """The tables up to the last that differs: Pillow's encoder gives it to the components that follow."""
+        """Returns the tables without repetitions of the last one."""
+        # Pillow's encoder uses the last table that it gets for all components after it.
         kept = len(self.tables)
         while kept > 1 and self.tables[kept - 1] == self.tables[kept - 2]:
             kept -= 1
         return self.tables[:kept]
 
     def describe(self) -> str:
-        """One phrase for messages, e.g. ``quality 90, 4:2:0, baseline``."""
+        """Returns a phrase for messages, e.g. ``tables 0123456789abcdef (quality 90), 4:2:0, baseline``."""
         kind = "progressive" if self.progressive else "baseline"
         return f"tables {self.tables_hash} (quality {self.quality}), {self.subsampling}, {kind}"
 
 
 def jpeg_coding(image: Image.Image) -> JpegCoding:
-    """Reads the coding from an opened JPEG (or the first picture of an MPO), before its pixels are loaded.
+    """Reads the coding of an opened JPEG (of an MPO: its first picture), before its pixels are loaded.
 
     Raises:
-        RejectedImageError: tables that the first scan needs not come before it.
+        RejectedImageError: a quantisation table is missing before the first scan.
     """
     assert isinstance(image, JpegImageFile), image.format
     layers: list[tuple[Any, int, int, int]] = image.layer
@@ -121,35 +122,37 @@ def _file_of(image: JpegImageFile) -> bytes:
 
 
 def jpeg_oddity(data: bytes, components: int) -> str | None:
-    """``arithmetic coding`` or ``tables between its scans``, which Pillow doesn't tell of, or None.
+    """Returns ``arithmetic coding``, ``tables between its scans`` or None; Pillow reports neither.
 
     Args:
-        data: a JPEG file whose header is whole.
-        components: of its frame.
+        data: a JPEG file with a complete header.
+        components: number of components of its frame.
     """
-    place = 2  # after the start of image
+    place = 2  # the first marker comes after SOI, start of image
     while place + 5 <= len(data) and data[place + 1] != _SCAN:
         if data[place + 1] in _ARITHMETIC:
             return "arithmetic coding"
-        fill = data[place + 1] == 0xFF
+        fill = data[place + 1] == 0xFF  # any number of 0xFF bytes may come before a marker
         place += 1 if fill else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     if data[place + 4 : place + 5] == bytes([components]) and not _is_progressive(data, place):
-        return None  # one scan for all
-    # Compressed data hold no 0xFF but before 0 or a restart, so that what is found is a marker.
+        return None  # the first scan has all the data, so there are no later scans
+    # In compressed data a 0xFF byte is followed by 0 or a restart marker. So the bytes found here (EOI, end
+    # of image, and DQT, quantisation tables) can't be compressed data.
     end = data.find(b"\xff\xd9", place)
     late = data.find(b"\xff\xdb", place, end if end >= 0 else len(data))
     return "tables between its scans" if late >= 0 else None
 
 
 def _is_progressive(data: bytes, scan: int) -> bool:
-    """Whether the first scan, whose marker stands there, leaves coefficients to later ones."""
+    """Whether the scan whose marker is at `scan` leaves coefficients to later scans."""
+    # Its header ends with the first coefficient, the last one, and the bit positions: 0, 63 and 0 mean all.
     length = int.from_bytes(data[scan + 2 : scan + 4], "big")
     return data[scan + 2 + length - 3 : scan + 2 + length] != b"\x00\x3f\x00"
 
 
 @cache
 def standard_coding(quality: int, *, grey: bool) -> JpegCoding:
-    """Libjpeg's own tables of a quality 1..100: baseline, and 4:2:0 unless `grey`."""
+    """Returns libjpeg's standard coding of a quality 1..100: baseline, and 4:2:0 unless `grey`."""
     out = BytesIO()
     Image.new("L" if grey else "RGB", (16, 16)).save(out, "JPEG", quality=quality, subsampling="4:2:0")
     with Image.open(out) as image:
@@ -173,9 +176,9 @@ def _colour(image: JpegImageFile, names: list[Any]) -> str:
     return "rgb" if stored_rgb else "ycc"
 
 
-@lru_cache(maxsize=1024)  # cameras and editors have few
+@lru_cache(maxsize=1024)  # many photographs share the tables of few cameras and editors
 def _facts(tables: tuple[Table, ...]) -> tuple[str, int]:
-    """The hash of tables and their nearest quality."""
+    """Returns the hash of the tables and the nearest quality."""
     digest = hashlib.sha256(np.array(tables, "<u2").tobytes()).hexdigest()[:16]
     distance = np.abs(_standard_tables() - np.array(tables[0])).sum(axis=1)
     return digest, int(distance.argmin()) + 1
@@ -183,7 +186,7 @@ def _facts(tables: tuple[Table, ...]) -> tuple[str, int]:
 
 @cache
 def _standard_tables() -> NDArray[np.int64]:
-    """(100, 64) luma tables of libjpeg's qualities 1..100, as its own encoder writes them."""
+    """Returns the (100, 64) luma tables that libjpeg's encoder writes for qualities 1..100."""
     tables = []
     for quality in range(1, 101):
         out = BytesIO()

@@ -1,11 +1,11 @@
-"""What an image file says of itself before a pixel is decoded: codec, mode, frames, orientation."""
+"""Opens an image file without decoding pixels, and tells its codec, mode, frames and orientation."""
 
 import struct
 import zlib
 from contextlib import suppress
 from io import BytesIO
 
-from PIL import (  # the formats of `READABLE`; each enters itself in `Image.OPEN`
+from PIL import (  # the formats of `READABLE`; each plugin registers itself in `Image.OPEN` on import
     BmpImagePlugin,  # noqa: F401
     Image,
     JpegImagePlugin,  # noqa: F401
@@ -19,40 +19,39 @@ from PIL import (  # the formats of `READABLE`; each enters itself in `Image.OPE
 from recon.base.errors import RejectedImageError
 
 READABLE = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
-"""What `decode` opens (MPO comes as JPEG); Pillow's other plugins never see a user's bytes."""
+"""Formats that `decode` opens (JPEG includes MPO); Pillow's other plugins never read a user's file."""
 
-_PREFIX = 16  # bytes that tell a format, as many as Pillow looks at
-_ORIENTATION = 0x0112
+_PREFIX = 16  # bytes; as many as Pillow itself passes to a plugin's check of the format
+_ORIENTATION = 0x0112  # number of the EXIF tag
 
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
-"""What Pillow raises for broken files."""
+"""Exceptions that Pillow raises for broken files."""
 
 
 class PillowLimitError(OSError):
-    """An image that a plugin of Pillow refuses for its size, by the limit of the user's process."""
+    """A plugin of Pillow refused an image that exceeds the process's `PIL.Image.MAX_IMAGE_PIXELS`."""
 
 
 def open_any(data: bytes) -> Image.Image:
-    """Opens an image file of any size by its header, as `PIL.Image.open` does, its limit on pixels apart.
+    """Opens an image file by its header, like `PIL.Image.open` but without Pillow's limit on pixels.
 
-    That limit is a global of Pillow's, which belongs to the user's process: it is left as it is, and not
-    asked, since `open_image` has one of its own.
+    Pillow's limit is a global variable that belongs to the user's process. It is neither changed nor used,
+    because `open_image` has its own limit.
 
     Raises:
-        UnidentifiedImageError: none of `READABLE` takes the bytes.
-        PillowLimitError: a WebP of more than twice Pillow's limit (some 179 megapixels by default).
+        UnidentifiedImageError: the bytes have none of the `READABLE` formats.
+        PillowLimitError: a WebP exceeds twice Pillow's limit (by default about 179 megapixels).
     """
     for name in READABLE:
         factory, accepts = Image.OPEN[name]
         taken = accepts is None or accepts(data[:_PREFIX])
-        if not taken or isinstance(taken, str):  # a text says what Pillow lacks to read it
+        if not taken or isinstance(taken, str):  # a text names what Pillow lacks to read it
             continue
-        with suppress(
-            SyntaxError, IndexError, TypeError, struct.error
-        ):  # not of this format, as Pillow has it
+        # The exceptions by which `PIL.Image.open` learns that a file has another format.
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):
             try:
                 image: Image.Image = factory(BytesIO(data), "")
-            except Image.DecompressionBombError as error:  # WebP's plugin asks for itself since Pillow 13
+            except Image.DecompressionBombError as error:  # since Pillow 13, its WebP plugin checks the limit
                 raise PillowLimitError(f"{error}; raise PIL.Image.MAX_IMAGE_PIXELS") from error
             return image
     raise UnidentifiedImageError(f"cannot identify an image of {', '.join(READABLE)}")
@@ -62,7 +61,7 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
     """Opens an image file by its header; no pixel is decoded.
 
     Raises:
-        RejectedImageError: the bytes are no readable image, or one of more than `max_pixels`.
+        RejectedImageError: the bytes are no readable image, or the image has more than `max_pixels`.
     """
     if not data:
         raise RejectedImageError("zero bytes")
@@ -79,18 +78,19 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def codec_of(image: Image.Image) -> str:
-    """The codec of an opened file, as in `Picture.codec`."""
+    """Returns the codec of an opened file, as in `Picture.codec`."""
     return {"MPO": "jpeg"}.get(str(image.format), str(image.format).lower())
 
 
 def is_animated(image: Image.Image) -> bool:
-    """Whether an opened file holds several frames; of an MPO the first picture counts."""
+    """Whether an opened file holds several frames; of an MPO only the first picture is used."""
     return getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
 
 
 def odd_mode(image: Image.Image, data: bytes) -> str | None:
-    """Names what keeps an image from being plain 8-bit RGB or grey; None if nothing does."""
-    if image.format == "PNG" and data[24] == 16:  # Pillow reads 16-bit RGB as 8-bit, in silence
+    """Returns a name for a mode that is not plain 8-bit RGB or grey; None for these two."""
+    # Byte 24 of a PNG is its bit depth. Pillow reads 16-bit RGB as 8-bit without a warning.
+    if image.format == "PNG" and data[24] == 16:
         return "16-bit"
     if image.mode.startswith(("I", "F")):
         return "16-bit" if image.mode.startswith("I") else "float"
@@ -102,6 +102,6 @@ def odd_mode(image: Image.Image, data: bytes) -> str | None:
 
 
 def orientation_of(image: Image.Image) -> int | None:
-    """The EXIF orientation 2..8 of an opened file; None where the image stands upright."""
+    """Returns the EXIF orientation 2..8 of an opened file; None if the image is upright."""
     value = image.getexif().get(_ORIENTATION)
     return value if value in range(2, 9) else None

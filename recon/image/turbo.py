@@ -1,7 +1,7 @@
-"""libjpeg-turbo without Pillow around it: the fast way for plain JPEGs, with Pillow's very pixels.
+"""Decodes plain JPEGs by simplejpeg: faster than Pillow, with the same pixels.
 
-Both are libjpeg-turbo with its slow, exact transforms and triangle upsampling, which give the same
-pixels on every machine; what makes the difference in time is the way from there to an array.
+Both libraries call libjpeg-turbo with its slow, exact transforms and triangle upsampling, which give the
+same pixels on every machine. Pillow needs more time to turn the result into an array.
 """
 
 from typing import Any
@@ -11,7 +11,8 @@ import simplejpeg
 from numpy.typing import NDArray
 
 _COLOURS = ("YCbCr", "Gray")
-_SUBSAMPLINGS = ("420", "444", "422", "Gray")  # Pillow's own; how to upsample others came to turbo with time
+# The ones that Pillow writes. Versions of libjpeg-turbo upsample the others differently.
+_SUBSAMPLINGS = ("420", "444", "422", "Gray")
 
 
 def decode_plain_jpeg(data: bytes, *, keep_grey: bool = False) -> NDArray[np.uint8] | None:
@@ -19,10 +20,10 @@ def decode_plain_jpeg(data: bytes, *, keep_grey: bool = False) -> NDArray[np.uin
 
     Args:
         data: the file's bytes.
-        keep_grey: give (H, W, 1) for a grey one.
+        keep_grey: return (H, W, 1) for a grey image.
 
     Returns:
-        None where it is of another kind, broken, or odd enough to warn of: Pillow has to judge.
+        The pixels, or None if the file is of another kind, broken, or gives a warning; use Pillow then.
     """
     if not data.startswith(b"\xff\xd8\xff"):
         return None
@@ -32,6 +33,6 @@ def decode_plain_jpeg(data: bytes, *, keep_grey: bool = False) -> NDArray[np.uin
             return None
         target = "Gray" if keep_grey and colour == "Gray" else "RGB"
         pixels: Any = simplejpeg.decode_jpeg(data, colorspace=target, strict=True)
-    except Exception:  # a KeyError among them, for sampling factors that it has no name for
+    except Exception:  # among them KeyError: simplejpeg has no name for some sampling factors
         return None
     return np.asarray(pixels, np.uint8)
