@@ -145,7 +145,7 @@ def test_the_command_prints_the_psnr_of_the_photographs_held_out(tmp_path: Path)
     done = subprocess.run(command, cwd=tmp_path, env=package, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("new/model: 2 steps in ")
-    assert done.stdout.endswith(" dB on 2 photographs never seen\n")
+    assert done.stdout.endswith(" dB on 2 photographs not trained on\n")
     assert "fit: 2/2 steps" in done.stderr
     load(tmp_path / "new" / "model")
 

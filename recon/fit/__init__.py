@@ -1,4 +1,4 @@
-"""In: a folder of photographs. Out: a small autoencoder in diffusers' format, as `recon/tiny` is one.
+"""In: a folder of photographs. Out: a small autoencoder in diffusers' format, such as `recon/tiny`.
 
-The command ``python -m recon.fit``. What it writes, `recon.models` loads.
+The command ``python -m recon.fit``. Next: `recon.models`, which loads the result.
 """

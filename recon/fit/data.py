@@ -1,4 +1,4 @@
-"""Photographs for `recon.fit`: those it trains on as random crops, those it is measured on as centres.
+"""Photographs for `recon.fit`: random crops to train on, and centres to measure the model on.
 
 Shapes: B batch, H height, W width, C = 3 channels.
 """
@@ -18,14 +18,14 @@ from recon.image.drawing import resize
 CENTRE_SIDE = 256
 """Side in pixels of the centres on which a model is measured."""
 
-_MAX_PIXELS = 100_000_000
+_MAX_PIXELS = 100_000_000  # as the default of `python -m recon` and `python -m pack`
 
 
 def load_photographs(folder: str) -> list[Pixels]:
-    """Decodes every image below a folder to (H, W, 3) uint8, in the order of their names.
+    """Decodes every image below a folder to (H, W, 3) uint8, in the order of the names.
 
     Raises:
-        UserError: the folder holds no image, or one that can't be decoded.
+        UserError: the folder holds no image, or an image can't be decoded.
     """
     root = expanded(folder)
     names = find_images(root)
@@ -35,7 +35,7 @@ def load_photographs(folder: str) -> list[Pixels]:
 
 
 def shrink(photographs: list[Pixels], crop: int, scales: Sequence[int]) -> list[Pixels]:
-    """The photographs shrunk by each factor that leaves room for a crop; too small ones as they are.
+    """Shrinks each photograph by every factor that leaves room for a crop, or by none if no factor does.
 
     Raises:
         UserError: a photograph is smaller than a crop.
@@ -55,7 +55,7 @@ def random_crops(
 
 
 def centre(photo: Pixels) -> Pixels:
-    """The square centre, shrunk or grown to `CENTRE_SIDE` pixels: all that is measured of a photograph."""
+    """Cuts the square centre, resized to a side of `CENTRE_SIDE` pixels; only this part is measured."""
     height, width = photo.shape[:2]
     scale = CENTRE_SIDE / min(height, width)
     photo = resize(photo, max(CENTRE_SIDE, round(height * scale)), max(CENTRE_SIDE, round(width * scale)))

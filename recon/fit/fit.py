@@ -1,9 +1,9 @@
-"""Trains a small autoencoder on a folder of photographs; `recon/tiny` was made by it.
+"""Trains a small autoencoder on a folder of photographs; this command made `recon/tiny`.
 
     python -m recon.fit --source photos --heldout others --out my-autoencoder --minutes 45
 
-The result is an ordinary diffusers `AutoencoderKL` (downscale 8), so that it goes wherever a
-directory of `save_pretrained` goes. It ends with the PSNR on photographs it never saw.
+The result is an ordinary diffusers `AutoencoderKL` (downscale 8). It can be used like any directory
+written by `save_pretrained`. At the end the command prints the PSNR on photographs it didn't train on.
 """
 
 import os
@@ -39,31 +39,31 @@ class FitConfig:
     """Trains a small autoencoder."""
 
     source: str
-    """Folder of photographs to train on, the larger the better."""
+    """Folder of photographs to train on; large photographs are better."""
     heldout: str
-    """Folder of photographs on which the PSNR is measured, never trained on."""
+    """Folder of photographs that are not trained on, to measure the PSNR."""
     out: str
-    """Directory of the model, in diffusers' format."""
+    """Directory to write the model to, in diffusers' format."""
     start: str | None = None
-    """Model of an earlier run to go on from."""
+    """Directory of a model from an earlier run, to continue training."""
     scales: tuple[int, ...] = (2, 4, 8)
-    """Photographs are shrunk by these factors, since at full size they hold little fine detail."""
+    """Factors by which photographs are shrunk, because at full size they have little fine detail."""
     minutes: float = 60.0
     """Time limit; the learning rate falls to zero by then."""
     steps: int | None = None
-    """Optimiser steps, where they end before the time limit."""
+    """Largest number of optimizer steps; the time limit may end training earlier."""
     batch_size: int = 8
     """Crops per step."""
     crop: int = 64
-    """Side of a crop, a multiple of 8."""
+    """Side of a crop in pixels, a multiple of 8."""
     lr: float = 1e-3
     """Peak learning rate."""
     kl_weight: float = 1e-6
-    """Weight of the posterior's divergence from a normal distribution, per latent number."""
+    """Weight of the KL divergence (summed over an image's latents) from a standard normal distribution."""
     device: str = "auto"
-    """torch device; auto takes cuda where there is one, else cpu."""
+    """torch device; auto is cuda if there is a GPU, otherwise cpu."""
     threads: int = 0
-    """CPU threads; 0 takes all cores."""
+    """CPU threads; 0 uses all cores."""
     seed: int = 0
     """Seed of weights, crops and posterior samples."""
 
@@ -82,24 +82,25 @@ class FitConfig:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command ``python -m recon.fit``."""
     run(FitConfig, _job, prog="python -m recon.fit", about=__doc__ or "")
 
 
 def _job(config: FitConfig) -> None:
+    # Before the training: a folder that can't be read must not be found out an hour later.
     heldout = [centre(photo) for photo in load_photographs(config.heldout)]
     model, steps, seconds = fit(config, shrink(load_photographs(config.source), config.crop, config.scales))
     save(model, config.out)
     psnr = measure_psnr(model, heldout)
     sys.stdout.write(f"{config.out}: {steps} steps in {seconds / 60:.1f} min, ")
-    sys.stdout.write(f"{np.mean(psnr):.2f} dB on {len(psnr)} photographs never seen\n")
+    sys.stdout.write(f"{np.mean(psnr):.2f} dB on {len(psnr)} photographs not trained on\n")
 
 
 def fit(config: FitConfig, photographs: list[Pixels]) -> tuple[Any, int, float]:
     """Trains on photographs of (H, W, 3) uint8, none smaller than a crop.
 
     Returns:
-        The model (float32, eval mode), the steps made and the seconds they took.
+        The model (float32, eval mode), the number of steps and the seconds that they took.
     """
     import torch
 
@@ -116,19 +117,19 @@ def fit(config: FitConfig, photographs: list[Pixels]) -> tuple[Any, int, float]:
 
 
 def measure_psnr(model: Any, centres: list[Pixels]) -> list[float]:
-    """PSNR in dB of each image's reconstruction, rounded to 8 bits, from the posterior's mode.
+    """Returns the PSNR in dB of each image's reconstruction (posterior's mode, rounded to 8 bits).
 
     Args:
         model: a diffusers `AutoencoderKL` in float32.
-        centres: (H, W, 3) uint8, sides multiples of 8.
+        centres: (H, W, 3) uint8; H and W are multiples of 8.
     """
     return [_psnr(model, pixels) for pixels in centres]
 
 
 def save(model: Any, out: str) -> None:
-    """Rounds the model's weights to float16 and writes them in place of what `out` held.
+    """Rounds the model's weights to float16 and writes them to `out`, where they replace an older model.
 
-    Files are written elsewhere and renamed, the weights last.
+    Files are written to another folder and then renamed, the weights last.
     """
     import torch
 
@@ -137,10 +138,10 @@ def save(model: Any, out: str) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     with quiet("diffusers"):
         model.to(torch.float16).save_pretrained(partial, safe_serialization=True)
-    model.to(torch.float32)
+    model.to(torch.float32)  # now with the rounded values, so that the PSNR is that of the saved model
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "diffusion_pytorch_model.safetensors"):
-        (partial / name).chmod(0o644)
+        (partial / name).chmod(0o644)  # safetensors writes files that only their owner can read
         os.replace(partial / name, target / name)
     partial.rmdir()
 
@@ -148,7 +149,7 @@ def save(model: Any, out: str) -> None:
 def _load(folder: str) -> Any:
     import diffusers
 
-    untyped: Any = diffusers.AutoencoderKL
+    untyped: Any = diffusers.AutoencoderKL  # diffusers has no types
     return untyped.from_pretrained(expanded(folder), local_files_only=True, low_cpu_mem_usage=False)
 
 
@@ -162,7 +163,7 @@ def _build(photographs: list[Pixels], rng: np.random.Generator) -> Any:
         block_out_channels=CHANNELS,
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=1,  # groups of 2 of 16 channels lose the brightness of the whole image
+        norm_num_groups=1,  # 8 groups of 2 channels would lose the brightness of the image
         mid_block_add_attention=False,
         sample_size=CENTRE_SIDE,
     )
@@ -173,7 +174,7 @@ def _build(photographs: list[Pixels], rng: np.random.Generator) -> Any:
 def _train(
     model: Any, photographs: list[Pixels], config: FitConfig, rng: np.random.Generator
 ) -> tuple[int, float]:
-    """Steps until the time or the steps are used up; returns the steps made and the seconds."""
+    """Trains until the time or the steps are used up; returns the number of steps and the seconds."""
     import torch
 
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
@@ -185,25 +186,29 @@ def _train(
             crops = random_crops(photographs, config.batch_size, config.crop, rng)
             error = _step(model, optimizer, _to_tensor(crops).to(model.device), config.kl_weight)
             step, seconds = step + 1, time.monotonic() - start
+            # The share of the limit that is reached first; it drives the learning rate, too.
             share = max(step / (config.steps or float("inf")), seconds / (60 * config.minutes))
             minutes = f"{seconds / 60:.1f} of {config.minutes:g} min"
+            # Values are in -1..1, so the peak is 2 and its square 4.
             progress.note(f"{minutes}, training PSNR {-10 * np.log10(error / 4):.2f} dB")
             progress.update()
     return step, seconds
 
 
 def _schedule(share: float) -> float:
-    """Linear warm-up over the first hundredth, then a half cosine to zero; `share` is 0..1."""
+    """Returns the factor of the learning rate: linear warm-up for the first 1 %, then half a cosine to 0."""
+    # 1e-2 is added because share is 0 at the first step, which would then change nothing.
     return float(min(1.0, share * 100 + 1e-2) * 0.5 * (1 + np.cos(np.pi * min(1.0, share))))
 
 
 def _step(model: Any, optimizer: "torch.optim.Optimizer", x_BCHW: "torch.Tensor", kl_weight: float) -> float:
-    """One step; returns the mean squared error on the scale -1..1."""
+    """Makes one optimizer step; returns the mean squared error of values in -1..1."""
     import torch
 
     with torch.autocast(x_BCHW.device.type, torch.bfloat16):
         posterior = model.encode(x_BCHW).latent_dist
         decoded = model.decode(posterior.sample()).sample
+    # In float32: bfloat16 has 8 bits of precision, too few for a mean over many small squares.
     error = (decoded.float() - x_BCHW).square().mean()
     (error + kl_weight * posterior.kl().float().mean()).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -224,7 +229,7 @@ def _psnr(model: Any, pixels: Pixels) -> float:
 
 
 def _to_tensor(pixels_BHWC: Pixels) -> "torch.Tensor":
-    """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in -1..1, in channels_last memory."""
+    """Turns (B, H, W, 3) uint8 into (B, 3, H, W) float32 in -1..1, stored with the channels last."""
     import torch
 
     return torch.from_numpy(pixels_BHWC.copy()).movedim(-1, 1).float() / 127.5 - 1
