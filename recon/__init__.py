@@ -1,5 +1,5 @@
-"""Autoencoders: a real image in, its reconstruction out.
+"""In: a real image. Out: its reconstruction by an autoencoder. Next: `pack`, which stores both as a pair.
 
-The only package that knows diffusers and Pillow. `python -m recon --help` reconstructs a
-folder; `python -m recon.fit --help` trains the embedded autoencoder `tiny`.
+The only package that imports diffusers. `python -m recon --help` reconstructs a folder of images;
+`python -m recon.fit --help` trains a small autoencoder such as the embedded `tiny`.
 """

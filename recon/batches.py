@@ -1,7 +1,7 @@
 """Which images run together: padded sizes, and batches of one padded size.
 
-Both are functions of the images' own sizes and their order alone, never of time or memory,
-since kernels depend on the shape of a batch and reconstructions shall not depend on luck.
+Both depend only on the sizes and the order of the images, never on time or free memory. The shape of a
+batch decides which kernels run, so that otherwise a second run could give other pixels.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -10,26 +10,27 @@ from typing import NamedTuple, TypeVar
 T = TypeVar("T")
 
 BATCH_PIXELS = 1 << 22
-"""Padded pixels of a batch of several images, at most, whatever the batch size: bounds the memory."""
+"""Most padded pixels in a batch of several images, whatever the batch size; this limits the memory."""
 
 PENDING_PIXELS = 1 << 26
-"""Padded pixels of images that wait for others of their size, at most (about 200 MB as RGB).
+"""Most padded pixels of images that wait for others of their size (about 200 MB as RGB).
 
-Measured on 1,000 sizes of one side 640, the other 360 to 640, 8 a batch: 148 batches; with half of
-this 251, with twice 147."""
+Measured on 1,000 images, one side 640, the other 360 to 640, 8 images a batch: 148 batches; with half
+of this limit 251 batches, with twice the limit 147."""
 
-_PARTS = 32  # padding stays below a side's 1/32; 640x480, 640x427, 612x612... share few sizes
+# Padding stays below 1/32 of a side, and common sizes (640x480, 640x427, 612x612...) share few padded sizes.
+_PARTS = 32
 
 
 class Bucket(NamedTuple):
-    """What images must share to run in one batch."""
+    """What the images of one batch have in common."""
 
     height: int
     """Padded height in pixels."""
     width: int
     """Padded width in pixels."""
     which: int = 0
-    """Number of the autoencoder, where there are several."""
+    """Number of the autoencoder, if there are several."""
 
     @property
     def pixels(self) -> int:
@@ -38,7 +39,7 @@ class Bucket(NamedTuple):
 
 
 def bucket(height: int, width: int, multiple: int, which: int = 0) -> Bucket:
-    """The bucket of an image, by its own size alone.
+    """Returns the bucket of an image, which depends on its own size alone.
 
     Each side is rounded up to a step: the largest power of two times `multiple` that is at most
     1/32 of the side, and at least `multiple`.
@@ -46,7 +47,7 @@ def bucket(height: int, width: int, multiple: int, which: int = 0) -> Bucket:
     Args:
         height: of the image in pixels, at least 1.
         width: likewise.
-        multiple: what the autoencoder needs padded sides to be a multiple of.
+        multiple: padded sides are multiples of this, because the autoencoder needs them to be.
         which: number of the autoencoder.
     """
     return Bucket(_padded_side(height, multiple), _padded_side(width, multiple), which)
@@ -59,20 +60,21 @@ def batched(
     *,
     pending_pixels: int = PENDING_PIXELS,
 ) -> Iterator[list[T]]:
-    """Yields lists of images of one bucket, in input order within a bucket; takes images one by one.
+    """Yields lists of images of one bucket, in input order; takes images from `images` one by one.
 
-    A bucket is yielded as soon as it is full: `batch_size` images, or fewer where those exceed
-    `BATCH_PIXELS`. Where more than `pending_pixels` wait, the bucket goes whose first image has
-    waited longest. At the end the rest goes, in the order in which sizes appeared first.
+    A bucket is yielded as soon as it is full: when it holds `batch_size` images, or as many as fit into
+    `BATCH_PIXELS`. If more than `pending_pixels` wait, the bucket whose first image has waited longest is
+    yielded. At the end the other buckets are yielded, in the order in which their sizes appeared first.
 
     Args:
         images: anything that has a bucket.
-        bucket_of: its bucket.
-        batch_size: images a batch, at most.
-        pending_pixels: padded pixels that wait, at most, when the next image is taken.
+        bucket_of: returns the bucket of an image.
+        batch_size: largest number of images in a batch.
+        pending_pixels: most padded pixels that may wait when the next image is taken.
     """
     waiting: dict[Bucket, list[tuple[int, T]]] = {}
     pending = 0
+    # A bucket stays in `waiting` when it is emptied: the last loop needs the order of first appearance.
     for position, image in enumerate(images):
         size = bucket_of(image)
         waiting.setdefault(size, []).append((position, image))
@@ -91,7 +93,7 @@ def _capacity(size: Bucket, batch_size: int) -> int:
 
 
 def _emptied(waiting: list[tuple[int, T]]) -> list[T]:
-    """Its images; the list stays, so that its size keeps its place, and holds no image any more."""
+    """Returns the images and clears the list, so that nothing keeps them in memory."""
     images = [image for _, image in waiting]
     waiting.clear()
     return images

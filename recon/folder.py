@@ -1,9 +1,9 @@
-"""Reconstructs a folder of images into another, under the same relative names.
+"""Reconstructs the images of a folder and writes them to another folder under the same relative names.
 
     python -m recon --source photos --out reconstructions --autoencoder sd15
 
 ``a/b.jpg`` becomes ``a/b.png``, and ``train/sd/0_real/b.jpg`` becomes ``train/sd/1_fake/b.png``.
-What exists is not made again: a killed run goes on where it stopped.
+Existing reconstructions are kept: a killed run continues where it stopped.
 """
 
 import json
@@ -28,14 +28,14 @@ REAL, FAKE = "0_real", "1_fake"
 """Folder names of the two halves in the published trees of detector datasets."""
 
 RECORD = "reconstruction.json"
-"""What the folder's reconstructions were made by; another provenance is refused."""
+"""File that records how the folder's reconstructions were made; a run with other options is refused."""
 
 REJECTED = "rejected.jsonl"
 """One line {"path", "cause"} for each source that was not reconstructed."""
 
-_WEBP_SIDE = 16383  # of the format: 14 bits
-_LONGEST_NAME = 255  # bytes, of nearly all file systems
-_BATCHES_AHEAD = 4  # a chunk is decoded as a whole, so that its images batch by size
+_WEBP_SIDE = 16383  # limit of the format, which has 14 bits for a side
+_LONGEST_NAME = 255  # bytes, the limit of nearly all file systems
+_BATCHES_AHEAD = 4  # batches decoded together, so that images of one size can share a batch
 _LOG = logging.getLogger(__name__)
 
 
@@ -44,37 +44,37 @@ class FolderConfig(ReconstructionConfig):
     """The options of ``python -m recon``."""
 
     source: str
-    """Folder of images, searched recursively; 1_fake folders in it are left out."""
+    """Folder of images, searched recursively; its 1_fake folders are left out."""
     out: str
-    """Folder for the reconstructions; the source itself, if all of its images lie in 0_real folders."""
+    """Folder for the reconstructions; may be the source if all of its images are in 0_real folders."""
     format: Literal["png", "webp"] = "png"
     """Lossless codec of the reconstructions."""
     convert: bool = False
-    """Make 8-bit RGB of CMYK, 16-bit, palette and alpha (over white) images instead of rejecting them."""
+    """Convert CMYK, 16-bit, palette and alpha (over white) images to 8-bit RGB instead of rejecting them."""
     max_pixels: int = 100_000_000
-    """Larger images are rejected before they are decoded."""
+    """Images of more pixels are rejected before they are decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One image to reconstruct: its path below the source and its file to write."""
+    """One image to reconstruct: its path below the source and the file to write."""
 
     name: str
-    """Relative posix path; the key of the posterior sample."""
+    """Relative posix path; also the key that seeds the posterior sample."""
     target: Path
-    """The reconstruction's file."""
+    """File of the reconstruction."""
 
 
 @dataclass(kw_only=True)
 class _Tally:
-    """What became of the images."""
+    """Counts what was done with the images."""
 
     made: int = 0
     present: int = 0
     rejected: list[dict[str, str]] = field(default_factory=list)
 
     def line(self, out: Path) -> str:
-        """The closing line of the command."""
+        """Returns the last line that the command logs."""
         where = f" (causes in {out / REJECTED})" if self.rejected else ""
         return (
             f"{out}: {self.made} reconstructed, {self.present} already there, "
@@ -83,21 +83,22 @@ class _Tally:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command with these arguments, by default those of the process."""
+    """Runs the command with `argv`, by default the arguments of the process."""
     cli.run(FolderConfig, reconstruct_folder, argv, prog="python -m recon", about=__doc__ or "")
 
 
 def find_images(root: Path) -> list[str]:
-    """Relative posix paths of the image files below `root`, sorted.
+    """Returns the sorted relative posix paths of the image files below `root`.
 
-    Files count by their suffix (`recon.image.codec.SUFFIXES`). Links to files are followed, links
-    to folders are not; names that start with a dot are left out.
+    A file is an image if it has a suffix of `recon.image.codec.SUFFIXES`. Links to files are followed,
+    links to folders are not. Names that start with a dot are left out.
 
     Raises:
         UserError: a folder can't be listed.
     """
     found = []
     for folder, folders, files in os.walk(root, onerror=_unlistable):
+        # Assigned in place: `os.walk` then doesn't enter the folders that were removed.
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             if name.lower().endswith(SUFFIXES) and not name.startswith("."):
@@ -106,13 +107,13 @@ def find_images(root: Path) -> list[str]:
 
 
 def reconstruct_folder(config: FolderConfig) -> int:
-    """Reconstructs what is missing in the output folder.
+    """Makes the reconstructions that the output folder lacks.
 
     Returns:
-        0, and 1 where every image was rejected.
+        1 if every image was rejected, otherwise 0.
 
     Raises:
-        UserError: wrong folders or options, or the output can't be written.
+        UserError: a folder or an option is wrong, or the output can't be written.
     """
     jobs = _plan(config)
     autoencoder = load(config)
@@ -129,7 +130,7 @@ def reconstruct_folder(config: FolderConfig) -> int:
 
 
 def _plan(config: FolderConfig) -> list[Job]:
-    """Every source image with its target, the paths checked."""
+    """Returns every source image with its target file, after checks of the paths."""
     source, out = Path(config.source), Path(config.out)
     if not is_dir(source):
         raise UserError(f"--source {source} is no folder, expected a folder of images")
@@ -152,11 +153,9 @@ def _check_apart(source: Path, out: Path, names: Sequence[str]) -> None:
     if real == fake:
         stray = next((name for name in names if REAL not in PurePosixPath(name).parts[:-1]), None)
         if stray:
-            raise UserError(
-                f"--out is --source, but {stray} lies in no {REAL} folder to mirror; give another --out"
-            )
+            raise UserError(f"--out is --source, but {stray} is not in a {REAL} folder; give another --out")
     elif fake.is_relative_to(real) or real.is_relative_to(fake):
-        raise UserError(f"--out {out} and --source {source} lie inside each other; give a separate --out")
+        raise UserError(f"one of --out {out} and --source {source} contains the other; give a separate --out")
 
 
 def _mirrored(name: str, codec: str) -> str:
@@ -171,7 +170,7 @@ def _record(config: FolderConfig, autoencoder: Autoencoder) -> str:
 
 
 def _claim(out: Path, record: str, jobs: Sequence[Job]) -> None:
-    """Writes the record of a new output folder, or checks that of an existing one."""
+    """Writes the record of a new output folder, or compares with the record of an existing one."""
     path = out / RECORD
     if not exists(path):
         if stranger := next((job.target for job in jobs if exists(job.target)), None):
@@ -185,7 +184,7 @@ def _claim(out: Path, record: str, jobs: Sequence[Job]) -> None:
     if found != expected:
         names = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
         other = [f"{name} {found.get(name)!r}, now {expected.get(name)!r}" for name in names]
-        raise UserError(f"{out} was made otherwise: {'; '.join(other)}; give another --out")
+        raise UserError(f"{out} was made with other options: {'; '.join(other)}; give another --out")
 
 
 def _run_chunk(
@@ -195,13 +194,13 @@ def _run_chunk(
     tally: _Tally,
     progress: Progress,
 ) -> None:
-    """Makes what is missing of a chunk.
+    """Makes the reconstructions that a chunk lacks.
 
-    The whole chunk runs again where a part is missing: batches stay those of an undisturbed
-    run, and kernels depend on them.
+    If only some are missing, the whole chunk still runs again. Its batches are then those of an
+    undisturbed run; other batches could run other kernels and give other pixels.
     """
     pictures: dict[Job, Picture] = {}
-    if not all(exists(job.target) for job in jobs):
+    if not all(exists(job.target) for job in jobs):  # a finished chunk is not even decoded
         pictures = _read_all(config, jobs, tally)
     missing = {job for job in pictures if not exists(job.target)}
     tally.made += len(missing)
@@ -229,7 +228,7 @@ def _read_all(config: FolderConfig, jobs: Sequence[Job], tally: _Tally) -> dict[
 
 def _read(config: FolderConfig, job: Job) -> Picture:
     if len(os.fsencode(job.target.name)) > _LONGEST_NAME:
-        raise RejectedImageError(f"{job.target.suffix} makes its name too long; shorten it")
+        raise RejectedImageError(f"its name is too long with {job.target.suffix}; shorten it")
     try:
         data = (Path(config.source) / job.name).read_bytes()
     except OSError as error:
@@ -248,7 +247,8 @@ def _write_rejected(path: Path, rejected: Sequence[dict[str, str]]) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Puts a whole file at `path`, or none; leaves one alone that holds `data` already."""
+    """Writes the whole file or nothing; a file that already holds `data` is left alone."""
+    # Hidden, so that no search finds a partial file; named by process, so that two runs don't share one.
     part = path.with_name(f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -258,7 +258,7 @@ def _write(path: Path, data: bytes) -> None:
             with part.open("wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                os.fsync(file.fileno())  # before the rename: else a power cut could leave an empty file
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)

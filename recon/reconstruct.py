@@ -1,4 +1,4 @@
-"""Images of any size in, their reconstructions of the same size out, to the pixel.
+"""Reconstructs images of any size; a reconstruction has exactly the size of its image.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -18,7 +18,7 @@ from recon.tiling import reconstruct_tiled
 _LUMA = (np.float32(0.299), np.float32(0.587), np.float32(0.114))  # ITU-R BT.601
 _CHANNELS = 3
 _LOG = logging.getLogger(__name__)
-_told: set[str] = set()  # what this process has warned of
+_told: set[str] = set()  # kinds of warnings that this process has logged
 
 
 def reconstruct(
@@ -33,13 +33,13 @@ def reconstruct(
         autoencoder: what encodes and decodes.
         images: (H, W, C) uint8 each, C = 1 (grey) or 3 (RGB).
         keys: one for each image; seeds its posterior sample.
-        batch_size: images a batch, at most; fewer where they exceed `recon.batches.BATCH_PIXELS`.
+        batch_size: largest number of images in a batch; `recon.batches.BATCH_PIXELS` may lower it.
 
     Returns:
         uint8 images in the order and of the shapes given.
 
     Raises:
-        UserError: the autoencoder gave values that are not finite, or another size.
+        UserError: the autoencoder returned values that are not finite, or another size.
     """
     results = dict(reconstruct_each(autoencoder, images, keys, batch_size))
     return [results[index] for index in range(len(images))]
@@ -51,10 +51,9 @@ def reconstruct_each(
     keys: Sequence[str],
     batch_size: int,
 ) -> Iterator[tuple[int, Pixels]]:
-    """Yields (index, reconstruction) as batches get ready; otherwise as `reconstruct`.
+    """Yields (index, reconstruction) as soon as a batch is ready; arguments and errors as in `reconstruct`.
 
-    Images are batched with those of the same padded size, in the order given, so that the
-    batches are a function of the list alone.
+    A batch holds images of one padded size, in the given order. The batches depend on the list alone.
     """
     assert len(images) == len(keys), (len(images), len(keys))
 
@@ -71,9 +70,9 @@ def reconstruct_each(
 def reconstruct_batch(
     autoencoder: Autoencoder, images: Sequence[Pixels], keys: Sequence[str]
 ) -> list[Pixels]:
-    """Reconstructs images of one bucket together; where memory is short, half of them at a time.
+    """Reconstructs images of one bucket together; if memory runs out, half of them at a time.
 
-    Images of more than the autoencoder's `tiling_pixels` go one by one, in tiles (`recon.tiling`).
+    Images of more than the autoencoder's `tiling_pixels` are reconstructed one by one in tiles.
 
     Args:
         autoencoder: what encodes and decodes.
@@ -81,15 +80,15 @@ def reconstruct_batch(
         keys: one for each image; seeds its posterior sample.
 
     Returns:
-        uint8 images in the order and of the shapes given; by the identity, the very images.
+        uint8 images in the order and of the shapes given; `Identity` returns the same arrays.
 
     Raises:
-        UserError: the autoencoder gave values that are not finite, or another size, or a single
-            image doesn't fit into memory.
+        UserError: the autoencoder returned values that are not finite, or another size, or a
+            single image doesn't fit into memory.
     """
     assert len(images) == len(keys), (len(images), len(keys))
     if isinstance(autoencoder, Identity):
-        return list(images)
+        return list(images)  # no detour through float32, so that pixels are the same by construction
     sizes = {_bucket(autoencoder, image) for image in images}
     assert len(sizes) == 1, sizes
     [size] = sizes
@@ -101,7 +100,7 @@ def reconstruct_batch(
 
 
 def _tiled(autoencoder: Autoencoder, image: Pixels, size: Bucket, key: str) -> Pixels:
-    """Reconstructs one large image tile by tile; each tile's posterior sample has its own seed."""
+    """Reconstructs one large image tile by tile; each tile has its own seed for the posterior sample."""
     about = autoencoder.provenance
 
     def run(tile_CHW: NDArray[np.float32], number: int) -> NDArray[np.float32]:
@@ -118,20 +117,21 @@ def _bucket(autoencoder: Autoencoder, image: Pixels) -> Bucket:
 
 
 def _run(autoencoder: Autoencoder, x_BCHW: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float32]:
-    """One batch, or its halves where it doesn't fit: a function of the batch on a given machine."""
+    """Runs one batch, or its two halves if it doesn't fit into memory."""
     try:
         y_BCHW = autoencoder.reconstruct_batch(x_BCHW, seeds)
     except OutOfMemoryError:
-        if len(x_BCHW) == 1:
+        if len(x_BCHW) == 1:  # nothing is left to halve
             raise
     else:
         _check_shape(x_BCHW.shape, y_BCHW.shape)
         return y_BCHW
     _warn_once(
-        f"{_times(x_BCHW.shape)} don't fit into memory, so half of them at a time; "
-        "a lower --batch_size saves the vain tries"
+        f"{_times(x_BCHW.shape)} don't fit into memory; half of them run at a time. "
+        "A lower --batch_size avoids the failed attempts"
     )
-    half = (len(x_BCHW) + 1) // 2  # only here, when the error and all that its frames held is gone
+    # Not inside `except`: there, the error's traceback still holds the tensors of the failed batch.
+    half = (len(x_BCHW) + 1) // 2
     parts = [(x_BCHW[:half], seeds[:half]), (x_BCHW[half:], seeds[half:])]
     return np.concatenate([_run(autoencoder, *part) for part in parts])
 
@@ -148,10 +148,11 @@ def _warn_once(message: str) -> None:
 
 
 def _padded(pixels: Pixels, size: Bucket) -> NDArray[np.float32]:
-    """(H, W, C) uint8 to (3, H', W') float32 in [0, 1], grown at the bottom and on the right."""
+    """Turns (H, W, C) uint8 into (3, H', W') float32 in [0, 1], padded at the bottom and on the right."""
     for axis, padded in enumerate((size.height, size.width)):
         deficit = padded - pixels.shape[axis]
         margins = [(0, deficit if each == axis else 0) for each in range(3)]
+        # Reflection needs more pixels than it adds; a very small image repeats its edge instead.
         pixels = np.pad(pixels, margins, mode="reflect" if deficit < pixels.shape[axis] else "edge")
     rgb_HWC = np.broadcast_to(pixels, (*pixels.shape[:2], _CHANNELS))
     return np.ascontiguousarray(rgb_HWC.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
@@ -159,11 +160,14 @@ def _padded(pixels: Pixels, size: Bucket) -> NDArray[np.float32]:
 
 def _check_shape(expected: tuple[int, ...], found: tuple[int, ...]) -> None:
     if expected != found:
-        raise UserError(f"the autoencoder made {found} of {expected}: its downscale is not its upscale")
+        raise UserError(
+            f"the autoencoder returned shape {found} for {expected}, expected the same shape: its decoder "
+            "doesn't undo the encoder's downscale; choose another --autoencoder"
+        )
 
 
 def _finished(y_CHW: NDArray[np.float32], shape: tuple[int, ...], key: str) -> Pixels:
-    """Crops to `shape` (H, W, C) and rounds: truncation would shift 63 of 256 grey levels."""
+    """Crops to `shape` (H, W, C) and rounds to uint8; truncation would shift 63 of 256 grey levels."""
     height, width, channels = shape
     y_CHW = y_CHW[:, :height, :width]
     if not np.isfinite(y_CHW).all():

@@ -1,14 +1,14 @@
-"""Images too large for the autoencoder in one piece: in overlapping tiles, blended.
+"""Reconstructs images that are too large for the autoencoder in overlapping tiles, and blends the tiles.
 
-The seam rule: all tiles of an image have one size, at most `tiling_pixels`, and lie evenly;
-neighbours overlap by `OVERLAP` pixels or a little more. Across the `RAMP` pixels in the middle of an
-overlap the share of one tile falls linearly from 1 to 0 as its neighbour's rises; what lies nearer to a
-tile's edge is dropped, since the network saw zeros beyond it. How tiles lie is a function of the
-image's padded size and `tiling_pixels` alone.
+All tiles of an image have the same size, at most `tiling_pixels`, and are evenly spaced. Neighbours
+overlap by `OVERLAP` pixels or a little more. In the middle of an overlap, across `RAMP` pixels, the share
+of one tile falls linearly from 1 to 0 while its neighbour's share rises. Pixels nearer to a tile's edge
+are dropped, because the network saw zeros beyond the edge. The layout of the tiles depends only on the
+image's padded size and on `tiling_pixels`.
 
-Measured on 1792x768 pixels of a photograph in two tiles, against the same in one piece; steps across
-the middle of the seam beyond those of the one piece (mean absolute, in levels of 255; the photograph's
-own gradient there is 1.7), and values that differ by more than one level:
+Measured on a photograph of 1792x768 pixels in two tiles, compared with one piece. "Step" is how much
+larger the steps across the middle of the seam are (mean absolute value, in levels of 255; the photograph's
+own gradient there is 1.7). "Differ" is the share of values that differ by more than one level.
 
 | overlap, ramp | taesd: step, differ | tiny: step, differ |
 | --- | --- | --- |
@@ -18,8 +18,9 @@ own gradient there is 1.7), and values that differ by more than one level:
 | 256, 64 | .13, .08 % | .03, .9 % |
 | 256, 256 | .13, 1.2 % | .03, .7 % |
 
-In taesd a tile is exact from 256 pixels within its edge on; tiny and other autoencoders with group
-norms see a whole tile's mean, so that tiles differ in all of their pixels and only a ramp hides it.
+In taesd, a tile's pixels that are 256 or more from its edge are exact. In tiny, and in other autoencoders
+with group norms, the mean of the whole tile enters every pixel: two tiles differ everywhere, and only a
+ramp hides this.
 
 Shapes: C channels, H height, W width.
 """
@@ -35,24 +36,24 @@ from numpy.typing import NDArray
 from recon.batches import Bucket
 
 OVERLAP = 256
-"""Pixels that neighbouring tiles share, at least."""
+"""Smallest number of pixels that neighbouring tiles share."""
 
 RAMP = 64
-"""Pixels in the middle of an overlap across which one tile passes into the next."""
+"""Pixels in the middle of an overlap across which two tiles are blended."""
 
 Floats = NDArray[np.float32]
 
 
 class Axis(NamedTuple):
-    """How tiles of one length lie along one axis."""
+    """The layout of the tiles along one axis."""
 
     length: int
-    """Of each tile."""
+    """Length of each tile in pixels."""
     starts: tuple[int, ...]
-    """Where they begin: the first at 0, the last so that it ends with the image."""
+    """First pixel of each tile: 0 for the first; the last one ends where the image ends."""
 
     def shares(self) -> list[Floats]:
-        """Each tile's share in each of its pixels along the axis; where tiles overlap they sum to 1."""
+        """Returns each tile's weight for each of its pixels; in an overlap the weights sum to 1."""
         shares = [np.ones(self.length, np.float32) for _ in self.starts]
         for (left, right), (start, following) in zip(pairwise(shares), pairwise(self.starts), strict=True):
             overlap = start + self.length - following
@@ -68,10 +69,10 @@ def reconstruct_tiled(
     """Reconstructs one padded image tile by tile.
 
     Args:
-        run: takes a tile (C, h, w) and its number, and returns its reconstruction of that shape.
-        x_CHW: the image, height and width multiples of `multiple`.
-        tiling_pixels: of a tile, at most.
-        multiple: the autoencoder's.
+        run: takes a tile (C, h, w) and its number, and returns its reconstruction in the same shape.
+        x_CHW: the image; its height and width are multiples of `multiple`.
+        tiling_pixels: most pixels of a tile.
+        multiple: the autoencoder's `multiple`.
     """
     _, height, width = x_CHW.shape
     rows, columns = tile_axes(Bucket(height, width), tiling_pixels, multiple)
@@ -86,16 +87,18 @@ def reconstruct_tiled(
 
 
 def tile_axes(size: Bucket, tiling_pixels: int, multiple: int) -> tuple[Axis, Axis]:
-    """How an image's tiles lie along its height and its width: as few and as square as they may be."""
+    """Returns the layout along height and width, with tiles as few and as square as possible."""
+    # A long and narrow image needs no cut along its short side, so its tiles may be longer than square.
     side = max(isqrt(tiling_pixels), tiling_pixels // min(size.height, size.width))
     return tile_axis(size.height, side, multiple), tile_axis(size.width, side, multiple)
 
 
 def tile_axis(size: int, side: int, multiple: int) -> Axis:
-    """The fewest tiles of at most `side` pixels, of equal lengths, in multiples of `multiple`."""
+    """Returns the fewest tiles of one length, at most `side` pixels and a multiple of `multiple`."""
     side -= side % multiple
     if size <= side:
         return Axis(size, (0,))
+    # -(-a // b) divides and rounds up.
     count = -(-(size - OVERLAP) // (side - OVERLAP))
     length = -(-(size + (count - 1) * OVERLAP) // (count * multiple)) * multiple
     last = (size - length) // multiple

@@ -173,4 +173,4 @@ def test_name_too_long_for_the_new_suffix_is_rejected_alone(tmp_path: Path) -> N
         )
     assert end.value.code == 0
     assert (out / "good.webp").is_file()
-    assert f'"{long}", "cause": ".webp makes its name too long' in (out / "rejected.jsonl").read_text()
+    assert f'"{long}", "cause": "its name is too long with .webp' in (out / "rejected.jsonl").read_text()

@@ -100,7 +100,7 @@ def test_values_that_are_not_finite_are_an_error_that_names_the_image(value: flo
 
 
 def test_autoencoder_that_changes_the_size_is_an_error() -> None:
-    with pytest.raises(UserError, match="its downscale is not its upscale"):
+    with pytest.raises(UserError, match="doesn't undo the encoder's downscale"):
         reconstruct(Stub(lambda x: x[..., ::2]), [noise(8, 8)], ["key"], 1)
 
 
@@ -139,7 +139,7 @@ def test_batch_that_does_not_fit_runs_in_halves_and_says_so_once(caplog: pytest.
         assert all(np.array_equal(255 - fake, image) for fake, image in zip(fakes, images, strict=True))
     assert [shape[0] for shape in stub.shapes] == [7, 4, 2, 2, 3, 2, 1] * 2
     [message] = caplog.messages
-    assert message.startswith("7 images of 8x8 don't fit into memory, so half of them at a time")
+    assert message.startswith("7 images of 8x8 don't fit into memory; half of them run at a time")
 
 
 @pytest.mark.usefixtures("untold")
