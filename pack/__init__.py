@@ -1,5 +1,5 @@
-"""The shard: a dataset of aligned pairs in tar files that WebDataset alone can read.
+"""In: photographs. Out: a dataset of aligned pairs in WebDataset shards. Next: `train`, which reads it.
 
-`python -m pack --help` writes one, `pack.verify` re-reads every byte of it, `pack.info`
-and `pack.preview` show what is inside. The only package that knows fsspec.
+`python -m pack --help` writes a dataset, `pack.verify` reads every byte of it again, `pack.info` and
+`pack.preview` show what it holds. The only package that imports fsspec.
 """

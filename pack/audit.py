@@ -1,4 +1,4 @@
-"""The command ``python -m pack.audit``: looks for what a detector could cheat on."""
+"""The command ``python -m pack.audit``: looks for differences other than the decoder's trace."""
 
 from pack.inspect.audit.command import main
 

@@ -5,14 +5,14 @@
     python -m pack --source published --layout tree --out data/published
     launch/pack.sh --source s3://bucket/photos --out s3://bucket/mine --autoencoder sd15,flux1
 
-A run that was stopped goes on at its first unfinished shard when the same command is given
-again, and the bytes are those of an undisturbed run. Images that can't become a pair are
-listed with their cause in rejected.jsonl.
+If a run was stopped, give the same command again: it continues at its first unfinished shard, and
+the bytes are the same as those of an undisturbed run. Images that can't become a pair are listed
+with the cause in rejected.jsonl.
 
-Many processes pack together when torchrun or Slurm starts them, or --rank and --world_size tell them
-apart: shard n is written by rank n % world_size. They need nothing of each other, each may be run again
-at any time and alone, and the bytes are those of one process. Whichever finds all shards there completes
-the dataset; python -m pack.finish does so too.
+Many processes can pack one dataset: started by torchrun or Slurm, or each by hand with --rank and
+--world_size. Rank n % world_size writes shard n. The processes don't communicate: each may run at any
+time, alone and again, and the bytes are the same as those of one process. The process that finds all
+shards finished completes the dataset; python -m pack.finish does the same.
 """
 
 import os
@@ -30,10 +30,11 @@ def main() -> None:
 
 
 def _job(config: PackConfig) -> None:
-    keep_freed_memory()  # now: numpy brings the first threads
+    keep_freed_memory()  # first, because numpy starts threads when it is imported
     if config.rank is None:
         found = find_rank(os.environ)
         config = replace(config, rank=found.rank, world_size=found.world)
+    # Imported here: --help needs no numpy, and numpy must come after `keep_freed_memory`.
     if config.dry_run:
         from pack.publish.dry_run import dry_run
 

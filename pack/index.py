@@ -1,4 +1,4 @@
-"""The command ``python -m pack.index``: adopts pair tars that somebody else made."""
+"""The command ``python -m pack.index``: writes indexes and a manifest for pair tars made by others."""
 
 from pack.adopt.command import main
 

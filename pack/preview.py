@@ -1,4 +1,4 @@
-"""The command ``python -m pack.preview``: draws a contact sheet of pairs."""
+"""The command ``python -m pack.preview``: draws some pairs and their differences in one image."""
 
 from pack.inspect.preview import main
 

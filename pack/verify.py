@@ -1,4 +1,4 @@
-"""The command ``python -m pack.verify``: re-reads every byte of a dataset."""
+"""The command ``python -m pack.verify``: reads every byte of a dataset again and checks it."""
 
 from pack.inspect.verify import main
 

@@ -1,6 +1,6 @@
-"""Training and evaluation of detectors of generated images on packed pairs.
+"""In: a packed dataset of pairs. Out: a trained detector of generated images, and its evaluation.
 
-`PairLoader` serves any trainer; ``torchrun ... -m train`` is ours.
+`PairLoader` can feed any trainer; ``torchrun ... -m train`` is the trainer of this package.
 """
 
 from importlib import import_module
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "ModelConfig", "PairLoader", "build_model", "load_recipe", "normalize"]
 
-_HOMES = {  # imported when asked for: torch takes seconds
+_HOMES = {  # the module of each name; imported on first use, because torch takes seconds
     "Batch": "train.loader.transfer",
     "ModelConfig": "train.model.config",
     "PairLoader": "train.loader.loader",
@@ -36,7 +36,8 @@ def __getattr__(name: str) -> Any:
 
 
 def _refuse_namesakes() -> None:
-    """Names a module that hides our packages, before Python says that it lacks what ours has."""
+    """Refuses another module called `recon` or `pack` that Python would import instead of our package."""
+    # Otherwise the user would see an ImportError that names neither the other file nor the reason.
     root = Path(__file__).resolve().parent.parent
     for name in ("recon", "pack"):
         found = find_spec(name)

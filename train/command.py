@@ -6,9 +6,10 @@
     python -m train ... --augment dda --augment.jpeg_p 0.3         (a recipe, one field changed)
     python -m train ... --data.val data/mine/val                   (validates, and keeps the best)
 
-The run directory (or URL) gets step-00001000.pt and so on, best.pt, metrics.jsonl, timing.jsonl,
-quarantine.jsonl and TensorBoard files. With --resume auto the same line starts a run and goes on
-with it. At SIGTERM or SIGUSR1 all ranks save after the same step and end with status 75.
+The run directory (or URL) holds the checkpoints step-00001000.pt and so on, best.pt, metrics.jsonl,
+timing.jsonl, quarantine.jsonl and TensorBoard files. With --resume auto the same command starts a run
+and later continues it. After SIGTERM or SIGUSR1 all ranks save a checkpoint at the same step and exit
+with status 75.
 """
 
 import logging
@@ -24,15 +25,15 @@ _LOG = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command ``python -m train``."""
     stop = StopFlag()
-    stop.listen()
+    stop.listen()  # before the slow imports: a signal that comes during them must not kill the process
     job, recipes = (lambda config: _job(config, stop)), {"augment": RECIPES}
     run(TrainConfig, job, prog="python -m train", about=__doc__ or "", recipes=recipes)
 
 
 def _job(config: TrainConfig, stop: StopFlag) -> int:
-    # DDP would warn of find_unused_parameters, which World.wrap sets for a reason.
+    # Hides DDP's warning about find_unused_parameters, which `World.wrap` sets on purpose.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     launch = find_launch(os.environ)
     from train.loop.run import train
@@ -44,5 +45,6 @@ def _job(config: TrainConfig, stop: StopFlag) -> int:
             _LOG.info("%s", end)
         return os.EX_TEMPFAIL
     finally:
+        # All is saved; a signal that comes from here on must not change the exit status.
         stop.ignore()
     return 0
