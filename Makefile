@@ -1,7 +1,7 @@
-# make demo: photographs to a trained, evaluated detector.   make test: everything is tested.
-# make soak: the same kinds of faults as in the tests, many times over (some ten minutes).
-# make test-cpus: the tests that claim equal bits, as on other kinds of processors (some minutes each).
-# All work from nothing; `make TORCH=` leaves the choice of torch to pip.
+# make demo: from photographs to a trained and evaluated detector.   make test: all tests.
+# make soak: the tests' kinds of faults, repeated many times (about ten minutes).
+# make test-cpus: the tests of equal bits, run as on other kinds of processors (some minutes for each kind).
+# Each of them first makes .venv and installs what is missing. `make TORCH=` lets pip choose torch's version.
 
 PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
@@ -13,7 +13,7 @@ demo: $(READY)
 	launch/demo.sh out/demo
 
 test: $(READY)
-	.venv/bin/python -c 'import train.ops.cpu'  # numba's loops: compiled once, not by every worker at once
+	.venv/bin/python -c 'import train.ops.cpu'  # compiles numba's loops once; else every pytest worker would
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-cpus: $(READY)

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The whole job on a laptop: photographs -> shards of pairs -> a trained detector -> a report.
+# All steps on a laptop: photographs -> shards of pairs -> a trained detector -> a report.
 #
-#   launch/demo.sh [OUT]      (out/demo of the repository by default; what the demo made there before is replaced)
+#   launch/demo.sh [OUT]      (by default out/demo of the repository; replaces what an earlier demo made)
 #
-# The photographs come with scikit-image and scikit-learn. They are split by photograph, so
-# that no tile of a held-out one is ever trained on.
+# The photographs come with scikit-image and scikit-learn. Whole photographs are held out for validation, so
+# no tile of a held-out photograph is used for training.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 out=${1:-$root/out/demo}
-[ "${out:0:1}" = / ] || out=$PWD/$out # as the caller sees it
-mark=$out/.made-by-demo # only a folder that has it is ever emptied
+[ "${out:0:1}" = / ] || out=$PWD/$out # relative to the caller's folder, before the cd below
+mark=$out/.made-by-demo # the demo deletes a folder only if it holds this file
 cd "$root"
 export PYTHON=${PYTHON:-.venv/bin/python}
 
@@ -23,7 +23,7 @@ if [ -d "$out" ] && [ ! -e "$mark" ] && [ -n "$(ls -A -- "$out")" ]; then
 fi
 rm -rf -- "$out"
 mkdir -p -- "$out/photographs"
-touch -- "$mark"
+touch -- "$mark" # before the long steps: a demo that was stopped can then be started again
 packages=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cp "$packages"/skimage/data/{astronaut,brick,camera,chelsea,coffee,coins,grass,gravel,moon,motorcycle_left}.png \
   "$packages"/skimage/data/rocket.jpg "$packages"/sklearn/datasets/images/{china,flower}.jpg "$out/photographs"

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Packs on all GPUs of one machine, or by several processes on its CPUs.
+# Packs on one machine, with one process per GPU or with several processes on its CPUs.
 #
 #   launch/pack.sh --source photos --out data/mine --autoencoder sd15
 #   NPROC_PER_NODE=4 launch/pack.sh --source photos --out data/mine --autoencoder tiny --threads 4
 #
-# NPROC_PER_NODE is by default what torchrun calls auto: the number of GPUs, else of CPUs. On CPUs, give each
-# process its share by --threads, which is part of what decides the bytes; without it each takes all of them.
-# torchrun ends all processes when one fails; the same line goes on where they stopped, and MAX_RESTARTS=3
-# does that up to three times by itself. On many machines: launch/pack_array.sh, or the same command with
-# --rank and --world_size on each.
-# PYTHON names the interpreter, by default the one of .venv where there is one.
+# NPROC_PER_NODE is the number of processes; the default is torchrun's "auto", the number of GPUs, or of CPUs
+# if there is no GPU. On CPUs, use --threads to give each process a part of the CPUs, because by default each
+# uses all of them. The bytes of the dataset depend on --threads.
+# If a process fails, torchrun ends all of them. The same command then continues where they stopped; with
+# MAX_RESTARTS=3 torchrun does so up to three times. On many machines, use launch/pack_array.sh, or start
+# each rank by hand with --rank and --world_size.
+# PYTHON is the interpreter, by default that of .venv if it exists, otherwise python3.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 

@@ -2,23 +2,25 @@
 #SBATCH --job-name=pack
 #SBATCH --output=pack-%A-%a.log
 #SBATCH --requeue
-# Packs on many machines as a Slurm array, from the repository's folder:
+# Packs on many machines as a Slurm array; call it in the repository's folder:
 #
 #   sbatch --array=0-15 --gpus=1 --cpus-per-task=8 launch/pack_array.sh \
 #     --source s3://bucket/photos --out s3://bucket/mine --autoencoder sd15
 #
-# Each task of the array is a rank; with --ntasks=8 --gpus=8 it is eight, one a GPU. Ranks need nothing of
-# each other: they may start when a machine is free, and Slurm requeues one whose machine died. The last to
-# end completes the dataset. To run some again, submit the array again with all of its numbers: what is
-# finished is checked and skipped. A single one, 3 of 16:
+# Each task of the array is one rank; with --ntasks=8 --gpus=8 it is eight ranks, one per GPU. The ranks don't
+# communicate, so each may start whenever a machine is free. If a machine dies, Slurm requeues its task. The
+# last rank to end completes the dataset. To run some ranks again, submit the whole array again: finished
+# shards are checked and skipped. To run only rank 3 of 16:
 #
 #   sbatch --gpus=1 --cpus-per-task=8 launch/pack_array.sh --rank 3 --world_size 16 ...
 #
-# PAIRSTREAM names the repository's folder, by default the one that sbatch was called in; PYTHON the
-# interpreter, by default the one of .venv there. It is srun that makes a task a rank: in a script of your own,
-# call srun python -m pack as well; without it, a script of several tasks is refused.
+# PAIRSTREAM is the repository's folder, by default the folder in which sbatch was called. PYTHON is the
+# interpreter, by default that of the repository's .venv if it exists, otherwise python3.
+# Use srun in a script of your own too (srun python -m pack), because srun tells each process its rank.
+# Without srun, pack refuses to run in a job of several tasks.
 set -euo pipefail
-root=${PAIRSTREAM:-${SLURM_SUBMIT_DIR:?sbatch starts this, or PAIRSTREAM names the repository}}
+# Not from $0: Slurm runs a copy of this script in a folder of its own.
+root=${PAIRSTREAM:-${SLURM_SUBMIT_DIR:?not set; start this with sbatch, or set PAIRSTREAM to the repository}}
 
 if [ -z "${PYTHON:-}" ]; then
   PYTHON=python3
@@ -26,9 +28,11 @@ if [ -z "${PYTHON:-}" ]; then
 fi
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 
-# Between Slurm 22.05 and 23.02, srun takes the CPUs of a task from this variable alone, else one CPU.
+# From Slurm 22.05 to 23.02, srun doesn't inherit --cpus-per-task of sbatch: without this variable a task
+# would get one CPU.
 if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
   export SRUN_CPUS_PER_TASK=${SRUN_CPUS_PER_TASK:-$SLURM_CPUS_PER_TASK}
 fi
 
+# A failed rank must not end the others: they need nothing of it.
 exec srun --kill-on-bad-exit=0 "$PYTHON" -m pack "$@"

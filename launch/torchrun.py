@@ -1,7 +1,7 @@
-"""torchrun, ended by the status and the words of the rank that failed instead of a traceback.
+"""Runs torchrun; if a rank fails, exits with the status of that rank and without torchrun's traceback.
 
-SIGTERM and SIGUSR1, from Slurm or Kubernetes, are passed on to all ranks, which save and end; the
-status is then 75 (EX_TEMPFAIL), so that the scheduler starts the job again and doesn't call it done.
+SIGTERM and SIGUSR1 from Slurm or Kubernetes are passed on to all ranks, which save and end. The exit
+status is then 75 (EX_TEMPFAIL): the scheduler must start the job again, and not count it as done.
 """
 
 import os
@@ -10,20 +10,20 @@ import sys
 from types import FrameType
 
 PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
-"""As `train.loop.preempt.SIGNALS`."""
+"""Same as `train.loop.preempt.SIGNALS`; not imported, so that the handlers below are set at once."""
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
     sys.exit(os.EX_TEMPFAIL)
 
 
-for number in PREEMPTION:  # until torchrun listens itself, there are no ranks to tell
+for number in PREEMPTION:  # until torchrun handles signals itself; before that there are no ranks to inform
     signal.signal(number, _leave)
-# torchrun's own options --signals-to-handle and --shutdown-timeout; the latter is how many seconds after a
-# signal the ranks have to save. Schedulers have their own limit, and kill all when it is over.
+# The variables of torchrun's options --signals-to-handle and --shutdown-timeout. The latter is the time in
+# seconds that the ranks have to save after a signal; the scheduler's own limit may be shorter.
 os.environ.setdefault("PET_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1")
 os.environ.setdefault("PET_SHUTDOWN_TIMEOUT", "600")
-# One store for all restarts would give ranks the addresses of dead ones (pytorch issue 135712).
+# If all restarts shared one store, new ranks would read addresses of dead ranks (pytorch issue 135712).
 os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
 
 from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: E402
@@ -32,7 +32,7 @@ from torch.distributed.run import main  # noqa: E402
 
 
 def _status(code: int) -> int:
-    """As a shell puts it: a process that a signal killed ends with 128 + its number."""
+    """Returns the status as a shell does: 128 + the signal's number for a process that a signal killed."""
     return 128 - code if code < 0 else code
 
 

@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
-# Trains on one node, or on many: run the same line on every node.
+# Trains on one node or on many nodes; run the same command on every node.
 #
 #   launch/torchrun.sh --config configs/aligned-iclr25.yaml --out RUN --data.train URL
 #
-# One node needs nothing set. Many nodes find each other by what torchrun documents:
+# One node needs no variables. Many nodes find each other by these variables (see torchrun's --rdzv options):
 #   NNODES=4 RDZV_ID=run7 RDZV_ENDPOINT=node0:29400     (RDZV_BACKEND=c10d by default)
-# On Slurm srun starts it once on each node (--ntasks-per-node=1); srun python -m train is refused.
-# NPROC_PER_NODE is by default what torchrun calls auto: the number of GPUs, else of CPUs.
-# MAX_RESTARTS=3 starts all ranks anew, up to three times, when one dies; they go on from the newest
-# checkpoint. Add --resume auto, so that a job that the scheduler starts again goes on too (on many nodes
-# it is needed for MAX_RESTARTS as well: a node that comes back counts as a first start).
-# At SIGTERM or SIGUSR1 all ranks save after the same step, and the status is 75: Slurm's
-#   sbatch --requeue --signal=USR1@300, and 'scontrol requeue $SLURM_JOB_ID' where it ended with 75
-# or a Kubernetes Job (restartPolicy OnFailure, terminationGracePeriodSeconds 300) start it again.
-# PYTHON names the interpreter, by default the one of .venv where there is one.
+# On Slurm, let srun start this script once per node (--ntasks-per-node=1); srun python -m train is refused.
+# NPROC_PER_NODE is the number of ranks per node; the default is torchrun's "auto", the number of GPUs, or of
+# CPUs if there is no GPU.
+# With MAX_RESTARTS=3, all ranks start again up to three times when a rank dies. They continue from the newest
+# checkpoint. Add --resume auto if a scheduler may start the job again: the new job then continues too. On
+# many nodes MAX_RESTARTS needs --resume auto as well: a node that comes back counts as a first start.
+# After SIGTERM or SIGUSR1 all ranks save a checkpoint at the same step, and the exit status is 75. The job is
+# then started again by Slurm with
+#   sbatch --requeue --signal=USR1@300, and 'scontrol requeue $SLURM_JOB_ID' after status 75
+# or by a Kubernetes Job (restartPolicy OnFailure, terminationGracePeriodSeconds 300).
+# PYTHON is the interpreter, by default that of .venv if it exists, otherwise python3.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
