@@ -1,7 +1,7 @@
 """Which images run together: padded sizes, and batches of one padded size.
 
-Both depend only on the sizes and the order of the images, never on time or free memory. The shape of a
-batch decides which kernels run, so that otherwise a second run could give other pixels.
+Both depend only on the sizes and the order of the images, never on time or free memory. Kernels depend on
+the shape of a batch: with other batches, a second run could give other pixels.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -46,7 +46,7 @@ def bucket(height: int, width: int, multiple: int, which: int = 0) -> Bucket:
 
     Args:
         height: of the image in pixels, at least 1.
-        width: likewise.
+        width: of the image in pixels, at least 1.
         multiple: padded sides are multiples of this, because the autoencoder needs them to be.
         which: number of the autoencoder.
     """
@@ -82,6 +82,7 @@ def batched(
         if len(waiting[size]) < _capacity(size, batch_size):
             if pending <= pending_pixels:
                 continue
+            # Without this, the images of rare sizes would stay in memory until the end.
             size = min((one for one in waiting if waiting[one]), key=lambda one: waiting[one][0][0])
         pending -= size.pixels * len(waiting[size])
         yield _emptied(waiting[size])
@@ -103,4 +104,4 @@ def _padded_side(side: int, multiple: int) -> int:
     step = multiple
     while 2 * step * _PARTS <= side:
         step *= 2
-    return -(-side // step) * step
+    return -(-side // step) * step  # rounded up

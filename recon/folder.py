@@ -116,7 +116,7 @@ def reconstruct_folder(config: FolderConfig) -> int:
         UserError: a folder or an option is wrong, or the output can't be written.
     """
     jobs = _plan(config)
-    autoencoder = load(config)
+    autoencoder = load(config)  # before the folder is claimed: the record needs the hash of the weights
     out = Path(config.out)
     _claim(out, _record(config, autoencoder), jobs)
     tally = _Tally()
@@ -173,6 +173,7 @@ def _claim(out: Path, record: str, jobs: Sequence[Job]) -> None:
     """Writes the record of a new output folder, or compares with the record of an existing one."""
     path = out / RECORD
     if not exists(path):
+        # Nothing says which autoencoder made these files; ours must not be mixed with them.
         if stranger := next((job.target for job in jobs if exists(job.target)), None):
             raise UserError(f"{stranger} exists, but {out} has no {RECORD}; give another --out")
         _write(path, record.encode())
@@ -243,7 +244,7 @@ def _write_rejected(path: Path, rejected: Sequence[dict[str, str]]) -> None:
     if rejected:
         _write(path, "".join(f"{json.dumps(line)}\n" for line in rejected).encode())
     else:
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # of an earlier run
 
 
 def _write(path: Path, data: bytes) -> None:

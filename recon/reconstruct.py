@@ -142,7 +142,7 @@ def _times(shape: Sequence[int]) -> str:
 
 
 def _warn_once(message: str) -> None:
-    if "memory" not in _told:
+    if "memory" not in _told:  # every later batch of this size would warn again
         _told.add("memory")
         _LOG.warning(message)
 

@@ -95,6 +95,7 @@ def tile_axes(size: Bucket, tiling_pixels: int, multiple: int) -> tuple[Axis, Ax
 
 def tile_axis(size: int, side: int, multiple: int) -> Axis:
     """Returns the fewest tiles of one length, at most `side` pixels and a multiple of `multiple`."""
+    # Lengths and starts are multiples of `multiple`, so that tiles and the whole image have one latent grid.
     side -= side % multiple
     if size <= side:
         return Axis(size, (0,))

@@ -140,7 +140,7 @@ def test_several_autoencoders_load_in_the_order_of_their_names(tmp_path: Path) -
     [
         ("tiny,identity, tiny", {}, "has 'tiny' twice"),
         ("tiny,,identity", {}, "has an empty name"),
-        (f"tiny,{TINY}", {}, "'tiny' and .* are both recorded as 'tiny'; drop one"),
+        (f"tiny,{TINY}", {}, "'tiny' and .* are both recorded as 'tiny'; leave one out"),
         ("identity,sd-nowhere", {}, "autoencoder 'sd-nowhere' of identity,sd-nowhere: .* is no directory"),
         (
             "tiny,identity",
@@ -150,7 +150,7 @@ def test_several_autoencoders_load_in_the_order_of_their_names(tmp_path: Path) -
         (
             "tiny,identity",
             {"subfolder": "vae"},
-            "--subfolder is for one autoencoder, but tiny,identity are 2",
+            "--subfolder is for one autoencoder, but tiny,identity names 2",
         ),
         ("tiny,identity", {"revision": "main"}, "--revision is for one autoencoder"),
     ],

@@ -51,6 +51,7 @@ def forked_generators(device: torch.device) -> Iterator[None]:
 
 
 def _index(device: torch.device) -> int:
+    # torch's "cuda" without a number means the current GPU of this thread.
     return torch.cuda.current_device() if device.index is None else device.index
 
 

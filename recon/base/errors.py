@@ -16,5 +16,5 @@ class MissingError(UserError):
 class RejectedImageError(ValueError):
     """One image that can't become a pair; its text is the cause.
 
-    Packing lists it in ``rejected.jsonl`` and goes on with the rest.
+    Packing lists it in ``rejected.jsonl`` and continues with the other images.
     """

@@ -25,6 +25,7 @@ def split_path(path: str) -> tuple[str, str]:
     Raises:
         UserError: the path has no name, or the URL names only a bucket or host.
     """
+    # "s3://bucket" gives the folder "s3:/", which the check below refuses.
     folder, slash, name = path.removeprefix("file://").rpartition("/")
     if name in ("", ".", "..") or folder.endswith(":/"):
         raise UserError(f"{path!r} names no file, expected FOLDER/FILE or URL/FILE")

@@ -57,7 +57,7 @@ class Progress:
             self._bar.refresh()
 
     def note(self, text: str) -> None:
-        """Shows `text` behind the counts from now on, e.g. the loss."""
+        """Shows `text`, e.g. the loss, after the counts from now on."""
         self._note = text
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)

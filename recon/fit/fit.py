@@ -108,7 +108,7 @@ def fit(config: FitConfig, photographs: list[Pixels]) -> tuple[Any, int, float]:
 
     prepare_cpu(config.threads or available_cpus())
     rng = np.random.default_rng(config.seed)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng():  # leaves the random numbers of the caller's process alone
         torch.manual_seed(config.seed)
         model = _load(config.start) if config.start else _build(photographs, rng)
         model = model.to(find_device(config.device), memory_format=torch.channels_last)

@@ -154,6 +154,7 @@ def _is_progressive(data: bytes, scan: int) -> bool:
 def standard_coding(quality: int, *, grey: bool) -> JpegCoding:
     """Returns libjpeg's standard coding of a quality 1..100: baseline, and 4:2:0 unless `grey`."""
     out = BytesIO()
+    # 16x16 is the smallest image without padding in 4:2:0; its pixels don't matter.
     Image.new("L" if grey else "RGB", (16, 16)).save(out, "JPEG", quality=quality, subsampling="4:2:0")
     with Image.open(out) as image:
         return jpeg_coding(image)

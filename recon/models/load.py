@@ -40,7 +40,7 @@ def load(config: ReconstructionConfig) -> Autoencoder:
     _check_posterior(location, model_class, config.posterior)
     files = weight_files(location.folder)
 
-    # All checks that need no torch are done, so that a mistake is told before the slow imports.
+    # Imported after these checks, so that a mistake is reported before torch's slow import.
     from recon.base.device import find_device, local_rank, prepare_cpu
     from recon.models.network import Network, from_pretrained
 
@@ -74,7 +74,10 @@ def load_several(config: ReconstructionConfig) -> list[Autoencoder]:
             )
     for option in ("subfolder", "revision"):
         if getattr(config, option):
-            raise UserError(f"--{option} is for one autoencoder, but {config.autoencoder} are {len(names)}")
+            raise UserError(
+                f"--{option} is for one autoencoder, but {config.autoencoder} names {len(names)}; "
+                "leave it out"
+            )
     return _different(names, [_load_part(config, name) for name in names])
 
 
@@ -92,7 +95,7 @@ def _different(names: Sequence[str], loaded: list[Autoencoder]) -> list[Autoenco
         recorded = autoencoder.provenance.autoencoder
         if other := seen.get(recorded):
             raise UserError(
-                f"autoencoders {other!r} and {name!r} are both recorded as {recorded!r}; drop one"
+                f"autoencoders {other!r} and {name!r} are both recorded as {recorded!r}; leave one out"
             )
         seen[recorded] = name
     return loaded
@@ -117,7 +120,7 @@ def _provenance(
         device=device,
         posterior=config.posterior,
         seed=config.seed,
-        threads=_threads(config),
+        threads=_threads(config),  # never 0, which would mean another number on another machine
         downscale=downscale,
         channels_last=config.channels_last,
         compiled=config.compile,
@@ -144,7 +147,7 @@ def _model_class(settings: dict[str, Any], location: Location) -> str:
     if found not in CLASSES:
         raise UserError(
             f"{location.folder / 'config.json'} is of class {found}, expected one of {', '.join(CLASSES)}; "
-            "is the --subfolder right?"
+            "check --subfolder"
         )
     if settings.get("in_channels", 3) != 3:
         raise UserError(f"{location.name} takes {settings['in_channels']} channels, expected 3 (RGB)")
@@ -162,6 +165,7 @@ def _downscale(model_class: str, settings: dict[str, Any]) -> int:
     if stages not in settings:
         raise UserError(f"the autoencoder's config.json lacks {stages}; write it by save_pretrained")
     found = settings[stages]
+    # `type`, not `isinstance`: true and false are instances of int.
     if not (isinstance(found, list) and found and all(type(one) is int and one > 0 for one in found)):
         raise UserError(
             f"the autoencoder's config.json has {stages} {found!r}, expected a list of whole numbers; "

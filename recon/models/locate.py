@@ -72,7 +72,7 @@ def weight_files(folder: Path) -> list[Path]:
     found = [folder / name for name in _WEIGHTS if is_file(folder / name)]
     if not found:
         raise UserError(f"no weights in {folder}, expected {' or '.join(_WEIGHTS)}")
-    return found[:1]
+    return found[:1]  # if both formats are there, safetensors: it can't run code, as a pickle can
 
 
 def _indexed(index: Path) -> list[Path]:

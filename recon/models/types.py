@@ -94,4 +94,5 @@ def image_seed(seed: int, key: str) -> int:
     """Returns the seed in 0..2**63-1 of one image's posterior sample; it doesn't depend on the batch."""
     # A key may come from a file name that isn't UTF-8, hence surrogateescape.
     text = f"{seed}\n{key}".encode(errors="surrogateescape")
+    # The shift leaves 63 bits, which fit into a signed 64-bit integer.
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
