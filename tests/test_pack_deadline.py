@@ -69,14 +69,14 @@ def test_block_is_settled_within_one_deadline(store: Spoiling) -> None:
 def test_index_is_settled_within_one_deadline(store: Spoiling) -> None:
     dataset = opened(store)
     store.spoilt = ".parquet"
-    with pytest.raises(UserError, match=r"\.parquet: repeated reads gave wrong bytes"):
+    with pytest.raises(UserError, match=r"\.parquet: every read before the deadline gave wrong bytes"):
         dataset.index(0)
     assert store.untils == [1000.0 + DEADLINE_S] * 6
 
 
 def test_manifest_is_settled_within_one_deadline(store: Spoiling) -> None:
     store.spoilt = ".json"
-    with pytest.raises(UserError, match=r"dataset\.json: repeated reads gave wrong bytes"):
+    with pytest.raises(UserError, match=r"dataset\.json: every read before the deadline gave wrong bytes"):
         read_manifest(store)
     assert store.untils == [1000.0 + DEADLINE_S] * 6
 
