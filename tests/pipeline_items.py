@@ -14,7 +14,7 @@ from pack_runs import identity
 
 from pack.base.config import PackConfig
 from pack.base.items import File, Item
-from pack.pipeline.item_to_pair import Rejection
+from pack.pipeline.decoding import Rejection
 from pack.pipeline.maker import PairMaker
 from pack.shard.pair import Pair
 from recon.models.config import ReconstructionConfig

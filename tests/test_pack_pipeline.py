@@ -28,7 +28,8 @@ from pipeline_items import (
 )
 
 from pack.base.items import File, Item
-from pack.pipeline.item_to_pair import Rejection, Steps
+from pack.pipeline.decoding import Decoder, Rejection
+from pack.pipeline.encoding import Encoder
 from pack.pipeline.maker import PairMaker
 from pack.shard.pair import Pair
 from recon.base.errors import RejectedImageError, UserError
@@ -244,14 +245,14 @@ def test_ctrl_c_while_the_consumer_waits_ends_all_threads(mixture: Path) -> None
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("stage", ["open", "finish"])
+@pytest.mark.parametrize(("stage", "step"), [(Decoder, "open"), (Encoder, "finish")])
 def test_failure_in_a_decoding_or_encoding_thread_comes_to_the_consumer(
-    mixture: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+    mixture: Path, monkeypatch: pytest.MonkeyPatch, stage: type, step: str
 ) -> None:
     def failing(*_: object) -> None:
         raise UserError("storage fails")
 
-    monkeypatch.setattr(Steps, stage, failing)
+    monkeypatch.setattr(stage, step, failing)
     with pytest.raises(UserError, match="storage fails"):
         made(maker_of(config_of(mixture), Dimming()), cut(items_of(mixture), 3))
 

@@ -12,7 +12,7 @@ from conftest import ORIENTATION, PROFILE, photograph, save
 from PIL import Image
 from pipeline_items import Dimming, config_of, items_of, made, maker_of
 
-from pack.pipeline.item_to_pair import Rejection
+from pack.pipeline.decoding import Rejection
 from pack.pipeline.maker import PairMaker
 from pack.shard.pair import Pair
 from recon.image.codec import Picture, decode

@@ -155,9 +155,9 @@ def test_failure_to_publish_wakes_packing_that_waits_for_a_pair(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The autoencoder gives no pair before packing has ended."""
-    from pack.pipeline.item_to_pair import Steps
+    from pack.pipeline.encoding import Encoder
 
-    finish, ended, count = Steps.finish, threading.Event(), 0
+    finish, ended, count = Encoder.finish, threading.Event(), 0
 
     def stuck(*arguments: Any) -> Any:
         nonlocal count
@@ -173,7 +173,7 @@ def test_failure_to_publish_wakes_packing_that_waits_for_a_pair(
             raise UserError("bucket is gone")
 
     failed = threading.Event()
-    monkeypatch.setattr(Steps, "finish", stuck)
+    monkeypatch.setattr(Encoder, "finish", stuck)
     watch(monkeypatch, failing)
     with pytest.raises(UserError, match="bucket is gone"):
         pack(config(photographs, tmp_path / "out"))

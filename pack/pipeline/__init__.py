@@ -1,4 +1,4 @@
-"""In: the items of a shard. Out: their pairs (or why an item became none), in order.
+"""In: the items of each shard. Out: for each item its pair or the reason for its rejection, in order.
 
-Decoding threads, one autoencoder thread, encoding threads. Next: `pack.publish` writes the pairs.
+Threads decode, one thread runs the autoencoder, threads encode. Next: `pack.publish` writes the pairs.
 """

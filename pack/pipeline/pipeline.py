@@ -2,22 +2,22 @@
 
     photographs -> decoding threads -> autoencoder, one thread -> encoding threads -> in order
 
-Every stage works while the others do, across the ends of shards, so that the autoencoder never
-waits for a writer. Which images share a batch follows from the shard's list alone; the rest is
-a function of one item: neither threads nor buffers nor time are seen in the results.
+All stages work at the same time, also past the end of a shard, so that the autoencoder never waits for
+a writer. The list of a shard alone decides which images share a batch; everything else is a function of
+one item. So the results depend neither on threads nor on buffers nor on time.
 
-What a process holds, beside the interpreter, the autoencoder and its activations, is at most
+In addition to the interpreter, the autoencoder and its activations, a process holds at most
 
-    buffer_mb                            decoded, ahead of the autoencoder
-    + 8 B x T x L                        being decoded by T threads, of L pixels the largest
-    + 6 B x (PENDING_PIXELS + BATCH_PIXELS)     in batches that fill, and in the one that runs
-    + BACKLOG + 12 B x T x L             waiting to be encoded, and being encoded
-    + RESULTS + what SEGMENT_PIXELS give        encoded; and no more than two shards
+    buffer_mb                            decoded images that wait for the autoencoder
+    + 8 B x T x L                        images that T threads decode; the largest has L pixels
+    + 6 B x (PENDING_PIXELS + BATCH_PIXELS)     incomplete batches, and the batch that runs
+    + BACKLOG + 12 B x T x L             images that wait to be encoded, and those being encoded
+    + RESULTS + what SEGMENT_PIXELS give        encoded pairs; never more than two shards
     + 2 KiB x the pairs of two shards           rows of the index: of the shard that is written, and of the
                                                 one that is published meanwhile (pack/publish/publisher.py)
 
-where a segment gives about .8 B a pixel as JPEG, 3.2 B as PNG. It is what pairs wait for behind an
-image of a size so rare that its batch doesn't fill; photographs of a few sizes stay far below.
+A segment gives about .8 B a pixel as JPEG, 3.2 B as PNG. Its pairs pile up only behind an image of a size
+so rare that its batch stays incomplete; photographs of a few sizes stay far below this.
 """
 
 import threading
@@ -28,21 +28,22 @@ from itertools import chain, groupby
 from typing import Protocol
 
 from pack.base.items import Item
-from pack.pipeline.item_to_pair import Prepared, Rejection, Steps
+from pack.pipeline.decoding import Decoder, Prepared, Rejection
+from pack.pipeline.encoding import Encoder
 from pack.pipeline.queues import InOrder, Shared, StoppedError, Tasks
 from pack.shard.pair import Pair
 from recon.image.codec import Pixels
 
 BACKLOG = 128 << 20
-"""Bytes of pixels that wait to be encoded, at most, when a batch begins."""
+"""Bytes of pixels that may wait to be encoded when the autoencoder begins a batch."""
 
 RESULTS = 64 << 20
-"""Bytes of pairs that wait for the writer, at most, when the autoencoder takes another image."""
+"""Bytes of pairs that may wait for the writer when the autoencoder takes another image."""
 
 SEGMENT_PIXELS = 1 << 27
-"""Pixels of a run of images that batches never cross."""
+"""Pixels of a segment, a run of images; no batch holds images of two segments."""
 
-_ITEM_BYTES = 2048  # an item's own objects; what bounds a run of rejected ones
+_ITEM_BYTES = 2048  # Python objects of one item; without this, rejected items would count as nothing
 
 Shards = Iterable[tuple[int, Sequence[Item]]]
 Result = Pair | Rejection
@@ -53,7 +54,7 @@ class Unit:
     """An image on its way through the autoencoder."""
 
     position: int
-    """Of its result, counted over all shards."""
+    """Position of its result, counted over all shards."""
     image: Prepared
 
 
@@ -61,15 +62,15 @@ class Stage(Protocol):
     """What happens between decoding and encoding."""
 
     def batches(self, units: Iterator[Unit]) -> Iterator[list[Unit]]:
-        """Yields every unit, in batches that follow from their sizes and order alone."""
+        """Yields every unit, in batches that depend on the sizes and the order of the units alone."""
 
     def run(self, batch: list[Unit]) -> list[Pixels | None]:
-        """Their reconstructions; None where the item brings its own."""
+        """The reconstruction of each unit; None if the item brings its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Photograph:
-    """Items of one file, to be decoded together."""
+    """The items of one file, which is decoded once for all of them."""
 
     number: int
     first: int
@@ -85,42 +86,51 @@ class Pipeline:
     """One pass over shards: start it, iterate over `results`, and close it in any case.
 
     Args:
-        steps: what happens to an item before and after the autoencoder.
-        stage: what happens in between.
-        shards: numbers and items; drawn from ahead of the results, by one thread at a time.
-        buffer_bytes: decoded ahead of the autoencoder, at most, or one image.
-        readers: threads that read and decode.
-        encoders: threads that encode.
+        decoder: reads and decodes items, on `readers` threads.
+        stage: makes the reconstructions, on one thread.
+        encoder: compresses and describes pairs, on `encoders` threads.
+        shards: numbers and items; iterated over ahead of the results, by one thread at a time.
+        buffer_bytes: limit of decoded images that wait for the autoencoder; one image is always allowed.
+        readers: number of threads that read and decode.
+        encoders: number of threads that encode.
     """
 
     def __init__(
-        self, steps: Steps, stage: Stage, shards: Shards, *, buffer_bytes: int, readers: int, encoders: int
+        self,
+        decoder: Decoder,
+        stage: Stage,
+        encoder: Encoder,
+        shards: Shards,
+        *,
+        buffer_bytes: int,
+        readers: int,
+        encoders: int,
     ) -> None:
-        self._steps = steps
-        self._stage = stage
+        self._decoder, self._stage, self._encoder = decoder, stage, encoder
         self._photographs = self._listed(shards)
-        self._listing = threading.Lock()
+        self._listing = threading.Lock()  # a generator must not be resumed by two threads at once
         self._shared = Shared()
         self._announced: InOrder[tuple[int, int]] = InOrder(self._shared)
         self._decoded: InOrder[Opened] = InOrder(self._shared, buffer_bytes)
         self._tasks: Tasks[tuple[Unit, Pixels | None]] = Tasks(self._shared, BACKLOG)
         self._results: InOrder[Result] = InOrder(self._shared, RESULTS)
         work = [self._decode_all] * readers + [self._reconstruct_all] + [self._encode_all] * encoders
+        # Daemons: a read that hangs must not keep the process alive after an error.
         self._threads = [
             threading.Thread(target=self._guarded, args=(each,), name=f"pack{each.__name__}", daemon=True)
             for each in work
         ]
 
     def start(self) -> None:
-        """Lets the threads begin."""
+        """Starts the threads."""
         for thread in self._threads:
             thread.start()
 
     def results(self) -> Iterator[tuple[int, Iterator[Result]]]:
-        """Yields each shard's number and its results in order, to be exhausted before the next.
+        """Yields each shard's number and its results in order; take all of them before the next shard.
 
         Raises:
-            BaseException: whatever a thread ended with, at once.
+            BaseException: the error that ended a thread, at once.
         """
         position = 0
         while (announced := self._announced.take()) is not None:
@@ -131,37 +141,38 @@ class Pipeline:
             position += count
 
     def fail(self, error: BaseException) -> None:
-        """Ends everything; `results` raises the error, also where it is waited for."""
+        """Ends all threads; `results` raises the error, even if its caller is waiting at that moment."""
         self._shared.fail(error)
 
     def close(self) -> None:
-        """Ends the threads and waits for them, for one batch or one read at most."""
+        """Ends the threads and waits for them: at most for one batch or one read."""
         self._shared.stop()
         for thread in self._threads:
-            if thread.ident is not None:
+            if thread.ident is not None:  # join() raises for a thread that was never started
                 thread.join()
 
     def _taken(self, first: int, count: int) -> Iterator[Result]:
         for position in range(first, first + count):
             result = self._results.take()
             assert result is not None
-            self._results.release(position)
+            self._results.release(position)  # before the yield: the writer holds the pair from here on
             yield result
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
         except StoppedError:
-            pass
-        except BaseException as error:  # whatever it is, the consumer has to see it
+            pass  # `close` was called: nobody waits for this thread's work
+        except BaseException as error:  # any error must reach the consumer; otherwise it waits forever
             self._shared.fail(error)
 
     def _listed(self, shards: Shards) -> Iterator[_Photograph]:
-        """The photographs of all shards; a shard is announced when its first is drawn."""
+        """Yields the photographs of all shards; announces a shard when its first photograph is asked for."""
         number = position = announced = 0
         for shard, items in shards:
             self._announced.put(announced, (shard, len(items)))
             announced, end = announced + 1, position + len(items)
+            # Tiles of one photograph follow each other in the plan, so neighbours are enough to group.
             for _, group in groupby(items, key=lambda item: (item.path, item.real)):
                 files = list(group)
                 yield _Photograph(number, position, files, ends_shard=position + len(files) == end)
@@ -172,8 +183,9 @@ class Pipeline:
     def _decode_all(self) -> None:
         while (photograph := self._next_photograph()) is not None:
             admit = _Admission(self._decoded, photograph.number)
+            # Before the read: when the buffer is full, no thread reads another file.
             admit(_ITEM_BYTES * len(photograph.items))
-            opened = self._steps.open(photograph.items, admit)
+            opened = self._decoder.open(photograph.items, admit)
             self._decoded.put(photograph.number, (photograph, opened))
 
     def _next_photograph(self) -> _Photograph | None:
@@ -185,19 +197,25 @@ class Pipeline:
             for batch in self._stage.batches(segment):
                 self._tasks.wait_for_room()
                 for unit, fake in zip(batch, self._stage.run(batch), strict=True):
+                    # Before the task is visible to the encoders: as long as `_results` does not know that
+                    # its next value comes, `wait_for_room` lets more images in than the limit allows.
                     self._results.promise(unit.position)
                     self._tasks.put((unit, fake), unit.image.size + (0 if fake is None else fake.nbytes))
         self._tasks.end()
 
     def _segments(self) -> Iterator[Iterator[Unit]]:
-        """The images of all shards, in runs that end with a shard or after `SEGMENT_PIXELS`."""
+        """Yields the images of all shards in segments, which end with a shard or after `SEGMENT_PIXELS`.
+
+        A segment bounds how long pairs wait behind one incomplete batch. Batches end with the shard too, so
+        that its bytes do not depend on which shards this process packs.
+        """
         events = self._events()
         for first in events:
-            if first is not None:
+            if first is not None:  # two ends may follow each other: of the pixels, then of the shard
                 yield chain([first], iter(partial(next, events), None))
 
     def _events(self) -> Iterator[Unit | None]:
-        """Decoded images in order, None after the last of a segment; what was rejected is a result."""
+        """Yields decoded images in order, and None at the end of a segment; a rejection becomes a result."""
         pixels = 0
         while (taken := self._decoded.take()) is not None:
             photograph, opened = taken
@@ -211,6 +229,7 @@ class Pipeline:
                 if pixels >= SEGMENT_PIXELS:
                     yield None
                     pixels = 0
+            # Only now: the photograph stays in memory until the last of its tiles is cut.
             self._decoded.release(photograph.number)
             if photograph.ends_shard:
                 yield None
@@ -219,7 +238,7 @@ class Pipeline:
     def _encode_all(self) -> None:
         while (task := self._tasks.take()) is not None:
             unit, fake = task
-            result = self._steps.finish(unit.image, fake)
+            result = self._encoder.finish(unit.image, fake)
             self._results.put(unit.position, result, _stored(result))
 
 
@@ -230,7 +249,7 @@ def _stored(result: Result) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Admission:
-    """Waits for room in the buffer of decoded pixels."""
+    """Waits until the buffer of decoded images has room for one more image."""
 
     decoded: InOrder[Opened]
     number: int

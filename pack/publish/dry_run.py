@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pack.base.config import PackConfig
 from pack.base.items import File, Item
-from pack.pipeline.item_to_pair import Rejection
+from pack.pipeline.decoding import Rejection
 from pack.pipeline.maker import PairMaker
 from pack.plan.plan import Plan, make_plan
 from pack.publish.claim import Claim, held

@@ -15,7 +15,7 @@ from typing import Any
 
 from pack.base.config import PackConfig
 from pack.base.items import Item
-from pack.pipeline.item_to_pair import Rejection
+from pack.pipeline.decoding import Rejection
 from pack.pipeline.maker import PairMaker
 from pack.plan.plan import make_plan, shard_name
 from pack.plan.ranks import Rank

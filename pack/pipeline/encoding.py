@@ -1,0 +1,128 @@
+"""The second half of an item's way to a pair: compress the images and describe the pair.
+
+`pack/pipeline/decoding.py` is the first half. Between the two an autoencoder makes the reconstruction,
+if the source doesn't bring it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from pack.base.config import PackConfig
+from pack.base.names import printable
+from pack.pipeline.decoding import Prepared, Rejection
+from pack.shard.pair import Pair, jpeg_columns
+from recon.base.errors import RejectedImageError
+from recon.image.codec import LOADABLE, Picture, Pixels, encode, is_lossless_webp
+from recon.image.jpeg import standard_coding
+
+_ANEW = {"both": "jpeg", "lossless-webp": "webp"}
+"""Codec by policy (else PNG) of images without a file's codec: tiles, converted images, reconstructions."""
+
+_LOSSY = "reconstruction is a {}, which gives it away; make it losslessly or pack with --codec keep"
+
+
+class Encoder:
+    """Compresses and describes pairs under one set of options.
+
+    Args:
+        config: the options of packing.
+        provenances: for each autoencoder its id, revision, weights and arithmetic, for the records.
+    """
+
+    def __init__(self, config: PackConfig, provenances: Sequence[dict[str, Any]]) -> None:
+        self.config = config
+        self.provenances = provenances
+
+    def finish(self, one: Prepared, fake: Pixels | None) -> Pair | Rejection:
+        """Compresses the images that have no stored bytes yet, and describes the pair.
+
+        Args:
+            one: a prepared item.
+            fake: its reconstruction, (H, W, C) uint8; None if the item brings its own.
+        """
+        try:
+            return self._encoded(one, fake) if fake is not None else self._given(one)
+        except RejectedImageError as error:
+            return Rejection.of(one.item, error)
+
+    def _given(self, one: Prepared) -> Pair:
+        """The pair of an item with a given reconstruction; keeps its bytes if the codec policy allows that.
+
+        A lossy file that is not coded like its real image is rejected. Compressing it again would not
+        remove the traces of its first coding, and a detector would learn these.
+        """
+        assert one.fake is not None
+        fake, policy = one.fake, self.config.codec
+        alike = _coded_alike(fake, one.picture)
+        loadable = fake.codec in LOADABLE and fake.converted is None
+        if loadable and policy != "both" and (policy == "keep" or alike):
+            return self._pair(one, one.fake_data, fake.codec, one.picture)
+        if fake.codec == "jpeg" and policy != "keep" and not alike:
+            raise RejectedImageError(_LOSSY.format("JPEG coded unlike its real image"))
+        if fake.codec == "webp" and policy != "keep" and not is_lossless_webp(one.fake_data):
+            raise RejectedImageError(_LOSSY.format("lossy WebP"))
+        return self._encoded(one, fake.pixels)
+
+    def _encoded(self, one: Prepared, fake: Pixels) -> Pair:
+        like, codec = self._coding(one.picture)
+        return self._pair(one, _compressed(fake, like, codec), codec, like)
+
+    def _coding(self, real: Picture) -> tuple[Picture, str]:
+        """The picture whose coding a reconstruction must repeat, and the codec."""
+        policy = self.config.codec
+        if policy == "both":
+            # Both images become JPEGs of one fixed coding, so the coding says nothing about the class.
+            grey = real.pixels.shape[2] == 1
+            return replace(real, jpeg=standard_coding(self.config.quality, grey=grey)), "jpeg"
+        if policy == "match" and real.codec in LOADABLE and not real.converted:
+            return real, real.codec
+        return real, _ANEW.get(policy, "png")
+
+    def _pair(self, one: Prepared, fake: bytes, fake_codec: str, like: Picture) -> Pair:
+        if one.data is not None:  # the real file is stored byte for byte
+            real_codec, real = one.picture.codec, one.data
+        else:
+            real_codec = _ANEW.get(self.config.codec, "png")
+            real = _compressed(one.picture.pixels, like, real_codec)
+        record = self._record(one, like) | {"real_codec": real_codec, "fake_codec": fake_codec}
+        return Pair(
+            key=one.key, real=real, real_codec=real_codec, fake=fake, fake_codec=fake_codec, record=record
+        )
+
+    def _record(self, one: Prepared, like: Picture) -> dict[str, Any]:
+        picture, item = one.picture, one.item
+        y, x = item.tile or (None, None)
+        height, width, channels = picture.pixels.shape
+        columns = {
+            "path": printable(item.path),
+            "tile_y": y,
+            "tile_x": x,
+            "group": printable(item.group),
+            "width": width,
+            "height": height,
+            "channels": channels,
+            "orientation": picture.orientation,
+            "converted": picture.converted,
+            "codec_policy": self.config.codec,
+        }
+        return columns | jpeg_columns(like.jpeg) | self.provenances[item.autoencoder]
+
+
+def _compressed(pixels: Pixels, like: Picture, codec: str) -> bytes:
+    try:
+        return encode(pixels, like, codec)
+    except RejectedImageError:
+        raise  # it is a ValueError too, and its text says enough
+    except (OSError, ValueError) as error:  # e.g. a side longer than the codec allows
+        raise RejectedImageError(f"can't be stored as {codec}: {error}") from error
+
+
+def _coded_alike(fake: Picture, real: Picture) -> bool:
+    """Whether both images of a pair were compressed in the same way, so the files do not reveal the class."""
+    if fake.converted or real.converted or fake.orientation != real.orientation:
+        return False
+    if fake.codec == "jpeg":
+        return fake.jpeg == real.jpeg  # a real image that is no JPEG has None here, which equals no coding
+    # Only PNG is left: how a WebP file was compressed is not known, so two of them can't be compared.
+    return fake.codec == real.codec == "png" and fake.icc == real.icc
