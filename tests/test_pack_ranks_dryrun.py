@@ -96,7 +96,7 @@ def test_dry_run_of_a_rank_tells_its_share_and_the_time_of_all(
 ) -> None:
     facts = told(capsys, source, tmp_path / "out", rank=2, world_size=4)
     assert facts["this process"] == "rank 2 of 4: 2 of these shards"
-    assert facts[""].endswith("by 4, if each has a machine or GPU of its own")
+    assert facts[""].endswith("with 4, if each has a machine or GPU of its own")
 
 
 def test_dry_run_tells_every_split_and_autoencoder(

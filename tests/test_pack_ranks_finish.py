@@ -50,7 +50,7 @@ def test_finish_names_the_shards_that_are_missing_and_leaves_the_rest_alone(
     assert status(monkeypatch, tmp_path / "out") == 2
     assert capsys.readouterr().err == (
         f"error: {tmp_path}/out lacks 10 of 11 shards (shard-000000, shard-000001, shard-000002, "
-        "shard-000004, shard-000005, ...); run python -m pack again for them, then this\n"
+        "shard-000004, shard-000005, ...); run python -m pack again for them, then python -m pack.finish\n"
     )
     assert files(tmp_path / "out") == before
 

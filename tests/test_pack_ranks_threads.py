@@ -84,7 +84,7 @@ def test_number_that_is_given_and_differs_is_refused_by_name(
     assert str(error.value) == (
         f"{tmp_path}/out was begun with --threads 2, which its bytes depend on, and this run has "
         "--threads 1; "
-        "leave --threads out, which takes over what is there, or choose another --out or delete it"
+        "leave --threads out to use the number found there, or choose another --out or delete it"
     )
     assert files(tmp_path / "out") == before
 

@@ -1,4 +1,5 @@
-"""In: the pairs of each shard. Out: a finished dataset in the output, by any number of processes.
+"""In: the pairs of each shard. Out: a finished dataset in the output, written by any number of processes.
 
-Claims the output, writes what is missing and, at the very end, the manifest. Next: `pack.dataset` reads it.
+Each process claims the output, then writes its missing shards; the last one writes the manifest.
+Next: `pack.dataset` reads the dataset.
 """

@@ -1,7 +1,7 @@
-"""The claim on an output: ``plan.json``, which says what is being written there until it is complete.
+"""The claim on an output: ``plan.json``, which says which dataset is being written there.
 
-Every process of a run leaves the same claim or finds it there. It holds all that completing the
-dataset needs beside the shards, so that any process can do that, on any machine.
+Every process of a run writes the same claim or finds it there. The claim and the shards together hold all
+that is needed to complete the dataset, so any process on any machine can do that and remove the claim.
 """
 
 import json
@@ -17,31 +17,31 @@ from recon.base.errors import MissingError, UserError
 from recon.base.options import MAX_THREADS
 
 PLAN = "plan.json"
-"""Stands in an unfinished dataset."""
+"""The file of the claim; only an unfinished dataset has it."""
 
 EMPTY = ".empty"
-"""Suffix of the marker of a shard whose items were all rejected; it holds them."""
+"""Suffix of the marker of a shard whose items were all rejected; the marker lists them."""
 
 _OF_OTHERS = "of other images, options or versions"
-_PATIENCE_S = 30.0  # with another process that publishes the same small object
-_LOOKS = 5  # at an output that other processes change meanwhile
+_PATIENCE_S = 30.0  # waits this long for another process that publishes the same small object
+_LOOKS = 5  # times that an output is listed again because other processes change it meanwhile
 
 
 class OtherDatasetError(UserError):
-    """An output holds another dataset than the one that is to be packed, or a part of one."""
+    """The output holds a dataset, or part of one, that differs from the dataset to be packed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What is being written."""
+    """Which dataset is being written."""
 
     plan: str
     """`Plan.sha256`."""
     name: str
-    """Of the dataset, part of every pair's id."""
+    """Name of the dataset, part of every pair's id."""
     split: str | None
     shards: int
-    """How many, those that may turn out to be empty included."""
+    """Number of planned shards, including those that may turn out to be empty."""
     provenance: dict[str, Any]
 
     @classmethod
@@ -57,7 +57,7 @@ class Claim:
 
     @property
     def names(self) -> list[str]:
-        """The stems of all shards' files."""
+        """The file names of all shards, without suffix."""
         return [shard_name(number) for number in range(self.shards)]
 
     def to_json(self) -> str:
@@ -66,10 +66,10 @@ class Claim:
 
 
 def read_claim(store: Store) -> Claim | None:
-    """Reads the claim on an unfinished dataset; None where there is none.
+    """Reads the claim on an unfinished dataset; None if there is no claim.
 
     Raises:
-        UserError: it is of another version.
+        UserError: another version of pack wrote the claim.
     """
     data = read_if_there(store, PLAN)
     if data is None:
@@ -83,15 +83,16 @@ def read_claim(store: Store) -> Claim | None:
 
 
 def claim(store: Store, ours: Claim) -> bool:
-    """Leaves the claim in the output, or finds it there.
+    """Writes the claim to the output, or finds it there.
 
     Returns:
-        Whether the dataset is complete already, so that nothing is to be done.
+        Whether the dataset is complete already, so that there is nothing left to do.
 
     Raises:
-        OtherDatasetError: the output holds another dataset, which is left alone.
-        UserError: it holds shards that nobody claims.
+        OtherDatasetError: the output holds another dataset, which stays unchanged.
+        UserError: it holds shards without a claim.
     """
+    # A loop: the look after the writing tells whose claim is there, ours or that of another process.
     for _ in range(_LOOKS):
         there = held(store, ours)
         if there is not None:
@@ -101,14 +102,16 @@ def claim(store: Store, ours: Claim) -> bool:
 
 
 def held(store: Store, ours: Claim) -> Literal["complete", "begun"] | None:
-    """What an output holds of the dataset of a claim; None where it holds nothing.
+    """Whether an output holds the dataset of a claim, complete or begun; None if it holds no dataset.
 
     Raises:
         OtherDatasetError: it holds another dataset.
-        UserError: it holds shards that nobody claims.
+        UserError: it holds shards without a claim.
     """
     text = ours.to_json().encode()
     for look in range(_LOOKS):
+        # The list comes first. A claim is written before any shard, so for each listed shard there is a
+        # claim, or the manifest that replaced it, by the time of the reads below.
         names = store.names()
         if completed(store, ours):
             return "complete"
@@ -119,33 +122,33 @@ def held(store: Store, ours: Claim) -> Literal["complete", "begun"] | None:
             raise _other(store, f"an unfinished dataset {_OF_OTHERS}", _provenance(found), ours)
         if not any(name.startswith("shard-") for name in names):
             return None
-        if look and PLAN not in names:  # a second look: others may have claimed it amid the first
+        # Fail only at the second look: during the first, other processes may have completed or claimed it.
+        if look and PLAN not in names:
             raise UserError(f"{store.url} holds shards of another run; choose another --out or delete it")
     raise _restless(store)
 
 
 def _restless(store: Store) -> UserError:
-    return UserError(f"{store.url} is changed by others all the time; choose another --out")
+    return UserError(f"{store.url}: other processes keep changing it; choose another --out")
 
 
 def is_begun(store: Store) -> bool:
     """Whether the output holds a dataset, complete or not."""
-    return store.exists(PLAN) or store.exists(
-        NAME
-    )  # in this order: the claim goes when the manifest is there
+    # In this order: a process that completes the dataset writes the manifest before it removes the claim.
+    return store.exists(PLAN) or store.exists(NAME)
 
 
 def _leave(store: Store, text: bytes) -> None:
-    """Publishes the claim, unless there is one: whose it is, the next look tells."""
+    """Publishes the claim unless the output has one; the caller then looks whose claim it is."""
     try:
         put(store, PLAN, text, create=True)
     except UserError:
-        if not store.exists(PLAN):
+        if not store.exists(PLAN):  # a fault of the storage, not a claim of another process
             raise
 
 
 def read_if_there(store: Store, name: str) -> bytes | None:
-    """An object that another process may remove at any time; None where it is not, or no more."""
+    """Reads an object that another process may remove at any time; None if it is not there."""
     if not store.exists(name):
         return None
     try:
@@ -153,11 +156,11 @@ def read_if_there(store: Store, name: str) -> bytes | None:
     except UserError:
         if store.exists(name):
             raise
-        return None
+        return None  # it was removed between the two calls
 
 
 def size_if_there(store: Store, name: str) -> int | None:
-    """Bytes of an object; None where there is none."""
+    """Size of an object in bytes; None if it is not there."""
     try:
         return store.size(name)
     except MissingError:
@@ -165,10 +168,10 @@ def size_if_there(store: Store, name: str) -> int | None:
 
 
 def completed(store: Store, ours: Claim) -> Manifest | None:
-    """The manifest of the dataset of a claim; None where there is none yet.
+    """The manifest of the dataset of a claim; None if it is not written yet.
 
     Raises:
-        OtherDatasetError: it is that of another plan.
+        OtherDatasetError: the manifest there belongs to another plan.
     """
     if not store.exists(NAME):
         return None
@@ -179,7 +182,7 @@ def completed(store: Store, ours: Claim) -> Manifest | None:
 
 
 def claimed_threads(store: Store) -> int | None:
-    """The autoencoder's threads by which an output was begun or made; None where it does not tell."""
+    """The number of autoencoder threads with which an output was begun or made; None if not recorded."""
     claim = read_claim(store)
     if claim is not None:
         return _threads(claim.provenance)
@@ -193,7 +196,7 @@ def _threads(provenance: Mapping[str, Any]) -> int | None:
 
 
 def _provenance(claim: bytes) -> dict[str, Any]:
-    """That of a claim as it lies in the store; empty where it is of another version."""
+    """The provenance in the bytes of a claim; empty if another version of pack wrote the claim."""
     try:
         return Claim(**json.loads(claim)).provenance
     except (ValueError, TypeError):
@@ -201,21 +204,22 @@ def _provenance(claim: bytes) -> dict[str, Any]:
 
 
 def _other(store: Store, what: str, theirs: dict[str, Any], ours: Claim) -> OtherDatasetError:
-    """Names the number of threads where that is all that differs."""
+    """The error for an output with another dataset; names the threads if nothing else differs."""
     end = "choose another --out or delete it"
     before, now = _threads(theirs), _threads(ours.provenance)
     if before != now and _without_threads(theirs) == _without_threads(ours.provenance):
         return OtherDatasetError(
             f"{store.url} was begun with --threads {before}, which its bytes depend on, and this run has "
-            f"--threads {now}; leave --threads out, which takes over what is there, or {end}"
+            f"--threads {now}; leave --threads out to use the number found there, or {end}"
         )
     return OtherDatasetError(f"{store.url} holds {what}; {end}")
 
 
 def _without_threads(provenance: dict[str, Any]) -> dict[str, Any]:
-    """As it lies in the store, without what follows from the number of threads."""
+    """A provenance without all that follows from the number of threads."""
+    # Through JSON: a provenance read from the store has lists where one in memory may have tuples.
     plain: dict[str, Any] = json.loads(json.dumps(provenance))
-    plain.pop("plan", None)
+    plain.pop("plan", None)  # the plan's hash covers the threads
     made_by = plain.get("autoencoder")
     for part in (plain.get("options"), *(made_by if isinstance(made_by, list) else [made_by])):
         if isinstance(part, dict):
@@ -224,13 +228,13 @@ def _without_threads(provenance: dict[str, Any]) -> dict[str, Any]:
 
 
 def put(store: Store, name: str, data: bytes, *, create: bool = False) -> None:
-    """Publishes a small object; waits for another process that is publishing it too.
+    """Publishes a small object; waits if another process is publishing the same object.
 
     Args:
-        store: where.
-        name: of the object.
+        store: the output.
+        name: name of the object.
         data: its bytes.
-        create: refuse to replace an object of other content.
+        create: raise an error instead of replacing an object with different content.
     """
     limit = time.monotonic() + _PATIENCE_S
     while True:

@@ -1,6 +1,6 @@
-"""What packing would do: images, bytes, shards, and the time by a sample that is really reconstructed.
+"""Prints what packing would do: images, bytes, shards, and an estimate of the time; writes nothing.
 
-Nothing is written.
+The estimate comes from a sample of items that are really decoded, reconstructed and compressed.
 """
 
 import sys
@@ -21,31 +21,33 @@ from pack.sources import find_items
 from pack.storage import open_store
 from recon.base.progress import clock, counted
 
-_RUNS = 8  # of neighbours, at equal distances over the source: neighbours batch as they do in a shard
-_BATCHES = 2  # in a run
-_LONGEST_S = 30.0  # for the runs after the first, about
-_FRAME = 512  # bytes: a tar's header of a member, and what its payload is padded to
-_RECORD = 1024  # bytes of a pair's JSON, padded
+# The sample is a few runs of neighbours, spread evenly over the source. Neighbours rather than single items,
+# because they share batches as they do in a shard.
+_RUNS = 8
+_BATCHES = 2  # per run
+_LONGEST_S = 30.0  # approximate limit for all runs after the first
+_FRAME = 512  # bytes of a member's tar header, and the unit to which its payload is padded
+_RECORD = 1024  # bytes of a pair's JSON with its padding
 
 _UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
 @dataclass(kw_only=True)
 class _Trial:
-    """What became of some items, and how long it took."""
+    """The results of some sample items, and the time they took."""
 
     tried: int = 0
     bytes: int = 0
-    """Of the pairs in a tar."""
+    """Bytes that their pairs would take in a tar."""
     rejected: list[dict[str, str]] = field(default_factory=list)
     seconds: float = 0.0
 
 
 def dry_run(config: PackConfig) -> None:
-    """Prints what packing by these options would do.
+    """Prints what packing with these options would do.
 
     Raises:
-        UserError: as packing itself would; the output holds something else, for one.
+        UserError: whatever would stop packing, for example an output that holds another dataset.
     """
     splits = find_items(config)
     refuse_other_splits(config, list(splits))
@@ -64,12 +66,13 @@ def _tell(lines: Sequence[tuple[str, str]]) -> None:
 
 
 def _about(config: PackConfig, split: str | None, plan: Plan) -> list[tuple[str, str]]:
-    """What is known of a split before any pixel is decoded."""
+    """What is known about a split before any image is decoded."""
     items = [item for shard in plan.shards for item in shard]
+    # By path: tiles and several reconstructions of one photograph share its files.
     sizes = {item.path: (_size(item.real), _size(item.fake)) for item in items}
     known = [sum(size) for size in sizes.values() if None not in size]  # type: ignore[arg-type]
-    total = sum(known) * len(sizes) / max(len(known), 1)
-    about = "" if len(known) == len(sizes) else f", by the {len(known)} whose size is known"
+    total = sum(known) * len(sizes) / max(len(known), 1)  # unknown sizes count as the mean
+    about = "" if len(known) == len(sizes) else f", estimated from the {len(known)} whose size is known"
     lines = [
         ("images", f"{len(sizes)} of {split or config.source}, {_bytes(total)}{about}"),
         ("pairs", f"{len(items)}, if none is rejected"),
@@ -94,7 +97,7 @@ def _autoencoders(plan: Plan, items: Sequence[Item]) -> str:
 
 
 def _state(url: str, claim: Claim) -> str:
-    """What the output holds of these shards."""
+    """The output, and how many of its shards are finished."""
     store = open_store(url)
     there = held(store, claim)
     if there == "complete":
@@ -107,7 +110,7 @@ def _state(url: str, claim: Claim) -> str:
 
 
 def _samples(maker: PairMaker, items: Sequence[Item], count: int) -> list[_Trial]:
-    """Makes the pairs of a first run of items, in which all warms up, then of as many as time allows."""
+    """Makes the pairs of a first run of items as a warm-up, then of as many runs as the time limit allows."""
     first = _made(maker, [items[:count]])
     rest, runs = items[count:], min(_RUNS, int(_LONGEST_S / first.seconds))
     if not rest or not runs:
@@ -118,7 +121,7 @@ def _samples(maker: PairMaker, items: Sequence[Item], count: int) -> list[_Trial
 
 
 def _made(maker: PairMaker, runs: Sequence[Sequence[Item]]) -> _Trial:
-    """Makes the pairs of runs of items, and throws them away."""
+    """Makes the pairs of runs of items and throws them away."""
     sample, begun = _Trial(), time.monotonic()
     for _, results in maker.shards(enumerate(runs)):
         for one in results:
@@ -127,16 +130,17 @@ def _made(maker: PairMaker, runs: Sequence[Sequence[Item]]) -> _Trial:
                 sample.rejected.append({"cause": one.cause})
             else:
                 sample.bytes += _framed(one.real) + _framed(one.fake) + _FRAME + _RECORD
-    sample.seconds = max(time.monotonic() - begun, 1e-3)
+    sample.seconds = max(time.monotonic() - begun, 1e-3)  # never 0: callers divide by it
     return sample
 
 
 def _framed(data: bytes) -> int:
+    """Bytes of a tar member: its header, and its payload rounded up to whole frames."""
     return _FRAME - (-len(data) // _FRAME) * _FRAME
 
 
 def _expected(samples: Sequence[_Trial], items: int, world: int) -> list[tuple[str, str]]:
-    """What the samples let expect of all items; the last of them tells the rate."""
+    """Estimates for all items; the speed is that of the last sample, because the first is a warm-up."""
     tried = sum(sample.tried for sample in samples)
     rejected = [one for sample in samples for one in sample.rejected]
     size = sum(sample.bytes for sample in samples) / tried * items
@@ -145,10 +149,10 @@ def _expected(samples: Sequence[_Trial], items: int, world: int) -> list[tuple[s
         ("sample", f"{counted(tried, 'pair')} made and thrown away"),
         ("rejected", f"{len(rejected)} of the sample" + (f": {causes(rejected)}" if rejected else "")),
         ("bytes", f"{_bytes(size)} are expected in the shards"),
-        ("time", f"{clock(items / rate)} by one process like this one ({rate:.3g} pairs/s)"),
+        ("time", f"{clock(items / rate)} with one process like this one ({rate:.3g} pairs/s)"),
     ]
     if world > 1:
-        alone = f"{clock(items / rate / world)} by {world}, if each has a machine or GPU of its own"
+        alone = f"{clock(items / rate / world)} with {world}, if each has a machine or GPU of its own"
         lines.append(("", alone))
     return lines
 
@@ -158,7 +162,7 @@ def _size(file: File | None) -> int | None:
 
 
 def _bytes(count: float) -> str:
-    """In the unit that leaves one to three digits before the point."""
+    """A size in the unit that leaves one to three digits before the decimal point."""
     for unit in _UNITS:
         if count < 1000 or unit == _UNITS[-1]:
             break

@@ -1,7 +1,7 @@
-"""The completion of a dataset whose shards are all there: rejected.jsonl, then the manifest, last of all.
+"""Completes a dataset whose shards are all there: writes rejected.jsonl, then the manifest as the last file.
 
-Any process may do it, several at once too: all that goes into it lies in the store, so that
-it comes out the same, and who comes second finds it done.
+Any process may do it, also several at once: everything they need lies in the store, so all of them write
+the same bytes, and a process that comes later finds the dataset complete.
 """
 
 import hashlib
@@ -24,53 +24,58 @@ from recon.base.errors import UserError
 from recon.base.progress import counted
 
 REJECTED = "rejected.jsonl"
-"""Lists the images that did not become pairs; absent where all did."""
+"""Lists the images that did not become pairs; absent if all did."""
 
-_READERS = 16  # of small objects; a bucket answers in some 30 ms
-_LOOKS = 5  # at a store that other processes change meanwhile
+_READERS = 16  # threads that read small objects; a bucket needs about 30 ms to answer
+_LOOKS = 5  # times that a store is listed again because other processes change it meanwhile
 _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Facts = dict[str, Any]  # of a finished shard, kept in its index: name, pairs, bytes, sha256, rejected, plan
+Facts = dict[str, Any]  # kept in a finished shard's index: name, pairs, bytes, sha256, rejected, plan
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """What completing needs of a shard."""
+    """What the manifest needs to know about a shard."""
 
     entry: ShardEntry | None
-    """None where all of its items were rejected."""
+    """None if all of its items were rejected."""
     rejected: list[dict[str, Any]]
 
 
 class NoPairsError(UserError):
-    """None of a dataset's images became a pair, so that there is no dataset; its traces are removed."""
+    """None of a dataset's images became a pair. There is no dataset, and claim and markers are removed."""
 
 
 class _GoneError(Exception):
-    """What was listed is no more there: another process completed the dataset and tidied up."""
+    """A listed object is gone: another process completed the dataset and removed its markers."""
 
 
 def is_published(name: str, names: Collection[str]) -> bool:
-    """Whether the shard of that stem is finished, or known to be empty, by the names in its store."""
+    """Whether the names in a store show that a shard is finished or known to be empty.
+
+    Args:
+        name: file name of the shard, without suffix.
+        names: all names in the store.
+    """
     return (f"{name}.tar" in names and f"{name}.parquet" in names) or f"{name}{EMPTY}" in names
 
 
 def finish(store: Store, claim: Claim) -> list[str]:
-    """Completes the dataset, if all of its shards are there.
+    """Completes the dataset if all of its shards are there.
 
     Returns:
-        The stems of the shards that are not: none where the dataset is complete now.
+        The file names, without suffix, of the missing shards; empty if the dataset is complete now.
 
     Raises:
         NoPairsError: none of the images became a pair.
-        UserError: a shard can't be read, is another run's or was lost since.
+        UserError: a shard can't be read, belongs to another run, or was lost later.
     """
     for _ in range(_LOOKS):
         names = set(store.names())
         if NAME in names and (manifest := completed(store, claim)):
             check_files(store, manifest)
-            _tidy(store, names)
+            _tidy(store, names)  # a process that was killed after its manifest left these files
             return []
         missing = [name for name in claim.names if not is_published(name, names)]
         if missing:
@@ -78,37 +83,38 @@ def finish(store: Store, claim: Claim) -> list[str]:
         try:
             shards = in_parallel(partial(_read, store, claim.plan, names), claim.names)
         except _GoneError:
-            continue
+            continue  # the next look finds the other process's manifest
         _publish(store, claim, shards, names)
         return []
-    raise UserError(f"{store.url} is changed by others all the time; run python -m pack.finish again")
+    raise UserError(f"{store.url}: other processes keep changing it; run python -m pack.finish again")
 
 
 def check_files(store: Store, manifest: Manifest) -> None:
-    """Looks whether all files of a complete dataset are there; pack.verify reads them.
+    """Checks that all files of a complete dataset exist. It does not read them; pack.verify does.
 
     Raises:
-        UserError: some are gone.
+        UserError: some are missing.
     """
     wanted = {f"{shard.name}.{suffix}" for shard in manifest.shards for suffix in ("tar", "parquet")}
     if gone := sorted(wanted - set(store.names())):
         raise UserError(
-            f"{store.url} is complete by its {NAME}, but lacks {len(gone)} files, e.g. {gone[0]}; "
+            f"{store.url} is complete according to its {NAME}, but lacks {len(gone)} files, e.g. {gone[0]}; "
             "restore them, or delete the dataset and pack it again"
         )
 
 
 def in_parallel(call: Callable[[str], T], names: list[str]) -> list[T]:
-    """`call` of each name, in their order, on threads that end at the first error."""
+    """Calls `call` with each name, on threads; returns the results in the order of the names."""
     pool = ThreadPoolExecutor(_READERS)
     try:
         return list(pool.map(call, names))
     finally:
+        # After an error, calls that have not begun are dropped, so the error shows at once.
         pool.shutdown(cancel_futures=True)
 
 
 def read_facts(data: bytes) -> Facts | None:
-    """What a shard's index says of it; None where the index is damaged."""
+    """The facts of a shard that its index records; None if the index is damaged."""
     try:
         return index_facts(data) or None
     except (pa.ArrowInvalid, ValueError):
@@ -133,13 +139,13 @@ def _read(store: Store, plan: str, names: Collection[str], name: str) -> _Shard:
 
 
 def write_marker(store: Store, name: str, plan: str, rejected: list[dict[str, Any]]) -> None:
-    """Notes that all items of a shard were rejected, so that there is nothing to write."""
+    """Records that all items of a shard were rejected: the marker takes the place of its tar and index."""
     facts = {"plan": plan, "rejected": rejected}
     put(store, f"{name}{EMPTY}", json.dumps(facts, sort_keys=True).encode())
 
 
 def read_marker(data: bytes) -> Facts | None:
-    """What `write_marker` noted; None where it is damaged."""
+    """The facts that `write_marker` recorded; None if the marker is damaged."""
     try:
         facts = json.loads(data)
     except ValueError:
@@ -148,7 +154,7 @@ def read_marker(data: bytes) -> Facts | None:
 
 
 def _publish(store: Store, claim: Claim, shards: list[_Shard], names: Collection[str]) -> None:
-    """Publishes the list of rejected images and, last of all, the manifest."""
+    """Publishes the list of rejected images, then the manifest."""
     rejected = [one for shard in shards for one in shard.rejected]
     entries = tuple(shard.entry for shard in shards if shard.entry)
     if not entries:
@@ -161,15 +167,17 @@ def _publish(store: Store, claim: Claim, shards: list[_Shard], names: Collection
     )
     if rejected:
         put(store, REJECTED, "".join(json.dumps(one, sort_keys=True) + "\n" for one in rejected).encode())
-    elif REJECTED in names:  # of a completion that was stopped before its manifest
+    elif REJECTED in names:  # left by an earlier completion that stopped before its manifest
         store.remove(REJECTED)
+    # Last, and only if there is none: from here on readers take the dataset as complete.
     put(store, NAME, manifest.to_json().encode(), create=True)
     _tidy(store, names)
     _report(store, manifest, rejected)
 
 
 def _tidy(store: Store, names: Collection[str]) -> None:
-    """Removes what only an unfinished dataset needs; the claim last, as long as it is there this is due."""
+    """Removes the files that only an unfinished dataset needs."""
+    # The claim goes last: as long as it is there, a process that finds it repeats this.
     for name in sorted(name for name in names if name.startswith("shard-") and name.endswith(EMPTY)):
         store.remove(name)
     if PLAN in names:
@@ -185,7 +193,7 @@ def _report(store: Store, manifest: Manifest, rejected: list[dict[str, Any]]) ->
 
 
 def causes(rejected: list[dict[str, Any]], shown: int = 3) -> str:
-    """The most frequent causes, e.g. ``12x zero bytes; 3x CMYK image, ...``."""
+    """The most frequent causes of rejection, e.g. ``12x zero bytes; 3x CMYK image, ...``."""
     counts = Counter(one["cause"] for one in rejected).most_common()
     more = f"; and {len(counts) - shown} other causes" if len(counts) > shown else ""
     return "; ".join(f"{count}x {cause}" for cause, count in counts[:shown]) + more

@@ -2,9 +2,9 @@
 
     python -m pack.finish s3://bucket/mine
 
-Packing does so itself when its last process ends. This is for when that one was killed then, or ended
-before another's last shard could be seen; it reads nothing but the output. Exit status 2 where shards
-are missing, with their names: run those ranks again, or all.
+The last process of python -m pack does this by itself. Use this command if that process was killed, or if
+it ended before it could see the last shard of another process. It reads the output only. If shards are
+missing, it names them and exits with status 2: run their ranks again, or all ranks.
 """
 
 import logging
@@ -27,7 +27,7 @@ class FinishConfig:
     """Which dataset."""
 
     url: str = field(kw_only=False)
-    """Directory or URL of a dataset, or of one whose splits lie in train/, val/ and test/."""
+    """Directory or URL of a dataset, or the parent of its splits train/, val/ and test/."""
 
 
 def main() -> None:
@@ -40,14 +40,14 @@ def _job(config: FinishConfig) -> None:
     for store in _begun(config.url.rstrip("/")):
         try:
             finish_store(store)
-        except UserError as error:  # the other splits may be complete
+        except UserError as error:  # go on: the other splits may have all their shards
             failed.append(str(error))
     if failed:
         raise UserError("; ".join(failed))
 
 
 def _begun(url: str) -> list["Store"]:
-    """The dataset at a URL, or its splits."""
+    """The store of the dataset at a URL, or the stores of its splits."""
     from pack.publish.claim import PLAN, is_begun
     from pack.shard.manifest import NAME, SPLITS
     from pack.storage import open_store
@@ -79,5 +79,5 @@ def finish_store(store: "Store") -> None:
         shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         raise UserError(
             f"{store.url} lacks {len(missing)} of {claim.shards} shards ({shown}); "
-            "run python -m pack again for them, then this"
+            "run python -m pack again for them, then python -m pack.finish"
         )

@@ -1,8 +1,8 @@
-"""The packing of a source by one of the processes that share it: split by split, shard by shard.
+"""Packs one rank's part of a source: split by split, shard by shard.
 
-Shard n is rank n % world's. Ranks meet in nothing but the output: each leaves or finds the same
-claim there, skips those of its shards that are finished, writes the others, and then completes the
-dataset if it finds all shards there (pack/publish/finish.py).
+Rank n % world packs shard n. The ranks share nothing but the output. Each rank writes the claim there or
+finds the same claim, skips its finished shards, writes the others, and then completes the dataset if all
+shards are there (pack/publish/finish.py).
 """
 
 import logging
@@ -46,10 +46,10 @@ def pack(config: PackConfig) -> None:
     """Packs this process's shards of every split of the source.
 
     Args:
-        config: the options; without rank and world_size this is the only process.
+        config: the options; without rank and world_size, this process packs everything.
 
     Raises:
-        UserError: the source can't be packed as it is, or the output holds something else.
+        UserError: the source can't be packed, or the output holds another dataset.
     """
     splits = find_items(config)
     refuse_other_splits(config, list(splits))
@@ -59,13 +59,15 @@ def pack(config: PackConfig) -> None:
             _LOG.info("%s was begun with --threads %d, which this process takes over", run.out, run.threads)
         try:
             return _pack_splits(run, splits)
-        except OtherDatasetError:  # or another rank claimed it in the meantime, by its own CPUs
+        except OtherDatasetError:
+            # Perhaps only the threads differ, because another rank with other CPUs claimed the output since
+            # we looked. Then try again with its number; if the number is unchanged, the error is real.
             if with_claimed_threads(config, list(splits)).threads == run.threads:
                 raise
 
 
 def _pack_splits(config: PackConfig, splits: Splits) -> None:
-    """Packs all splits, also behind one that came to nothing."""
+    """Packs all splits; a split without any pair does not stop the splits after it."""
     config, maker, provenances = build_maker(config)
     failed: list[str] = []
     with maker:
@@ -79,7 +81,7 @@ def _pack_splits(config: PackConfig, splits: Splits) -> None:
 
 
 class _Packing:
-    """One split on its way into one dataset."""
+    """Packs one split into one dataset."""
 
     def __init__(
         self,
@@ -97,8 +99,9 @@ class _Packing:
         self.store = open_store(output_of(config, split))
 
     def run(self) -> None:
-        """Writes what is missing of this rank's shards, and what completes the dataset if nothing else is."""
+        """Writes this rank's missing shards, then completes the dataset if all ranks' shards are there."""
         if claim(self.store, self.claim):
+            # Checks that no file was lost since, and removes what a killed process left.
             finish(self.store, self.claim)
             _LOG.info("%s is complete already, nothing to do", self.store.url)
             return
@@ -113,11 +116,11 @@ class _Packing:
             )
 
     def _check_claimed(self) -> None:
-        """What this rank claimed is gone only where another found all shards there, and all empty."""
+        """Raises an error if another rank found all shards empty and so removed the claim."""
         if not is_begun(self.store):
             raise NoPairsError(
                 f"{self.store.url}: none of {counted(self.plan.pairs, 'image')} became a pair, as another "
-                "rank found, which told the causes"
+                "rank found, which has printed the causes"
             )
 
     def _write_shards(self) -> None:
@@ -126,7 +129,7 @@ class _Packing:
         todo = [number for number in mine if number not in finished]
         if self.rank.world > 1:
             about = (self.rank.rank, self.rank.world, len(mine), self.claim.shards, len(finished))
-            _LOG.info("rank %d of %d: %d of %d shards, %d of them finished already", *about)
+            _LOG.info("rank %d of %d: %d of %d shards, %d of them are finished already", *about)
         shards = self.plan.shards
         total = sum(len(shards[number]) for number in mine)
         who = f"rank {self.rank.rank}" if self.rank.world > 1 else ""
@@ -140,7 +143,8 @@ class _Packing:
                 self._write(shard_name(number), results, progress, publisher)
 
     def _finished(self, mine: Sequence[int]) -> set[int]:
-        """Those of the shards that an earlier run published, or found to be empty."""
+        """Numbers of the shards that an earlier run published or found to be empty."""
+        # Decided by the index, which is published after the tar: a tar alone comes from a stopped run.
         there = set(self.store.names())
         begun = [name for name in map(shard_name, mine) if {f"{name}.parquet", f"{name}{EMPTY}"} & there]
         done = in_parallel(self._is_finished, begun)
@@ -148,10 +152,10 @@ class _Packing:
         return {numbers[name] for name, is_done in zip(begun, done, strict=True) if is_done}
 
     def _is_finished(self, name: str) -> bool:
-        """Whether the shard is this plan's, and its tar has the size that was written; verify reads bytes."""
+        """Whether the shard belongs to this plan and its tar has the recorded size; does not read the tar."""
         index = read_if_there(self.store, f"{name}.parquet")
         if index is None:
-            marker = read_if_there(self.store, f"{name}{EMPTY}")
+            marker = read_if_there(self.store, f"{name}{EMPTY}")  # an empty shard has this and no index
             facts = read_marker(marker) if marker else None
             return facts is not None and facts.get("plan") == self.claim.plan
         facts = read_facts(index)
@@ -160,18 +164,18 @@ class _Packing:
         size = size_if_there(self.store, f"{name}.tar")
         if size == facts["bytes"]:
             return True
-        if size is not None:
+        if size is not None:  # a missing tar needs no warning
             told = (self.store.url, name, size, facts["bytes"])
-            _LOG.warning("%s/%s.tar has %d bytes, but %d were written; it is packed again", *told)
+            _LOG.warning("%s/%s.tar has %d bytes, but %d were written; packing it again", *told)
         return False
 
     def _write(
         self, name: str, results: Iterator[Pair | Rejection], progress: Progress, publisher: Publisher
     ) -> None:
-        """Publishes a shard, or a marker where none of its items became a pair."""
+        """Publishes a shard, or a marker if none of its items became a pair."""
         rejected: list[dict[str, Any]] = []
         pairs = _pairs(results, rejected, progress)
-        first = next(pairs, None)
+        first = next(pairs, None)  # before a tar is opened: an empty shard has none
         if first is None:
             publisher.wait()
             publisher.begin(partial(write_marker, self.store, name, self.claim.plan, rejected))
@@ -181,20 +185,22 @@ class _Packing:
     def _write_pairs(
         self, name: str, pairs: Iterator[Pair], rejected: list[dict[str, Any]], publisher: Publisher
     ) -> None:
-        """Writes the tar; it is published, and then its index, while the next one is written."""
+        """Writes the tar; tar and index are then published in the background, during the next shard."""
         with ExitStack() as tar:
             writer = ShardWriter(tar.enter_context(self.store.publish(f"{name}.tar")), self.plan.dataset)
             for pair in pairs:
                 writer.add(pair)
             size, sha256 = writer.close()
             facts = {"name": name, "pairs": len(writer.rows), "bytes": size, "sha256": sha256}
-            facts |= {"plan": self.claim.plan, "rejected": rejected}
+            facts |= {"plan": self.claim.plan, "rejected": rejected}  # complete only after the last pair
             publisher.wait()
+            # `pop_all` hands the open tar to the publisher. If anything fails before, the end of this
+            # `with` block throws the tar away.
             publisher.begin(partial(self._publish, name, tar.pop_all(), writer.rows, facts))
 
     def _publish(self, name: str, tar: ExitStack, rows: list[dict[str, Any]], facts: dict[str, Any]) -> None:
-        """Publishes the tar, then its index, which marks the shard as finished."""
-        tar.close()
+        """Publishes the tar, then its index; the index marks the shard as finished."""
+        tar.close()  # closing a written tar publishes it
         with self.store.publish(f"{name}.parquet") as file:
             file.write(index_bytes(rows, facts))
 
@@ -202,6 +208,7 @@ class _Packing:
 def _pairs(
     results: Iterator[Pair | Rejection], rejected: list[dict[str, Any]], progress: Progress
 ) -> Iterator[Pair]:
+    """Yields the pairs among the results; appends the rejections to `rejected`."""
     for one in results:
         progress.update(1)
         if isinstance(one, Rejection):

@@ -1,4 +1,4 @@
-"""What packing and its dry run settle before the first pair: where it goes, by whom, on how many threads."""
+"""What packing and its dry run decide before the first pair: the output, the autoencoders, the threads."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -13,15 +13,17 @@ from recon.base.errors import UserError
 
 
 def output_of(config: PackConfig, split: str | None) -> str:
-    """Where the dataset of a split goes."""
+    """Directory or URL of the dataset of a split."""
     return f"{config.out.rstrip('/')}/{split}" if split else config.out
 
 
 def refuse_other_splits(config: PackConfig, splits: Sequence[str | None]) -> None:
-    """Where one folder held a dataset and its splits, the same photographs would be trained on and tested.
+    """Refuses to put a dataset with splits and one without into the same output.
+
+    A test split could then hold photographs that the dataset without splits trains on.
 
     Raises:
-        UserError: the output holds splits, and this dataset has none, or the other way round.
+        UserError: the output holds splits and this dataset has none, or the other way round.
     """
     others = SPLITS if None in splits else (None,)
     for other in others:
@@ -33,9 +35,9 @@ def refuse_other_splits(config: PackConfig, splits: Sequence[str | None]) -> Non
 
 
 def with_claimed_threads(config: PackConfig, splits: Sequence[str | None]) -> PackConfig:
-    """The options with the number of threads by which the output was begun, where they leave it open.
+    """Fills in the number of threads with which the output was begun, if the options leave it open.
 
-    The bytes depend on it, and ranks may have other CPUs, or fewer.
+    The reconstructions' bytes depend on this number, and the ranks may have different numbers of CPUs.
     """
     if config.threads:
         return config
@@ -44,19 +46,20 @@ def with_claimed_threads(config: PackConfig, splits: Sequence[str | None]) -> Pa
 
 
 def build_maker(config: PackConfig) -> tuple[PackConfig, PairMaker, list[dict[str, Any]]]:
-    """The pair maker, the provenance of its autoencoders, and the config with the threads it really uses.
+    """The config with the number of threads really used, the pair maker, and its autoencoders' provenances.
 
     Raises:
         UserError: an autoencoder can't be loaded.
     """
     if config.autoencoder_mode == "each" and "," not in config.autoencoder:
         raise UserError(f"autoencoder_mode=each needs several (a,b,c), but autoencoder={config.autoencoder}")
-    if config.has_reconstructions:
+    if config.has_reconstructions:  # no autoencoder to load, but every row of the index names one
         provenances: list[dict[str, Any]] = [{"autoencoder": "given"}]
         return config, PairMaker(config, [], provenances), provenances
     from recon.models.load import load_several
 
     autoencoders = load_several(config)
     provenances = [asdict(one.provenance) for one in autoencoders]
+    # 0 threads (all CPUs) becomes the real number, so that the claim and other ranks can repeat it.
     config = replace(config, threads=autoencoders[0].provenance.threads)
     return config, PairMaker(config, autoencoders, provenances), provenances

@@ -1,4 +1,4 @@
-"""Publishing on a thread of its own: a shard is uploaded while the next one is packed."""
+"""Publishes shards on a thread of its own: one shard is uploaded while the next one is packed."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -6,13 +6,13 @@ from types import TracebackType
 
 
 class Publisher:
-    """Does one publication after the other, in order and never more than one behind.
+    """Runs publications one after the other; at most one is in the background.
 
-    A context manager, which waits at its end for what is under way, also where packing failed: what is
-    written whole is not thrown away.
+    A context manager. When it exits, it waits for the running publication, even after packing failed:
+    a shard that is written completely is not thrown away.
 
     Args:
-        on_error: called on the publishing thread, at once, with whatever a publication ended with.
+        on_error: called at once, on the publishing thread, with the error of a publication.
     """
 
     def __init__(self, on_error: Callable[[BaseException], object]) -> None:
@@ -21,24 +21,25 @@ class Publisher:
         self._last: Future[None] | None = None
 
     def wait(self) -> None:
-        """Waits for the publication that is under way.
+        """Waits for the running publication, if there is one.
 
         Raises:
-            BaseException: what it ended with.
+            BaseException: the error that ended it.
         """
-        last, self._last = self._last, None
+        last, self._last = self._last, None  # forgotten first: its error is raised once, not again at exit
         if last is not None:
             last.result()
 
     def begin(self, publish: Callable[[], None]) -> None:
-        """Publishes in the background; `wait` has been called."""
+        """Starts a publication in the background; call `wait` before."""
         assert self._last is None, "a publication is under way"
         self._last = self._pool.submit(self._guarded, publish)
 
     def _guarded(self, publish: Callable[[], None]) -> None:
         try:
             publish()
-        except BaseException as error:  # whatever it is, the packing thread has to see it
+        except BaseException as error:
+            # The packing thread may be waiting for a pair: `on_error` wakes it, the future alone does not.
             self._on_error(error)
             raise
 
@@ -48,6 +49,6 @@ class Publisher:
     def __exit__(
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
-        self._pool.shutdown()
-        if kind is None:
+        self._pool.shutdown()  # waits for the running publication
+        if kind is None:  # otherwise the error of the packing thread is the one to show
             self.wait()
