@@ -353,7 +353,7 @@ def test_tar_added_or_changed_after_indexing_is_refused(theirs: Path) -> None:
     with pytest.raises(UserError, match=r"001\.tar was changed since dataset\.json was written; delete it"):
         adopted(theirs)
     write_samples(theirs / "new.tar", [pair(50)])
-    with pytest.raises(UserError, match=r"new\.tar is in one list and not in both"):
+    with pytest.raises(UserError, match=r"new\.tar is among the given tars only"):
         adopted(theirs)
 
 

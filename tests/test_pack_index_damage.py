@@ -127,7 +127,7 @@ REFUSED: dict[str, tuple[Members, str]] = {
         r"1\.tar: key k0000 comes again at byte \d+ after other keys; .*tar --sort=name",
     ),
     "key twice in a tar": ([*members(0, 1), *members(0)], r"1\.tar: key k0000 comes again at byte \d+"),
-    "key in two tars": (members(1, 7), r"key k0007 stands in 0\.tar and in 1\.tar"),
+    "key in two tars": (members(1, 7), r"key k0007 is in 0\.tar and in 1\.tar"),
     "member twice": ([real_0, fake_0, fake_0], r"1\.tar: key k0000 has fake\.png twice, again at byte \d+"),
     "dots in keys": (
         [(name.replace("k0", "k.0"), data) for name, data in [real_0, fake_0, real_1, fake_1]],
@@ -167,7 +167,9 @@ def test_error_tells_the_number_of_incomplete_samples_and_the_first(tmp_path: Pa
     assert "9 samples can't be used (k0000 in 0.tar: no fake, only real.jpg; k0001 in 0.tar: " in str(
         error.value
     )
-    assert str(error.value).endswith("; ...); mend the tars, or leave out with --skip_incomplete true")
+    assert str(error.value).endswith(
+        "; ...); repair the tars, or leave the samples out by --skip_incomplete true"
+    )
 
 
 def test_incomplete_samples_are_left_out_and_listed_on_demand(
@@ -255,14 +257,14 @@ def test_files_of_others_are_never_replaced(tmp_path: Path, packed: Path) -> Non
     write_samples(tmp_path / "0.tar", [pair(0)])
     for theirs in (b"no parquet", (packed / "shard-000000.parquet").read_bytes()):
         (tmp_path / "0.parquet").write_bytes(theirs)
-        with pytest.raises(UserError, match=r"0\.parquet is not of python -m pack\.index.*; move it away"):
+        with pytest.raises(UserError, match=r"0\.parquet is not of python -m pack\.index.*; move this file"):
             adopted(tmp_path)
         assert (tmp_path / "0.parquet").read_bytes() == theirs
 
 
 def test_dataset_of_ours_is_refused(packed: Path, tmp_path: Path) -> None:
     before = files(packed)
-    with pytest.raises(UserError, match="is a dataset of python -m pack, and has its indexes"):
+    with pytest.raises(UserError, match="is a dataset of python -m pack, which has indexes already"):
         adopted(packed)
     assert files(packed) == before
     write_samples(tmp_path / "0.tar", [pair(0)])
@@ -311,9 +313,9 @@ def test_run_that_dies_at_any_publishing_is_mended_by_the_next(
         (["none.tar"], "none.tar not found, expected tars"),
         (["a.tar.gz"], "a.tar.gz is compressed"),
         (["one/a.tar", "two/b.tar"], "are two directories, expected tars of one"),
-        ([".", "--real", "jpg", "--fake", "jpg"], "real and fake are both jpg"),
+        ([".", "--real", "jpg", "--fake", "jpg"], "real and fake both name jpg"),
         ([".", "--real", ""], "expected names of fields"),
-        ([".", "--group", "a", "--group_field", "b"], "give one of them"),
+        ([".", "--group", "a", "--group_field", "b"], "give only one of them"),
         ([".", "--name", ""], "name must not be empty"),
         ([], "the following arguments are required: url"),
         ([".", "--max_pixels", "0"], "max_pixels"),

@@ -1,4 +1,4 @@
-"""In: pair tars that somebody else wrote. Out: an index beside each and a manifest: a dataset.
+"""In: tars of pairs that somebody else wrote. Out: an index for each tar, and a manifest: a dataset.
 
-The command ``python -m pack.index``. Next: `pack.dataset` reads it like any other.
+The command is ``python -m pack.index``. Next: `pack.dataset` reads it like any other dataset.
 """

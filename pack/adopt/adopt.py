@@ -1,6 +1,7 @@
-"""Makes a dataset of tars that others wrote: every tar read once, its index beside it, the manifest last.
+"""Makes a dataset of tars that others wrote: reads each tar once, writes its index, and the manifest last.
 
-A run that was stopped begins anew and writes the same bytes. No file is replaced but indexes of ours.
+A run that was stopped starts again from the beginning and writes the same bytes. It replaces no files except
+indexes that an earlier run of this command wrote.
 """
 
 import hashlib
@@ -30,9 +31,9 @@ from recon.base.progress import Progress, counted
 
 REJECTED = "rejected.jsonl"
 
-_PLAN = "plan.json"  # of an unfinished python -m pack
-_LIBRARIES = ("pillow", "pyarrow")  # whose version may change the bytes of an index
-_ASKED_AT_ONCE = 16
+_PLAN = "plan.json"  # an unfinished dataset of python -m pack has it
+_LIBRARIES = ("pillow", "pyarrow")  # their versions may change the bytes of an index
+_ASKED_AT_ONCE = 16  # threads that ask the storage for sizes, which mostly wait for its answer
 _AGAIN = "delete it to index the tars again"
 
 _LOG = logging.getLogger(__name__)
@@ -42,12 +43,12 @@ def adopt(config: IndexConfig) -> None:
     """Indexes the tars of a directory and writes its manifest.
 
     Raises:
-        UserError: a tar is broken, its samples are no pairs or can't be read by their place, or the
-            directory holds something else already.
+        UserError: a tar is broken, its samples are no pairs or can't be read by byte offset, or the
+            directory already holds another dataset.
     """
     fields = _fields(config.real), _fields(config.fake)
     if both := set(fields[0]) & set(fields[1]):
-        raise UserError(f"real and fake are both {', '.join(sorted(both))}, expected two fields")
+        raise UserError(f"real and fake both name {', '.join(sorted(both))}; expected different fields")
     directory, names = find_tars(config.url)
     naming = Naming(
         dataset=printable(config.name or directory_name(directory)),
@@ -62,13 +63,13 @@ def adopt(config: IndexConfig) -> None:
 
 
 class _Adoption:
-    """One directory on its way to a dataset."""
+    """Makes one directory a dataset."""
 
     def __init__(self, config: IndexConfig, naming: Naming, store: Store, names: Sequence[str]) -> None:
         self.config, self.naming, self.store, self.names = config, naming, store, names
 
     def run(self) -> None:
-        """Writes indexes and manifest, unless they are there."""
+        """Writes indexes and manifest; if there is a manifest, only compares it with the tars."""
         present = set(self.store.names())
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
             found = pool.map(lambda name: self.store.size(f"{name}.tar"), self.names)
@@ -81,24 +82,27 @@ class _Adoption:
         self._finish(self._read_all(sizes))
 
     def _refuse_foreign(self, present: set[str]) -> None:
-        """Keeps files that are not ours from being replaced."""
+        """Raises an error if this run would replace files of others."""
         if _PLAN in present:
-            raise UserError(f"{self.store.url} holds an unfinished dataset of python -m pack; finish that")
+            raise UserError(
+                f"{self.store.url} holds an unfinished dataset of python -m pack; "
+                "complete it by running python -m pack again"
+            )
         for name in self.names:
             if f"{name}.parquet" in present and not self._is_ours(f"{name}.parquet"):
                 raise UserError(
-                    f"{self.store.url}/{name}.parquet is not of python -m pack.index, whose index would take "
-                    "its place; move it away, or the tars to a directory of their own"
+                    f"{self.store.url}/{name}.parquet is not of python -m pack.index, which would replace it "
+                    "by its index; move this file, or move the tars to another directory"
                 )
 
     def _is_ours(self, name: str) -> bool:
         try:
             return "adopted" in index_facts(self.store.read(name))
-        except (pa.ArrowInvalid, ValueError):
+        except (pa.ArrowInvalid, ValueError):  # no Parquet file, or a damaged one
             return False
 
     def _read_all(self, sizes: dict[str, int]) -> Found:
-        """Publishes the index of each tar that has pairs."""
+        """Reads all tars and publishes the index of each tar that has pairs."""
         found = Found(where=self.store.url)
         with Progress(total=_whole_mb(sum(sizes.values())), unit="MB", what="index") as shown:
             meter = _Meter(shown)
@@ -117,22 +121,27 @@ class _Adoption:
             except RejectedImageError as error:
                 found.reject(sample.key, name, str(error))
         if rows:
+            # `samples` has read the tar to its end, so `tar.sha256` covers all of it.
             facts: dict[str, Any] = {"name": name, "pairs": len(rows), "bytes": size, "sha256": tar.sha256}
             index = index_bytes(rows, facts | {"adopted": True}, ADOPTED_SCHEMA)
             self._put(f"{name}.parquet", index)
             found.entries.append(ShardEntry(**facts, index_sha256=hashlib.sha256(index).hexdigest()))
             return
         found.empty.append(name)
+        # If no sample of the first tars is a pair, --real and --fake are probably wrong. Tell it now, not
+        # after hours of reading.
         if found.rejected and not found.entries and not self.config.skip_incomplete:
-            raise UserError(  # at the first tar: it is the names, probably
-                f"{found.complaint()}; name the fields by --real and --fake, which are "
+            raise UserError(
+                f"{found.complaint()}; name the fields by --real and --fake, which are now "
                 f"{self.config.real} and {self.config.fake}"
             )
 
     def _finish(self, found: Found) -> None:
-        """Publishes the list of what is left out and, last of all, the manifest."""
+        """Publishes the list of the samples that are left out, then the manifest."""
         if found.rejected and not self.config.skip_incomplete:
-            raise UserError(f"{found.complaint()}; mend the tars, or leave out with --skip_incomplete true")
+            raise UserError(
+                f"{found.complaint()}; repair the tars, or leave the samples out by --skip_incomplete true"
+            )
         if not found.entries:
             what = found.complaint() if found.rejected else f"{self.store.url}: no tar has a sample"
             raise UserError(f"{what}; there is nothing to index")
@@ -146,11 +155,12 @@ class _Adoption:
             rejected=len(found.rejected),
             provenance=self._provenance() | {"tars_without_pairs": found.empty},
         )
+        # Last, and only if there is none: from here on readers take the directory as a dataset.
         self._put(NAME, manifest.to_json().encode(), create=True)
         self._report(manifest, found)
 
     def _provenance(self) -> dict[str, Any]:
-        """What decides the indexes, beside the tars."""
+        """Everything, apart from the tars, that decides the bytes of the indexes."""
         options = {name: value for name, value in asdict(self.naming).items() if name != "dataset"}
         options |= {name: list(options[name]) for name in ("real", "fake")}
         return {
@@ -173,18 +183,20 @@ class _Adoption:
             _LOG.warning("%s left out, listed in %s: %s", what, where, found.causes())
 
     def _compare(self, manifest: Manifest, sizes: dict[str, int]) -> None:
-        """Refuses a manifest that this run would not write."""
+        """Raises an error if the manifest differs from the one that this run would write."""
         where, found = f"{self.store.url}/{NAME}", manifest.provenance
         if "adopted" not in found:
-            raise UserError(f"{self.store.url} is a dataset of python -m pack, and has its indexes")
+            raise UserError(f"{self.store.url} is a dataset of python -m pack, which has indexes already")
         found = found | {"name": manifest.name, "split": manifest.split}
         expected = self._provenance() | {"name": self.naming.dataset, "split": self.config.split}
         for name, value in expected.items():
             if found[name] != value:
                 raise UserError(f"{where} is another: expected {name} {value}, found {found[name]}; {_AGAIN}")
+        # Tars without pairs have no shard entry but were read all the same, so they count as known.
         listed = {entry.name for entry in manifest.shards} | set(found["tars_without_pairs"])
         if other := listed ^ sizes.keys():
-            raise UserError(f"{where} is another: {min(other)}.tar is in one list and not in both; {_AGAIN}")
+            which = "among the given tars" if min(other) in sizes else "in the manifest"
+            raise UserError(f"{where} is another: {min(other)}.tar is {which} only; {_AGAIN}")
         with Progress(total=len(manifest.shards), unit="tars", what="compare") as shown:
             for entry in manifest.shards:
                 self._compare_shard(entry, sizes[entry.name])
@@ -203,7 +215,7 @@ class _Adoption:
 
 
 class _Meter:
-    """Shows the bytes read, in begun MB, and the pairs."""
+    """Shows progress: the MB read, rounded up, and the number of pairs."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress, self.bytes, self.pairs = progress, 0, 0
@@ -214,7 +226,8 @@ class _Meter:
         self.progress.note(counted(self.pairs, "pair"))
 
     def read(self, size: int) -> None:
-        """Counts bytes."""
+        """Counts bytes that were read."""
+        # Differences of rounded totals: rounding each piece would add up to more than the total.
         before, self.bytes = self.bytes, self.bytes + size
         self.progress.update(_whole_mb(self.bytes) - _whole_mb(before))
 
@@ -224,7 +237,7 @@ def _whole_mb(size: int) -> int:
 
 
 def _fields(text: str) -> tuple[str, ...]:
-    """The fields that an option names, the first wanted most."""
+    """The fields that an option names; earlier ones take precedence."""
     parts = [one.strip().lower() for part in text.split(";") for one in expand(part)]
     if not all(parts):
         raise UserError(f"{text!r}: expected names of fields such as real.jpg or recon.{{png,webp}}")

@@ -1,11 +1,11 @@
-"""Adopts pair tars that somebody made with plain webdataset: indexes and a manifest beside them.
+"""Makes a dataset of existing tars of pairs, written with plain webdataset: adds indexes and a manifest.
 
     python -m pack.index data/theirs
     python -m pack.index s3://bucket/pairs --real jpg --fake recon.png --name theirs
     python -m pack.index "data/theirs/{000..099}.tar" --group coco --skip_incomplete true
 
-Every tar is read once and none is changed. NAME.parquet comes beside each NAME.tar, and dataset.json
-last; the directory is then a dataset like those of python -m pack.
+Every tar is read once and stays unchanged. The command writes NAME.parquet next to each NAME.tar, then
+dataset.json; after that the directory is a dataset like those of python -m pack.
 """
 
 from pack.adopt.config import IndexConfig

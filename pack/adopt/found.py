@@ -1,4 +1,4 @@
-"""What a pass over the tars of a directory has found, and its complaints."""
+"""Collects what a pass over the tars of a directory finds, and words its error messages."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,44 +18,44 @@ class Found:
     where: str
     """The directory's URL."""
     entries: list[ShardEntry] = field(default_factory=list)
-    """Of tars that have pairs."""
+    """Entries of the tars that have pairs."""
     empty: list[str] = field(default_factory=list)
-    """Tars without."""
+    """Names of the tars that have no pairs."""
     rejected: list[dict[str, Any]] = field(default_factory=list)
     """Samples that are no pairs, as lines of rejected.jsonl."""
-    _tar_of_key: dict[str, str] = field(default_factory=dict)
+    _tar_of_key: dict[str, str] = field(default_factory=dict)  # all keys, as each must be unique
 
     def add_key(self, key: str, tar: str, start: int) -> None:
-        """Notes the key of a sample.
+        """Records the key of a sample.
 
         Args:
-            key: of the sample.
-            tar: its tar, without suffix.
-            start: byte of its first payload.
+            key: key of the sample.
+            tar: name of its tar, without suffix.
+            start: offset in bytes of its first payload.
 
         Raises:
-            UserError: there was one of this key.
+            UserError: an earlier sample has the same key.
         """
         other = self._tar_of_key.get(key)
         if other == tar:
             raise UserError(
                 f"{self.where}/{tar}.tar: key {key} comes again at byte {start} after other keys; expected "
-                "the members of a pair side by side, to be read at once, and no key twice; write the tar "
-                "again in the order of its names (tar --sort=name)"
+                "each key once, with the members of a pair next to each other so that one read gets them; "
+                "write the tar again in the order of its names (tar --sort=name)"
             )
         if other is not None:
             raise UserError(
-                f"{self.where}: key {key} stands in {other}.tar and in {tar}.tar, expected keys of which the "
-                "dataset has one each; rename one, or make two directories of the tars, two datasets"
+                f"{self.where}: key {key} is in {other}.tar and in {tar}.tar; expected each key once in the "
+                "dataset; rename one of them, or move one tar to another directory, as a dataset of its own"
             )
         self._tar_of_key[key] = tar
 
     def reject(self, key: str, tar: str, cause: str) -> None:
-        """Notes a sample that is no pair."""
+        """Records a sample that is no pair."""
         self.rejected.append({"path": key, "tile": None, "cause": cause, "shard": tar})
 
     def complaint(self) -> str:
-        """The number of rejected samples, and the first of them."""
+        """The error text: the number of rejected samples, and the first few with their causes."""
         shown = "; ".join(
             f"{one['path']} in {one['shard']}.tar: {one['cause']}" for one in self.rejected[:_SHOWN]
         )

@@ -1,4 +1,4 @@
-"""From the members of a stranger's tar to samples, as webdataset groups them, and to index rows."""
+"""Groups the members of somebody else's tar into samples, as webdataset does, and makes index rows."""
 
 import json
 import re
@@ -19,20 +19,20 @@ from recon.image.header import Header, read_header
 
 JSON = "json"
 
-# Both from webdataset 1.0.2, tariterators.py: base_plus_ext and the names that tar_file_iterator leaves out.
+# Both are from webdataset 1.0.2, tariterators.py: base_plus_ext, and the names that tar_file_iterator skips.
 _KEY_AND_FIELD = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 _META = re.compile(r"__[^/]*__($|/)")
 
-_SHOWN = 6  # fields of a sample in a message
+_SHOWN = 6  # at most so many fields of a sample in a message
 
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
-    """What the members of a pair are called, and what its row says that no file tells."""
+    """How the members of a pair are named, and the parts of its index row that no file tells."""
 
     dataset: str
     real: tuple[str, ...]
-    """Fields of the real image; the first found counts."""
+    """Fields of the real image; the first one found is used."""
     fake: tuple[str, ...]
     group: str | None
     group_field: str | None
@@ -41,39 +41,41 @@ class Naming:
 
     @property
     def wanted(self) -> frozenset[str]:
-        """Fields whose payload is needed."""
+        """Fields whose payloads are needed."""
         return frozenset((*self.real, *self.fake, JSON))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TarSample:
-    """Members that follow each other and have one key."""
+    """Members that follow each other in a tar and share one key."""
 
     key: str
     start: int
-    """Byte of its first payload."""
+    """Offset in bytes of its first payload."""
     members: dict[str, Member] = field(default_factory=dict)
-    """By field."""
+    """Members by field."""
     data: dict[str, bytes] = field(default_factory=dict)
-    """Payloads of the wanted fields."""
+    """Payloads of the wanted fields, by field."""
 
 
 def samples(tar: TarReader, wanted: frozenset[str]) -> Iterator[TarSample]:
     """Groups the members of a tar as webdataset does.
 
     Args:
-        tar: at its start.
+        tar: the tar, not read yet.
         wanted: fields whose payloads are kept.
 
     Raises:
-        UserError: the tar is cut or broken, or a sample has a member twice.
+        UserError: the tar is truncated or broken, or a sample has a member twice.
     """
     sample: TarSample | None = None
     for member in tar.members():
         split = _KEY_AND_FIELD.match(member.name)
         if not member.is_file or _META.match(member.name) or split is None:
-            continue
+            continue  # webdataset skips these too, and goes on with the same sample after them
         key, name = printable(split[1]), split[2].lower()
+        # A change of the key ends a sample, as in webdataset. A key that comes back later is a new sample
+        # for now; `Found.add_key` refuses it.
         if sample is None or sample.key != key:
             if sample is not None:
                 yield sample
@@ -94,7 +96,7 @@ def make_row(sample: TarSample, naming: Naming) -> dict[str, Any]:
     """The index row of a sample, with the columns of `pack.shard.schema.ADOPTED_SCHEMA`.
 
     Raises:
-        RejectedImageError: it is no pair.
+        RejectedImageError: the sample is no pair.
     """
     real, fake = _field(sample, "real", naming.real), _field(sample, "fake", naming.fake)
     headers = [_header(sample, who, name, naming) for who, name in (("real", real), ("fake", fake))]
@@ -118,6 +120,7 @@ def make_row(sample: TarSample, naming: Naming) -> dict[str, Any]:
 def _field(sample: TarSample, who: str, names: Sequence[str]) -> str:
     found = next((name for name in names if name in sample.data), None)
     if found is None:
+        # With a dot inside the key, webdataset takes the rest of the key for a part of the field.
         dotted = any(name.endswith(tuple(f".{one}" for one in names)) for name in sample.members)
         hint = " (a key ends at the first dot of a name)" if dotted else ""
         raise RejectedImageError(f"no {who}, only {_fields(sample)}{hint}")
@@ -155,6 +158,7 @@ def _facts(real: Header) -> dict[str, Any]:
 def _group(sample: TarSample, naming: Naming) -> str:
     if naming.group_field is None:
         folder, slash, _ = sample.key.partition("/")
+        # "", "." and "..": keys such as "/a" and "./a", as tar writes them, have no folder worth a label.
         return naming.group or (folder if slash and folder not in ("", ".", "..") else naming.dataset)
     try:
         record = json.loads(sample.data.get(JSON, b"null"))
@@ -164,13 +168,15 @@ def _group(sample: TarSample, naming: Naming) -> str:
     if not isinstance(value, str | int | float):
         raise RejectedImageError(f"json has no text or number under {naming.group_field}")
     text = value if isinstance(value, str) else json.dumps(value)
-    return text.encode("utf-8", "backslashreplace").decode()  # JSON may hold halves of characters
+    # JSON may hold half of a surrogate pair ("\ud800"), which Parquet's UTF-8 can't store.
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _place(sample: TarSample, who: str, name: str, real: str) -> dict[str, Any]:
-    """The columns of one member."""
+    """The columns that tell where one member lies: offset, size, checksum and header."""
     member = sample.members.get(name)
     if member is None:
+        # Only json may be missing. No bytes at the real image's offset: nothing outside the pair is read.
         offset, size, crc, header = sample.members[real].offset, 0, 0, None
     else:
         data = sample.data[name]
