@@ -185,7 +185,7 @@ def test_doubled_key_across_shards_is_found(packed: Path) -> None:
     opened = open_dataset(str(packed))
     first = opened.index(0)
     opened.index(1).keys[0] = first.keys[0]
-    assert f"{SECOND}: key {first.keys[0]} stands in the dataset twice" in list(verify.verify(opened))
+    assert f"{SECOND}: key {first.keys[0]} is in the dataset twice" in list(verify.verify(opened))
 
 
 @pytest.mark.parametrize(

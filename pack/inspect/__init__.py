@@ -1,5 +1,5 @@
-"""In: a finished dataset. Out: what a person wants to know of it before training on it.
+"""In: a finished dataset. Out: what a person wants to know about it before training on it.
 
-The commands ``pack.verify`` (every byte), ``pack.info`` (totals), ``pack.preview`` (a picture) and
-``pack.audit``.
+The commands are ``pack.verify`` (checks every byte), ``pack.info`` (totals), ``pack.preview`` (a picture)
+and ``pack.audit`` (leaks). Next: `train.stream` reads the dataset.
 """

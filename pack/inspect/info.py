@@ -1,4 +1,4 @@
-"""Shows what a dataset holds: totals, and how its pairs spread over each property.
+"""Shows what a dataset holds: totals, and for each property how many pairs have which value.
 
 python -m pack.info data/mine
 """
@@ -30,14 +30,14 @@ _BAR = 30  # characters of the longest bar
 
 @dataclass(frozen=True, kw_only=True)
 class InfoConfig:
-    """Which dataset, and how it is shown."""
+    """Which dataset to show, and how."""
 
     url: str = field(kw_only=False)
     """Directory or URL of a dataset."""
     as_json: bool = False
-    """Print the counts as JSON instead of a text."""
+    """Print the counts as JSON instead of text."""
     top: int = 10
-    """Show the most frequent values of each property, this many at most."""
+    """Maximum number of values to show for each property, the most frequent first."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "top")
@@ -59,9 +59,10 @@ def _job(config: InfoConfig) -> None:
 
 
 def describe(dataset: "Dataset") -> dict[str, Any]:
-    """Totals of a dataset, and for each property the count of pairs by value, most frequent first."""
+    """Totals of a dataset, and for each property the number of pairs by value, most frequent first."""
     counts: dict[str, Counter[str]] = {name: Counter() for name in [*_COLUMNS, "megapixels"]}
     for shard in range(len(dataset.manifest.shards)):
+        # Only these columns: an index of a million pairs is large, and a remote one takes time.
         table = dataset.table(shard, [*_COLUMNS, "width", "height"])
         for name in _COLUMNS:
             counts[name].update(str(value) for value in table[name].to_pylist())
@@ -81,6 +82,7 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
 
 
 def _megapixels(pixels: int) -> str:
+    # Sizes are counted in ranges: photographs have too many different ones to list.
     bounds = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16)
     return next((f"<= {bound}" for bound in bounds if pixels <= bound * 1e6), f"> {bounds[-1]}")
 
@@ -100,4 +102,5 @@ def _text(facts: dict[str, Any], top: int) -> str:
 
 
 def _bar(value: str, count: int, total: int) -> str:
+    # At least one "#", so that a rare value does not look like none.
     return f"  {value[:24]:24} {count:9d} {'#' * max(1, round(_BAR * count / total))}"

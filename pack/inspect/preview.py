@@ -1,4 +1,4 @@
-"""Draws a contact sheet of pairs: real image, reconstruction, and their difference amplified.
+"""Draws a contact sheet of pairs: real image, reconstruction, and their amplified difference.
 
 python -m pack.preview data/mine --out preview.png
 """
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from pack.dataset.pairs import StoredPair
 
 MAX_SIDE = 8192
-"""Pixels that a picture of the sheet may be wide."""
+"""Maximum side, in pixels, of one picture on the sheet."""
 
 _GAP = 4  # white pixels around each picture
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewConfig:
-    """Which dataset, and how it is drawn."""
+    """Which dataset to draw, and how."""
 
     url: str = field(kw_only=False)
     """Directory or URL of a dataset."""
@@ -37,7 +37,7 @@ class PreviewConfig:
     count: int = 6
     """Pairs to show, spread evenly over the dataset."""
     gain: int = 8
-    """Factor by which the difference is amplified, around mid grey."""
+    """Factor by which the difference is amplified; mid grey means no difference."""
     side: int = 256
     """Larger images are scaled down to this many pixels on their longer side."""
 
@@ -64,7 +64,7 @@ def _job(config: PreviewConfig) -> None:
 
 
 def contact_sheet(dataset: "Dataset", *, count: int, gain: int, side: int) -> Pixels:
-    """The sheet as (H, W, 3) uint8: a row a pair, three pictures a row, titles above."""
+    """The sheet as (H, W, 3) uint8: one row of three pictures per pair, titles at the top."""
     pairs = dataset.manifest.pairs
     count = min(count, pairs)
     numbers = [round(i * (pairs - 1) / max(1, count - 1)) for i in range(count)]
@@ -75,6 +75,7 @@ def contact_sheet(dataset: "Dataset", *, count: int, gain: int, side: int) -> Pi
 
 
 def _nth(dataset: "Dataset", number: int) -> "StoredPair":
+    """The pair with this number, counted over all shards."""
     from pack.dataset.pairs import sound
 
     for shard, entry in enumerate(dataset.manifest.shards):
@@ -89,13 +90,14 @@ def _row(pair: "StoredPair", gain: int, side: int) -> Pixels:
         real, fake = decode_rgb(pair.real), decode_rgb(pair.fake)
     except OSError as error:
         raise UserError(f"{pair.url}: {pair.key} can't be decoded ({error}); pack it again") from error
-    difference = fake.astype(np.int16) - real
+    difference = fake.astype(np.int16) - real  # int16: uint8 would wrap below 0
     amplified = (difference * gain + 128).clip(0, 255).astype(np.uint8)
     cells = [_cell(pixels, side) for pixels in (real, fake, amplified)]
     return np.concatenate(cells, axis=1)
 
 
 def _cell(pixels: Pixels, side: int) -> Pixels:
+    """One picture, scaled down if needed, on white; all cells are equally wide, so that rows align."""
     height, width = pixels.shape[:2]
     if max(height, width) > side:
         scale = side / max(height, width)

@@ -1,8 +1,8 @@
-"""Re-reads every byte of a dataset against its indexes and manifest.
+"""Reads every byte of a dataset again and compares it with the indexes and the manifest.
 
     python -m pack.verify data/mine
 
-Exit status 0 where everything agrees; else 1 and a line for each difference.
+Exit status 0 if everything agrees; otherwise 1, and one line for each difference.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 Names = tuple[str | None, ...]
 
-_REQUEST = 8 << 20  # bytes read together, if a pair has no more
-_THREADS = 4  # shards read at once
+_REQUEST = 8 << 20  # bytes of one read; a larger pair is still read at once
+_THREADS = 4  # shards read at the same time
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyConfig:
-    """Which dataset."""
+    """Which dataset to verify."""
 
     url: str = field(kw_only=False)
     """Directory or URL of a dataset."""
@@ -60,9 +60,9 @@ def _job(config: VerifyConfig) -> int:
 
 
 def verify(dataset: "Dataset") -> Iterator[str]:
-    """Yields a line for each difference between the dataset's bytes and what its manifest says.
+    """Yields a line for each difference between the dataset's bytes and its indexes and manifest.
 
-    Shards are read several at once; the lines come in their order.
+    Several shards are read at the same time; the lines come in the order of the shards.
     """
     shards = range(len(dataset.manifest.shards))
     seen: set[str] = set()
@@ -74,16 +74,16 @@ def verify(dataset: "Dataset") -> Iterator[str]:
         ):
             for key in keys:
                 if key in seen:
-                    yield f"{dataset.manifest.shards[shard].name}: key {key} stands in the dataset twice"
+                    yield f"{dataset.manifest.shards[shard].name}: key {key} is in the dataset twice"
                 seen.add(key)
             yield from found
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)  # the caller may stop before the last line
     yield from _strangers(dataset)
 
 
 def _verify_shard(dataset: "Dataset", shard: int) -> tuple[list[str], list[str]]:
-    """The keys of a shard and its differences."""
+    """The keys of a shard, and a line for each difference in it."""
     try:
         index, names = dataset.index(shard), _header_names(dataset, shard)
     except UserError as error:
@@ -98,7 +98,7 @@ def _verify_tar(dataset: "Dataset", index: "ShardIndex", names: Sequence["Names"
     name, sha256, position = f"{index.entry.name}.tar", hashlib.sha256(), 0
 
     def pass_over(end: int) -> None:
-        """Reads what no pair needs, however much it is."""
+        """Reads bytes that belong to no pair, in pieces: foreign members of an adopted tar may be large."""
         nonlocal position
         while position < end:
             piece = dataset.store.read_range(name, position, min(_REQUEST, end - position))
@@ -109,10 +109,11 @@ def _verify_tar(dataset: "Dataset", index: "ShardIndex", names: Sequence["Names"
         size = dataset.store.size(name)
         if size != index.entry.bytes:
             yield f"{name}: {size} bytes, the manifest says {index.entry.bytes}"
+        # Read in order and without gaps, because the sha256 covers every byte of the tar.
         for rows in _requests(index):
             start, length = index.span(rows[0], len(rows))
             if start - position > _REQUEST:
-                pass_over(start - HEADER)
+                pass_over(start - HEADER)  # not up to `start`: the first payload's header is checked too
             data = dataset.store.read_range(name, position, start + length - position)
             sha256.update(data)
             for row in rows:
@@ -127,11 +128,11 @@ def _verify_tar(dataset: "Dataset", index: "ShardIndex", names: Sequence["Names"
 
 
 def _header_names(dataset: "Dataset", shard: int) -> list["Names"]:
-    """The names in the tar headers right before the payloads of each pair, in the order of `MEMBERS`."""
+    """For each pair the member names that its tar headers must have, in the order of `MEMBERS`."""
     from pack.shard.schema import HEADERS
 
     table = dataset.table(shard)
-    if HEADERS[0] in table.column_names:  # an adopted tar's
+    if HEADERS[0] in table.column_names:  # the index of an adopted tar, which keeps its own names
         return list(zip(*(table[name].to_pylist() for name in HEADERS), strict=True))
     index = dataset.index(shard)
     return [
@@ -140,7 +141,7 @@ def _header_names(dataset: "Dataset", shard: int) -> list["Names"]:
 
 
 def _requests(index: "ShardIndex") -> Iterator[range]:
-    """Runs of rows whose pairs are read together."""
+    """Yields runs of neighbouring rows whose pairs are read together."""
     first = 0
     for row in range(len(index.keys)):
         if row + 1 == len(index.keys) or index.span(first, row + 2 - first)[1] > _REQUEST:
@@ -170,7 +171,8 @@ def _verify_pair(
 
 
 def _strangers(dataset: "Dataset") -> Iterator[str]:
-    if "adopted" in dataset.manifest.provenance:  # the directory is others', and so are their names
+    """Yields a line for each shard file that the manifest does not list."""
+    if "adopted" in dataset.manifest.provenance:  # others chose the file names, so any name may be theirs
         return
     known = {f"{shard.name}.{suffix}" for shard in dataset.manifest.shards for suffix in ("tar", "parquet")}
     for name in dataset.store.names():

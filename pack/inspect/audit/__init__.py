@@ -1,4 +1,4 @@
-"""In: pairs of a dataset. Out: what tells real from fake in them beside the decoder's trace.
+"""In: pairs of a dataset. Out: everything, apart from the decoder's trace, that tells real from fake.
 
-The command ``python -m pack.audit``.
+The command is ``python -m pack.audit``. Next: `train.stream` reads the dataset if it has no leaks.
 """

@@ -1,11 +1,11 @@
-"""Looks for what a detector could cheat on: whatever tells the classes apart beside the decoder's trace.
+"""Looks for shortcuts: anything, apart from the decoder's trace, by which a detector could tell the classes.
 
     python -m pack.audit data/mine/train data/mine/val
 
-Several datasets are taken as splits of one, and searched for photographs that stand in two of them.
-A table goes to standard output; audit.json and audit.png (histograms by class) to --out. Exit
-status 1 where a nuisance separates the classes better than --bound, beyond the chance of the
-sample; 0 where none does. `pack.inspect.audit.nuisances` says what is judged, what is only shown, and why.
+Several datasets count as the splits of one dataset; the audit looks for photographs that are in two of
+them. It prints a table, and writes audit.json and audit.png (histograms by class) to --out. Exit status 1
+if a nuisance separates the classes better than --bound, and not only by chance in this sample; otherwise 0.
+`pack.inspect.audit.nuisances` says what is judged, what is only shown, and why.
 """
 
 import os
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig:
-    """Which datasets, and how closely they are looked at."""
+    """Which datasets to audit, and how closely."""
 
     urls: list[str] = field(kw_only=False)
-    """Directories or URLs of datasets, the splits of one."""
+    """Directories or URLs of one or more datasets; several are the splits of one dataset."""
     pairs: int = 2000
     """Pairs to measure, spread evenly over all datasets; 4 KB of memory each."""
     bound: float = 0.6
-    """Share of right decisions, .5 (chance) to 1, up to which a nuisance may tell the classes apart."""
+    """Share of right decisions, .5 (chance) to 1, that a nuisance alone may reach without being a leak."""
     out: str | None = None
-    """Directory or URL for audit.json and audit.png; by default audit-NAME."""
+    """Directory or URL for audit.json and audit.png; by default audit-NAME, with the dataset's name."""
     threads: int = 0
-    """Threads that decode and measure; 0 takes all cores."""
+    """Number of threads that decode and measure; 0 means one per core."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "pairs")
@@ -51,7 +51,7 @@ class AuditConfig:
         if not self.urls:
             raise UserError("no dataset given; expected python -m pack.audit URL [URL ...]")
         if len({url if "://" in url else os.path.normpath(url) for url in self.urls}) < len(self.urls):
-            raise UserError("a dataset is given twice; every split counts once")
+            raise UserError("a dataset is given twice; expected each split once")
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ class Audit:
     findings: "list[Finding]"
     probe: "Probe | None"
     photographs: int
-    """How many different ones were measured."""
+    """Number of different photographs that were measured."""
 
     @property
     def leaks(self) -> "list[Finding]":
@@ -128,7 +128,7 @@ def _probe(sample: "Measurements", photograph_N: Any) -> "Probe | None":
 
 
 def _counts(datasets: "list[Dataset]", sample: "Measurements") -> "list[Finding]":
-    """The findings of partners and of duplicates."""
+    """The findings on missing partners and on duplicates."""
     from pack.inspect.audit.nuisances import count_finding, shown
     from pack.inspect.audit.partners import lonely, repeats, twins
 
@@ -137,10 +137,11 @@ def _counts(datasets: "list[Dataset]", sample: "Measurements") -> "list[Finding]
     if len(datasets) < 2:
         across = shown("duplicates across splits", "give all splits to compare")
     else:
-        advice = "one photograph stands in two splits; take it out of one"
+        advice = "a photograph is in two splits; remove it from one of them"
         across = count_finding("duplicates across splits", twins(datasets, sample.pairs), advice)
     within = shown("duplicates in a split", str(repeats(sample.pairs)))
     equal = sum(pair.real.pixels == pair.fake.pixels for pair in sample.pairs) / len(sample.pairs)
+    # Shown, not judged: the identity gives equal pixels on purpose.
     return [partners, across, within, shown("pairs of equal pixels", f"{equal:.0%}")]
 
 
@@ -149,12 +150,13 @@ def _job(config: AuditConfig) -> int:
     from pack.inspect.audit import report
     from pack.storage import open_store
 
+    # The output is opened first: a wrong --out shows before the audit, which may take minutes.
     manifest = open_dataset(config.urls[0]).manifest
     store = open_store(config.out or f"audit-{safe_name(manifest.name)}")
     found = audit(config)
     about = _about(config, found)
     sys.stdout.write(f"{report.table(found.findings)}\n{_verdict(found)}\n")
-    sys.stdout.flush()
+    sys.stdout.flush()  # the table is out even if writing the files fails
     with store.publish("audit.json") as file:
         file.write(report.as_json(about, found.findings).encode())
     with store.publish("audit.png") as file:
@@ -167,7 +169,7 @@ def _verdict(found: Audit) -> str:
     leaks = counted(len(found.leaks), "leak")
     sample = f"{counted(len(found.sample.pairs), 'pair')} of {counted(found.photographs, 'photograph')}"
     unjudged = sum(one.verdict == "too few" for one in found.findings)
-    rest = f"; {counted(unjudged, 'nuisance')} NOT JUDGED, too few photographs for that" if unjudged else ""
+    rest = f"; {counted(unjudged, 'nuisance')} NOT JUDGED: too few photographs" if unjudged else ""
     return f"{leaks} in {sample}{rest}"
 
 

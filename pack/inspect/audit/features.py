@@ -1,6 +1,6 @@
-"""What is measured of one image: a handful of numbers that know little of its content.
+"""Measures one image: a few numbers that depend little on what the image shows.
 
-All of them are of the pixels in the stored frame. Grey images count as three equal channels.
+All numbers are taken from the pixels in the stored frame. Grey images count as three equal channels.
 """
 
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from recon.image.codec import Pixels
 
 WINDOW = 1024
-"""Side in pixels of the central part that gradients and transforms are taken of."""
+"""Side in pixels of the central part that is used for gradients and transforms."""
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-_FULL = 16  # pixels, mean of a level's two neighbours, from which an empty level is no chance
-_EMPTY = 0.25  # of its neighbours' mean: what a level holds at most that counts as a gap
-_NEAR, _REACHED = 2, 16  # levels off an end, and the pixels up to there from which an image reaches it
-_LEAST_LEVELS = 16  # with full neighbours; with fewer the share of gaps says nothing
-_STEPS = np.arange(2, 41)  # quantisation steps that are tried; 1 is hidden by the rounding to grey levels
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G, B, as in JPEG (ITU-R BT.601)
+_FULL = 16  # pixels: with a mean of this many on its two neighbours, a level is not empty by chance
+_EMPTY = 0.25  # a level is a gap if it holds less than this share of its neighbours' mean
+_NEAR, _REACHED = 2, 16  # an image reaches an end if so many pixels are at most so many levels off it
+_LEAST_LEVELS = 16  # levels with full neighbours; with fewer the share of gaps says nothing
+_STEPS = np.arange(2, 41)  # quantisation steps to try; the rounding to grey levels hides a step of 1
 _LEAST_BLOCKS = 64  # coefficients beyond half a step; with fewer the best step fits by chance
-_FREQUENCIES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))  # of 8x8 blocks: low ones are seldom zero
+_FREQUENCIES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))  # low ones of 8x8 blocks, which are seldom zero
 
 Numbers = NDArray[np.float64]
 Plane = NDArray[np.float32]
@@ -31,12 +31,12 @@ class Features:
     """The numbers of one image."""
 
     values: dict[str, float]
-    """By the names of `FEATURES`; NaN where an image is too small or too flat to tell."""
+    """Numbers by the names of `FEATURES`; NaN if the image is too small or too flat to tell."""
     levels: Numbers
-    """(3, 256) share of pixels on each level of each channel."""
+    """(3, 256) share of pixels at each level of each channel."""
     empty: NDArray[np.int8]
-    """(254,) for levels 1..254 of all channels together: 1 where empty between full ones, 0 where
-    not, -1 where its neighbours are not full."""
+    """(254,) for levels 1..254 of all channels together: 1 if the level is empty between full
+    neighbours, 0 if it is not empty, -1 if its neighbours are not full."""
     phases: Numbers
     """(8,) mean absolute gradient at each phase of the 8-grid, relative to their mean; phase 7 crosses it."""
 
@@ -91,54 +91,57 @@ def measure(pixels: Pixels) -> Features:
 
 
 def scatter(real: Pixels, fake: Pixels) -> float:
-    """Standard deviation of fake - real over the pixels, in levels; NaN where the shapes differ."""
+    """Standard deviation of fake - real over the pixels, in levels; NaN if the shapes differ."""
     if real.shape != fake.shape:
         return np.nan
-    return float(np.subtract(fake, real, dtype=np.int16).std())
+    return float(np.subtract(fake, real, dtype=np.int16).std())  # int16: uint8 would wrap below 0
 
 
 def _counts(pixels: Pixels) -> Numbers:
-    """(3, 256) pixels on each level of each channel."""
+    """(3, 256) number of pixels at each level of each channel."""
     channels = np.moveaxis(pixels, 2, 0).reshape(pixels.shape[2], -1)
     counts = np.stack([np.bincount(channel, minlength=256) for channel in channels])
     return np.broadcast_to(counts, (3, 256)).astype(np.float64)
 
 
 def _empty_end(counts: Numbers) -> float:
-    """Share of the channels with no pixel on level 0, of those with some on the levels beside it.
+    """Share of channels without a pixel at level 0, among the channels that reach the levels next to it.
 
-    What an image clips piles up on the last level, whoever made it; after a shift by one the pile
-    lies beside an empty end.
+    Clipping piles pixels up at the last level, whatever made the image. After a shift by one, the pile is
+    next to an empty last level.
     """
     reached = counts[:, : _NEAR + 1].sum(axis=1) >= _REACHED
     return float((counts[:, 0] == 0)[reached].mean()) if reached.any() else np.nan
 
 
 def _gaps(counts: Numbers) -> float:
-    """Share of levels that are empty between full neighbours, of all that have such."""
+    """Share of empty levels among all levels that have full neighbours."""
     empty = _empty(counts)
     full = empty >= 0
     return float(empty[full].mean()) if full.sum() >= _LEAST_LEVELS else np.nan
 
 
 def _empty(counts: Numbers) -> NDArray[np.int8]:
-    """(..., 254) of (..., 256) pixels by level; see `Features.empty`."""
+    """From the number of pixels at each level, (..., 256), whether it is a gap, (..., 254).
+
+    See `Features.empty` for the values.
+    """
     beside = (counts[..., :-2] + counts[..., 2:]) / 2
     empty = (counts[..., 1:-1] < _EMPTY * beside).astype(np.int8)
     full = beside >= _FULL
-    full[..., [0, -1]] = False  # beside 0 and 255, where clipped pixels pile up, any level looks empty
+    full[..., [0, -1]] = False  # next to 0 and 255, where clipped pixels pile up, any level looks empty
     return np.where(full, empty, np.int8(-1))
 
 
 def _window(pixels: Pixels) -> Pixels:
-    """The central part, its corner on the 8-grid."""
+    """The central part of an image, with its corner on the 8-grid, so that JPEG blocks stay aligned."""
     top, left = (max(0, side - WINDOW) // 2 // 8 * 8 for side in pixels.shape[:2])
     return pixels[top : top + WINDOW, left : left + WINDOW]
 
 
 def _phases(luma: Plane) -> Numbers:
-    """(8,) gradients across columns and rows by phase: those between pixels p and p + 1 modulo 8."""
-    if min(luma.shape) < 17:
+    """(8,) gradients by phase: phase p is between pixels p and p + 1 modulo 8, across columns and rows."""
+    if min(luma.shape) < 17:  # each phase needs at least two gradients
         return np.full(8, np.nan)
     across, down = np.abs(np.diff(luma, axis=1)).mean(axis=0), np.abs(np.diff(luma, axis=0)).mean(axis=1)
     profile = np.array([across[phase::8].mean() + down[phase::8].mean() for phase in range(8)], np.float64)
@@ -146,17 +149,18 @@ def _phases(luma: Plane) -> Numbers:
 
 
 def _jpeg_traces(luma: Plane, pixels: Pixels) -> float:
-    """How closely low frequencies of the 8x8 blocks sit on multiples of one step, about 0..1.
+    """How closely low frequencies of the 8x8 blocks lie on multiples of one step, about 0..1.
 
-    Blocks that were JPEG once do, whatever they are stored in now; a decoder's own 8x8 pattern and its
-    smoothness do not count, since coefficients within half a step of zero are left out. Clipped
-    blocks are left out as well: clipping moves their coefficients. A step of 1 (quality 95 and
-    above) is invisible. After Fan and de Queiroz, Identification of bitmap compression history,
-    2003; the tables need not be known.
+    Blocks that once were JPEG do, in whatever format they are stored now. Coefficients within half a step
+    of zero are left out, so a decoder's own 8x8 pattern and its smoothness do not count. Clipped blocks
+    are left out too, because clipping moves their coefficients. A step of 1 (quality 95 and above) is
+    invisible. After Fan and de Queiroz, Identification of bitmap compression history, 2003; the
+    quantisation tables need not be known.
     """
     inside = ~_clipped(pixels)
     found = [_best_step(np.abs(sizes[inside])) for sizes in _low_frequencies(luma)]
     known = [best for best in found if best is not None]
+    # The median of the frequencies: one that fits a step by chance does not decide.
     return float(np.median(known)) if known else np.nan
 
 
@@ -168,7 +172,7 @@ def _clipped(pixels: Pixels) -> NDArray[np.bool_]:
 
 
 def _low_frequencies(luma: Plane) -> list[Plane]:
-    """(N,) orthonormal cosine coefficients of N aligned blocks for each of `_FREQUENCIES`."""
+    """For each of `_FREQUENCIES` the (N,) orthonormal cosine coefficients of the N aligned blocks."""
     rows, columns = luma.shape[0] // 8, luma.shape[1] // 8
     blocks = luma[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8)
     places = np.arange(8)
@@ -179,11 +183,14 @@ def _low_frequencies(luma: Plane) -> list[Plane]:
 
 
 def _best_step(size_N: Plane) -> float | None:
-    """The best mean of cos(2 pi c / step) over the steps; c less than half a step is left out."""
+    """The largest mean of cos(2 pi c / step) over the steps; coefficients c up to step / 2 are left out.
+
+    The cosine is 1 for a multiple of the step, and 0 on average for coefficients spread at random.
+    """
     best = None
     for step in _STEPS:
         kept = size_N[size_N > step / 2]
-        if len(kept) < _LEAST_BLOCKS:
+        if len(kept) < _LEAST_BLOCKS:  # larger steps keep even fewer
             break
         match = float(np.cos(kept * np.float32(2 * np.pi / step)).mean())
         best = match if best is None else max(best, match)
@@ -191,7 +198,7 @@ def _best_step(size_N: Plane) -> float | None:
 
 
 def _high_frequency(luma: Plane) -> float:
-    """Decimal logarithm of the Laplacian's energy in that of the picture around its mean."""
+    """Decimal logarithm of the energy of the Laplacian relative to the variance of the image."""
     if min(luma.shape) < 3:
         return np.nan
     inner = luma[1:-1, 1:-1]

@@ -1,6 +1,6 @@
-"""Reads a sample of pairs and measures both images of each, on threads.
+"""Reads a sample of pairs and measures both images of each pair, on several threads.
 
-Memory: the files of `_ROWS` pairs, the pixels of a pair a thread, and 4 KB for each measured pair.
+Memory: the files of `_ROWS` pairs, the pixels of one pair per thread, and 4 KB for each measured pair.
 """
 
 import hashlib
@@ -31,10 +31,10 @@ FACTS = (
     "orientation",
     "icc",
 )
-"""What a file says of an image, beside its pixels."""
+"""What a file says about an image in addition to its pixels."""
 
-_ROWS = 16
-_MAX_PIXELS = 1 << 31
+_ROWS = 16  # pairs read together
+_MAX_PIXELS = 1 << 31  # in effect no limit: packing has refused images that are too large
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,13 @@ class MeasuredImage:
     """One image without its pixels."""
 
     facts: dict[str, str]
-    """By the names of `FACTS`; the JPEG's are absent where it is none."""
+    """Values by the names of `FACTS`; the JPEG facts are absent if the image is no JPEG."""
     values: dict[str, float]
-    """By the names of `FEATURES`, and ``bytes_per_pixel``."""
+    """Numbers by the names of `FEATURES`, and ``bytes_per_pixel``."""
     empty: NDArray[np.int8]
     """(254,) see `Features.empty`."""
     pixels: bytes
-    """Hash of shape and pixels as decoded."""
+    """Hash of the decoded image: its shape and its pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +56,14 @@ class MeasuredPair:
     """Both images of a pair."""
 
     split: int
-    """Number of the dataset that it is of."""
+    """Number of its dataset."""
     key: str
     photograph: str
-    """The source path, which tiles and reconstructions of one photograph share."""
+    """The source path; all tiles and reconstructions of one photograph share it."""
     real: MeasuredImage
     fake: MeasuredImage
     scatter: float
-    """Of fake - real over the pixels, see `features.scatter`."""
+    """Standard deviation of fake - real over the pixels, see `features.scatter`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,29 +72,29 @@ class Measurements:
 
     pairs: list[MeasuredPair] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    """A line for each pair that lacks a half or has one that can't be read."""
+    """A line for each pair that lacks an image or has an image that can't be read."""
     levels: dict[str, Numbers] = field(default_factory=lambda: {name: np.zeros((3, 256)) for name in CLASSES})
-    """(3, 256) by class: share of pixels on each level of each channel, summed over images."""
+    """(3, 256) by class: share of pixels at each level of each channel, summed over images."""
     phases: dict[str, Numbers] = field(default_factory=lambda: {name: np.zeros(8) for name in CLASSES})
-    """(8,) by class: gradient by phase of the 8-grid, summed over images large enough."""
+    """(8,) by class: gradient by phase of the 8-grid, summed over the images that are large enough."""
 
     def add(self, found: "MeasuredPair | str", features: Sequence[Features]) -> None:
-        """Counts one pair, or the line that says what is wrong with it."""
+        """Adds one measured pair, or the line that says what is wrong with a pair."""
         if isinstance(found, str):
             self.broken.append(found)
             return
         self.pairs.append(found)
         for name, one in zip(CLASSES, features, strict=True):
             self.levels[name] += one.levels
-            self.phases[name] += np.nan_to_num(one.phases)
+            self.phases[name] += np.nan_to_num(one.phases)  # NaN if the image is too small: adds nothing
 
     def values(self, name: str, feature: str) -> Numbers:
-        """(N,) a feature of the class `name`, NaN where unknown."""
+        """(N,) values of a feature in the class `name`, NaN if unknown."""
         images = [pair.real if name == "real" else pair.fake for pair in self.pairs]
         return np.array([image.values[feature] for image in images], np.float64)
 
     def differences(self, feature: str) -> Numbers:
-        """(N,) fake - real of a feature, NaN where unknown."""
+        """(N,) fake - real of a feature, NaN if unknown."""
         return self.values("fake", feature) - self.values("real", feature)
 
     def empty(self, name: str) -> NDArray[np.int8]:
@@ -105,22 +105,23 @@ class Measurements:
 def measure_all(
     sample: Measurements, datasets: Sequence[Dataset], count: int, threads: int
 ) -> Iterator[None]:
-    """Measures pairs spread evenly over all datasets, and yields after each.
+    """Measures pairs spread evenly over all datasets; yields after each pair, to show progress.
 
     Args:
-        sample: what they are counted in.
+        sample: the measurements are added to this.
         datasets: the splits.
-        count: how many pairs of all together, at most.
-        threads: that decode and measure.
+        count: maximum number of pairs, over all datasets together.
+        threads: number of threads that decode and measure.
 
     Raises:
-        UserError: storage fails, or a shard is not what the manifest says.
+        UserError: storage fails, or a shard differs from the manifest.
     """
     waiting = deque[Future[tuple[MeasuredPair | str, list[Features]]]]()
     pairs = _read(datasets, count)
     with ThreadPoolExecutor(threads) as pool:
         try:
             while True:
+                # At most two tasks a thread: enough to keep them busy, and few files wait in memory.
                 waiting += [pool.submit(_measure, *one) for one in islice(pairs, 2 * threads - len(waiting))]
                 if not waiting:
                     return
@@ -131,12 +132,13 @@ def measure_all(
 
 
 def spread_evenly(pairs: int, count: int) -> NDArray[np.int64]:
-    """Rising numbers of at most `count` of `pairs` pairs."""
+    """Numbers of at most `count` of `pairs` pairs, in rising order."""
+    # `unique`, because rounding may give a number twice.
     return np.unique(np.linspace(0, pairs - 1, min(count, pairs)).round().astype(np.int64))
 
 
 def _read(datasets: Sequence[Dataset], count: int) -> Iterator[tuple[int, str, StoredPair | DamagedPair]]:
-    """Yields (split, source path, pair)."""
+    """Yields (split, source path, pair) for each pair of the sample."""
     numbers = spread_evenly(sum(dataset.manifest.pairs for dataset in datasets), count)
     first = 0
     for split, dataset in enumerate(datasets):
@@ -173,9 +175,10 @@ def _measure(
 
 
 def _member(pair: StoredPair, name: str) -> bytes:
+    """The file of one image of a pair; empty if the pair lacks it."""
     try:
         return pair.real if name == "real" else pair.fake
-    except StopIteration:
+    except StopIteration:  # raised by the properties of `StoredPair`
         return b""
 
 
@@ -187,7 +190,8 @@ def _image(picture: Picture, data: bytes, features: Features) -> MeasuredImage:
 
 
 def _pixel_hash(picture: Picture) -> bytes:
-    """Of shape and pixels, so that another coding of the same pixels has the same."""
+    """Hash of shape and pixels; equal for two files that code the same pixels in different ways."""
+    # With the shape: an image of 2x8 pixels and one of 4x4 may have the same bytes.
     data = repr(picture.pixels.shape).encode() + np.ascontiguousarray(picture.pixels).tobytes()
     return hashlib.blake2b(data, digest_size=16).digest()
 

@@ -1,32 +1,32 @@
-"""Which statistics must not tell the classes apart, and what to do where one does.
+"""Which statistics must not tell the classes apart, and what to do if one does.
 
-*Judged* is what a correct packing keeps alike, whatever the autoencoder:
+*Judged* are statistics that correct packing keeps equal in both classes, with any autoencoder:
 
-* facts of the files (size, channels, codec, JPEG coding, orientation, ICC profile): share of pairs
-  whose images differ; a detector that knows the fact is right in half of it above chance. Size and
-  channels may differ nowhere, as the loader cuts both images alike.
-* channel means, in pairs and in single images. A mistake in arithmetic moves all pairs by the same
-  amount, while an autoencoder's own bias (taesd: +1.9 levels of red, tiny: +.5) varies with the
-  picture: only what exceeds .1 level *and* thrice the spread among photographs counts. Where pixels
-  pass nearly unchanged there is no autoencoder to blame, and .1 level alone decides. So half a level
-  on top of an autoencoder with a larger bias of its own stays unseen.
-* empty ends: clipped pixels pile up on level 0 and 255, whoever made them. Beside an empty end
-  the image was shifted, whatever its autoencoder; this finds a shift by one under any bias.
-* gaps: levels that no pixel has between levels that many have; rounding twice, or a
-  contrast stretched in one class only, leaves them. Up to .02 is what photographs have.
-* lost level: one level that is such a gap in reconstructions and not in their photographs (63 after
-  truncation on the way from [-1, 1], which moves levels 1..63 by one). Gaps of the photographs that
-  reconstructions fill are of the source, no mistake.
-* JPEG traces: coefficients of the 8x8 blocks on multiples of a step: one class was JPEG and the
-  other was not, or coarser, whatever they are stored in now.
+* facts of the files (size, channels, codec, JPEG coding, orientation, ICC profile): the share of pairs
+  whose images differ. Half of this share is what a detector gains over chance by knowing the fact. Size
+  and channels must be equal in all pairs, because the loader cuts both images in the same way.
+* channel means, in pairs and in single images. A mistake in arithmetic shifts all pairs by the same
+  amount, while an autoencoder's own bias (taesd: +1.9 levels of red, tiny: +.5) varies with the picture.
+  So a shift counts only if it exceeds .1 level *and* three times the spread among photographs. If pixels
+  pass nearly unchanged, no autoencoder was there, and .1 level alone decides. The audit therefore
+  misses a shift of half a level in addition to a larger bias of the autoencoder.
+* empty ends: clipped pixels pile up at levels 0 and 255, whatever made them. If the pile is next to an
+  empty end, the image was shifted; this finds a shift by one with an autoencoder of any bias.
+* gaps: levels without pixels between levels with many. They come from rounding twice, or from contrast
+  stretched in one class only. Photographs have up to .02 of them.
+* lost level: one level that is a gap in reconstructions but not in their photographs (level 63 after
+  truncation on the way from [-1, 1], which moves levels 1..63 by one). Gaps that photographs have and
+  reconstructions fill come from the source and are no mistake.
+* JPEG traces: coefficients of the 8x8 blocks lie on multiples of a step. One class was JPEG and the
+  other was not, or its JPEG was coarser, in whatever format both are stored now.
 
-*Only shown* is what the trace of a good autoencoder itself moves, so that no bound tells a mistake
-from what the detector is to learn: high frequencies, contrast, clipped shares, gradients across the
-8-grid (decoders that upsample eightfold have a grid of their own: tiny's is 20 times a JPEG's at quality 90),
-bytes a pixel (which follow from the high frequencies). They are kept out of the probe.
+*Only shown* are statistics that the trace of a good autoencoder changes too, so no bound could separate a
+mistake from what the detector should learn: high frequencies, contrast, clipped shares, gradients across
+the 8-grid (decoders that upsample eightfold have their own grid: tiny's is 20 times that of a JPEG at quality
+90), bytes per pixel (which follow from the high frequencies). The probe does not see them.
 
-*Not looked at* is what only a wrong reconstruction does, and a look at pack.preview shows: exchanged
-channels, lost or stronger colour, content that is moved or scaled by a pixel or two.
+*Not examined* are effects that only a wrong reconstruction has and that pack.preview shows at a glance:
+exchanged channels, lost or stronger colour, content that is moved or scaled by a pixel or two.
 """
 
 from collections import Counter
@@ -40,12 +40,12 @@ from pack.inspect.audit.images import CLASSES, FACTS, Measurements
 from pack.inspect.audit.probe import Probe
 from pack.inspect.audit.separation import Numbers, Separation, paired, spread, unpaired
 
-MATCH = "pack with --codec match (or lossless, from real images that are no JPEG)"
+MATCH = "pack with --codec match (or lossless, if the real images are no JPEG)"
 ROUNDING = "look for astype(uint8) without rounding, a colour conversion, or an offset in the reconstruction"
 
-_LEVEL = 0.1  # levels; reconstructions by the identity stored as JPEG keep within .08
+_LEVEL = 0.1  # levels; identity reconstructions stored as JPEG stay within .08
 _OWN_BIAS = 3.0  # times the spread among photographs
-_UNCHANGED = 1.5  # levels of scatter between the images of a pair, up to which no autoencoder was there
+_UNCHANGED = 1.5  # levels: if fake - real scatters no more than this, no autoencoder was there
 _CHANNELS = ("red", "green", "blue")
 STEPS = {
     **dict.fromkeys(_CHANNELS, _LEVEL),
@@ -54,27 +54,27 @@ STEPS = {
     "gaps": 0.02,
     "jpeg_traces": 0.1,
 }
-"""The judged numbers, and the largest difference of each that counts for nothing."""
+"""The judged numbers, and for each the largest difference that is ignored."""
 SHOWN = ("blocking", "blocking_off", "high_frequency", "contrast", "dark", "bright", "bytes_per_pixel")
 """Numbers that are shown and not judged."""
 
 _EXACT = ("size", "channels")
 _ADVICE = {
-    "size": "the loader needs equal sizes; crop the reconstruction back to its real image and pack again",
-    "channels": "grey and colour must stay so in both; pack again with this version",
+    "size": "the loader needs equal sizes; crop the reconstruction to the size of its real image, pack again",
+    "channels": "both images must be grey or both colour; pack again with this version",
     "codec": f"the compression itself gives the fake away; {MATCH}",
     "jpeg_quality": f"qualities differ; {MATCH}",
     "jpeg_tables": f"quantisation differs; {MATCH}",
     "jpeg_subsampling": f"chroma subsampling differs; {MATCH}",
     "jpeg_kind": f"the kinds of JPEG differ; {MATCH}",
-    "orientation": "readers that apply EXIF rotate one image of a pair only; copy the tag, or drop both",
-    "icc": "the colour profile is in one image of a pair only; copy it, or drop both",
+    "orientation": "readers that apply EXIF rotate only one image of a pair; copy the tag, or remove both",
+    "icc": "only one image of a pair has this colour profile; copy it, or remove both",
     **dict.fromkeys(_CHANNELS, ROUNDING),
-    "low_end": f"level 0 is empty where its neighbours are not; {ROUNDING}",
-    "high_end": f"level 255 is empty where its neighbours are not; {ROUNDING}",
+    "low_end": f"level 0 is empty, its neighbours are not; {ROUNDING}",
+    "high_end": f"level 255 is empty, its neighbours are not; {ROUNDING}",
     "gaps": "one class has empty grey levels; look for truncation to uint8, or stretched contrast",
-    "jpeg_traces": "one class carries traces of JPEG that the other lacks; take reals that are no JPEG "
-    "or scale them down before reconstruction, or pack with --codec both (match, where there are no tiles)",
+    "jpeg_traces": "one class has traces of JPEG that the other lacks; use real images that are no JPEG, "
+    "scale them down before reconstruction, or pack with --codec both (without tiles: match)",
 }
 
 
@@ -84,32 +84,33 @@ class Finding:
 
     name: str
     real: str
-    """The class in short: a median, or the most frequent values."""
+    """A summary of the real images: a median, or the most frequent values."""
     fake: str
     verdict: str
     """``ok``, ``LEAK``, ``shown`` (not judged) or ``too few`` to judge."""
     separation: Separation | None = None
-    """The share of decisions that come out right by this alone, .5 being chance."""
+    """The share of right decisions by this statistic alone; .5 is chance."""
     by: str = ""
-    """What the separation is of: ``pairs`` compared, or single ``images``."""
+    """What was decided on: ``pairs``, whose images are compared, or single ``images``."""
     bound: float | None = None
-    """What the separation may not exceed."""
+    """The largest separation that is no leak."""
     advice: str = ""
-    """What it means and what to do; empty unless the verdict is LEAK."""
+    """What the leak means and what to do; empty unless the verdict is LEAK."""
 
 
 def judge_facts(sample: Measurements, bound: float) -> list[Finding]:
-    """A finding for each fact; the JPEG's are compared where both images are JPEG."""
+    """A finding for each fact; JPEG facts are compared in pairs of which both images are JPEG."""
+    # A bound of 0.5 allows no difference at all.
     return [_judge_fact(sample, name, 0.5 if name in _EXACT else bound) for name in FACTS]
 
 
 def judge_numbers(sample: Measurements, photograph_N: NDArray[np.int64], bound: float) -> list[Finding]:
-    """A finding for each judged number: the worse of comparing pairs and of single images."""
+    """A finding for each judged number: by pairs or by single images, whichever separates better."""
     return [_judge_number(sample, name, photograph_N, bound) for name in STEPS]
 
 
 def judge_probe(found: Probe | None, bound: float) -> Finding:
-    """The finding of the detector that sees nothing but nuisances."""
+    """The finding on the detector that sees only nuisances."""
     name, what = "probe", "all of these"
     if found is None:
         return Finding(name=name, real=what, fake="", verdict="too few", bound=bound)
@@ -119,15 +120,16 @@ def judge_probe(found: Probe | None, bound: float) -> Finding:
 
 
 def show_numbers(sample: Measurements, photograph_N: NDArray[np.int64]) -> list[Finding]:
-    """The numbers that are not judged, and how well each tells single images apart."""
+    """A finding for each number that is not judged: how well it separates single images."""
     return [_show_number(sample, name, photograph_N) for name in SHOWN]
 
 
 def probe_inputs(sample: Measurements) -> dict[str, tuple[Numbers, Numbers]]:
-    """What the probe sees: (N,) of the real images and of the fakes, by name.
+    """What the probe sees, by name: (N,) values of the real images and (N,) values of the fakes.
 
-    Of gaps, ends and traces whether they exceed the step: smoothing makes traces clearer; of channel
-    means what is left without the usual difference within a pair, which `judge_numbers` judges.
+    For gaps, ends and traces the value is whether they exceed the step, because an autoencoder's smoothing
+    makes traces clearer. From channel means the median difference within pairs is removed, because
+    `judge_numbers` judges that.
     """
     inputs = {name: _beyond(sample, name) for name in STEPS}
     facts: dict[str, Callable[[dict[str, str]], float]] = {
@@ -149,7 +151,7 @@ def probe_inputs(sample: Measurements) -> dict[str, tuple[Numbers, Numbers]]:
 
 
 def count_finding(name: str, lines: list[str], advice: str) -> Finding:
-    """A finding of which not one may be; the first few of its lines are told."""
+    """A finding on faults of which there may be none; the advice shows the first five lines."""
     if not lines:
         return Finding(name=name, real="none", fake="", verdict="ok")
     more = f" ... and {len(lines) - 5} more" if len(lines) > 5 else ""
@@ -167,12 +169,14 @@ def _judge_fact(sample: Measurements, name: str, bound: float) -> Finding:
     if not both:
         return Finding(name=name, real="-", fake="-", verdict="ok", bound=bound)
     differing = [one for one in both if one[0] != one[1]]
-    value = 0.5 + len(differing) / len(both) / 2
+    value = 0.5 + len(differing) / len(both) / 2  # right where the images differ, a guess elsewhere
+    # No interval: a difference in a fact is certain, not an estimate.
     found = Separation(value=value, low=value, high=value)
     advice = _ADVICE[name]
     if differing:
         (real, fake), _ = Counter(differing).most_common(1)[0]
-        advice = f"{len(differing)} of {len(both)} pairs differ, as real {real} against fake {fake}: {advice}"
+        count = f"{len(differing)} of {len(both)} pairs differ"
+        advice = f"{count}, e.g. real {real} against fake {fake}: {advice}"
     columns = [_most_common(list(column)) for column in zip(*both, strict=True)]
     return _verdict(name, (columns[0], columns[1]), found, "pairs", bound, advice)
 
@@ -199,31 +203,32 @@ def _judge_number(sample: Measurements, name: str, photograph_N: NDArray[np.int6
     found = {by: one for by, one in options.items() if one is not None}
     if not found:
         return Finding(name=name, real="-", fake="-", verdict="too few", bound=bound)
-    by = max(found, key=lambda one: found[one].low)
+    by = max(found, key=lambda one: found[one].low)  # `low`, because the verdict compares it with the bound
     middle = float(np.nanmedian(difference))
-    advice = f"fake - real is {middle:+.3g} in the middle: {_ADVICE[name]}"
+    advice = f"the median of fake - real is {middle:+.3g}: {_ADVICE[name]}"
     return _verdict(name, _medians(sample, name), found[by], by, bound, advice)
 
 
 def _steps(sample: Measurements, name: str) -> Numbers:
-    """(N,) the largest difference of each pair that counts for nothing."""
+    """(N,) the largest difference of each pair that is ignored."""
     scatter_N = np.array([pair.scatter for pair in sample.pairs])
     own_bias = _OWN_BIAS * spread(sample.differences(name)) if name in _CHANNELS else 0.0
     return np.where(scatter_N <= _UNCHANGED, STEPS[name], max(STEPS[name], own_bias))
 
 
 def judge_levels(sample: Measurements, photograph_N: NDArray[np.int64], bound: float) -> Finding:
-    """The finding of the one grey level that fakes lack most."""
+    """The finding on the one grey level that fakes lack most often."""
     name = "lost_level"
     real, fake = (np.where(empty < 0, np.nan, empty) for empty in map(sample.empty, CLASSES))
     lost = fake - real
     often = (lost == 1).sum(axis=0) - (lost == -1).sum(axis=0)
-    level = int(often.argmax()) + 1
+    level = int(often.argmax()) + 1  # column 0 is level 1
+    # Not below 0: a gap that only the photograph has is no mistake, see above.
     found = paired(np.maximum(lost[:, level - 1], 0), 0.5, photograph_N)
     if found is None:
         return Finding(name=name, real="-", fake="-", verdict="too few", bound=bound)
     shares = [f"{np.nanmean(empty[:, level - 1]):.0%} lack {level}" for empty in (real, fake)]
-    advice = f"level {level} is missing in fakes alone: {ROUNDING}"
+    advice = f"level {level} is missing only in fakes: {ROUNDING}"
     return _verdict(name, (shares[0], shares[1]), found, "pairs", bound, advice)
 
 
@@ -236,7 +241,7 @@ def _show_number(sample: Measurements, name: str, photograph_N: NDArray[np.int64
 def _verdict(
     name: str, shown: tuple[str, str], found: Separation, by: str, bound: float, advice: str
 ) -> Finding:
-    leaks = found.low > bound
+    leaks = found.low > bound  # the whole interval lies above the bound, so it is hardly chance
     return Finding(
         name=name,
         real=shown[0],
@@ -250,6 +255,7 @@ def _verdict(
 
 
 def _beyond(sample: Measurements, name: str) -> tuple[Numbers, Numbers]:
+    """A judged number of the real images and of the fakes, as the probe sees it; see `probe_inputs`."""
     real, fake = sample.values("real", name), sample.values("fake", name)
     if name in _CHANNELS:
         return real, fake - np.nanmedian(fake - real)
@@ -258,6 +264,7 @@ def _beyond(sample: Measurements, name: str) -> tuple[Numbers, Numbers]:
 
 
 def _medians(sample: Measurements, name: str) -> tuple[str, str]:
+    """The median of each class, as text."""
     known = [values[~np.isnan(values)] for values in (sample.values(which, name) for which in CLASSES)]
     real, fake = (f"{np.median(values):.4g}" if len(values) else "-" for values in known)
     return real, fake

@@ -1,4 +1,4 @@
-"""Images without a partner in the tars, and photographs that stand in two splits."""
+"""Finds images without a partner in the tars, and photographs that are in two splits."""
 
 import tarfile
 from collections import Counter
@@ -14,14 +14,14 @@ from pack.dataset.pairs import StoredPair
 from pack.inspect.audit.images import MeasuredPair
 from pack.shard.tar_header import read_header, shown_name
 
-_BLOCK = 512  # bytes; all of a tar lies in such
-_MOST = 1000  # places in doubt that are looked at in one dataset
+_BLOCK = 512  # bytes; headers and payloads of a tar start at multiples of this
+_MOST = 1000  # suspicious places that are read in one dataset, to limit the requests
 
 
 def lonely(dataset: Dataset) -> Iterator[str]:
-    """Yields a line for each member of a tar that belongs to no pair, and each pair that lacks a half.
+    """Yields a line for each tar member that belongs to no pair, and for each pair without one image.
 
-    Only the headers between the members that the indexes know are read.
+    Reads only headers, and only in the places between the members that the indexes list.
     """
     looked = 0
     for shard in range(len(dataset.manifest.shards)):
@@ -38,8 +38,8 @@ def lonely(dataset: Dataset) -> Iterator[str]:
 def twins(datasets: Sequence[Dataset], pairs: Sequence[MeasuredPair]) -> list[str]:
     """A line for each two pairs of different splits whose real images have the same pixels.
 
-    Of the measured pairs by their pixels, and of all that there are where the files are equal too:
-    the indexes tell size and CRC (16 bytes a pair in memory); up to `_MOST` such are compared.
+    The measured pairs are compared by their pixels. All pairs are compared by size and CRC-32 of the file,
+    which the indexes hold (16 bytes a pair in memory); up to `_MOST` such matches are read and compared.
     """
     urls = [dataset.store.url for dataset in datasets]
     first: dict[bytes, MeasuredPair] = {}
@@ -48,31 +48,32 @@ def twins(datasets: Sequence[Dataset], pairs: Sequence[MeasuredPair]) -> list[st
         other = first.setdefault(pair.real.pixels, pair)
         if other.split != pair.split:
             found[other.split, other.key, pair.split, pair.key] = None
-    found |= dict.fromkeys(_same_files(datasets))
+    found |= dict.fromkeys(_same_files(datasets))  # a dict drops what both ways found, and keeps the order
     return [f"{urls[a]}: {key} is {urls[b]}: {other}" for a, key, b, other in found]
 
 
 def repeats(pairs: Sequence[MeasuredPair]) -> int:
-    """Pairs whose real image has the pixels of another photograph's in the same split."""
+    """Number of pairs whose real image has the same pixels as another photograph of the same split."""
     first: dict[tuple[int, bytes], str] = {}
     return sum(first.setdefault((p.split, p.real.pixels), p.photograph) != p.photograph for p in pairs)
 
 
 def _same_files(datasets: Sequence[Dataset]) -> Iterator[tuple[int, str, int, str]]:
-    """Yields (split, key, other split, other key)."""
+    """Yields (split, key, other split, other key) of pairs whose real files have equal bytes."""
     marks = [_marks(dataset) for dataset in datasets]
     for one, other in combinations(range(len(datasets)), 2):
         _, first, second = np.intersect1d(marks[one], marks[other], return_indices=True)
         for number, other_number in list(zip(first, second, strict=True))[:_MOST]:
             pair, twin = _nth(datasets[one], int(number)), _nth(datasets[other], int(other_number))
+            # Equal size and CRC-32 may be chance, so the bytes decide.
             if pair is not None and twin is not None and _look_alike(pair, twin):
                 yield one, pair.key, other, twin.key
 
 
 def _unknown(index: ShardIndex) -> list[tuple[int, int]]:
-    """Runs of bytes that hold neither an indexed member nor its header.
+    """(start, end) of the gaps between the indexed members and their headers.
 
-    Not those of a length that many have: PAX headers, or further members of each sample.
+    Gaps of a length that many samples have are left out: those are PAX headers or further members.
     """
     present = index.sizes > 0
     starts = index.offsets[present] - _BLOCK
@@ -81,18 +82,19 @@ def _unknown(index: ShardIndex) -> list[tuple[int, int]]:
     starts, ends = starts[order], ends[order]
     gaps = [(int(a), int(b)) for a, b in zip([0, *ends], [*starts, index.entry.bytes], strict=True) if b > a]
     lengths = Counter(end - start for start, end in gaps)
+    # Usual: more than a quarter of all members have such a gap, and there are enough members to say so.
     usual = {length for length, count in lengths.items() if 4 * count > len(starts) > 8}
     return [(start, end) for start, end in gaps if end - start not in usual]
 
 
 def _strangers(dataset: Dataset, shard: int, index: ShardIndex, start: int, end: int) -> Iterator[str]:
-    """Names the images between two places whose sample is not in the index."""
+    """Yields a line for each member in a gap whose sample is not in the index."""
     keys = set(index.keys)
     while start + _BLOCK <= end:
         header = bytes(dataset.store.read_range(f"{index.entry.name}.tar", start, _BLOCK))
         try:
             member = read_header(header)
-        except tarfile.HeaderError:  # zeros: the end of the tar, or padding
+        except tarfile.HeaderError:  # zeros: the tar's end, or padding
             return
         start += _BLOCK + -(-member.size // _BLOCK) * _BLOCK
         key = member.name.split("/")[-1].split(".")[0]
@@ -101,7 +103,7 @@ def _strangers(dataset: Dataset, shard: int, index: ShardIndex, start: int, end:
 
 
 def _marks(dataset: Dataset) -> NDArray[np.uint64]:
-    """(N,) size and CRC-32 of each pair's real image."""
+    """(N,) size (upper 32 bits) and CRC-32 (lower 32 bits) of each pair's real image."""
     marks = []
     for shard in range(len(dataset.manifest.shards)):
         table = dataset.table(shard, ["real_size", "real_crc32"])
@@ -111,7 +113,7 @@ def _marks(dataset: Dataset) -> NDArray[np.uint64]:
 
 
 def _nth(dataset: Dataset, number: int) -> StoredPair | None:
-    """A pair by its number in the dataset; None where it is damaged."""
+    """The pair with this number, counted over all shards; None if it is damaged."""
     for shard, entry in enumerate(dataset.manifest.shards):
         if number < entry.pairs:
             pair = dataset.read_block(shard, number, 1)[0]
@@ -123,5 +125,5 @@ def _nth(dataset: Dataset, number: int) -> StoredPair | None:
 def _look_alike(one: StoredPair, other: StoredPair) -> bool:
     try:
         return one.real == other.real
-    except StopIteration:
+    except StopIteration:  # `StoredPair.real` raises it if the pair has no real image
         return False

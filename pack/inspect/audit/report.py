@@ -1,4 +1,4 @@
-"""The audit as text, JSON and a picture."""
+"""Presents the audit as text, as JSON and as a picture."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from pack.inspect.audit.separation import Separation
 from recon.base.errors import UserError
 
 _HEAD = ("nuisance", "real", "fake", "separation (95 %)", "of", "bound", "verdict")
-_WIDEST = 34  # characters of a column
+_WIDEST = 34  # characters of a column, at most
 _DOTS_PER_INCH = 110
 _COLOURS = {"real": "tab:blue", "fake": "tab:orange"}
 
@@ -31,13 +31,13 @@ def table(findings: Sequence[Finding]) -> str:
 
 
 def as_json(about: dict[str, Any], findings: Sequence[Finding]) -> str:
-    """The same as JSON, below what was audited and how."""
+    """The facts in `about`, which say what was audited and how, and the findings, as JSON."""
     facts = about | {"findings": [asdict(one) for one in findings]}
     return json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
 
 
 def draw(sample: Measurements) -> bytes:
-    """A PNG of the main statistics by class.
+    """Draws the main statistics by class, as the bytes of a PNG.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -60,6 +60,7 @@ def draw(sample: Measurements) -> bytes:
     for place, (name, label) in zip(axes[1], labels.items(), strict=True):
         _draw_classes(place, sample, name, label)
     out = BytesIO()
+    # The Agg canvas directly, not pyplot: pyplot keeps global state and may want a display.
     FigureCanvasAgg(figure).print_figure(out, dpi=_DOTS_PER_INCH, format="png")
     return out.getvalue()
 
@@ -78,9 +79,10 @@ def _interval(found: Separation | None) -> str:
 
 
 def _draw_differences(axes: Any, sample: Measurements) -> None:
-    """Histograms of fake - real by channel, a count a pair."""
+    """Histograms of fake - real by channel; each pair counts once per channel."""
     channels, bins = ("red", "green", "blue"), 60
     differences = {name: sample.differences(name) for name in channels}
+    # The range of 98 % of the pairs, and .clip for the rest: a few outliers would squeeze all bars.
     reach = max(1.0, *(float(np.quantile(np.abs(values), 0.98)) for values in differences.values()))
     for name, values in differences.items():
         limited, edges = values.clip(-reach, reach), np.linspace(-reach, reach, bins + 1)
@@ -100,7 +102,7 @@ def _draw_levels(axes: Any, sample: Measurements) -> None:
 
 def _draw_phases(axes: Any, sample: Measurements) -> None:
     for name in CLASSES:
-        profile = sample.phases[name] / max(float(sample.phases[name].mean()), 1e-9)
+        profile = sample.phases[name] / max(float(sample.phases[name].mean()), 1e-9)  # no division by 0
         axes.plot(range(8), profile, marker="o", color=_COLOURS[name], label=name)
     axes.set(xlabel="phase of the 8-grid (7 crosses it)", ylabel="gradient, relative to the mean")
     axes.legend()
@@ -110,6 +112,7 @@ def _draw_classes(axes: Any, sample: Measurements, name: str, label: str) -> Non
     known = {which: values[~np.isnan(values)] for which in CLASSES for values in [sample.values(which, name)]}
     together = np.concatenate(list(known.values()))
     if len(together):
+        # Common edges for both classes; the 1e-3 keeps them rising where all values are equal.
         edges = np.linspace(together.min(), max(together.max(), together.min() + 1e-3), 41)
         for which, values in known.items():
             axes.hist(values, edges, histtype="step", color=_COLOURS[which], label=which)

@@ -1,7 +1,7 @@
-"""How well a number tells the two classes apart, with an interval that knows what belongs together.
+"""How well a number separates the two classes, with a confidence interval over photographs.
 
-Several pairs may be of one photograph (its tiles, its several reconstructions). They say nearly the
-same, so every interval counts photographs, never pairs.
+Several pairs may come from one photograph (its tiles, its several reconstructions). They say nearly the
+same, so every interval treats the photograph as the unit, never the pair.
 """
 
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 
 LEAST_PHOTOGRAPHS = 8
-"""With fewer no interval is narrow enough to say anything."""
+"""With fewer photographs no interval is narrow enough to say anything."""
 
-_Z = 1.96  # of 95 %
-_PRIOR = 4  # made-up photographs, half of each class: agreement of a few proves little (Agresti and Coull)
+_Z = 1.96  # standard errors on each side of a 95 % interval
+_PRIOR = 4  # made-up photographs, half right, half wrong: agreement of few proves little (Agresti and Coull)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Separation:
-    """A share of decisions that come out right, and its 95 % interval; .5 is chance, 1 certainty."""
+    """A share of right decisions and its 95 % interval; .5 is chance, 1 is certainty."""
 
     value: float
     low: float
@@ -30,25 +30,25 @@ class Separation:
 def paired(
     difference_N: Numbers, step: float | Numbers, photograph_N: NDArray[np.int64]
 ) -> Separation | None:
-    """How often the sign of fake - real tells which is which, where it exceeds `step`.
+    """How often the sign of fake - real tells which image is the fake, if the difference exceeds `step`.
 
-    A pair within the step decides nothing and counts as half right. Noise that goes both ways
-    cancels; what is left is a shift that pairs share.
+    A pair within the step decides nothing and counts as half right. Noise in both directions cancels
+    out; a shift that the pairs share remains.
 
     Args:
-        difference_N: (N,) fake - real; NaN where unknown.
-        step: the largest difference that counts for nothing; (N,) where pairs differ in it.
-        photograph_N: (N,) number of the photograph that each pair is of.
+        difference_N: (N,) fake - real; NaN if unknown.
+        step: the largest difference that is ignored; (N,) if it differs between pairs.
+        photograph_N: (N,) number of each pair's photograph.
 
     Returns:
-        None where fewer than `LEAST_PHOTOGRAPHS` are known.
+        None if fewer than `LEAST_PHOTOGRAPHS` photographs have a known difference.
     """
     known_N = ~np.isnan(difference_N)
     sign_N = np.sign(difference_N) * (np.abs(difference_N) > step)
     share_K = _by_photograph((sign_N[known_N] + 1) / 2, photograph_N[known_N])
     if len(share_K) < LEAST_PHOTOGRAPHS:
         return None
-    if share_K.mean() < 0.5:
+    if share_K.mean() < 0.5:  # a detector may as well learn that the fake has less of it
         share_K = 1 - share_K
     value = float(share_K.mean())
     padded = np.concatenate([share_K, np.repeat([0.0, 1.0], _PRIOR // 2)])
@@ -57,21 +57,22 @@ def paired(
 
 
 def spread(difference_N: Numbers) -> float:
-    """Standard deviation of the most alike half of the differences, were they Gaussian.
+    """Estimates the standard deviation from the half of the differences that lie closest together.
 
-    Of the half, so that a mistake in some of the pairs does not hide itself.
+    Only from this half: a mistake in some of the pairs would widen the spread and so hide itself.
     """
     ranked = np.sort(difference_N[~np.isnan(difference_N)])
     half = len(ranked) // 2
     if half < 2:
         return 0.0
+    # Half of a Gaussian lies within 1.349 standard deviations (its interquartile range).
     return float((ranked[half - 1 :] - ranked[: len(ranked) - half + 1]).min() / 1.349)
 
 
 def unpaired(
     real_N: Numbers, fake_N: Numbers, step: float, photograph_N: NDArray[np.int64]
 ) -> Separation | None:
-    """The area under the ROC curve, in whichever direction is above .5, of a number of single images.
+    """The area under the ROC curve of a number of single images, or 1 minus it if it is below .5.
 
     See `area`.
     """
@@ -82,44 +83,47 @@ def unpaired(
 
 
 def area(real_N: Numbers, fake_N: Numbers, step: float, photograph_N: NDArray[np.int64]) -> Separation | None:
-    """The area under the ROC curve where more of a number speaks for fake; within `step` is a tie.
+    """The area under the ROC curve if larger values mean fake; values within `step` count as a tie.
 
-    Its interval follows from the share of the other class that each image beats (DeLong et al.
-    1988), summed by photograph: so the likeness of the two images of a pair counts.
+    Its interval follows from the share of the other class that each image exceeds (DeLong et al. 1988),
+    summed by photograph, so it takes into account that the two images of a pair resemble each other.
 
     Args:
-        real_N: (N,) the number of each pair's real image; NaN where unknown.
-        fake_N: (N,) of its reconstruction.
-        step: the largest difference that counts for nothing.
-        photograph_N: (N,) number of the photograph that each pair is of.
+        real_N: (N,) the number of each pair's real image; NaN if unknown.
+        fake_N: (N,) the number of its reconstruction.
+        step: the largest difference that is ignored.
+        photograph_N: (N,) number of each pair's photograph.
 
     Returns:
-        None where fewer than `LEAST_PHOTOGRAPHS` are known.
+        None if fewer than `LEAST_PHOTOGRAPHS` photographs have known numbers.
     """
     known_N = ~np.isnan(real_N) & ~np.isnan(fake_N)
     real, fake, photograph = real_N[known_N], fake_N[known_N], photograph_N[known_N]
     if len(np.unique(photograph)) < LEAST_PHOTOGRAPHS:
         return None
+    # 2.0, because the area is a mean over the reals and a mean over the fakes: a pair moves both.
     return right((_share_below(real, fake, step) + 1 - _share_below(fake, real, step)) / 2, photograph, 2.0)
 
 
 def right(right_N: Numbers, photograph_N: NDArray[np.int64], images: float = 1.0) -> Separation:
-    """The mean of what the pairs decide right, 0..1 each.
+    """The mean share of right decisions and its interval.
 
     Args:
-        right_N: (N,) one share a pair.
-        photograph_N: (N,) number of the photograph that each pair is of.
-        images: by how much a pair moves the mean, relative to one of N independent shares.
+        right_N: (N,) share of right decisions of each pair, 0..1.
+        photograph_N: (N,) number of each pair's photograph.
+        images: how much a pair moves the mean, relative to one of N independent shares.
     """
     _, inverse = np.unique(photograph_N, return_inverse=True)
     value = float(right_N.mean())
+    # Summed by photograph before squaring: pairs of one photograph err together.
     influence_K = np.bincount(inverse, images * (right_N - value))
     half = _Z * float(np.sqrt((influence_K**2).sum())) / len(right_N)
     return _limited(value, value - half, value + half)
 
 
 def photographs(names: list[str], hashes: list[bytes]) -> NDArray[np.int64]:
-    """Numbers the photographs: pairs share one where name or pixels of the real image are equal."""
+    """Numbers the photographs: two pairs share a photograph if their names or real pixels are equal."""
+    # A union-find: equal names and equal pixels can chain many pairs together.
     parent = list(range(len(names)))
 
     def root(one: int) -> int:
@@ -141,7 +145,7 @@ def _by_photograph(value_N: Numbers, photograph_N: NDArray[np.int64]) -> Numbers
 
 
 def _share_below(others: Numbers, values: Numbers, step: float) -> Numbers:
-    """For each value the share of `others` below it, those within `step` counting half."""
+    """For each value the share of `others` below it; those within `step` count half."""
     ranked = np.sort(others)
     below, up_to = (
         np.searchsorted(ranked, values - step, "left"),
