@@ -169,9 +169,9 @@ def test_members_larger_than_a_request_and_far_apart_are_read_in_bounded_request
     asked: list[int] = []
     read_range = LocalStore.read_range
 
-    def noting(self: LocalStore, name: str, start: int, length: int) -> Any:
+    def noting(self: LocalStore, name: str, start: int, length: int, **options: Any) -> Any:
         asked.append(length)
-        return read_range(self, name, start, length)
+        return read_range(self, name, start, length, **options)
 
     monkeypatch.setattr(LocalStore, "read_range", noting)
     adopt(IndexConfig(url=[str(tmp_path)], skip_incomplete=True))

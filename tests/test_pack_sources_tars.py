@@ -261,10 +261,10 @@ class Counting(LocalStore):
 
     read_bytes = requests = 0
 
-    def read_range(self, name: str, start: int, length: int) -> memoryview:
+    def read_range(self, name: str, start: int, length: int, **options: Any) -> memoryview:
         self.read_bytes += length
         self.requests += 1
-        return super().read_range(name, start, length)
+        return super().read_range(name, start, length, **options)
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/x", "/local"])

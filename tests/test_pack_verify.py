@@ -169,12 +169,12 @@ def test_differences_come_in_the_order_of_the_shards_however_fast_each_is_read(
         tar.write_bytes(tar.read_bytes()[:-1] + b"\1")
     read, first = LocalStore.read_range, threading.Event()
 
-    def late(store: LocalStore, name: str, start: int, length: int) -> memoryview:
+    def late(store: LocalStore, name: str, start: int, length: int, **options: Any) -> memoryview:
         if name.startswith("shard-000000"):
             assert first.wait(300)
         elif name.startswith("shard-000002"):
             first.set()
-        return read(store, name, start, length)
+        return read(store, name, start, length, **options)
 
     monkeypatch.setattr(LocalStore, "read_range", late)
     expected = [f"shard-00000{number}.tar: sha256 differs from the manifest" for number in range(3)]

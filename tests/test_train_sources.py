@@ -160,10 +160,10 @@ def tar_reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
     reads: list[tuple[str, int, int]] = []
     read = LocalStore.read_range
 
-    def noted(self: LocalStore, name: str, start: int, length: int) -> memoryview:
+    def noted(self: LocalStore, name: str, start: int, length: int, **options: Any) -> memoryview:
         if name.endswith(".tar"):
             reads.append((name, start, length))
-        return read(self, name, start, length)
+        return read(self, name, start, length, **options)
 
     monkeypatch.setattr(LocalStore, "read_range", noted)
     return reads
