@@ -54,8 +54,16 @@ def start(command: str, words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(cli, "parse", stop)
     monkeypatch.setattr(sys, "argv", [command, *words])
     with pytest.raises(Parsed):
-        runpy.run_module(command, run_name="__main__")
+        run_afresh(command)
     return given
+
+
+def run_afresh(command: str) -> None:
+    """Runs a command as ``python -m`` does; runpy warns of one that a test has imported before."""
+    sys.modules.pop(f"{command}.__main__", None)
+    if "." in command:  # a command of one file, or a folder that holds nothing but the command
+        sys.modules.pop(command, None)
+    runpy.run_module(command, run_name="__main__")
 
 
 def examples(text: str) -> list[str]:
@@ -93,7 +101,7 @@ def test_the_examples_of_a_command_s_help_are_taken(command: str, monkeypatch: p
     with monkeypatch.context() as patched:
         patched.setattr(cli, "parse", remember)
         with pytest.raises(Parsed):
-            runpy.run_module(command, run_name="__main__")
+            run_afresh(command)
     shown = [taken_apart(line) for line in examples(about)]
     assert [each for each in shown if each and each[0] == command], f"{command} --help shows no example"
     for each in shown:

@@ -26,7 +26,8 @@ MEASURE = """
 import json, sys, time
 from pack.shard.manifest import read_manifest
 from pack.storage import open_store
-from train.order import EpochOrder, Source
+from train.order.epoch import EpochOrder
+from train.order.mixture import Source
 
 url, weight, batch = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
 
