@@ -20,7 +20,8 @@ from train.augment import oracle as whole
 from train.augment.oracle import OPS, oracle, stages
 from train.augment.pipeline import PairAugment
 from train.draws.config import PROBABILITIES, AugmentConfig
-from train.window.cutter import Cut, WindowCutter, collate
+from train.window.cutter import WindowCutter
+from train.window.masked_batch import Cut, collate
 
 Case = tuple[Pixels, Pixels, int]  # real, fake, pair id
 

@@ -18,7 +18,7 @@ from train.draws.parameters import JITTER, draw_geometry, draw_photometric, visi
 from train.ops.jitter import grey_means
 from train.ops.pixel import mix
 from train.stream.samples import Sample
-from train.window.cutter import Cut, WindowCutter, collate, mixed_fake
+from train.window.cutter import WindowCutter, mixed_fake
 from train.window.geometry import (
     FRAME,
     augmented_image,
@@ -28,6 +28,7 @@ from train.window.geometry import (
     plan_window,
     whole_window,
 )
+from train.window.masked_batch import Cut, collate
 
 SEED, EPOCH = 3, 2
 CONTRAST = JITTER.index("contrast")

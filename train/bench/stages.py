@@ -27,8 +27,9 @@ from train.augment.pipeline import PairAugment
 from train.draws.config import AugmentConfig
 from train.model.normalize import normalize
 from train.stream.samples import sample_of
-from train.window.cutter import Cut, Drawn, WindowCutter, collate
+from train.window.cutter import Drawn, WindowCutter
 from train.window.geometry import lattice
+from train.window.masked_batch import Cut, collate
 
 Result = TypeVar("Result")
 Place = tuple[int, int, int]  # shard and row of a pair, and the number of the visit

@@ -22,7 +22,7 @@ from train.loader.reader import BatchReader, LoaderPlan, SourcePlan, Stage
 from train.loader.transfer import Batch, Transfer
 from train.loader.worker import Worker
 from train.order.epoch import check_world
-from train.window.cutter import WindowBatch
+from train.window.masked_batch import WindowBatch
 
 Choice = Callable[[Dataset], Selection]
 

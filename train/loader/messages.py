@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recon.image.codec import Pixels
-from train.window.cutter import WindowBatch
+from train.window.masked_batch import WindowBatch
 
 SLOTS = 4
 """Batches of windows in the shared memory: one being filled, some waiting, one being taken."""

@@ -22,7 +22,8 @@ from train.draws.config import AugmentConfig
 from train.order.epoch import EpochOrder
 from train.order.mixture import Source
 from train.stream.samples import Sample, StoredSource, read_samples
-from train.window.cutter import WindowBatch, WindowCutter, collate, map_ahead
+from train.window.cutter import WindowCutter, map_ahead
+from train.window.masked_batch import WindowBatch, collate
 
 Stage = Callable[[Iterator[Sample]], Iterator[Sample]]
 Memory = Callable[[], Pixels]

@@ -12,7 +12,7 @@ import torch
 
 from pack.dataset.pairs import DamagedPair
 from train.augment.pipeline import PairAugment
-from train.window.cutter import WindowBatch
+from train.window.masked_batch import WindowBatch
 
 
 @dataclass(frozen=True, kw_only=True)

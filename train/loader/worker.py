@@ -26,7 +26,7 @@ from recon.base.errors import UserError
 from train.loader.messages import Ended, Filled, Free, Start, memory_size, slots_of
 from train.loader.packing import pickled
 from train.loader.reader import LoaderPlan
-from train.window.cutter import WindowBatch
+from train.window.masked_batch import WindowBatch
 
 _CHILD = Path(__file__).with_name("child.py")
 # It decodes on threads of its own. Threads of BLAS, and an arena of malloc for each thread, only cost memory.

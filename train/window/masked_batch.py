@@ -1,0 +1,74 @@
+"""The windows of one step, in slots; slots without a pair, or with a damaged pair, are masked.
+
+Shapes: B slots of a rank's step, P = (real, fake), H = W = the window's side, C = RGB.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pack.dataset.pairs import DamagedPair
+from recon.image.codec import Pixels
+from train.window.geometry import FRAME, WindowPlan, whole_window
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowBatch:
+    """A rank's share of one step, before it goes to the device."""
+
+    windows_BPHWC: Pixels
+    """uint8; zeros where masked."""
+    mask_B: NDArray[np.bool_]
+    """False where the epoch has no pair left for the slot, or a damaged one."""
+    ids_B: NDArray[np.int64]
+    """Of `train.draws.parameters.visit_ids`, from which the device draws; 0 where masked."""
+    frames_B: NDArray[np.void]
+    """Where the windows lie, of dtype `train.window.geometry.FRAME`."""
+    grey_BP: NDArray[np.int64]
+    """Mean grey levels for the jitter's contrast; 0 where it is not drawn."""
+    keys: list[str]
+    """Of the valid pairs, in the order of the rows that the mask keeps."""
+    damaged: list[DamagedPair]
+    """Pairs whose slots are masked because they are damaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """One pair's windows and what is still to be done with them."""
+
+    key: str
+    windows_PHWC: Pixels
+    plan: WindowPlan
+    visit_id: int = 0
+    grey_P: tuple[int, int] = (0, 0)
+
+
+def collate(cuts: Sequence[Cut | DamagedPair], windows_BPHWC: Pixels) -> WindowBatch:
+    """Puts pairs into the slots of a batch. Slots without a pair, or with a damaged one, are masked.
+
+    Args:
+        cuts: at most B.
+        windows_BPHWC: the memory to fill.
+    """
+    slots, _, side = windows_BPHWC.shape[:3]
+    nothing = np.array(whole_window(side).frame(), FRAME)  # zeros would be divided by on the device
+    mask_B = np.zeros(slots, bool)
+    ids_B = np.zeros(slots, np.int64)
+    frames_B = np.full(slots, nothing, FRAME)
+    grey_BP = np.zeros((slots, 2), np.int64)
+    for row, cut in enumerate(cuts):
+        if isinstance(cut, Cut):
+            windows_BPHWC[row], mask_B[row] = cut.windows_PHWC, True
+            ids_B[row], frames_B[row], grey_BP[row] = cut.visit_id, cut.plan.frame(), cut.grey_P
+    windows_BPHWC[~mask_B] = 0  # the memory is used again and again: no pixel of an old batch is left
+    return WindowBatch(
+        windows_BPHWC=windows_BPHWC,
+        mask_B=mask_B,
+        ids_B=ids_B,
+        frames_B=frames_B,
+        grey_BP=grey_BP,
+        keys=[cut.key for cut in cuts if isinstance(cut, Cut)],
+        damaged=[cut for cut in cuts if isinstance(cut, DamagedPair)],
+    )
