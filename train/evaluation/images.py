@@ -13,7 +13,10 @@ import numpy as np
 
 from pack.dataset.dataset import Dataset, iterate_pairs, open_dataset
 from pack.shard.schema import INDEX_SCHEMA
+from pack.storage import LocalStore
+from pack.storage.trouble import reading
 from recon.base.errors import RejectedImageError, UserError
+from recon.base.paths import is_dir, is_file
 from recon.folder import FAKE, REAL
 from recon.image.codec import SUFFIXES, Pixels, decode
 from train.evaluation.metrics import SHARED
@@ -30,7 +33,7 @@ _FORMS = (
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImage:
-    """An image file's bytes and what is known of it."""
+    """The bytes of an image file, with its name and labels."""
 
     name: str
     """Path relative to the source, or the pair's key with ``.real`` or ``.fake``."""
@@ -44,7 +47,7 @@ class LabelledImage:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSource:
-    """Images to score; `images` begins anew at each call."""
+    """Images to score; each call of `images` begins again with the first one."""
 
     total: int
     """Number of images."""
@@ -53,26 +56,27 @@ class ImageSource:
 
 
 def open_source(data: str, group_by: str = "group") -> ImageSource:
-    """Opens whichever of the three forms `data` has.
+    """Opens a packed dataset, a folder tree or a CSV, whichever `data` is.
 
     Args:
         data: directory, URL or CSV file.
-        group_by: of a packed dataset, the column of its index that gives the label groups.
+        group_by: the index column that gives the label groups of a packed dataset.
 
     Raises:
-        UserError: it has none of the three forms, holds no image, or has no such column.
+        UserError: `data` has none of the three forms, can't be read, holds no image, or its index has no
+            such column.
     """
     path = Path(data)
-    if "://" in data or (path / "dataset.json").is_file():
+    if "://" in data or is_file(path / "dataset.json"):
         source = _packed(data, group_by)
     elif group_by != "group":
         raise UserError(f"group_by={group_by} is for packed datasets, and data={data} is none; leave it out")
-    elif path.is_dir():
+    elif is_dir(path):
         source = _tree(path)
-    elif path.is_file() and path.suffix.lower() == ".csv":
+    elif is_file(path) and path.suffix.lower() == ".csv":
         source = _table(path)
     else:
-        found = "a file of another kind" if path.is_file() else "nothing"
+        found = "a file of another kind" if is_file(path) else "nothing"
         raise UserError(f"data={data}: found {found}, expected {_FORMS}")
     if not source.total:
         raise UserError(f"data={data} holds no image; expected {_FORMS}")
@@ -80,12 +84,12 @@ def open_source(data: str, group_by: str = "group") -> ImageSource:
 
 
 def pixels_of(image: LabelledImage, max_pixels: int) -> Pixels:
-    """Decodes to (H, W, 3) uint8 RGB in the stored frame: an EXIF rotation is not applied.
+    """Decodes an image to (H, W, 3) uint8 RGB as it is stored: an EXIF rotation is not applied.
 
-    Grey is repeated thrice; other modes become RGB as `recon.image.codec.decode` converts them.
+    A grey image gets three equal channels; `recon.image.codec.decode` converts other modes to RGB.
 
     Raises:
-        UserError: the file is broken or exceeds `max_pixels`; the text names it.
+        UserError: the file is broken or exceeds `max_pixels`; the message names the file.
     """
     try:
         pixels = decode(image.data, max_pixels=max_pixels, convert=True).pixels
@@ -110,14 +114,14 @@ def _packed(url: str, group_by: str) -> ImageSource:
 
 
 def _groups(dataset: Dataset, column: str) -> Iterator[str]:
-    """A column of all pairs in stored order, as text."""
+    """The values of an index column for all pairs, in stored order, as text."""
     for shard in range(len(dataset.manifest.shards)):
         yield from map(str, dataset.table(shard, [column])[column].to_pylist())
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """An image that is still on disk."""
+    """An image file that has not been read yet."""
 
     path: Path
     name: str
@@ -135,39 +139,50 @@ def _on_disk(entries: list[_Entry]) -> ImageSource:
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with reading(path):
         return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}") from error
 
 
 def _tree(root: Path) -> ImageSource:
     """The label group is the folder, relative to `root`, that holds 0_real and 1_fake."""
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    entries = [entry for path in files if (entry := _tree_entry(root, path))]
-    if len(entries) < len(files):
-        strays = len(files) - len(entries)
+    names = _image_names(root)
+    entries = [entry for name in names if (entry := _tree_entry(root, name))]
+    if len(entries) < len(names):
+        strays = len(names) - len(entries)
         raise UserError(
-            f"data={root}: {strays} of {len(files)} images lie in no {REAL} or {FAKE} folder; "
+            f"data={root}: {strays} of {len(names)} images lie in no {REAL} or {FAKE} folder; "
             f"expected {_FORMS}"
         )
     return _on_disk(entries)
 
 
-def _tree_entry(root: Path, path: Path) -> _Entry | None:
-    parts = path.relative_to(root).parts
-    for depth in reversed(range(len(parts) - 1)):
+def _image_names(root: Path) -> list[str]:
+    """Names of the image files below a folder, sorted; pack lists a folder by the same rules."""
+    names = []
+    # `Path.rglob` would skip a folder that can't be listed, and fewer images would be scored.
+    for name, size in LocalStore(str(root)).walk(links=(REAL, FAKE)):
+        if name.lower().endswith(SUFFIXES):
+            if size is None:
+                raise UserError(f"{root / name} is a link to a file that is not there; remove or repair it")
+            names.append(name)
+    return sorted(names, key=lambda name: name.split("/"))
+
+
+def _tree_entry(root: Path, name: str) -> _Entry | None:
+    parts = name.split("/")
+    for depth in reversed(range(len(parts) - 1)):  # the innermost 0_real or 1_fake folder counts
         if parts[depth] in (REAL, FAKE):
             group = "/".join(parts[:depth]) or root.resolve().name
             label: Literal[0, 1] = 1 if parts[depth] == FAKE else 0
-            return _Entry(path=path, name="/".join(parts), group=group, label=label)
+            return _Entry(path=root / name, name=name, group=group, label=label)
     return None
 
 
 def _table(path: Path) -> ImageSource:
-    """``typ`` is ``real`` or a generator's name; the real images stand against every generator."""
+    """``typ`` is ``real`` or a generator's name; each generator is compared with all real images."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        # utf-8-sig: Excel begins a CSV with a byte order mark, which would join the first column's name.
+        with reading(path), path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [column for column in CSV_COLUMNS if column not in (reader.fieldnames or ())]
             if missing:
@@ -185,10 +200,11 @@ def _table_entry(table: Path, line: int, row: dict[str, str]) -> _Entry:
     name, kind = row["filename"], row["typ"]
     if not name or not kind:
         raise UserError(f"{table} line {line}: filename and typ must both be given")
+    # Such a row would otherwise count as the images of a generator called "Real".
     if kind != "real" and kind.strip().casefold() in ("real", "0", "0_real"):
         raise UserError(f"{table} line {line}: typ {kind!r}, expected exactly 'real', or a generator's name")
     path = table.parent / name
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{table} line {line}: there is no file {path}")
     if kind == "real":
         return _Entry(path=path, name=name, group=SHARED, label=0)
