@@ -1,4 +1,4 @@
-"""In: a loader and a detector. Out: trained weights, and a record of how they came about.
+"""In: a loader of pairs and a detector. Out: checkpoints of the trained detector, and the log of the run.
 
-`run` reads from top to bottom as the recipe. Next: `train.evaluation`.
+`run.py` holds the training loop. Next: `train.evaluation` scores images with the detector.
 """

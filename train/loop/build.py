@@ -1,4 +1,4 @@
-"""What a run is built of: its loaders and its model, as the options say."""
+"""Builds the loaders and the model of a run from its options."""
 
 import hashlib
 from contextlib import suppress
@@ -23,7 +23,7 @@ from train.order.epoch import check_world
 
 
 def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, PairLoader | None]:
-    """The loaders of augmented training pairs and of clean validation pairs."""
+    """Builds the loaders of augmented training pairs and of clean validation pairs (None without them)."""
     order, data = config.order, config.data
     check_world(world_size=world.size, lanes=order.lanes, global_batch=order.global_batch)
     names = ("workers", "threads", "reads", "read_ahead_mb", "deadline_s", "cache_dir", "cache_gb")
@@ -32,7 +32,7 @@ def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, PairLo
     shared |= {"rank": world.rank, "world_size": world.size, "device": world.device}
     batch = order.global_batch // world.size
     chosen = choice(data.filter, config.out, world)
-    recipe = replace(config.augment, kornia=[])  # those ops are the training step's
+    recipe = replace(config.augment, kornia=[])  # `Trainee.step` applies the Kornia ops
     loader = PairLoader(data.train, batch_size=batch, augment=recipe, filter=chosen, **shared)
     if data.val is None:
         return loader, None
@@ -47,10 +47,12 @@ def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, PairLo
 
 
 def choice(text: str | None, out: str, world: World) -> Choice | None:
-    """What a filter takes of each dataset. Rank 0 scans the indexes once, and keeps the answer in `out`.
+    """A function that selects the pairs of a dataset by a filter; None without a filter.
+
+    Rank 0 scans the index of each dataset once and stores the selection in `out`.
 
     Raises:
-        UserError: when it is used: the filter is wrong or selects nothing; the same on all ranks.
+        UserError: the filter is wrong or selects nothing. The returned function raises it, on all ranks.
     """
     if text is None:
         return None
@@ -67,7 +69,7 @@ def _selected(dataset: Dataset, text: str, store: Store) -> bytes:
     name = f"selection-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.npz"
     if store.exists(name):
         data = store.read(name)
-        with suppress(UserError):  # what a fault of the disk spoilt is made anew
+        with suppress(UserError):  # a damaged file is not used but written again
             Selection.from_bytes(data, dataset.manifest, text)
             return data
     data = select(dataset, text).to_bytes()
@@ -77,8 +79,13 @@ def _selected(dataset: Dataset, text: str, store: Store) -> bytes:
 
 
 def seeded_model(config: TrainConfig, *, resumed: bool) -> nn.Module:
-    """The model, its first weights a function of the seed alone; those of a checkpoint replace them."""
-    here = torch.device("cpu")  # where a model is built; no GPU's generator has a part in it
-    with forked_generators(here):
+    """Builds the model; its first weights depend on the seed only.
+
+    Args:
+        config: of the run.
+        resumed: a checkpoint will replace the weights, so `config.model.weights` is not loaded.
+    """
+    here = torch.device("cpu")  # models are built on the CPU, so no generator of a GPU is used
+    with forked_generators(here):  # the caller's random state stays the same
         seed_generators(config.order.seed, here)
         return build_model(replace(config.model, weights=None) if resumed else config.model)

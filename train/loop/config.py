@@ -1,6 +1,6 @@
-"""The options of a training run; one YAML of `configs/` fills them, dotted options override.
+"""The options of a training run. A YAML file of `configs/` sets them; dotted options override the file.
 
-Nothing heavy is imported here, so that ``--help`` answers at once.
+This file imports nothing heavy, so that ``--help`` answers at once.
 """
 
 from dataclasses import dataclass, field
@@ -15,40 +15,40 @@ from train.order.config import OrderConfig
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where the pairs come from and how a rank reads them."""
+    """Where the pairs come from, and how a rank reads them."""
 
     train: str | dict[str, float]
     """Directory or URL of the packed training dataset, or several with their weights:
-    '{"s3://b/coco/train": 1, "s3://b/faces/train": 0.5}' sees each pair of the first once an epoch
-    and half of the second, another half the next time."""
+    with '{"s3://b/coco/train": 1, "s3://b/faces/train": 0.5}' an epoch holds each pair of the first
+    dataset once and half of the pairs of the second; the next epoch takes the other half."""
     filter: str | None = None
-    """Trains only on pairs whose index columns say so: 'width >= 256 and group == "coco"'."""
+    """Train only on pairs whose index columns fulfil this: 'width >= 256 and group == "coco"'."""
     val: str | None = None
-    """Directory or URL of the packed validation dataset; without it nothing is validated."""
+    """Directory or URL of the packed validation dataset; without it there is no validation."""
     val_filter: str | None = None
-    """Validates only on pairs whose index columns say so."""
+    """Validate only on pairs whose index columns fulfil this."""
     val_crop: int = 256
-    """Side of the clean centre crop that validation sees."""
+    """Side in pixels of the centre crop that is validated, without augmentation."""
     val_batch: int = 16
-    """Pairs that a rank validates together."""
+    """Pairs in a validation batch of one rank."""
     workers: int = 1
-    """1 reads and decodes in a process of its own beside each rank; 0 in the rank itself, to debug."""
+    """1: each rank reads and decodes in a worker process; 0: in the rank's own process, to debug."""
     threads: int = 2
-    """Threads of a rank that decode."""
+    """Decoding threads of a rank."""
     reads: int = 4
-    """Requests to storage that a rank has under way at once."""
+    """Requests to storage that a rank makes at the same time."""
     read_ahead_mb: int = 64
-    """MiB that a rank reads ahead of need. Its loader holds in all about read_ahead_mb + lanes / world
+    """MiB that a rank reads in advance. The memory of its loader is about read_ahead_mb + lanes / world
     size x window x block stored pairs + 4 batches of windows + 150 MiB."""
     deadline_s: float = 60.0
-    """Seconds after which a block that storage does not deliver, however often it is asked, stops the run."""
+    """Seconds to go on asking storage for a block; if it has not come by then, the run stops."""
     cache_dir: str | None = None
-    """Local folder that keeps blocks read from storage, shared by all ranks and jobs of a node."""
+    """Local folder that caches blocks read from storage; all ranks and jobs of a node share it."""
     cache_gb: float = 100.0
-    """Most that cache_dir may hold, in GB."""
+    """Largest size of cache_dir in GB."""
     max_damaged: float = 0.001
-    """Share of the pairs that may be damaged at rest (each is left out and listed in quarantine.jsonl)
-    before the run stops; counted after the first 1,000."""
+    """Share of damaged pairs above which the run stops, judged after the first 1,000 pairs. A damaged pair
+    is left out and listed in quarantine.jsonl."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "threads", "reads", "read_ahead_mb", "val_crop", "val_batch", group="data.")
@@ -69,16 +69,16 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Adam, and the plateau schedule on validated balanced accuracy."""
+    """Adam, and a schedule that lowers the learning rate when balanced accuracy no longer rises."""
 
     lr: float = 1e-4
     """First learning rate."""
     patience: int = 5
-    """Epochs without a gain of balanced accuracy before the rate is divided by ten."""
+    """Epochs without a higher balanced accuracy before the learning rate is divided by ten."""
     min_lr: float = 1e-6
-    """Training stops once the rate falls below this."""
+    """Training stops when the learning rate falls below this."""
     max_nonfinite: int = 10
-    """Steps with a non-finite loss (each is left out and counted) before the run stops."""
+    """Steps that may have a non-finite loss before the run stops; such a step does not change the weights."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "patience", group="optim.")
@@ -105,26 +105,26 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimiser."""
     epochs: int = 100
-    """Epochs at most; the plateau schedule usually stops earlier."""
+    """Largest number of epochs; usually the learning rate schedule stops the run earlier."""
     resume: Literal["never", "auto"] = "never"
-    """auto goes on from the newest whole checkpoint in `out`, and begins where there is none. A restart by
-    torchrun --max-restarts always does."""
+    """auto: continue from the newest whole checkpoint in `out`; if there is none, start a new run. A restart
+    by torchrun --max-restarts always does this."""
     checkpoint_every: int = 1000
-    """Steps between two checkpoints; one more follows every epoch."""
+    """Steps between two checkpoints; there is one more after each epoch."""
     keep_checkpoints: int = 3
-    """Newest checkpoints that are kept, beside best.pt."""
+    """How many of the newest checkpoints to keep, in addition to best.pt."""
     device: str = "auto"
-    """cuda, cpu, or auto: cuda where there is one."""
+    """cuda, cpu, or auto: cuda if there is a GPU."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward pass; bfloat16 uses autocast."""
     channels_last: bool = False
-    """Lay activations out as NHWC."""
+    """Store activations in NHWC order."""
     compile: bool = False
     """Compile the model with torch.compile."""
     threads: int = 0
-    """CPU threads of a rank's model; 0 takes the cores divided by the ranks of the node."""
+    """CPU threads of a rank's model; 0: the cores of the node divided by its ranks."""
     log_every: int = 10
-    """Steps between two lines of metrics; each is the mean over those steps."""
+    """Steps between two lines of metrics.jsonl; a line holds the mean over these steps."""
 
     def __post_init__(self) -> None:
         if not self.out:

@@ -1,6 +1,6 @@
-"""What started this process, and which of the processes of a run it is, by its launcher's variables.
+"""Reads the launcher's environment variables: the rank of this process and the number of ranks.
 
-Read once, by `train.command`; everything below gets numbers.
+Only `train.command` reads them, once; all other code gets the numbers as a `Launch`.
 """
 
 from collections.abc import Mapping
@@ -11,44 +11,45 @@ from recon.base.errors import UserError
 _HINT = "start all ranks by launch/torchrun.sh (or torchrun), or unset it for one process"
 _OWN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _TORCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_LAUNCHERS = (  # that start processes without torch's variables: the number of a process, of all of them
+# Launchers that do not set torch's variables: the variable of a process's number, and of their count.
+_LAUNCHERS = (
     ("SLURM_PROCID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")),
     ("OMPI_COMM_WORLD_RANK", ("OMPI_COMM_WORLD_SIZE",)),
     ("PMI_RANK", ("PMI_SIZE",)),
 )
-_NO_JOB = "none"  # torchrun's name for all jobs that were given none
+_NO_JOB = "none"  # torchrun's default: all jobs without --rdzv-id have this name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """What started this process: by default nothing that starts others too."""
+    """How this process was started; the defaults are those of a run with one process."""
 
     rank: int = 0
     size: int = 1
-    """Processes of the run."""
+    """Number of processes of the run."""
     local_rank: int = 0
-    """Among the processes of this node."""
+    """Rank among the processes of this node."""
     local_size: int = 1
-    """Processes of this node."""
+    """Number of processes of this node."""
     joins: bool = False
-    """Whether a launcher has told where the processes meet (MASTER_ADDR, MASTER_PORT)."""
+    """Whether the launcher has set the address where the processes meet (MASTER_ADDR, MASTER_PORT)."""
     nodes: int | None = None
-    """How many run the job, as torchrun tells it."""
+    """Number of nodes of the job; None if torchrun does not tell it."""
     job: str | None = None
     """Name of torchrun's job, the same for all its processes and restarts."""
     restarts: int = 0
-    """How often torchrun has started this node's processes anew, after one failed."""
+    """How often torchrun has restarted the processes of this node after one of them failed."""
 
 
 def find_launch(environ: Mapping[str, str]) -> Launch:
-    """The launch that torch's variables describe, or one of this process alone. An empty one is none.
+    """Reads the launch from torch's variables; without them this process is the only one of its run.
 
     Args:
-        environ: the process's environment variables.
+        environ: the process's environment variables; an empty variable counts as not set.
 
     Raises:
         UserError: the variables are incomplete, contradict each other or are no numbers; or a launcher
-            other than torchrun has started several processes, each of which would be the first.
+            other than torchrun has started several processes, and each would train as rank 0.
     """
     found = {name: value for name, value in environ.items() if value}
     own = [name for name in _OWN if name in found]
@@ -75,7 +76,7 @@ def find_launch(environ: Mapping[str, str]) -> Launch:
 
 
 def _refuse_copies(found: Mapping[str, str]) -> None:
-    """Refuses one of several processes that know nothing of each other and would write to one place."""
+    """Refuses several processes without a common rank: each would write to the same `out`."""
     for own, totals in _LAUNCHERS:
         total = next((name for name in totals if name in found), None)
         if own in found and total and _number(found, total) > 1:
@@ -86,7 +87,7 @@ def _refuse_copies(found: Mapping[str, str]) -> None:
 
 
 def _place(found: Mapping[str, str], rank_name: str, size_name: str) -> tuple[int, int]:
-    """A rank and the number of ranks; the first of one where a launcher doesn't tell."""
+    """A rank and the number of ranks; 0 and 1 if the variables are not set."""
     rank = _number(found, rank_name, 0)
     size = _number(found, size_name, rank + 1)
     if not 0 <= rank < size:

@@ -1,6 +1,6 @@
-"""What a run writes down: metrics.jsonl, timing.jsonl, TensorBoard and the progress bar.
+"""The log of a run: metrics.jsonl, timing.jsonl, TensorBoard and the progress bar.
 
-metrics.jsonl holds values that a repeated run gives again; rates and waits go to timing.jsonl.
+A repeated run writes the same metrics.jsonl; times, which differ, go to timing.jsonl.
 """
 
 import logging
@@ -22,15 +22,15 @@ _LOG = logging.getLogger(__name__)
 
 
 class RunLog:
-    """The log of one process; only the first rank's writes.
+    """The log of one process; only rank 0 writes files.
 
     Args:
         out: directory or URL of the run.
         every: steps between two lines.
-        writes: whether this is the first rank.
-        state: of the checkpoint that the run goes on from (its ``log``); None begins anew.
-        step: of that checkpoint.
-        lease: on `out`, where it has one.
+        writes: whether this is rank 0.
+        state: the ``log`` of the checkpoint that the run continues from; None for a new run.
+        step: the step of that checkpoint.
+        lease: the lease on `out`; None if `out` is a directory.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class RunLog:
     ) -> None:
         self.every, self.writes = every, writes
         self.quarantined: Counter[str] = Counter()
-        """Damaged pairs by cause, shown with every line."""
+        """Number of damaged pairs by cause; each line of the log shows it."""
         self._clear()
         if state is not None:
             self.loss_sum, self.images = state["loss_sum"], state["images"]
@@ -55,7 +55,7 @@ class RunLog:
 
             self.folder = RunFolder(out, None if state is None else state["lengths"], lease)
             try:
-                # what an earlier start wrote of later steps is not shown
+                # Hides the points after the checkpoint that the interrupted run had written.
                 self.board = SummaryWriter(str(self.folder.board), purge_step=step + 1)
             except OSError as error:
                 raise UserError(
@@ -63,7 +63,7 @@ class RunLog:
                 ) from error
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the sums since the last line, and how long the files are."""
+        """The state for a checkpoint: the sums since the last line, and the lengths of the files."""
         sums = {"loss_sum": self.loss_sum, "images": self.images}
         return sums | {"steps": self.steps, "left_out": self.left_out, "lengths": self.folder.lengths()}
 
@@ -76,13 +76,13 @@ class RunLog:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts the time inside as waiting for data."""
+        """Context manager: the time inside counts as waiting for data."""
         start = time.monotonic()
         yield
         self.waited_s += time.monotonic() - start
 
     def step(self, result: StepResult, *, epoch: int, step: int, lr: float, bar: Progress | None) -> None:
-        """Adds one step up and writes a line every so many steps."""
+        """Adds the results of one step; writes a line after every `every` steps."""
         self.steps += 1
         self.timed_images += result.images
         if result.applied:
@@ -95,10 +95,10 @@ class RunLog:
             self.flush(epoch=epoch, step=step, lr=lr, bar=bar)
 
     def flush(self, *, epoch: int, step: int, lr: float, bar: Progress | None) -> None:
-        """Writes the line of the steps since the last one, if there are any: an epoch's end drops none."""
+        """Writes a line for the steps since the last line, if there are any; also called after each epoch."""
         if not self.steps:
             return
-        seconds = max(time.monotonic() - self.since, 1e-9)
+        seconds = max(time.monotonic() - self.since, 1e-9)  # coarse clocks may give 0
         loss = self.loss_sum / self.images if self.images else None
         timing = {"pairs_per_s": self.timed_images / 2 / seconds, "waiting_share": self.waited_s / seconds}
         if self.writes:
@@ -117,7 +117,7 @@ class RunLog:
         self._clear()
 
     def validation(self, summary: Summary, *, epoch: int, step: int) -> None:
-        """Writes the figures of a validation."""
+        """Writes the results of a validation."""
         if self.writes:
             self.folder.append(METRICS, {"step": step, "epoch": epoch, "val": asdict(summary)})
             self._scalars({f"val/{name}": value for name, value in asdict(summary).items()}, step)
@@ -125,14 +125,14 @@ class RunLog:
             figures = (summary.auc, summary.balanced_accuracy)
             shown = ("-" if value is None else f"{value:.4f}" for value in figures)
             _LOG.info("epoch %d: validation AUC %s, balanced accuracy %s", epoch, *shown)
-        self._restart_clock()
+        self._restart_clock()  # the time of the validation is not part of the next training line
 
     def damaged(self, values: dict[str, Any]) -> None:
         """Adds a line to quarantine.jsonl."""
         self.folder.append(QUARANTINE, values)
 
     def listed(self) -> list[dict[str, Any]]:
-        """The lines of quarantine.jsonl, on the first rank."""
+        """The lines of quarantine.jsonl on rank 0, nothing on the other ranks."""
         return self.folder.lines(QUARANTINE) if self.writes else []
 
     def _quarantine(self) -> dict[str, float]:
@@ -145,13 +145,13 @@ class RunLog:
                 self.board.add_scalar(name, value, step)
 
     def sync(self) -> None:
-        """Brings what was written to disk, or to the bucket."""
+        """Flushes all files to disk, or uploads them to the bucket."""
         if self.writes:
             self.board.flush()
             self.folder.sync()
 
     def close(self) -> None:
-        """Ends the files."""
+        """Closes the files."""
         if self.writes:
-            self.board.close()
+            self.board.close()  # first: closing the folder uploads the files of TensorBoard
             self.folder.close()

@@ -1,6 +1,6 @@
-"""How a scheduler takes its machine back: SIGTERM or SIGUSR1 asks, the run saves itself and ends with 75.
+"""Preemption: after SIGTERM or SIGUSR1 the run saves a checkpoint and ends with status 75.
 
-Nothing heavy is imported here, so that a command listens from its first moment on.
+This file imports nothing heavy, so that a command can handle these signals as soon as it starts.
 """
 
 import signal
@@ -9,21 +9,21 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""What asks a run to end: Kubernetes and Slurm send the first, ``sbatch --signal=USR1@300`` the second."""
+"""Signals that ask a run to end: Kubernetes and Slurm send SIGTERM, ``sbatch --signal=USR1@300`` SIGUSR1."""
 
 NOT_BEGUN = "asked to end before the first step: nothing is lost, start it again"
 
 
 class StopFlag:
-    """Whether this process was asked to end. Nothing sets it before `listen`."""
+    """Tells whether this process was asked to end; it can't be set before `listen` was called."""
 
     def __init__(self) -> None:
         self.is_set = self._listens = False
 
     def listen(self) -> None:
-        """From now on each of `SIGNALS` sets the flag and does nothing else, however often it comes.
+        """From now on each of `SIGNALS` sets the flag and does nothing else, also when it comes again.
 
-        Processes that this one starts afresh don't inherit that: they choose for themselves.
+        Child processes do not inherit this handler, unless they are forked without exec.
         """
         self._listens = True
         for number in SIGNALS:
@@ -31,10 +31,10 @@ class StopFlag:
 
     @contextmanager
     def deadly(self) -> Iterator[None]:
-        """Within, each of `SIGNALS` ends the process at once.
+        """Context manager: inside, each of `SIGNALS` ends the process at once.
 
-        For the wait for other ranks to join: no flag could end it if one of them has ended instead, and
-        there is nothing to save yet.
+        Used while the ranks join. If one of them has already ended, the others wait in torch, where a flag
+        would not stop them; and there is nothing to save yet.
 
         Raises:
             Preempted: the process was asked to end before.
@@ -42,6 +42,7 @@ class StopFlag:
         if self._listens:
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
+        # Checked after the reset: an earlier signal is seen here, and a later one ends the process.
         if self.is_set:
             raise Preempted(NOT_BEGUN)
         yield
@@ -49,7 +50,7 @@ class StopFlag:
             self.listen()
 
     def ignore(self) -> None:
-        """From now on `SIGNALS` do nothing, not even in the interpreter's last moments."""
+        """From now on `SIGNALS` do nothing, also while the interpreter shuts down."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
@@ -58,4 +59,4 @@ class StopFlag:
 
 
 class Preempted(Exception):
-    """All ranks leave at the same step because one was asked to; its text says what was saved."""
+    """All ranks end after the same step because one was asked to end; the message says what was saved."""

@@ -1,7 +1,7 @@
-"""Damaged pairs of a run: listed once each, counted by cause, and too many of them end the run.
+"""The damaged pairs of a run: each is listed once and counted by its cause; too many of them end the run.
 
-A pair is here when it is damaged at rest: its slot of the step was masked on its rank, everything
-else went on as without it. What storage fails to deliver is no damage and never comes here.
+A pair counts as damaged if its stored bytes are wrong. Its place in the batch is masked; the rest of the
+step does not change. A failure of storage to deliver bytes is an error elsewhere, not a damaged pair.
 """
 
 from collections import Counter
@@ -14,28 +14,28 @@ from recon.base.progress import counted
 from train.loop.world import World
 
 COUNTED_FROM = 1000
-"""Pairs that must have been seen before their damaged share is judged."""
+"""The share of damaged pairs is compared with its limit after this many pairs."""
 
 
 class Quarantine:
-    """Takes in what all ranks' batches hold of damaged pairs.
+    """Collects the damaged pairs in the batches of all ranks.
 
     Args:
-        world: its ranks call `take` together.
+        world: all its ranks call `take` together.
         limit: share of the pairs that may be damaged.
-        write: adds a line to quarantine.jsonl; called on the first rank alone.
+        write: adds a line to quarantine.jsonl; called on rank 0 only.
     """
 
     def __init__(self, world: World, *, limit: float, write: Callable[[dict[str, Any]], None]) -> None:
         self.world, self.limit, self.write = world, limit, write
         self.valid = self.damaged = 0
         self.causes: Counter[str] = Counter()
-        """Pairs by cause, each counted once; on the first rank."""
+        """Number of damaged pairs by cause, each pair counted once; on rank 0 only."""
         self._listed: dict[tuple[str, str], str] = {}  # (url, key) to cause
 
     @property
     def pairs(self) -> int:
-        """Damaged pairs found so far, each counted once; on the first rank."""
+        """Number of damaged pairs found so far, each counted once; on rank 0 only."""
         return sum(self.causes.values())
 
     def take(self, mine: Sequence[DamagedPair], *, damaged: int, valid: int, epoch: int, step: int) -> None:
@@ -43,16 +43,16 @@ class Quarantine:
 
         Args:
             mine: the damaged pairs of this rank's batch.
-            damaged: how many there are on all ranks.
-            valid: pairs of the step that are whole, on all ranks.
-            epoch: of the run, for the list.
-            step: of the run, for the list.
+            damaged: number of damaged pairs of the step on all ranks.
+            valid: number of intact pairs of the step on all ranks.
+            epoch: for the line in quarantine.jsonl.
+            step: for the line in quarantine.jsonl.
 
         Raises:
-            UserError: too many pairs are damaged, on all ranks alike.
+            UserError: too many pairs are damaged; raised on all ranks.
         """
         self.valid, self.damaged = self.valid + valid, self.damaged + damaged
-        if damaged:
+        if damaged:  # the same number on all ranks, so all of them gather or none
             found = [pair for rank in self.world.gather_objects(list(mine)) for pair in rank]
             if self.world.is_first:
                 self._list(found, epoch=epoch, step=step)
@@ -69,6 +69,7 @@ class Quarantine:
 
     def _is_too_much(self) -> bool:
         seen = self.valid + self.damaged
+        # Without one intact pair, or with a limit of 0, there is no reason to wait for COUNTED_FROM pairs.
         return self.damaged > 0 and (
             self.valid == 0 or ((seen >= COUNTED_FROM or not self.limit) and self.damaged > self.limit * seen)
         )
@@ -93,11 +94,11 @@ class Quarantine:
         return {"valid": self.valid, "damaged": self.damaged, "causes": dict(self.causes)}
 
     def load_state_dict(self, state: dict[str, Any], lines: Iterable[dict[str, Any]]) -> None:
-        """Goes on counting.
+        """Restores the counters.
 
         Args:
-            state: of `state_dict`.
-            lines: of quarantine.jsonl, as far as it had come then.
+            state: what `state_dict` returned.
+            lines: the lines that quarantine.jsonl had at that time.
         """
         self.valid, self.damaged = state["valid"], state["damaged"]
         self.causes = Counter(state["causes"])

@@ -1,7 +1,7 @@
-"""Which checkpoint a run goes on from, and whether its options still belong to it.
+"""Chooses the checkpoint that a run continues from, and checks that the options still fit to it.
 
-Rank 0 chooses and hands the bytes to all others, so only it needs to see the run's directory, and no
-two ranks can disagree.
+Rank 0 chooses and sends the bytes to all other ranks. So only rank 0 needs access to the run's directory,
+and all ranks continue from the same checkpoint.
 """
 
 import logging
@@ -27,43 +27,45 @@ from train.model.checkpoint import (
 )
 
 TRAINING, TRAINED, VALIDATED = "training", "trained", "validated"
-"""Where an epoch may stand at a checkpoint: under way, waiting for its validation, done."""
+"""The stages of an epoch in a checkpoint: not all steps done, not validated yet, validated."""
 
-_FIXED = ("augment.", "model.backbone", "model.normalize", "optim.lr")
-_TOLD = (
+_FIXED = ("augment.", "model.backbone", "model.normalize", "optim.lr")  # may not change within a run
+_TOLD = (  # may change; the run logs a warning
     *("optim.patience", "optim.min_lr", "optim.max_nonfinite", "precision", "channels_last", "compile"),
     *("data.val", "data.val_crop", "data.val_filter", "log_every"),
 )
-_PATIENCE = Retry(deadline_s=300)  # a checkpoint may be large; below NCCL's 600 s of waiting for a rank
+# Long, because a checkpoint may be large; but shorter than NCCL's timeout: other ranks wait for 600 s.
+_PATIENCE = Retry(deadline_s=300)
 
 _LOG = logging.getLogger(__name__)
 
 
 def open_run(out: str) -> Store:
-    """Where a run's checkpoints are."""
+    """The store of a run's checkpoints."""
     return open_store(out, _PATIENCE)
 
 
 def find_checkpoint(config: TrainConfig, world: World, launch: Launch) -> dict[str, Any] | None:
-    """The content of the newest whole checkpoint, the same on all ranks; None where a run begins.
+    """The content of the newest whole checkpoint, the same on all ranks; None for a new run.
 
     Raises:
-        UserError: `out` holds a run that this one is not to go on with or does not fit to, or only
-            damaged checkpoints; the same on all ranks.
+        UserError: on all ranks, if `out` holds another run, a run with other options, or only damaged
+            checkpoints.
     """
+    # With several nodes each torchrun counts its own restarts; one restarted node is enough.
     restarted = world.any(launch.restarts > 0)
     data = world.from_first(lambda: _choose(config, restarted, launch.job))
     return read_checkpoint(bytes(data), config.out) if len(data) else None
 
 
 def next_epoch(checkpoint: Mapping[str, Any]) -> int:
-    """The epoch that a run is in when it goes on."""
+    """The epoch in which a run continues."""
     epoch: int = checkpoint["epoch"]
     return epoch + 1 if checkpoint["stage"] == VALIDATED else epoch
 
 
 def is_over(checkpoint: Mapping[str, Any], config: TrainConfig) -> bool:
-    """Whether nothing is left to do after a checkpoint."""
+    """Whether the run had already ended when the checkpoint was written."""
     if checkpoint["stage"] != VALIDATED:
         return False
     lr = checkpoint["optimizer"]["param_groups"][0]["lr"]
@@ -71,7 +73,7 @@ def is_over(checkpoint: Mapping[str, Any], config: TrainConfig) -> bool:
 
 
 def tell_over(checkpoint: Mapping[str, Any], world: World, out: str) -> None:
-    """Logs that the run had ended before, on rank 0."""
+    """Logs on rank 0 that the run has already ended."""
     if world.is_first:
         ended = f"epoch {checkpoint['epoch']}, step {checkpoint['step']}"
         _LOG.info(
@@ -81,13 +83,13 @@ def tell_over(checkpoint: Mapping[str, Any], world: World, out: str) -> None:
 
 
 def circumstances(world: World) -> dict[str, Any]:
-    """What the last bits of the weights depend on beside the options."""
+    """What the last bits of the weights depend on in addition to the options."""
     facts = {"ranks": world.size, "threads": torch.get_num_threads(), "device": world.device.type}
     return facts | {"torch": str(torch.__version__)}
 
 
 def tell_circumstances(checkpoint: Mapping[str, Any], world: World) -> None:
-    """Logs what differs from the run so far, on rank 0."""
+    """Logs on rank 0 which circumstances differ from those of the checkpoint."""
     before, now = checkpoint["circumstances"], circumstances(world)
     changed = [
         f"{name}={now[name]} (before {before.get(name)})" for name in now if now[name] != before.get(name)
@@ -100,10 +102,11 @@ def tell_circumstances(checkpoint: Mapping[str, Any], world: World) -> None:
 
 
 def _choose(config: TrainConfig, restarted: bool, job: str | None) -> bytes:
-    """The bytes of the newest whole checkpoint, empty where there is none."""
+    """The bytes of the newest whole checkpoint; no bytes if there is no checkpoint."""
     store = open_run(config.out)
     names = checkpoint_names(store)
-    if not names and store.exists(BEST):  # a run leaves no best.pt before its first checkpoint
+    # A run writes best.pt after its first checkpoint, so somebody has removed the checkpoints.
+    if not names and store.exists(BEST):
         raise UserError(
             f"{config.out} holds a run's {BEST}, but no step-*.pt to go on from; restore one, choose another "
             "--out or delete it"
@@ -116,11 +119,12 @@ def _choose(config: TrainConfig, restarted: bool, job: str | None) -> bytes:
         try:
             content = read_checkpoint(data, where)
         except DamagedCheckpointError as error:
-            _LOG.warning("%s; the one before it is tried", error)
+            _LOG.warning("%s; trying the checkpoint before it", error)
             continue
         check_run(content, where)
         if config.resume != "auto" and content.get("job") != job:
-            raise _refusal(config.out)  # the first start of this job was refused for it
+            # A restart, but the checkpoint is of another job: this job's first start was refused, too.
+            raise _refusal(config.out)
         check_options(content["config"], config)
         _LOG.info("goes on from %s: epoch %d, step %d", where, content["epoch"], content["step"])
         return data
@@ -139,12 +143,12 @@ def _refusal(out: str) -> UserError:
 
 
 def check_options(before: Mapping[str, Any], config: TrainConfig) -> None:
-    """Refuses options that would make another run of it; warns of others that change what follows.
+    """Refuses changed options that a run must keep; warns of changed options that affect the next steps.
 
-    What the order of the pairs depends on is the loader's to refuse.
+    The loader itself refuses changes that would change the order of the pairs.
 
     Raises:
-        UserError: the backbone, its normalisation, the augmentation or the first learning rate is another.
+        UserError: the backbone, the normalisation, the augmentation or the first learning rate differs.
     """
     found, now = dict(_flat(before)), dict(_flat(asdict(config)))
     changed = [name for name in found if name in now and found[name] != now[name]]
@@ -161,6 +165,7 @@ def check_options(before: Mapping[str, Any], config: TrainConfig) -> None:
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in options.items():
+        # The keys of data.train are URLs of datasets, not names of options.
         if isinstance(value, Mapping) and f"{prefix}{name}" != "data.train":
             yield from _flat(value, f"{prefix}{name}.")
         else:

@@ -1,8 +1,8 @@
-"""The recipe: pairs in, a detector out.
+"""Trains a detector on pairs.
 
-Read from the top: the loaders, the checkpoint to go on from, the model, then epochs of steps, each
-followed by a validation on clean images and a turn of the plateau schedule. Checkpoints are published
-every so many steps, after each epoch, and when a scheduler asks the run to end.
+In the order of the file: the loaders, the checkpoint to continue from, the model, then the epochs. After
+the steps of an epoch come a validation without augmentation and an update of the learning rate schedule.
+Checkpoints are published every `checkpoint_every` steps, after each epoch, and when the run is asked to end.
 """
 
 import logging
@@ -55,25 +55,25 @@ _LOG = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig, *, launch: Launch = Launch(), stop: StopFlag | None = None) -> None:  # noqa: B008
-    """Trains a detector as `config` says, as one process of those that torchrun started.
+    """Trains a detector in this process, together with the other processes of the launch.
 
     Args:
         config: of the run.
-        launch: what started this process.
+        launch: how this process was started.
         stop: is set when the run is to end early.
 
     Raises:
         UserError: the options, the data or the run's directory don't fit together.
-        Preempted: the run has saved itself and ends early.
+        Preempted: the run was asked to end; a checkpoint was saved, unless no step was done.
     """
     stop = stop or StopFlag()
     with ExitStack() as stack:
-        with stop.deadly():
+        with stop.deadly():  # a rank that waits for others can't look at the flag
             world = stack.enter_context(open_world(config.device, launch))
         prepare_cpu(config.threads or max(1, available_cpus() // world.local_size))
         loader, validation = build_loaders(config, world)
         with closing(loader), closing(validation) if validation else nullcontext():
-            if world.any(stop.is_set):
+            if world.any(stop.is_set):  # on all ranks, or the others would wait in the next exchange
                 raise Preempted(NOT_BEGUN)
             lease = stack.enter_context(_lease(config, world, launch))
             checkpoint = find_checkpoint(config, world, launch)
@@ -86,7 +86,7 @@ def train(config: TrainConfig, *, launch: Launch = Launch(), stop: StopFlag | No
 
 @contextmanager
 def _lease(config: TrainConfig, world: World, launch: Launch) -> Iterator[Lease | None]:
-    """Keeps other runs out of a bucket's `out`, by rank 0; the refusal is that of all ranks."""
+    """Context manager: rank 0 holds the lease on a bucket's `out`; if it is refused, all ranks raise."""
     lease = open_lease(config.out, launch.job) if world.is_first else None
 
     def take() -> bytes:
@@ -106,11 +106,11 @@ class _Run:
         config: of the run.
         world: its processes.
         loader: of training pairs.
-        validation: loader of validation pairs, if there are any.
+        validation: loader of validation pairs, or None.
         stop: is set when the run is to end early.
-        launch: what started this process.
-        checkpoint: to go on from; None begins.
-        lease: on the run's URL, on rank 0.
+        launch: how this process was started.
+        checkpoint: to continue from; None for a new run.
+        lease: on the run's URL; only rank 0 has it.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class _Run:
         self.log.quarantined = self.quarantine.causes
 
     def _load(self, checkpoint: dict[str, Any]) -> None:
-        """Takes everything up again, the state of the files and of the quarantine apart."""
+        """Restores the state of a checkpoint, except for the log files and the quarantine."""
         self.loader.load_state_dict(checkpoint["data"])
         self.trainee.module.load_state_dict(checkpoint["model"])
         self.trainee.optimizer.load_state_dict(checkpoint["optimizer"])
@@ -157,7 +157,7 @@ class _Run:
         tell_circumstances(checkpoint, self.world)
 
     def epochs(self) -> None:
-        """Trains until the epochs or the learning rate run out."""
+        """Trains until all epochs are done or the learning rate is below its limit."""
         while self.epoch < self.config.epochs:
             if self.stage == TRAINING:
                 self.train_epoch()
@@ -167,7 +167,7 @@ class _Run:
                 return _LOG.info("learning rate fell below %g after epoch %d: done", limit, epoch)
 
     def train_epoch(self) -> None:
-        """One pass over the pairs, each exactly once, or what is left of it."""
+        """Trains on the pairs of an epoch, or on those that are left of it after a checkpoint."""
         stop = False
         with self._progress() as bar:
             for batch in self._batches():
@@ -176,16 +176,17 @@ class _Run:
                 self._take(batch, result)
                 self.log.step(result, epoch=self.epoch, step=self.step, lr=self.trainee.lr, bar=bar)
                 stop = result.stop
-                if not self._has_read_all():
+                if not self._has_read_all():  # after the last step comes the checkpoint below
                     self._save_midway(stop)
             self.log.flush(epoch=self.epoch, step=self.step, lr=self.trainee.lr, bar=bar)
         self.stage = TRAINED
-        if stop or self.validation is not None or self.epoch == 0:  # so that best.pt never stands alone
+        # In epoch 0 always: `finish_epoch` writes best.pt before its checkpoint, and there must be one.
+        if stop or self.validation is not None or self.epoch == 0:
             self.save(self.stage)
         self._leave_if(stop)
 
     def _batches(self) -> Iterator[Batch]:
-        """The epoch's batches, the time spent waiting for them being logged."""
+        """The batches of the epoch; the log counts the time of waiting for them."""
         batches = iter(self.loader)
         while True:
             with self.log.waiting():
@@ -198,7 +199,7 @@ class _Run:
         return bool(self.loader.state_dict()["epoch"] > self.epoch)
 
     def _take(self, batch: Batch, result: StepResult) -> None:
-        """Counts what a step left out: damaged pairs, or all of it where the loss was not finite."""
+        """Counts the damaged pairs of a step, and the steps that a non-finite loss left out."""
         self.quarantine.take(
             batch.damaged,
             damaged=result.damaged,
@@ -221,43 +222,43 @@ class _Run:
     def _leave_if(self, stop: bool) -> None:
         if stop:
             raise Preempted(
-                f"asked to end: {self.config.out} keeps step {self.step}, --resume auto goes on from there"
+                f"asked to end: step {self.step} is in {self.config.out}; --resume auto continues from it"
             )
 
     def finish_epoch(self) -> None:
-        """Validates, turns the schedule, and keeps what validated best."""
+        """Validates, updates the learning rate, and saves a checkpoint, the best also as best.pt."""
         summary = self.validate()
         is_best = self.schedule.turn(summary)
         self.save(VALIDATED, summary, is_best=is_best)
         self.epoch, self.stage = self.epoch + 1, TRAINING
 
     def validate(self) -> Summary | None:
-        """Scores the clean validation pairs, if there are any."""
+        """Scores the validation pairs, if there are any."""
         if self.validation is None:
             self.world.share_buffers(self.trainee.module)
             return None
-        self.validation.set_epoch(0)
+        self.validation.set_epoch(0)  # the same order each time
         summary = self.trainee.validate(self._watched(self.validation))
         self.log.validation(summary, epoch=self.epoch, step=self.step)
         return summary
 
     def _watched(self, batches: PairLoader) -> Iterator[Batch]:
-        """Validation batches; all ranks count the damaged pairs of each, and leave where one is asked to."""
+        """Validation batches; all ranks count the damaged pairs of each, and end if one is asked to."""
         for batch in batches:
             mine = torch.tensor([len(batch.damaged), len(batch.keys), self.stop.is_set])
             damaged, valid, stops = (int(total) for total in self.world.add_up(mine).tolist())
-            self._leave_if(stops > 0)  # the checkpoint of the trained epoch is there
+            self._leave_if(stops > 0)  # `train_epoch` has already saved a checkpoint
             self.quarantine.take(
                 batch.damaged, damaged=damaged, valid=valid, epoch=self.epoch, step=self.step
             )
             yield batch
 
     def save(self, stage: str, summary: Summary | None = None, *, is_best: bool = False) -> None:
-        """Publishes a checkpoint of this moment; no rank goes on before it is there."""
+        """Publishes a checkpoint of the current state; all ranks wait until it is published."""
         self.world.from_first(lambda: self._publish(stage, summary, is_best))
 
     def _publish(self, stage: str, summary: Summary | None, is_best: bool) -> bytes:
-        """The files first, the step's checkpoint last: who finds it finds all that belongs to it."""
+        """Publishes the logs and best.pt before the checkpoint: whoever finds it finds them, too."""
         self.log.sync()
         store = open_run(self.config.out)
         content = self._content(stage, summary)
@@ -268,7 +269,7 @@ class _Run:
         return b""
 
     def _content(self, stage: str, summary: Summary | None) -> dict[str, Any]:
-        """All that going on needs; BatchNorm's statistics are rank 0's, those that validation uses."""
+        """All that a continued run needs; BatchNorm's statistics are rank 0's, as in validation."""
         return {
             "config": asdict(self.config),
             "model": self.trainee.module.state_dict(),

@@ -1,4 +1,4 @@
-"""The plateau schedule: divide the rate by ten when validation gains no more, and stop below a limit."""
+"""The plateau schedule: divides the learning rate by ten when validation no longer improves."""
 
 from typing import Any
 
@@ -8,15 +8,16 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from train.evaluation.metrics import Summary
 from train.loop.config import OptimConfig
 
-_COURSE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")  # the rest are options
+# The state of torch's scheduler; its other values are options, which a continued run may change.
+_COURSE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
 
 class Schedule:
-    """Watches balanced accuracy over the epochs of a run.
+    """Lowers the learning rate when the balanced accuracy has not risen for some epochs.
 
     Args:
-        optimizer: whose rate it sets.
-        config: its patience and least rate.
+        optimizer: its learning rate is set.
+        config: gives the patience and the lowest learning rate.
     """
 
     def __init__(self, optimizer: Optimizer, config: OptimConfig) -> None:
@@ -24,13 +25,15 @@ class Schedule:
         self.best = -1.0
         """Highest balanced accuracy so far."""
         self._optimizer = optimizer
-        allowed = max(0, config.patience - 1)  # torch counts the epochs that it lets pass
+        # torch lowers the rate when the bad epochs exceed its patience, we when they reach ours.
+        allowed = max(0, config.patience - 1)
+        # threshold and eps of 0: every gain counts, and no step of the rate is skipped as too small.
         self._plateau = ReduceLROnPlateau(
             optimizer, mode="max", factor=0.1, patience=allowed, threshold=0.0, eps=0.0
         )
 
     def turn(self, summary: Summary | None) -> bool:
-        """Takes in an epoch's validation; returns whether none before was better (or there is none)."""
+        """Adds the validation of an epoch; returns whether it is the best so far, or there is none."""
         if summary is None:
             return True
         score = summary.balanced_accuracy or 0.0
@@ -41,20 +44,20 @@ class Schedule:
 
     @property
     def is_over(self) -> bool:
-        """Whether the rate has fallen below its limit."""
+        """Whether the learning rate has fallen below its limit, so that the run ends."""
         return is_low(self._optimizer.param_groups[0]["lr"], self.config)
 
     def state_dict(self) -> dict[str, Any]:
-        """How far it has come; not its options, which the run may change."""
+        """The state of the schedule without its options, which a continued run may change."""
         course = self._plateau.state_dict()
         return {"best": self.best, "plateau": {name: course[name] for name in _COURSE}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from there; the rate itself is in the optimiser's state."""
+        """Restores the state; the learning rate itself is in the state of the optimizer."""
         self.best = state["best"]
         self._plateau.load_state_dict(state["plateau"])
 
 
 def is_low(lr: float, config: OptimConfig) -> bool:
-    """Whether a rate is so low that the run ends."""
-    return lr < config.min_lr * (1 - 1e-6)  # tenths of tenths are not exact
+    """Whether a learning rate is so low that the run ends."""
+    return lr < config.min_lr * (1 - 1e-6)  # divisions by ten round, so a rate of min_lr may be a bit less

@@ -1,6 +1,6 @@
-"""One optimiser step and one validation: what happens between a batch and a number.
+"""One optimizer step and one validation.
 
-Shapes: B pairs of a rank, P = (real, fake), N = 2B rows of the model.
+Shapes: B pairs of a rank, P = (real, fake), N = 2B images of the model's batch.
 """
 
 from collections.abc import Iterable
@@ -24,22 +24,22 @@ from train.model.normalize import normalize
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """What a step did, summed over all ranks."""
+    """The results of a step, summed over all ranks."""
 
     loss_sum: float
-    """Binary cross-entropy in nats, summed over images; not finite where the step was left out."""
+    """Binary cross-entropy in nats, summed over images; if it is not finite, the step was left out."""
     images: int
-    """Images of the step, two a pair."""
+    """Number of images, two for each pair."""
     applied: bool
-    """Whether the optimiser moved."""
+    """Whether the optimizer changed the weights."""
     damaged: int
-    """Pairs whose slots are masked because they are damaged."""
+    """Number of pairs that are masked because they are damaged."""
     stop: bool
-    """Whether a rank was asked to end."""
+    """Whether any rank was asked to end."""
 
 
 class Trainee:
-    """The detector under DDP with its optimiser.
+    """The detector under DDP, and its optimizer.
 
     Args:
         model: maps images (N, C, H, W), as `config.model.normalize` gives them, to logits (N,).
@@ -61,7 +61,7 @@ class Trainee:
         self.optimizer = torch.optim.Adam(self.module.parameters(), lr=config.optim.lr)
 
     def close(self) -> None:
-        """Lets DDP go, which holds the process group; afterwards only `module` may be used."""
+        """Drops DDP, which holds the process group; afterwards only `module` may be used."""
         del self.ddp, self.forward
 
     @property
@@ -70,22 +70,26 @@ class Trainee:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def step(self, batch: Batch, number: int, *, stop: bool = False) -> StepResult:
-        """One step on all ranks together; a non-finite loss leaves the weights as they are.
+        """One step on all ranks together; if the loss is not finite, the weights do not change.
 
         Args:
-            batch: this rank's share; ranks may have different numbers of valid pairs, even none.
-            number: of the step in the run, seeds the dropout.
-            stop: whether this rank was asked to end; all ranks learn it in the step's one exchange.
+            batch: this rank's share of the step; the number of valid pairs may differ by rank and be zero.
+            number: of the step in the run; it seeds the dropout.
+            stop: whether this rank was asked to end; the step's all-reduce tells it to all ranks.
         """
         seed_generators(_dropout_seed(self.seed, number, self.world.rank), self.world.device)
+        # The forward pass changes BatchNorm's statistics before the loss is known to be finite.
         buffers = [buffer.clone() for buffer in self.module.buffers()]
         loss_sum, images = self._loss_sum(batch, number)
+        # One all-reduce carries the loss, the counts and the stop flag, because each call costs a round trip
+        # between the ranks. float64 holds all of them, the counts exactly.
         told = torch.tensor([len(batch.damaged), stop], dtype=torch.float64, device=self.world.device)
         mine = torch.cat([torch.stack([loss_sum.detach().double(), images.double()]), told])
         total_loss, total_images, damaged, stops = self.world.add_up(mine).tolist()
         applied = total_images > 0 and bool(np.isfinite(total_loss))
         if applied:
-            # DDP averages gradients over ranks; the loss is the mean over all ranks' images.
+            # The loss is the mean over the images of all ranks. DDP divides gradients by the number of
+            # ranks, so multiply by it here.
             (loss_sum * (self.world.size / total_images)).backward()
             self.optimizer.step()
         else:
@@ -100,12 +104,12 @@ class Trainee:
         )
 
     def _restore(self, buffers: list[torch.Tensor]) -> None:
-        """Takes back what a left out step did to BatchNorm's statistics, where a NaN would stay."""
+        """Restores BatchNorm's statistics after a step was left out: a NaN in them would stay for good."""
         for buffer, before in zip(self.module.buffers(), buffers, strict=True):
             buffer.copy_(before)
 
     def _loss_sum(self, batch: Batch, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The summed loss and the number of images; masked rows never enter the model."""
+        """The summed loss and the number of images; the model never sees masked pairs."""
         pairs_BPCHW = batch.images[batch.mask]
         images = torch.tensor(2 * len(pairs_BPCHW), device=self.world.device)
         if not len(pairs_BPCHW):
@@ -118,11 +122,12 @@ class Trainee:
         return loss, images
 
     def _dummy_loss(self, batch: Batch, number: int) -> torch.Tensor:
-        """A zero that touches every weight, so that DDP's ranks stay together; BatchNorm sees nothing.
+        """A zero loss that depends on every weight, for a rank without valid pairs.
 
-        Its row went through the final ops, too: some change the size, and a model may take one size only.
+        DDP waits for the gradient of every weight on every rank. The image goes through the final ops, too:
+        some of them change the size, and a model may accept one size only.
         """
-        self.forward.eval()
+        self.forward.eval()  # BatchNorm's statistics do not change in eval mode
         x_1CHW = normalize(self.final_ops(batch.images[:1], number)[:, 0], self.normalization)
         with self._autocast():
             logit_N = self.forward(x_1CHW.contiguous(memory_format=self.layout))
@@ -135,14 +140,14 @@ class Trainee:
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> Summary:
-        """Scores clean pairs on all ranks, with rank 0's buffers everywhere.
+        """Scores the validation pairs on all ranks; all ranks use the buffers of rank 0.
 
-        Halves of equal pixels get equal scores (see `train.evaluation.scoring.pair_logits`).
+        If both images of a pair have equal pixels, they get equal scores (see `pair_logits`).
 
         Args:
-            batches: this rank's share, as many steps as on the other ranks.
+            batches: this rank's share, as many batches as on the other ranks.
         """
-        self.world.share_buffers(self.module)
+        self.world.share_buffers(self.module)  # checkpoints hold rank 0's, so validate the same model
         self.module.eval()
         logits, masks = zip(*((self._logits(batch), batch.mask) for batch in batches), strict=True)
         logits_BP = self.world.gather(torch.cat(logits))[self.world.gather(torch.cat(masks))]
@@ -150,7 +155,7 @@ class Trainee:
         return summarize(labels_BP.ravel(), logits_BP.double().cpu().numpy().ravel())
 
     def _logits(self, batch: Batch) -> torch.Tensor:
-        """(B, P) logits; zeros where masked."""
+        """(B, P) logits; zeros for masked pairs."""
         logits_BP = torch.zeros(batch.images.shape[:2], device=self.world.device)
         if len(pairs_BPCHW := batch.images[batch.mask]):
             with self._autocast():
@@ -159,7 +164,7 @@ class Trainee:
 
 
 def _rows(pairs_BPCHW: torch.Tensor, normalization: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised rows (N, C, H, W) and labels (N,), real and fake in turn."""
+    """Normalised images (N, C, H, W) and their labels (N,), alternately real and fake."""
     x_NCHW = normalize(pairs_BPCHW.flatten(0, 1), normalization)
     label_N = torch.arange(len(x_NCHW), device=x_NCHW.device) % 2
     return x_NCHW, label_N.float()

@@ -1,4 +1,4 @@
-"""The processes of a run: one path for one process, many, CPUs and GPUs."""
+"""The processes of a run and their communication: the same code for one or many, on CPUs or GPUs."""
 
 import gc
 import sys
@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-# DDP imports it, and the defaults of its functions would hold the group of that moment for good.
+# Imported before there is a process group: DDP imports it later, and its functions' default arguments
+# would then keep that group alive to the end of the process.
 import torch.distributed.nn.functional
 from torch import nn
 from torch.distributed import HashStore, PrefixStore, Store  # type: ignore[attr-defined]
@@ -23,57 +24,57 @@ from recon.base.device import find_device
 from recon.base.errors import UserError
 from train.loop.launch import Launch
 
-_PEER_GONE = ("Connection closed by peer", "Connection reset by peer")  # of gloo
+_PEER_GONE = ("Connection closed by peer", "Connection reset by peer")  # messages of gloo
 
-# torch 2.14 renamed broadcast_buffers
+# torch 2.14 renamed broadcast_buffers. Off: `share_buffers` copies them before each validation.
 _NEW_NAME = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
 _KEEP_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """This process among the others."""
+    """The rank of this process, the number of ranks, and their collective operations."""
 
     rank: int
     size: int
     local_rank: int
-    """Among the processes of this node."""
+    """Rank among the processes of this node."""
     local_size: int
-    """Processes of this node."""
+    """Number of processes of this node."""
     device: torch.device
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes."""
+        """Whether this is rank 0, the only process that writes files."""
         return self.rank == 0
 
     def add_up(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum of `values` over all ranks, of equal shape everywhere."""
+        """The sum of `values` over all ranks; its shape must be the same on all ranks."""
         total = values.to(self.device, copy=True)
         dist.all_reduce(total)
         return total
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
-        """All ranks' rows (N, ...), of equal shape everywhere, joined along the first axis."""
+        """The rows (N, ...) of all ranks, joined along the first axis; all ranks have the same shape."""
         parts = [torch.empty_like(rows) for _ in range(self.size)]
         dist.all_gather(parts, rows.contiguous())
         return torch.cat(parts)
 
     def gather_objects(self, mine: Any) -> list[Any]:
-        """Every rank's object (small, to be pickled), in the order of the ranks."""
+        """The objects of all ranks in the order of the ranks; they are pickled, so they should be small."""
         found: list[Any] = [None] * self.size
         dist.all_gather_object(found, mine)
         return found
 
     def any(self, mine: bool) -> bool:
-        """Whether it is so on at least one rank."""
+        """Whether `mine` is true on at least one rank."""
         return bool(self.add_up(torch.tensor(float(mine))) > 0)
 
     def from_first(self, make: Callable[[], bytes | memoryview]) -> bytes | memoryview:
-        """What `make` returns on rank 0, on every rank: only that one needs storage.
+        """Calls `make` on rank 0 and returns its result on every rank; only rank 0 needs storage.
 
         Raises:
-            UserError: that of rank 0, on every rank, so that none waits for it in vain.
+            UserError: `make` raised it on rank 0; every rank raises it, so that no rank waits forever.
         """
         data: bytes | memoryview = b""
         complaint: UserError | None = None
@@ -82,6 +83,7 @@ class World:
                 data = make()
             except UserError as error:
                 complaint = error
+        # The size and the error go first: the other ranks must know how many bytes to receive.
         head: list[Any] = [len(data), complaint and str(complaint)]
         dist.broadcast_object_list(head, 0, device=self.device)
         size, text = head
@@ -94,18 +96,21 @@ class World:
             return data
         block = torch.empty(size, dtype=torch.uint8)
         if self.is_first:
+            # A copy: torch.frombuffer warns about memory that is read-only, as bytes are.
             block = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         block = block.to(self.device)
         dist.broadcast(block, 0)
         return data if self.is_first else block.cpu().numpy().data
 
     def wrap(self, model: nn.Module) -> DistributedDataParallel:
-        """The model under DDP: gradients are averaged over ranks, buffers stay each rank's own."""
+        """The model under DDP: gradients are averaged over the ranks; each rank keeps its own buffers."""
         on_gpu = self.device.type == "cuda"
         return DistributedDataParallel(
             model,
             device_ids=[self.device.index] if on_gpu else None,
-            find_unused_parameters=not on_gpu,  # no bucket rebuilding after step 1: resume stays bitwise
+            # True stops DDP from rebuilding its buckets after step 1. A continued run would rebuild them at
+            # another step and add gradients in another order, so its weights would differ in the last bits.
+            find_unused_parameters=not on_gpu,
             **_KEEP_BUFFERS,
         )
 
@@ -117,11 +122,11 @@ class World:
 
 @contextmanager
 def open_world(device: str, launch: Launch = Launch()) -> Iterator[World]:  # noqa: B008  # frozen
-    """Joins the process group of a launch, or makes one of this process alone.
+    """Context manager: joins the process group of a launch, or makes a group of this process only.
 
     Args:
-        device: ``cpu``, ``cuda``, or ``auto``: cuda where there is one.
-        launch: what started this process.
+        device: ``cpu``, ``cuda``, or ``auto``: cuda if there is a GPU.
+        launch: how this process was started.
     """
     place = _device(device, launch.local_rank, launch.local_size)
     backend = "nccl" if place.type == "cuda" else "gloo"
@@ -137,7 +142,7 @@ def open_world(device: str, launch: Launch = Launch()) -> Iterator[World]:  # no
         )
     except RuntimeError as error:
         if launch.size > 1 and any(words in str(error) for words in _PEER_GONE):
-            raise UserError(f"rank {launch.rank} stops: another rank ended; its own line says why") from error
+            raise UserError(f"rank {launch.rank} stops: another rank ended; see its error") from error
         raise
     finally:
         _let_go(sys.exception())
@@ -145,39 +150,40 @@ def open_world(device: str, launch: Launch = Launch()) -> Iterator[World]:  # no
 
 
 def _let_go(error: BaseException | None) -> None:
-    """Drops what still holds the process group after its owner did: circles, and the frames of an error.
+    """Drops the last references to the process group: reference cycles, and the frames of an error.
 
-    DDP's reducer holds the group. A gloo group that outlives `destroy_process_group` keeps its threads; one
-    that lets a tensor go while the interpreter ends aborts the process (pytorch issue 190489, PR 179291).
+    DDP's reducer holds the group, and a gloo group that outlives `destroy_process_group` keeps its threads.
+    If such a thread frees a tensor while the interpreter shuts down, the process aborts (pytorch issue
+    190489, PR 179291).
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        traceback.clear_frames(error.__traceback__)  # those that have ended; running ones stay as they are
+        traceback.clear_frames(error.__traceback__)  # clears only frames that have ended
         error = error.__cause__ or error.__context__
     gc.collect()
 
 
 def _fresh_store(launch: Launch) -> Store:
-    """A store in which no rank of an earlier start left its address.
+    """A store without the addresses of an earlier start's ranks.
 
-    torchrun keeps one store for all its restarts (pytorch issue 135712): ranks would try to reach those that
-    died. Nodes count restarts each for themselves, so only on one node the number tells starts apart;
-    for many, launch/torchrun.py has torchrun open a store a start.
+    torchrun keeps one store for all its restarts (pytorch issue 135712), so ranks would try to reach ranks
+    that have ended. On one node the number of restarts separates the starts. Several nodes count their
+    restarts separately; for them launch/torchrun.py makes torchrun open a new store at each start.
     """
     store: Store = next(rendezvous("env://", launch.rank, launch.size))[0]
     return PrefixStore(str(launch.restarts), store) if launch.nodes == 1 else store
 
 
 def _device(name: str, local_rank: int, local_size: int) -> torch.device:
-    """This rank's device; no rank touches another's GPU, where it would hold memory to the end."""
+    """The device of this rank. A rank that touches another rank's GPU would hold memory there to the end."""
     if name in ("auto", "cuda") and torch.cuda.is_available():
         if local_rank >= (count := torch.cuda.device_count()):
             found = f"local rank {local_rank} has no GPU, {count} found"
             raise UserError(f"{found}; start at most {count} ranks or device=cpu")
         name = f"cuda:{local_rank}"
     elif name.startswith("cuda:") and local_size > 1:
-        raise UserError(f"device={name} is one GPU for {local_size} ranks; pass device=cuda, one GPU a rank")
+        raise UserError(f"device={name} is one GPU for {local_size} ranks; pass device=cuda for one each")
     device = find_device(name)
     if device.type == "cuda":
         torch.cuda.set_device(device)
