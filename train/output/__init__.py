@@ -1,1 +1,4 @@
-"""In: what a run says as it goes. Out: its log files and its lease, in a directory or a bucket."""
+"""In: the values that a run logs. Out: its log files and, in a bucket, the lease that protects them.
+
+`train.loop` writes through this folder; checkpoints are in `train.model`. Next: `train.evaluation`.
+"""

@@ -1,6 +1,7 @@
-"""Keeps two runs out of one bucket: a small object that says whose it is, renewed while that run lives.
+"""The lease: a small object in a run's bucket that names the run's process and keeps other runs out.
 
-A directory needs none, since `RunFolder` locks a file there. Machines' clocks must agree within `AGE_S`.
+A run renews its lease while it lives. A directory needs no lease, because `RunFolder` locks a file there.
+The clocks of the machines must agree within `AGE_S`.
 """
 
 import json
@@ -21,32 +22,32 @@ from recon.base.errors import MissingError, UserError
 LEASE = "lease.json"
 
 AGE_S = 120.0
-"""A lease that was not renewed for so long is that of a dead run: any other may take it."""
+"""Seconds without a renewal after which a run counts as dead; then any other run may take its lease."""
 RENEW_S = 20.0
 """Seconds between two renewals."""
 
-_LOOKS = 5  # at a lease that other processes change meanwhile
+_LOOKS = 5  # attempts to take a lease that other processes change at the same time
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """A process that writes a run."""
+    """The process that writes a run."""
 
     token: str
-    """No other process has it."""
+    """A random name that only this process has."""
     job: str | None
     """Name of torchrun's job, the same for all its restarts."""
     host: str
     pid: int
     machine: str | None
-    """Where `pid` is a process's number: the machine since it was started, and the container."""
+    """Where `pid` is valid: the boot of the machine, and the container. None if the system does not tell."""
 
 
 def this_process(job: str | None) -> Owner:
-    """This process as an owner."""
+    """The owner that stands for this process."""
     machine = None
-    with suppress(OSError):  # of systems that have no such files
+    with suppress(OSError):  # only Linux has these files
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         machine = f"{boot} {os.readlink('/proc/self/ns/pid')}"
     host, token = socket.gethostname(), uuid.uuid4().hex
@@ -55,30 +56,31 @@ def this_process(job: str | None) -> Owner:
 
 def open_lease(out: str, job: str | None) -> "Lease | None":
     """The lease on a run's URL; None for a directory."""
+    # A request must end well before the lease is too old, or a slow one would lose it.
     store = open_store(out, Retry(deadline_s=AGE_S / 2))
     return None if isinstance(store, LocalStore) else Lease(store, this_process(job))
 
 
 class Lease:
-    """The lease on one bucket's prefix.
+    """The lease on one prefix of a bucket.
 
     Args:
         store: the prefix.
-        owner: who wants it.
-        clock: seconds since 1970.
+        owner: the process that wants the lease.
+        clock: returns seconds since 1970.
     """
 
     def __init__(self, store: Store, owner: Owner, clock: Callable[[], float] = time.time) -> None:
         self._store, self._owner, self._clock = store, owner, clock
 
     def take(self) -> None:
-        """Makes the lease ours, if it is free.
+        """Takes the lease, if it is free.
 
-        It is where there is none or an old one, and where its run is one that crashed: an earlier start of
-        our job, or a process of this machine that is no more.
+        It is free if there is none, if it is older than `AGE_S`, or if its run has crashed: an earlier start
+        of this job, or a process of this machine that no longer exists.
 
         Raises:
-            UserError: another run has it.
+            UserError: another run has the lease.
         """
         for _ in range(_LOOKS):
             found = self._read()
@@ -88,36 +90,38 @@ class Lease:
                 self._write(create=found is None)
             except UserError:
                 if found or self._read() is None:
-                    raise  # no other took it: storage is at fault
-            if self._is_ours():  # of two that took an old one, or of a store that can't create only, the last
+                    raise  # no other process created it, so storage has failed
+            # Read again: two processes may replace an old lease at the same time, or both create one in a
+            # store without conditional writes. The last one has it.
+            if self._is_ours():
                 return
         raise UserError(f"several runs want {self._store.url} at once; start one of them again")
 
     def renew(self) -> None:
-        """Says that the run lives.
+        """Writes the current time into the lease: the run lives.
 
         Raises:
-            UserError: another run has taken the lease over; or storage failed.
+            UserError: another run has taken the lease, or storage failed.
         """
         found = self._read()
         if found and found[0].token != self._owner.token:
             raise UserError(
-                f"{_named(found[0])} has taken {self._store.url} over, as this one gave no sign of life for "
-                f"{AGE_S:.0f} s; this one ends and writes no more"
+                f"{_named(found[0])} has taken {self._store.url} over, because this run did not renew its "
+                f"lease for {AGE_S:.0f} s; this run ends and writes no more"
             )
         self._write()
 
     def release(self) -> None:
-        """Ends the lease, if it is still ours."""
+        """Removes the lease, if this process still has it."""
         try:
             if self._is_ours():
                 self._store.remove(LEASE)
         except UserError as error:
-            _LOG.warning("%s stays for %.0f s: %s", f"{self._store.url}/{LEASE}", AGE_S, error)
+            _LOG.warning("%s stays valid for %.0f s: %s", f"{self._store.url}/{LEASE}", AGE_S, error)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Within, a thread renews the lease that was taken; it is released at the end."""
+        """Context manager: inside, a thread renews the lease that was taken; at the end it is released."""
         ended = threading.Event()
         thread = threading.Thread(target=self._keep, args=(ended,), daemon=True)
         thread.start()
@@ -125,18 +129,20 @@ class Lease:
             yield
         finally:
             ended.set()
-            thread.join()
+            thread.join()  # before the release: a late renewal would write the lease again
             self.release()
 
     def _keep(self, ended: threading.Event) -> None:
         while not ended.wait(RENEW_S):
-            with suppress(UserError):  # storage may recover, and of a loss the next checkpoint tells
+            with suppress(UserError):  # storage may recover; if the lease is lost, the next `sync` raises
                 self.renew()
 
     def _is_free(self, owner: Owner, renewed: float) -> bool:
+        # abs: a time in the future comes from a wrong clock and would keep the lease for too long.
         if abs(self._clock() - renewed) > AGE_S or (owner.job and owner.job == self._owner.job):
             return True
         here = owner.machine is not None and owner.machine == self._owner.machine
+        # Our own pid: the lease is an earlier one of this process, or of a dead one that had the same pid.
         return here and (owner.pid == self._owner.pid or not _lives(owner.pid))
 
     def _is_ours(self) -> bool:
@@ -144,13 +150,13 @@ class Lease:
         return found is not None and found[0].token == self._owner.token
 
     def _read(self) -> tuple[Owner, float] | None:
-        """Who has the lease and when it was renewed; None where it is not, or is none of ours."""
+        """The owner of the lease and the time of its last renewal; None if there is no lease."""
         try:
             content = json.loads(self._store.read(LEASE))
             return Owner(**content["owner"]), float(content["renewed"])
         except MissingError:
             return None
-        except UserError:
+        except UserError:  # also a ValueError, but it tells a failure of storage
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
@@ -165,8 +171,8 @@ class Lease:
     def _refusal(self, owner: Owner, renewed: float) -> UserError:
         ago = f"{self._clock() - renewed:.0f} s ago"
         return UserError(
-            f"{_named(owner)} still trains in {self._store.url}, it said so {ago}; "
-            f"wait for it, end it, or choose another --out (a dead one's place is free after {AGE_S:.0f} s)"
+            f"{_named(owner)} still trains in {self._store.url}, its last sign of life was {ago}; wait for "
+            f"it, end it, or choose another --out (the lease of a dead run ends after {AGE_S:.0f} s)"
         )
 
 
@@ -179,6 +185,6 @@ def _lives(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # the process exists, but belongs to another user
         return True
     return True

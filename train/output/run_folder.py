@@ -1,12 +1,13 @@
-"""The files of a run that grow as it goes, in a directory or kept beside a bucket.
+"""The log files of a run, in a directory or in a bucket.
 
-A directory is written to directly. For a URL the files live in a temporary directory and are
-published whole, so `sync` comes before every checkpoint: the checkpoint knows how long they were, and
-finds them at least that long when the run goes on from it.
+In a directory the files are written in place. For a URL they are written in a temporary directory and
+uploaded whole. `sync` comes before every checkpoint: a checkpoint stores the lengths of the files, and when
+the run continues from it, the files are at least that long.
 
-Since objects can't be appended to, what grows is sent again and again: a line of JSON has some 110 bytes, so
-that each of its two files that grow steadily has 11 MB after a million steps at log_every=10. TensorBoard's
-have three times that, but no checkpoint needs them: they are sent every `BOARD_S` seconds and at the end.
+Objects can't be appended to, so a growing file is uploaded again and again. A line of JSON has about 110
+bytes: after a million steps at log_every=10, metrics.jsonl and timing.jsonl have 11 MB each. TensorBoard's
+files have three times that, but no checkpoint needs them: they are sent every `BOARD_S` seconds and at
+the end.
 """
 
 import fcntl
@@ -29,19 +30,21 @@ BOARD = "tensorboard"
 BOARD_S = 300.0
 """Seconds between two uploads of TensorBoard's files to a bucket."""
 
-_REPEATED = (METRICS, QUARANTINE)  # written anew from a checkpoint on; the other keeps what time it took
+# A continued run repeats these lines after its checkpoint, so the old ones are cut off. timing.jsonl keeps
+# its lines: they tell how long the repeated steps took.
+_REPEATED = (METRICS, QUARANTINE)
 _LOG = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """The JSON lines and TensorBoard files of a run; one process writes them.
+    """The JSON lines and TensorBoard files of a run; only one process writes them.
 
     Args:
         out: directory or URL of the run.
-        lengths: bytes of the files at the checkpoint that the run goes on from: what came later is cut
-            off. None begins anew.
-        lease: on the URL; it is renewed before anything is published.
-        clock: seconds that only grow.
+        lengths: bytes of the files at the checkpoint that the run continues from: later lines are cut off.
+            None for a new run, which begins with empty files.
+        lease: on the URL; it is renewed before each upload.
+        clock: a monotonic clock in seconds.
 
     Raises:
         UserError: the directory can't be made or written to.
@@ -56,7 +59,7 @@ class RunFolder:
     ) -> None:
         self._lease, self._clock = lease, clock
         self._board_due = clock()
-        self._published: dict[Path, int] = {}  # bytes; a file only grows from here on
+        self._published: dict[Path, int] = {}  # sizes; files only grow, so an equal size is an equal file
         self.store: Store = open_store(out)
         self._mirrors = not isinstance(self.store, LocalStore)
         self._board_store = open_store(f"{out.rstrip('/')}/{BOARD}")
@@ -73,16 +76,17 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"can't write the log in {self.path}: {error.strerror or error}") from error
         if self._mirrors:
-            self.sync()  # who may not write is told before the first step
+            self.sync()  # a lack of write permission shows here, not after the first epoch
 
     @property
     def board(self) -> Path:
-        """Where TensorBoard writes."""
+        """The folder of TensorBoard's files."""
         return self.path / BOARD
 
     def _open(self, name: str, lengths: Mapping[str, int] | None) -> BinaryIO:
         path = self.path / name
         if lengths is None:
+            # Not "wb", which would empty the file of another run before the lock refuses.
             file = path.open("ab")
             self._lock(name, file)
             file.truncate(0)
@@ -99,7 +103,7 @@ class RunFolder:
         return file
 
     def _lock(self, name: str, file: BinaryIO) -> None:
-        """Keeps a second run out of the directory for as long as this one lives."""
+        """Locks the directory, so that no second run writes there while this process lives."""
         if name != METRICS:
             return
         try:
@@ -114,31 +118,31 @@ class RunFolder:
         """Adds a line of JSON to a file."""
         try:
             self._files[name].write(json.dumps(values, sort_keys=True).encode() + b"\n")
-            self._files[name].flush()
+            self._files[name].flush()  # a killed process loses no line
         except OSError as error:
             raise UserError(
                 f"can't write {self.path / name}: {error.strerror}; make room and run again"
             ) from error
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """What a file holds."""
+        """The lines of a file."""
         return [json.loads(line) for line in (self.path / name).read_text("utf-8").splitlines()]
 
     def lengths(self) -> dict[str, int]:
-        """Bytes of each file."""
+        """The size of each file in bytes."""
         return {name: (self.path / name).stat().st_size for name in self._files}
 
     def sync(self, *, last: bool = False) -> None:
-        """Sees to it that what was written outlives this machine's failing: on disk, or in the bucket.
+        """Writes all lines to disk, or uploads them to the bucket, so that a crash does not lose them.
 
         Args:
-            last: nothing will be written after it.
+            last: whether this is the last call, which always uploads TensorBoard's files.
 
         Raises:
-            UserError: it can't be written, or another run has taken the bucket over.
+            UserError: the files can't be written, or another run has taken the bucket.
         """
         if self._lease:
-            self._lease.renew()
+            self._lease.renew()  # first: raises if another run now writes there
         for name, file in self._files.items():
             try:
                 os.fsync(file.fileno())
@@ -160,14 +164,14 @@ class RunFolder:
         self._published[path] = len(data)
 
     def close(self) -> None:
-        """Ends the files; of a run that failed, what came after its last checkpoint is published too."""
+        """Closes the files; lines after the last checkpoint are uploaded too, also if the run failed."""
         if self._mirrors:
             try:
                 self.sync(last=True)
-            except UserError as error:
+            except UserError as error:  # a warning only: the error that ended the run matters more
                 _LOG.warning("the newest lines of the log are lost: %s", error)
         for file in self._files.values():
-            with suppress(OSError):  # of what a full disk kept back; `append` has said so
+            with suppress(OSError):  # closing flushes again; for a full disk, `append` has already raised
                 file.close()
         if self._mirrors:
             self._temporary.cleanup()
