@@ -1,4 +1,5 @@
-"""In: a detector and labelled images. Out: scores, and figures by label group; the report of a run.
+"""In: a detector and labelled images. Out: scores, metrics by label group, and the report of a run.
 
-The commands ``train.evaluate`` and ``train.report``; `metrics` also serves the validation of `train.loop`.
+Runs the commands ``train.evaluate`` and ``train.report``, which are the last steps. `train.loop` uses
+`metrics` and `scoring` for its validation, too.
 """

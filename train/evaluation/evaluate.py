@@ -1,10 +1,10 @@
-"""Scores images with a trained detector, and says per label group how well it does.
+"""Scores images with a trained detector, and computes its metrics for each label group.
 
     python -m train.evaluate --checkpoint out/mine/best.pt --data data/test
 
 The data are a packed dataset (a directory or URL), a folder tree (``.../0_real``, ``.../1_fake``)
-or a CSV with the columns filename,typ. Images are scored whole unless ``--crop`` is given. Written
-to ``--out``: ``scores.csv`` (a row an image), ``table.md`` and, last, ``metrics.json``.
+or a CSV with the columns filename,typ. Whole images are scored unless ``--crop`` is given. The command
+writes to ``--out``: ``scores.csv`` (a row for each image), ``table.md`` and, last, ``metrics.json``.
 """
 
 import csv
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from train.evaluation.scoring import Waiting
 
 SCORES_COLUMNS = ("name", "group", "label", "logit")
-"""The columns of scores.csv; the group is empty for a real image that stands in all groups."""
+"""The columns of scores.csv; the group is empty for a real image that counts in all groups."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,20 +40,21 @@ class EvaluateConfig:
     data: str
     """Packed dataset (directory or URL), folder tree with 0_real and 1_fake, or CSV with filename,typ."""
     out: str | None = None
-    """Directory or URL of the results; by default eval-FOLDER-NAME beside the checkpoint."""
+    """Directory or URL of the results; by default eval-FOLDER-NAME in the folder of the checkpoint."""
     group_by: str = "group"
     """Column of a packed dataset's index that gives the label groups, e.g. autoencoder, jpeg_quality."""
     crop: int | None = None
-    """Score the square centre of this many pixels, mirrored outwards in smaller images. None: all of it."""
+    """Score only the centre crop of this side in pixels; smaller images are mirrored. None: whole images."""
     batch_size: int = 16
-    """Images of one size that a GPU scores together, at most, large ones fewer; with 1, as on a CPU, equal images get equal scores."""  # noqa: E501
+    """Most images, all of one size, in a batch on a GPU; batches of large images are smaller. With 1, as on
+    a CPU, equal images get equal scores."""
     device: str = "auto"
-    """cuda, cpu, or auto: cuda where there is one."""
+    """cuda, cpu, or auto: cuda if there is a GPU."""
     max_pixels: int = 100_000_000
-    """Refuse images of more pixels than this."""
+    """Refuse images with more pixels than this."""
 
     def __post_init__(self) -> None:
-        """Refuses what can't be meant."""
+        """Checks the options."""
         at_least_one(self, "crop", "batch_size", "max_pixels")
 
 
@@ -64,7 +65,7 @@ class ScoredImage:
     name: str
     """Path relative to the source, or the pair's key with ``.real`` or ``.fake``."""
     group: str
-    """Label group; empty for a real image that stands in all groups."""
+    """Label group; empty for a real image that counts in all groups."""
     label: int
     """0 real, 1 fake."""
     logit: float
@@ -72,23 +73,23 @@ class ScoredImage:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command line."""
     run(EvaluateConfig, _job, prog="python -m train.evaluate", about=__doc__ or "")
 
 
 def evaluate(config: EvaluateConfig) -> "dict[str, Summary]":
-    """Scores the images, writes the results and returns the figures by label group.
+    """Scores the images, writes the results and returns the metrics by label group.
 
     Raises:
-        UserError: the checkpoint, the data or the device can't be used, an image is unreadable
-            (named; nothing is written then), or a logit is not finite.
+        UserError: the checkpoint, the data or the device can't be used, an image can't be read
+            (the message names it, and no file is written), or a logit is not finite.
     """
     from recon.base.device import find_device
     from train.evaluation.images import open_source
     from train.model.build import model_from_checkpoint, normalization_of
     from train.model.checkpoint import load_checkpoint
 
-    source = open_source(config.data, config.group_by)
+    source = open_source(config.data, config.group_by)  # a mistake in --data shows before the model loads
     checkpoint = load_checkpoint(config.checkpoint)
     device = find_device(config.device)
     model = model_from_checkpoint(checkpoint).to(device)
@@ -123,19 +124,19 @@ def score_source(
     max_pixels: int,
     normalization: str = "resnet",
 ) -> list[ScoredImage]:
-    """Scores every image of a source, showing progress.
+    """Scores every image of a source and shows the progress.
 
     Args:
         model: a detector on `device`.
         source: the images.
-        device: where the model is.
+        device: the device of the model.
         crop: side of the centre crop in pixels; None scores whole images.
-        batch_size: images of one size that a GPU scores together, at most.
+        batch_size: most images, all of one size, in a batch on a GPU.
         max_pixels: larger images are refused.
-        normalization: of `train.model.normalize.NORMALIZATIONS`, as in training.
+        normalization: a name in `train.model.normalize.NORMALIZATIONS`, as in training.
 
     Returns:
-        One score an image, in the source's order.
+        A score for each image, in the order of the source.
     """
     from recon.base.progress import Progress
     from train.evaluation.images import pixels_of
@@ -150,7 +151,7 @@ def score_source(
             pixels = pixels_of(image, max_pixels)
             yield Waiting(index=index, pixels=pixels if crop is None else centre_crop(pixels, crop))
 
-    logits: dict[int, float] = {}
+    logits: dict[int, float] = {}  # by place in the source: batches by size come in another order
     with Progress(total=source.total, unit="images", what="evaluate") as shown:
         scored = score(model, waiting(), batch_size=batch_size, device=device, normalization=normalization)
         for places, batch_B in scored:
@@ -163,7 +164,7 @@ def score_source(
 
 
 def summarize_scores(scores: Sequence[ScoredImage]) -> "dict[str, Summary]":
-    """The figures by label group, those of all images last, under `train.evaluation.metrics.OVERALL`."""
+    """The metrics by label group; those of all images come last, with the key `metrics.OVERALL`."""
     import numpy as np
 
     from train.evaluation.metrics import by_group
@@ -180,7 +181,7 @@ def _job(config: EvaluateConfig) -> None:
 
 
 def _beside(config: EvaluateConfig) -> str:
-    """A folder beside the checkpoint, named after the data's last two parts and the crop."""
+    """A folder next to the checkpoint; its name has the last two parts of the data's path, and the crop."""
     parts = [part for part in config.data.removesuffix(".csv").split("/") if part not in ("", ".", "..")]
     name = "-".join(["eval", *parts[-2:], *([f"crop{config.crop}"] if config.crop else [])])
     return f"{split_path(config.checkpoint)[0].rstrip('/')}/{safe_name(name)}"
@@ -198,7 +199,7 @@ def _write(out: str, scores: list[ScoredImage], rows: "dict[str, Summary]", fact
         "metrics.json": json.dumps(facts | {"overall": overall, "groups": groups}, indent=2) + "\n",
     }
     store = open_store(out)
-    for name, text in content.items():
+    for name, text in content.items():  # metrics.json is last: if it is there, all files are
         with store.publish(name) as file:
             file.write(text.encode())
 

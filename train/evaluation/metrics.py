@@ -1,6 +1,6 @@
-"""How well scores tell fakes from real images: AP, AUC and accuracies, per label group.
+"""Metrics of a detector's scores by label group: AP, AUC and accuracies.
 
-Labels are 0 (real) and 1 (fake); a logit above 0, that is a probability above .5, says fake.
+Labels are 0 (real) and 1 (fake). A logit above 0, that is a probability above .5, means fake.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ Labels = NDArray[np.integer]
 Logits = NDArray[np.floating]
 
 SHARED = ""
-"""The label group of real images that stand against the fakes of every group."""
+"""The label group of real images that are compared with the fakes of every group."""
 OVERALL = SHARED
-"""The key of the row of all images together: the one name that no row of a group has."""
+"""The key of the row for all images together. No group can have this name, because it means `SHARED`."""
 _OVERALL_SHOWN = "overall"
 
 _COLUMNS = {
@@ -33,16 +33,16 @@ _COLUMNS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The figures of one set of scores, each in 0..1; None where its images are missing."""
+    """The metrics of a set of scores, each in 0..1; None if there are no images that it needs."""
 
     ap: float | None
-    """Average precision, fakes being the positives; needs both classes."""
+    """Average precision with fakes as positives; needs both classes."""
     auc: float | None
     """Area under the ROC curve; needs both classes."""
     balanced_accuracy: float | None
     """Mean of real and fake accuracy; needs both classes."""
     accuracy: float | None
-    """Share of images on their side of probability .5."""
+    """Share of images that are classified correctly at probability .5."""
     real_accuracy: float | None
     """Share of real images whose logit is at most 0."""
     fake_accuracy: float | None
@@ -54,7 +54,7 @@ class Summary:
 
 
 def summarize(labels_N: Labels, logits_N: Logits) -> Summary:
-    """Summarises the scores of a set of images; their order does not matter.
+    """Computes the metrics of a set of images; their order does not matter.
 
     Args:
         labels_N: (N,) 0 for real, 1 for fake.
@@ -85,11 +85,11 @@ def summarize(labels_N: Labels, logits_N: Logits) -> Summary:
 
 
 def by_group(groups: Sequence[str], labels_N: Labels, logits_N: Logits) -> dict[str, Summary]:
-    """Summarises each label group and, under the key `OVERALL`, all images together.
+    """Computes the metrics of each label group and, with the key `OVERALL`, of all images together.
 
     Args:
-        groups: the label group of each image; images of the group `SHARED` (real images
-            without a generator of their own) count in every group, once overall.
+        groups: the label group of each image. Images of the group `SHARED` (real images without a
+            generator of their own) count in every group, but only once in `OVERALL`.
         labels_N: (N,) 0 for real, 1 for fake.
         logits_N: (N,) finite scores.
 
@@ -100,7 +100,7 @@ def by_group(groups: Sequence[str], labels_N: Labels, logits_N: Logits) -> dict[
         UserError: `summarize` refuses the scores.
     """
     names = sorted(set(groups) - {SHARED})
-    groups_N = np.asarray(groups, dtype=object)
+    groups_N = np.asarray(groups, dtype=object)  # numpy's own strings lose trailing NULs
     rows = {}
     for name in names:
         chosen_N = (groups_N == name) | (groups_N == SHARED)
@@ -109,9 +109,9 @@ def by_group(groups: Sequence[str], labels_N: Labels, logits_N: Logits) -> dict[
 
 
 def markdown_table(rows: Mapping[str, Summary]) -> str:
-    """A Markdown table, one row a group, AUC and AP in 0..1, accuracies in per cent; a dash for none.
+    """A Markdown table with a row for each group: AUC and AP in 0..1, accuracies in per cent, a dash if None.
 
-    The row of all images is the last, in bold where a group is called ``overall``, too.
+    The last row is that of all images. It is bold if a group has the name ``overall``, too.
     """
     total = f"**{_OVERALL_SHOWN}**" if _OVERALL_SHOWN in rows else _OVERALL_SHOWN
     head = ["group", *_COLUMNS, "real", "fake"]
@@ -140,7 +140,7 @@ def _share(right_N: NDArray[np.bool_]) -> float | None:
 
 def _figure(field: str, value: float | None) -> str:
     if value is None:
-        return "–"  # noqa: RUF001
+        return "–"  # noqa: RUF001  # an en dash, not a minus sign
     return f"{value:.3f}" if field in ("auc", "ap") else f"{value:.1%}"
 
 

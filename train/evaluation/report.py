@@ -1,8 +1,8 @@
-"""Writes the report of a run: figures of its evaluation, pictures of pairs, training curves.
+"""Writes the report of a run: the metrics of its evaluation, a picture of pairs, training curves.
 
     python -m train.report --run runs/one --evaluation runs/one/eval-test --out report.md
 
-Beside the report goes ``curves.png``, drawn from the run's metrics.jsonl.
+``curves.png``, drawn from the run's metrics.jsonl, is written into the folder of the report.
 """
 
 import json
@@ -22,32 +22,32 @@ _DOTS_PER_INCH = 110
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """What is reported, and where."""
+    """The inputs of the report and its file."""
 
     run: str
-    """Directory of the training run; its metrics.jsonl is drawn."""
+    """Directory of the training run; the curves show its metrics.jsonl."""
     evaluation: str
-    """Directory of an evaluation: its table.md and metrics.json."""
+    """Directory of an evaluation, with table.md and metrics.json."""
     preview: str | None = None
     """Picture of pairs to show, e.g. from python -m pack.preview."""
     out: str = "report.md"
-    """Markdown file to write; curves.png goes beside it."""
+    """Markdown file to write; curves.png is written into the same folder."""
     title: str = "Training report"
     """Heading of the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """The course of a run, as its metrics.jsonl tells it."""
+    """The lines of a run's metrics.jsonl."""
 
     training: Sequence[dict[str, Any]]
-    """Lines with step, epoch, loss (None where no step was applied) and lr."""
+    """Lines with step, epoch, loss (None if all steps of the line were left out) and lr."""
     validation: Sequence[dict[str, Any]]
-    """Lines with step, epoch and val, the figures of `train.evaluation.metrics.Summary`."""
+    """Lines with step, epoch and val, the values of `train.evaluation.metrics.Summary`."""
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command line."""
     run(ReportConfig, _job, prog="python -m train.report", about=__doc__ or "")
 
 
@@ -55,7 +55,7 @@ def read_history(path: Path) -> History:
     """Reads metrics.jsonl.
 
     Raises:
-        UserError: it is missing, a line is not as a run writes it, or it holds no training step.
+        UserError: the file is missing, a line has another form, or there is no training step.
     """
     lines = [_line(path, number, text) for number, text in enumerate(_text(path).splitlines(), 1)]
     training = [line for line in lines if "loss" in line]
@@ -65,7 +65,7 @@ def read_history(path: Path) -> History:
 
 
 def draw_curves(history: History, path: Path) -> None:
-    """Draws loss by step and the validation figures by epoch into a PNG.
+    """Draws the loss by step and the validation metrics by epoch into a PNG.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -79,23 +79,24 @@ def draw_curves(history: History, path: Path) -> None:
     left, right = figure.subplots(1, 2)
     _draw_loss(left, history.training)
     _draw_validation(right, history.validation)
+    # Written under another name and renamed, so that a killed command leaves no half picture.
     partial = path.with_name(f".{path.name}.partial")
     FigureCanvasAgg(figure).print_figure(partial, dpi=_DOTS_PER_INCH, format="png")
     os.replace(partial, path)
 
 
 def compose(config: ReportConfig, history: History, facts: dict[str, Any], table: str) -> str:
-    """The Markdown of the report; pictures are linked relative to it.
+    """The Markdown of the report; links to pictures are relative to its folder.
 
     Args:
-        config: what is reported.
-        history: the run's course.
-        facts: the evaluation's metrics.json.
-        table: the evaluation's table.md.
+        config: the options of the report.
+        history: the lines of the run's log.
+        facts: the content of the evaluation's metrics.json.
+        table: the content of the evaluation's table.md.
     """
     out = Path(config.out)
     parts = [f"# {config.title}", _facts(config.run, history, facts), table.strip()]
-    parts.append("An image counts as fake where its logit is above 0.")
+    parts.append("An image counts as fake if its logit is above 0.")
     if config.preview is not None:
         parts.append(f"![Pairs: real, reconstruction, difference]({_link(Path(config.preview), out.parent)})")
     parts.append("![Loss by step; validation by epoch](curves.png)")
@@ -160,7 +161,7 @@ def _json(path: Path) -> dict[str, Any]:
         facts = json.loads(_text(path))
         missing = {"backbone", "checkpoint", "data", "images"} - set(facts)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is no JSON object: {error}") from error
+        raise UserError(f"{path} is not a JSON object: {error}") from error
     if missing:
         raise UserError(f"{path} lacks {', '.join(sorted(missing))}; python -m train.evaluate writes it")
     return dict(facts)

@@ -1,9 +1,9 @@
-"""Images of any size in, logits out: batches of one size, bounded in memory.
+"""Scores images of any size, in batches of one size and with bounded memory.
 
-Equal images shall get equal scores, bit for bit. A kernel may sum in an order that goes by an image's row
-in the batch (the last layer's does, on x86) or by the batch's size (convolutions do), so on a CPU every
-image is a call of its own: equal bytes, shape, layout and alignment, equal threads, so equal bits.
-On a GPU that would cost small images most of the speed; `images_a_call` says what holds there.
+Equal images must get equal scores, bit for bit. But the order in which a kernel adds may depend on the
+row of the image in the batch (in the last layer, on x86) or on the size of the batch (in convolutions).
+So on a CPU the model gets one image in each call: equal bytes, shape, layout, alignment and threads give
+equal bits. On a GPU this would be much slower for small images; `images_a_call` says what holds there.
 
 Shapes: B images of a batch, P = (real, fake), H rows, W columns.
 """
@@ -24,31 +24,32 @@ from recon.image.codec import Pixels
 from train.model.normalize import normalize
 
 BATCH_PIXELS = 1 << 21
-"""Pixels of a batch of several images, at most (2 MP; res50nodown then needs some 5 GB)."""
+"""Most pixels in a batch of several images (2 MP; res50nodown then needs about 5 GB)."""
 HELD_PIXELS = 1 << 26
-"""Pixels that wait for others of their size, at most (200 MB)."""
+"""Most pixels of the images that wait for others of the same size (200 MB)."""
 
 
 def images_a_call(device: torch.device, batch_size: int) -> int:
-    """How many images the model takes at once: one on a CPU, so that equal images get equal scores.
+    """How many images the model gets in a call: one on a CPU, so that equal images get equal scores.
 
-    On a GPU, which takes `batch_size`, equal images may differ in the last bits unless that is 1. Then
-    every call has one shape, for which cuDNN and cuBLAS document equal results on one kind of GPU, library
-    version and stream; that was not measured.
+    On a GPU it gets `batch_size` images, and scores of equal images may differ in the last bits. With
+    `batch_size` 1 all calls have the same shape; for that cuDNN and cuBLAS document equal results on the same
+    kind of GPU, library version and stream. This was not measured.
     """
     return 1 if device.type == "cpu" else batch_size
 
 
 def pair_logits(model: nn.Module, pairs_BPCHW: torch.Tensor, normalization: str) -> torch.Tensor:
-    """Scores pairs so that halves of equal pixels get equal scores.
+    """Scores pairs; if the two images of a pair have equal pixels, they get equal scores.
 
-    On a CPU that holds of any two equal images (see `images_a_call`). On a GPU the halves are two calls of
-    one shape, and partners the same row of both: equal where kernels repeat themselves.
+    On a CPU this holds for any two equal images (see `images_a_call`). On a GPU there are two calls of the
+    same shape, one with all real and one with all fake images, so the two images of a pair have the same row.
+    Their scores are equal if the kernels are deterministic.
 
     Args:
         model: a detector in eval mode, on the device of the pairs.
         pairs_BPCHW: uint8 or float in 0..1, at least one pair.
-        normalization: of `train.model.normalize.NORMALIZATIONS`.
+        normalization: a name in `train.model.normalize.NORMALIZATIONS`.
 
     Returns:
         (B, P) float32 logits.
@@ -60,17 +61,17 @@ def pair_logits(model: nn.Module, pairs_BPCHW: torch.Tensor, normalization: str)
 
 
 def _call(model: nn.Module, x_N3HW: torch.Tensor, normalization: str) -> torch.Tensor:
-    """(N,) logits in one call; of one layout in memory, by which kernels and so sums are chosen."""
+    """(N,) logits in one call of the model. The images are made contiguous: the layout selects the kernel."""
     logit_N: torch.Tensor = model(normalize(x_N3HW.contiguous(), normalization))
     return logit_N.float()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """An image on its way to the model."""
+    """An image that waits for the model."""
 
     index: int
-    """Its place in the source."""
+    """Place of the image in the source."""
     pixels: Pixels
     """(H, W, 3) uint8."""
 
@@ -78,14 +79,14 @@ class Waiting:
 def by_size(
     images: Iterable[Waiting], batch_size: int, held_pixels: int = HELD_PIXELS
 ) -> Iterator[list[Waiting]]:
-    """Gathers images of equal size into batches, each image exactly once.
+    """Collects images of equal size into batches; each image is in one batch.
 
-    A batch leaves when it is full; the one of most pixels leaves early when too much is held.
+    A batch is yielded when it is full. If too many pixels wait, the batch with most pixels is yielded early.
 
     Args:
         images: the stream.
-        batch_size: images of a batch, at most; fewer where they exceed `BATCH_PIXELS`.
-        held_pixels: bound on the pixels that wait, one image apart.
+        batch_size: most images in a batch; fewer if they would exceed `BATCH_PIXELS`.
+        held_pixels: most pixels that wait; the newest image may exceed it.
     """
     buckets: dict[tuple[int, ...], list[Waiting]] = defaultdict(list)
     held = 0
@@ -105,13 +106,13 @@ def by_size(
 def logits_of(
     model: nn.Module, pixels_BHWC: NDArray[np.uint8], device: torch.device, normalization: str = "resnet"
 ) -> NDArray[np.float32]:
-    """Scores a batch of images of one size in one call.
+    """Scores a batch of images of one size in one call of the model.
 
     Args:
         model: a detector in eval mode on `device`.
         pixels_BHWC: (B, H, W, 3) uint8 RGB.
-        device: where the model is.
-        normalization: of `train.model.normalize.NORMALIZATIONS`, as in training.
+        device: the device of the model.
+        normalization: a name in `train.model.normalize.NORMALIZATIONS`, as in training.
 
     Returns:
         (B,) float32 logits, above 0 for fake.
@@ -123,7 +124,7 @@ def logits_of(
     try:
         with torch.inference_mode():
             scored: Any = _call(model, x_B3HW, normalization).cpu().numpy()
-    except RuntimeError as error:
+    except RuntimeError as error:  # on a CPU, torch raises no OutOfMemoryError of its own
         if not is_out_of_memory(error):
             raise
         count, height, width = pixels_BHWC.shape[:3]
@@ -147,12 +148,12 @@ def score(
     Args:
         model: a detector on `device`; it is put in eval mode.
         images: the stream.
-        batch_size: images of a batch, at most; a CPU takes them one by one (see `images_a_call`).
-        device: where the model is.
-        normalization: of `train.model.normalize.NORMALIZATIONS`, as in training.
+        batch_size: most images in a batch; on a CPU each image is scored alone (see `images_a_call`).
+        device: the device of the model.
+        normalization: a name in `train.model.normalize.NORMALIZATIONS`, as in training.
 
     Yields:
-        The places of a batch's images in the source, and their logits.
+        For each batch, the places of its images in the source, and their logits.
     """
     model.eval()
     for batch in by_size(images, images_a_call(device, batch_size)):
