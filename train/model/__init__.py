@@ -1,4 +1,5 @@
-"""In: normalised images. Out: one logit each, above 0 for a fake; detectors, their weights and files.
+"""In: images. Out: one logit for each image, above 0 for a fake.
 
-Next: `train.loop` trains one, `train.evaluation` scores with it.
+Holds the detectors, their normalisations, weights and checkpoints. Next: `train.loop` trains a detector,
+`train.evaluation` scores images with it.
 """

@@ -1,4 +1,4 @@
-"""The networks by name."""
+"""The networks of the detectors, by name."""
 
 import difflib
 from collections import OrderedDict
@@ -14,56 +14,58 @@ from train.model.normalize import Normalization
 from train.model.weights import one_line
 
 DROPOUT = 0.5
-"""Before the ResNets' classifier."""
+"""Dropout rate before the classifier of the ResNets."""
 
 HIGHPASS_DROPOUT = 0.3
-"""Between the layers of ``highpass``."""
+"""Dropout rate between the layers of ``highpass``."""
 
 TIMM = "timm:"
-"""Prefix of a backbone that timm builds; its state-dict names begin with ``timm.``."""
+"""Prefix of the name of a timm model; its state-dict names begin with ``timm.``."""
 
 
 class HighPass(nn.Module):
-    """Third-order differences along rows and columns, squashed to a few grey levels.
+    """Third-order differences along rows and columns, limited to a few grey levels by a tanh.
 
-    A decoder leaves its trace in the finest detail; content and brightness are mostly gone from
-    these differences, and edges, far stronger than the trace, saturate. As the residuals of
-    Cozzolino et al. 2014 and the ``residue3`` front end of grip-unina's detectors, the
-    quantiser there being the tanh here.
+    A decoder leaves its trace in the finest detail. These differences remove most of the content and the
+    brightness. Edges are much stronger than the trace, so the tanh saturates there. Similar to the residuals
+    of Cozzolino et al. 2014 and the ``residue3`` front end of grip-unina's detectors, which have a quantiser
+    in place of the tanh.
 
     Args:
-        std: what `train.model.normalize.normalize` divided by, on the scale 0..1.
+        std: the divisor of `train.model.normalize.normalize`, on the scale 0..1.
     """
 
     CHANNELS = 6
-    """Two residuals of each colour channel."""
+    """Two residuals for each colour channel."""
     SCALE = 4.0
-    """Grey levels at which the tanh bends."""
+    """A residual of this many grey levels becomes tanh(1)."""
 
     def __init__(self, std: tuple[float, ...]) -> None:
-        """Lays out the fixed filters; there is nothing to learn here and nothing to save."""
+        """Makes the fixed filters, which are neither trained nor saved."""
         super().__init__()
         taps = torch.tensor([1.0, -3.0, 3.0, -1.0]) / 3.0
-        levels = 255.0 * torch.tensor(std).view(3, 1, 1, 1)  # undoes `normalize`: residuals in grey levels
+        # The factor undoes `normalize`, so that the residuals are in grey levels. Its mean cancels in them.
+        levels = 255.0 * torch.tensor(std).view(3, 1, 1, 1)
         self.register_buffer("rows", levels * taps.view(1, 1, 1, 4) / self.SCALE, persistent=False)
         self.register_buffer("columns", levels * taps.view(1, 1, 4, 1) / self.SCALE, persistent=False)
 
     def forward(self, x_B3HW: Tensor) -> Tensor:
         """Maps normalised images (B, 3, H, W) to residuals (B, 6, H, W) in -1..1."""
         rows, columns = self.get_buffer("rows"), self.get_buffer("columns")
-        with torch.autocast(x_B3HW.device.type, enabled=False):  # bfloat16 would round the residual away
+        # Without autocast: bfloat16 has 8 bits, and rounding to them would destroy the residual.
+        with torch.autocast(x_B3HW.device.type, enabled=False):
             across = F.conv2d(F.pad(x_B3HW, (1, 2, 0, 0), mode="replicate"), rows, groups=3)
             down = F.conv2d(F.pad(x_B3HW, (0, 0, 1, 2), mode="replicate"), columns, groups=3)
             return torch.tanh(torch.cat([across, down], dim=1))
 
 
 def _highpass(normalization: Normalization) -> nn.Module:
-    """17,217 parameters on `HighPass` residuals; any H, W >= 1.
+    """A network of 17,217 parameters on `HighPass` residuals; any H, W >= 1.
 
-    Small, and with dropout between its layers, because it learns from few photographs. Trained
-    with ``taesd`` on 30 tiles of six photographs for 40 to 100 s of one core it ranked tiles of
-    three other sources at AUC .86 to .93; without the dropout .86 to .88, four times as wide .86
-    to .88, with residuals divided by their local strength .73 to .89. Single runs differ by .03.
+    It is small and has dropout between its layers, so that it learns from few photographs. Measured: trained
+    with ``taesd`` on 30 tiles of six photographs for 40 to 100 s on one core, it reached AUC .86 to .93 on
+    tiles of three other sources. Without the dropout: .86 to .88; four times as wide: .86 to .88; residuals
+    divided by their local strength: .73 to .89. Repeated runs differ by .03.
     """
     if normalization.std is None:
         raise UserError("highpass takes pixels, expected model.normalize resnet, clip or xception")
@@ -71,7 +73,7 @@ def _highpass(normalization: Normalization) -> nn.Module:
     return nn.Sequential(
         OrderedDict(
             residual=HighPass(normalization.std),
-            block1=_conv_block(HighPass.CHANNELS, width, stride=1),  # full resolution, as the trace
+            block1=_conv_block(HighPass.CHANNELS, width, stride=1),  # the trace needs the full resolution
             block2=_conv_block(width, width, stride=2),
             block3=_conv_block(width, 2 * width, stride=2),
             channels=nn.Dropout2d(HIGHPASS_DROPOUT),
@@ -91,10 +93,10 @@ def _conv_block(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 def _nodown(blocks: str, layers: list[int], channels: int) -> nn.Module:
-    """A ResNet whose stem keeps the resolution, under torchvision's state-dict names.
+    """A ResNet whose stem keeps the resolution; its state dict has torchvision's names.
 
-    The architecture ``res50nodown`` of Gragnaniello et al. (ICME 2021) and Corvi et al.
-    (ICASSP 2023), `resnet_mod.py` with ``stride0=1, dropout=0.5``.
+    This is the architecture ``res50nodown`` of Gragnaniello et al. (ICME 2021) and Corvi et al.
+    (ICASSP 2023): `resnet_mod.py` with ``stride0=1, dropout=0.5``.
     """
     from torchvision.models import resnet
 
@@ -102,7 +104,7 @@ def _nodown(blocks: str, layers: list[int], channels: int) -> nn.Module:
     if channels != trunk.conv1.in_channels:
         trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, 7, padding=3, bias=False)
         nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's
-    trunk.conv1.stride = (1, 1)
+    trunk.conv1.stride = (1, 1)  # torchvision's ResNet has strides of 2 here and in the pooling
     trunk.maxpool.stride = 1
     parts: OrderedDict[str, nn.Module] = OrderedDict(trunk.named_children())
     fc = parts.pop("fc")
@@ -123,14 +125,14 @@ BACKBONES: dict[str, Callable[[Normalization], nn.Module]] = {
     "res18nodown": _res18nodown,
     "highpass": _highpass,
 }
-"""The backbones by name; `timm:NAME` is beside them."""
+"""The backbones by name. `timm:NAME` is possible, too, but not in here."""
 
 
 def timm_model(name: str, channels: int, *, pretrained: bool) -> nn.Module:
-    """A model of timm with one logit.
+    """A timm model with one logit.
 
     Raises:
-        UserError: timm is missing, or has no such model or no weights of it.
+        UserError: timm is not installed, has no such model, or has no weights for it.
     """
     try:
         import timm
@@ -140,9 +142,8 @@ def timm_model(name: str, channels: int, *, pretrained: bool) -> nn.Module:
         close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 5, cutoff=0.5)
         raise UserError(f"timm {timm.__version__} has no model {name!r}; close: {', '.join(close) or 'none'}")
     try:
-        takes: dict[str, Any] = (
-            {} if channels == 3 else {"in_chans": channels}
-        )  # not every model of timm knows the argument
+        # Given only if needed: some models of timm do not accept the argument.
+        takes: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
         model = timm.create_model(name, pretrained=pretrained, num_classes=1, **takes)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"timm can't create {name!r}: {one_line(error)}") from error

@@ -1,9 +1,9 @@
-"""The detectors: an image in, one logit out, above 0 for a fake.
+"""Builds the detectors: they map an image to one logit, above 0 for a fake.
 
-The backbones keep the full resolution where the trace lives. ``res50nodown`` and
-``res18nodown`` are torchvision's ResNets without the stem's down-sampling, under torchvision's
-own state-dict names, so that published detectors and ImageNet weights load; ``highpass`` is a
-small network on fixed high-pass residuals, for CPUs; ``timm:NAME`` is any model of timm.
+The first layers keep the full resolution, because the trace of a decoder is in the finest detail.
+``res50nodown`` and ``res18nodown`` are torchvision's ResNets without the down-sampling of the stem. They
+keep torchvision's state-dict names, so that published detectors and ImageNet weights can be loaded.
+``highpass`` is a small network on fixed high-pass residuals, for CPUs; ``timm:NAME`` is any timm model.
 
 Shapes: B images, C channels, H rows, W columns.
 """
@@ -24,12 +24,12 @@ def build_model(config: ModelConfig) -> nn.Module:
     """Builds a detector and loads the weights that the config names.
 
     Args:
-        config: the backbone, and where its first weights come from.
+        config: the backbone, and the source of its first weights.
 
     Returns:
-        A module from `train.model.normalize.normalize`'d images (B, C, H, W) float32 to logits (B,),
-        above 0 for a fake. H and W are free, except where a timm model fixes them; C is what
-        `config.normalize` gives.
+        A module that maps images (B, C, H, W) float32, the output of `train.model.normalize.normalize`, to
+        logits (B,), above 0 for a fake. H and W are free, unless a timm model fixes them; `config.normalize`
+        determines C.
 
     Raises:
         UserError: the backbone or the normalisation is unknown, they don't fit together, timm or the
@@ -55,11 +55,11 @@ def model_from_checkpoint(checkpoint: Mapping[str, Any]) -> nn.Module:
     """Rebuilds the detector of a training checkpoint.
 
     Args:
-        checkpoint: a dict with ``config`` (its ``model.backbone`` names the architecture, its
-            ``model.normalize`` what it sees) and ``model`` (the state dict).
+        checkpoint: a dict with ``config`` (``model.backbone`` in it names the architecture, and
+            ``model.normalize`` the normalisation of its input) and ``model`` (the state dict).
 
     Raises:
-        UserError: the parts are missing, or the weights are not those of the backbone.
+        UserError: one of them is missing, or the weights do not fit the backbone.
     """
     try:
         backbone, state = checkpoint["config"]["model"]["backbone"], checkpoint["model"]

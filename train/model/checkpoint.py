@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, on any storage; read without running code; the newest kept."""
+"""Checkpoints: written atomically to any storage, and read without running code that a file may contain."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ from recon.base.paths import split_path
 
 FORMAT = "pairstream-checkpoint/1"
 BEST = "best.pt"
-"""What validated best: a detector to evaluate or to fine-tune, not a run to go on with."""
+"""The detector with the best validation, to evaluate or to fine-tune; a run can't continue from it."""
 
 _DETECTOR = ("config", "model", "epoch", "step", "val")
 _NAME = re.compile(r"step-(\d{8,})\.pt")
@@ -24,11 +24,11 @@ _LOG = logging.getLogger(__name__)
 
 
 class DamagedCheckpointError(UserError):
-    """A file that should be a checkpoint is none, or not a whole one."""
+    """A file is not a checkpoint, or not a whole one."""
 
 
 def checkpoint_name(step: int) -> str:
-    """The name of the checkpoint after that many steps."""
+    """The name of the checkpoint after `step` steps."""
     return f"step-{step:08d}.pt"
 
 
@@ -44,21 +44,22 @@ def _step(name: str) -> int:
 
 
 def remove_old(store: Store, *, keep: int, step: int) -> None:
-    """Removes all but the newest checkpoints up to a step.
+    """Of the checkpoints up to a step, removes all but the newest `keep`.
 
-    Newer ones stay: the run went back to before them because they are damaged, and their owner
-    may know better.
+    Checkpoints of later steps stay: they are damaged, so the run continued from an older one, but their
+    owner may be able to repair them.
     """
     for name in [name for name in checkpoint_names(store) if _step(name) <= step][keep:]:
         try:
             store.remove(name)
-        except (UserError, OSError) as error:  # a run doesn't end for that
+        except (UserError, OSError) as error:  # no reason to end the run
             _LOG.warning("can't remove the old checkpoint %s/%s: %s", store.url, name, error)
 
 
 def pack_checkpoint(content: dict[str, Any]) -> memoryview:
     """The bytes of a checkpoint."""
-    data = BytesIO()  # torch would make a RuntimeError of a full disk
+    # In memory first: if torch writes to a full disk itself, it raises a RuntimeError, not an OSError.
+    data = BytesIO()
     torch.save({"format": FORMAT, **content}, data)
     return data.getbuffer()
 
@@ -69,10 +70,10 @@ def detector_of(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_run(content: Mapping[str, Any], where: str) -> None:
-    """Checks that a run can go on from a checkpoint.
+    """Checks that a run can continue from a checkpoint.
 
     Raises:
-        UserError: it is the detector alone.
+        UserError: the checkpoint holds only the detector.
     """
     if "optimizer" not in content:
         raise UserError(
@@ -82,7 +83,7 @@ def check_run(content: Mapping[str, Any], where: str) -> None:
 
 
 def publish_checkpoint(store: Store, name: str, data: memoryview) -> None:
-    """Publishes what `pack_checkpoint` made."""
+    """Publishes the bytes that `pack_checkpoint` made."""
     with store.publish(name) as file:
         file.write(data)
 
@@ -91,7 +92,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint from a file or a URL onto the CPU; see `read_checkpoint`.
 
     Raises:
-        UserError: there is none, or the file is no checkpoint of this version.
+        UserError: there is no such file, or it is not a checkpoint of this version.
     """
     folder, name = split_path(str(path))
     store = open_store(folder)
@@ -101,26 +102,26 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def read_checkpoint(data: bytes, where: str) -> dict[str, Any]:
-    """The content of a checkpoint, every byte checked.
+    """Checks every byte of a checkpoint and returns its content.
 
     Args:
-        data: the file.
-        where: its path or URL, for the errors.
+        data: the bytes of the file.
+        where: its path or URL, for error messages.
 
     Returns:
-        ``config`` (the run's options as plain values), ``model`` (state dict), and what else
+        ``config`` (the run's options as plain values), ``model`` (the state dict), and the other values that
         `train.loop.run` saves.
 
     Raises:
-        DamagedCheckpointError: these are not the bytes of a whole checkpoint.
-        UserError: it is whole, but not of this version.
+        DamagedCheckpointError: the bytes are not a whole checkpoint.
+        UserError: the checkpoint is whole, but not of this version.
     """
     try:
         _check_bytes(data, where)
         content = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except UserError:
         raise
-    except Exception as error:  # spoilt bytes raise nearly anything in zipfile and the unpickler
+    except Exception as error:  # zipfile and the unpickler raise many types of errors for damaged bytes
         raise DamagedCheckpointError(
             f"{where} is not a whole checkpoint; train again or take another"
         ) from error
@@ -131,7 +132,7 @@ def read_checkpoint(data: bytes, where: str) -> dict[str, Any]:
 
 
 def _check_bytes(data: bytes, where: str) -> None:
-    """Compares every member with its CRC-32, which torch.load itself does not."""
+    """Compares every member with its CRC-32; torch.load itself does not check it."""
     with zipfile.ZipFile(BytesIO(data)) as file:
         damaged = file.testzip()
     if damaged:

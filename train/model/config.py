@@ -10,7 +10,7 @@ class ModelConfig:
     backbone: str = "res50nodown"
     """res50nodown, res18nodown, highpass (small enough for two CPU cores), or timm:NAME."""
     weights: str | None = None
-    """imagenet, a file of weights with torchvision's names, or none: train from scratch."""
+    """First weights: imagenet, or a file of weights with torchvision's names; None trains from scratch."""
     normalize: str = "resnet"
-    """What the pixels become before the backbone: resnet, clip, xception (-1..1), npr, residue3 (6 channels),
-    spec, fft2 or cooc (256x256)."""
+    """Normalisation of the pixels before the backbone: resnet, clip, xception (-1..1), npr, residue3
+    (6 channels), spec, fft2 or cooc (256x256)."""

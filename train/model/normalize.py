@@ -1,7 +1,7 @@
-"""Pixels as a backbone expects them, by name: `NORMALIZATIONS` lists the choices.
+"""Normalises pixels for a backbone; `NORMALIZATIONS` holds the choices by name.
 
-Those of the training code of Corvi et al. (ICASSP 2023) and Rajan et al. (ICLR 2025), so that published
-detectors get what they were trained on. All run on batches on the images' device.
+They are those of the training code of Corvi et al. (ICASSP 2023) and Rajan et al. (ICLR 2025), so that
+published detectors get the input that they were trained on. All work on batches, on the images' device.
 
 Shapes: B images, C channels, H rows, W columns.
 """
@@ -29,31 +29,31 @@ _LEVELS = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Normalization:
-    """What is done to the pixels, and what comes out."""
+    """A normalisation, and the shape of its output."""
 
     apply: Callable[[Tensor], Tensor]
-    """From float32 levels 0..255, (B, 3, H, W), to float32 (B, `channels`, H', W')."""
+    """Maps float32 levels 0..255, (B, 3, H, W), to float32 (B, `channels`, H', W')."""
     channels: int = 3
-    """Channels that the model's first convolution takes."""
+    """Number of channels of its output, and so of the model's first convolution."""
     min_side: int = 1
-    """Least H and W."""
+    """Smallest H and W that it accepts."""
     std: tuple[float, float, float] | None = None
-    """Where it only shifts and scales: what it divides by, on the scale 0..1."""
+    """The divisor on the scale 0..1, if the normalisation only shifts and scales the levels."""
 
 
 def normalize(x_B3HW: Tensor, name: str = "resnet") -> Tensor:
     """Normalises images for a backbone.
 
     Args:
-        x_B3HW: uint8 RGB images (B, 3, H, W), or float ones in 0..1; any device.
-        name: of `NORMALIZATIONS`.
+        x_B3HW: RGB images (B, 3, H, W), uint8 or float in 0..1; any device.
+        name: a name in `NORMALIZATIONS`.
 
     Returns:
-        float32; for ``resnet`` of the same shape, about -2.1 to 2.7.
+        float32; for ``resnet`` the shape is the same and the values are about -2.1 to 2.7.
 
     Raises:
-        UserError: the name is unknown, or the images are too small for it.
-        AssertionError: the input is neither uint8 nor float, so its range is not known.
+        UserError: the name is unknown, or the images are too small.
+        AssertionError: the input is neither uint8 nor float, so its range is unknown.
     """
     chosen = find_normalization(name)
     if min(x_B3HW.shape[-2:]) < chosen.min_side:
@@ -70,10 +70,10 @@ def normalize(x_B3HW: Tensor, name: str = "resnet") -> Tensor:
 
 
 def find_normalization(name: str) -> Normalization:
-    """The normalisation of a name.
+    """The normalisation with this name.
 
     Raises:
-        UserError: there is none; its text lists the choices.
+        UserError: the name is unknown; the message lists the choices.
     """
     if name not in NORMALIZATIONS:
         raise UserError(f"model.normalize={name}, expected one of {', '.join(NORMALIZATIONS)}")
@@ -81,8 +81,8 @@ def find_normalization(name: str) -> Normalization:
 
 
 def _looked_up(x_B3HW: Tensor, name: str) -> Tensor:
-    """What a normalisation makes of each level by itself: a tenth of the time that the sums take a CPU."""
-    from train.ops import cpu
+    """Normalises by a table of the 256 levels: on a CPU this takes a tenth of the arithmetic's time."""
+    from train.ops import cpu  # only here: it imports numba, which is slow and large
 
     out_B3HW = torch.empty(x_B3HW.shape)
     cpu.look_up(x_B3HW.contiguous().numpy(), _table(name), out_B3HW.numpy())
@@ -91,23 +91,23 @@ def _looked_up(x_B3HW: Tensor, name: str) -> Tensor:
 
 @cache
 def _table(name: str) -> NDArray[np.float32]:
-    """(3, 256) what becomes of the levels of each channel."""
+    """(3, 256): the normalised value of each level in each channel."""
     levels_1316 = torch.arange(_LEVELS).expand(1, 3, 1, _LEVELS)
     found: NDArray[np.float32] = NORMALIZATIONS[name].apply(levels_1316.float())[0, :, 0].numpy()
     return found
 
 
 def _affine(x_B3HW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """(x / 255 - mean) / std by channel, torchvision's ToTensor and Normalize."""
+    """(x / 255 - mean) / std by channel, as torchvision's ToTensor and Normalize."""
     mean_311 = torch.tensor(mean, device=x_B3HW.device).view(3, 1, 1)
     std_311 = torch.tensor(std, device=x_B3HW.device).view(3, 1, 1)
-    return (x_B3HW / 255.0).sub_(mean_311).div_(std_311)  # in place: a third less memory is passed through
+    return (x_B3HW / 255.0).sub_(mean_311).div_(std_311)  # in place: a third less memory traffic
 
 
 def _npr(x_B3HW: Tensor) -> Tensor:
-    """X minus its nearest down- and up-sampling by 2, times 2/3; an odd last row or column is cut off.
+    """The difference of x and its nearest down- and up-sampling by 2, times 2/3; x is ``resnet``'s output.
 
-    Neighbouring pixel relationships: Tan et al., CVPR 2024, of ``resnet``'s x.
+    An odd last row or column is cut off. Neighbouring pixel relationships of Tan et al., CVPR 2024.
     """
     x_B3HW = _affine(x_B3HW, MEAN, STD)
     x_B3HW = x_B3HW[..., : x_B3HW.shape[-2] // 2 * 2, : x_B3HW.shape[-1] // 2 * 2]
@@ -116,10 +116,10 @@ def _npr(x_B3HW: Tensor) -> Tensor:
 
 
 def _residue3(x_B3HW: Tensor) -> Tensor:
-    """Third-order differences of levels / 32: down the columns (3 channels), then along the rows (3).
+    """Third-order differences of levels / 32: along the columns (3 channels), then along the rows (3).
 
-    Value (y, x) is -p[-1] + 3 p[0] - 3 p[1] + p[2] about pixel (y + 2, x + 2). Only pixels at least two
-    from every border have one, so (H, W) become (H - 4, W - 4). After Cozzolino et al., WIFS 2014.
+    Value (y, x) is -p[-1] + 3 p[0] - 3 p[1] + p[2] around pixel (y + 2, x + 2). Pixels less than two away
+    from a border have no value, so (H, W) become (H - 4, W - 4). After Cozzolino et al., WIFS 2014.
     """
     height, width = x_B3HW.shape[-2:]
     x_B3HW = x_B3HW / 32.0
@@ -133,20 +133,21 @@ def _residue3(x_B3HW: Tensor) -> Tensor:
 
 
 def _spec(x_B3HW: Tensor) -> Tensor:
-    """log(|FFT| + .001) by channel, its 5th..95th percentile scaled to -1..1 and clipped there.
+    """log(|FFT| + .001) by channel; its 5th to 95th percentiles are scaled to -1..1, and it is clipped there.
 
-    The zero frequency is at (0, 0), as in the code that it comes from.
+    The zero frequency is at (0, 0), as in the published code.
     """
     log_B3HW = (torch.fft.fft2(x_B3HW / 255.0).abs() + 1e-3).log()
     low, high = _percentiles(log_B3HW.flatten(-2), 5.0, 95.0)
     spread = (high - low)[..., None, None]
+    # A black image has a flat spectrum with a spread of 0; adding a tiny number avoids 0 / 0.
     spread = torch.where(spread > 0, spread, spread + torch.finfo(torch.float64).eps)
     scaled_B3HW: Tensor = ((log_B3HW - low[..., None, None]) / spread - 0.5) * 2.0
     return scaled_B3HW.clamp(-1.0, 1.0)
 
 
 def _percentiles(x_n: Tensor, *percents: float) -> list[Tensor]:
-    """Percentiles of the last axis, linear between ranks as numpy's; torch.quantile ends at 16M values."""
+    """Percentiles of the last axis, linear as numpy's; torch.quantile takes at most 16M values."""
     sorted_n = x_n.sort(dim=-1).values
     found = []
     for percent in percents:
@@ -164,13 +165,14 @@ def _fft2(x_B3HW: Tensor) -> Tensor:
 
 
 def _cooc(x_B3HW: Tensor) -> Tensor:
-    """Co-occurrence matrices (B, 3, 256, 256): the share of pixels of level i whose lower right has j.
+    """Co-occurrence matrices (B, 3, 256, 256): the share of pixels with level i and lower right neighbour j.
 
-    After Nataraj et al., EI 2019, with the diagonal neighbour of the code that it comes from.
+    After Nataraj et al., EI 2019, with the diagonal neighbour as in the published code.
     """
     level_B3HW = x_B3HW.round().long().clamp(0, _LEVELS - 1)
     pair_RN = (level_B3HW[..., :-1, :-1] * _LEVELS + level_B3HW[..., 1:, 1:]).flatten(0, 1).flatten(1)
     planes, pairs = pair_RN.shape
+    # One bincount for all planes: each plane's pairs get numbers of their own.
     first_R1 = torch.arange(planes, device=x_B3HW.device)[:, None] * _LEVELS**2
     counts = torch.bincount((pair_RN + first_R1).flatten(), minlength=planes * _LEVELS**2)
     return (counts / pairs).view(*x_B3HW.shape[:2], _LEVELS, _LEVELS)

@@ -1,4 +1,4 @@
-"""Weights from files and hubs into a model, whole or with a complaint that names the difference."""
+"""Loads weights from files and hubs into a model; if they do not fit, the error names the differences."""
 
 import pickle
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from train.model.config import ModelConfig
 from train.model.normalize import find_normalization
 
 IMAGENET_CLASSES = 1000
-"""Rows of a classifier that is dropped from weights."""
+"""Rows of an ImageNet classifier, which is left out when weights are loaded."""
 
 State = Mapping[str, Tensor]
 
@@ -20,7 +20,7 @@ _IMAGENET = {"res50nodown": "ResNet50_Weights", "res18nodown": "ResNet18_Weights
 
 
 def load_imagenet(model: nn.Module, config: ModelConfig) -> None:
-    """Loads torchvision's IMAGENET1K_V1, with which the published detectors began."""
+    """Loads torchvision's IMAGENET1K_V1, the first weights of the published detectors."""
     import torchvision
 
     backbone, channels = config.backbone, find_normalization(config.normalize).channels
@@ -43,7 +43,7 @@ def load_imagenet(model: nn.Module, config: ModelConfig) -> None:
 
 
 def load_file(model: nn.Module, path: str, backbone: str) -> None:
-    """Loads a file of weights; torch.save of a state dict, bare or under model or state_dict."""
+    """Loads a file of weights: torch.save of a state dict, or of a dict with it as model or state_dict."""
     if not is_file(path):
         raise UserError(f"model.weights={path}: no such file, expected a file of weights or imagenet")
     try:
@@ -60,7 +60,7 @@ def load_file(model: nn.Module, path: str, backbone: str) -> None:
 
 
 def load_state(model: nn.Module, state: object, complaint: str) -> None:
-    """Loads a state dict whole, or says in one line what was expected and what was found."""
+    """Loads a whole state dict; raises a UserError in one line if names or shapes differ."""
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{complaint}: expected a dict of tensors by name, found {_kind(state)}")
     problems = _differences(model.state_dict(), state)
@@ -71,10 +71,10 @@ def load_state(model: nn.Module, state: object, complaint: str) -> None:
 
 
 def _adopted(model: nn.Module, state: object) -> object:
-    """Strangers' weights under the model's names, its own values where they have none to give.
+    """Weights of another project with the names of this model.
 
-    That is an ImageNet classifier in place of the single logit, and BatchNorm's step counters,
-    which old files lack. DDP's prefix ``module.`` is taken off.
+    The model keeps its own classifier if the weights have one for ImageNet, and its own BatchNorm step
+    counters if the weights have none, as in old files. DDP's prefix ``module.`` is removed.
     """
     if not isinstance(state, Mapping):
         return state
@@ -88,7 +88,7 @@ def _adopted(model: nn.Module, state: object) -> object:
 
 
 def _is_imagenet_head(value: object, own: Tensor) -> bool:
-    """Whether `value` is the 1000-row form of the model's one-row classifier."""
+    """Whether `value` is a classifier of 1000 rows and `own` is one of a single row."""
     if not isinstance(value, Tensor) or not own.ndim:
         return False
     return own.shape[0] == 1 and value.shape == (IMAGENET_CLASSES, *own.shape[1:])
@@ -110,5 +110,5 @@ def _kind(state: object) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of what an error says."""
+    """The first line of an error's message, or the name of its type if it has no message."""
     return str(error).strip().split("\n")[0] or type(error).__name__
