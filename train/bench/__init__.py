@@ -1,4 +1,4 @@
-"""In: a dataset. Out: how fast its pairs are read, decoded and augmented, stage by stage.
+"""In: a packed dataset. Out: how fast its pairs are read, decoded and augmented, stage by stage.
 
-The command ``python -m train.bench``.
+The command ``python -m train.bench``; no other folder follows.
 """

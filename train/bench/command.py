@@ -1,12 +1,12 @@
 """Measures how fast pairs are read, decoded and augmented, and where the time goes.
 
     python -m train.bench data/mine/train --json bench.json
-    python -m train.bench data/mine/train --oracle          beside the published whole-image pipeline
+    python -m train.bench data/mine/train --oracle          also the published whole-image pipeline
     python -m train.bench data/mine/train --threads 8 --device cuda
 
-Each batch runs through the pipeline, through decoding alone and, with --oracle, through the whole-image
-pipeline (`train.augment.oracle`, which reads and decodes for itself). By default all of it
-runs on one thread. A stage's occupancy is its share of the pipeline's time; stages follow each other.
+Each batch is measured in two or three ways: the pipeline, decoding only and, with --oracle, the whole-image
+pipeline (`train.augment.oracle`, with its own reading and decoding). By default all of them use one thread.
+The occupancy of a stage is its share of the pipeline's time; the stages run one after the other.
 """
 
 import json
@@ -26,38 +26,38 @@ from train.draws.config import RECIPES, AugmentConfig
 if TYPE_CHECKING:
     from train.bench.stages import Measured, Spent
 
-_GREYS = 64  # images whose mean grey is compared
+_GREYS = 64  # number of images whose mean grey is compared
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """What is measured, and how."""
+    """The options of ``python -m train.bench``."""
 
     url: str = field(kw_only=False)
     """Directory or URL of a packed dataset."""
     pairs: int = 512
-    """Pairs, in blocks spread over the dataset; those of a smaller one several times, with other draws."""
+    """Number of pairs, in blocks spread over the dataset; a smaller one is read again, with other draws."""
     batch: int = 64
-    """Pairs of a batch."""
+    """Pairs in a batch."""
     threads: int = 1
-    """Threads that decode and, in torch, compute; 1 does all on one."""
+    """Threads for decoding and for torch; 1: everything runs on the main thread."""
     device: str = "cpu"
-    """Where the ops run: cpu, cuda or auto."""
+    """Device of the ops: cpu, cuda or auto."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """The augmentation, as of the trainer."""
+    """The augmentation, with the same options as in training."""
     seed: int = 0
-    """Of the augmentation."""
+    """Seed of the augmentation."""
     oracle: bool = False
-    """Also run the published pipeline on whole images, and compare."""
+    """Also run the published pipeline on whole images, and compare the speed."""
     json: str | None = None
-    """File that gets the numbers as JSON."""
+    """File to write the results to, as JSON."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "pairs", "batch", "threads")
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command line."""
     recipes = {"augment": RECIPES}
     run(BenchConfig, _job, prog="python -m train.bench", about=__doc__ or "", recipes=recipes)
 
@@ -70,7 +70,7 @@ def _job(config: BenchConfig) -> None:
 
 
 def bench(config: BenchConfig) -> dict[str, Any]:
-    """Measures.
+    """Measures the speed of all stages.
 
     Returns:
         ``pairs_per_s``, ``cpu_ms_per_pair``, ``stages`` (``cpu_ms_per_pair``, ``ms_per_pair`` and
@@ -88,13 +88,15 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     from train.bench.stages import Bench, places_of
 
     device = find_device(config.device)
+    # Checked before the measurement, which may take minutes.
     if config.json and (is_dir(config.json) or not is_dir(Path(config.json).parent)):
         raise UserError(f"json={config.json}, expected a file in a folder that exists")
     dataset = open_dataset(config.url)
     places = places_of(dataset.manifest, config.pairs)
     batches = [places[first : first + config.batch] for first in range(0, len(places), config.batch)]
     measured = Bench(dataset, config.augment, threads=config.threads, device=device, seed=config.seed)
-    measured.round(batches[0][:8], 0, with_oracle=config.oracle)  # to warm up
+    # Warms up: the first batch compiles or loads numba's loops and fills caches.
+    measured.round(batches[0][:8], 0, with_oracle=config.oracle)
     measured.reset()
     with Progress(total=len(places), unit="pairs", what="bench") as shown:
         for number, batch in enumerate(batches):
@@ -157,8 +159,8 @@ def _text(facts: dict[str, Any]) -> str:
         "",
         f"{facts['pairs_per_s']:.1f} pairs/s; {facts['decode_ratio']:.2f} times the CPU time of decoding "
         f"alone, {facts['decoding_cpu_ms_per_pair']:.3f} ms a pair",
-        f"mean grey of the lattice and of the whole image: {greys['mean']:.2f} levels apart in the mean of "
-        f"{counted(greys['images'], 'image')}, {greys['most']} at most",
+        f"mean grey of the lattice and of the whole image: on average {greys['mean']:.2f} levels apart over "
+        f"{counted(greys['images'], 'image')}, at most {greys['most']}",
     ]
     if "oracle_ratio" in facts:
         lines.append(

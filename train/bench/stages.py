@@ -1,6 +1,6 @@
-"""What `train.bench` measures: the ways to augment that it compares, and where their time goes.
+"""Measures the ways to augment that `train.bench` compares, and the time of each stage.
 
-All ways get the same pairs, in turn, batch by batch: what disturbs the machine disturbs all.
+All ways get the same pairs, batch by batch in turn, so that other load on the machine affects all of them.
 """
 
 import threading
@@ -34,12 +34,12 @@ from train.window.masked_batch import Cut, collate
 Result = TypeVar("Result")
 Place = tuple[int, int, int]  # shard and row of a pair, and the number of the visit
 
-_BLOCK = 16  # pairs read together, as the loader does by default
+_BLOCK = 16  # pairs that are read together; the default of the loader
 
 
 @dataclass
 class Spent:
-    """Time that something took so far."""
+    """The time that a stage or way has taken so far."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -48,13 +48,13 @@ class Spent:
 class Clock:
     """Adds up the time of stages by name.
 
-    CPU time is that of the calling thread; on the main thread it is the whole process's, so that torch's
-    own threads count: nothing else runs then.
+    On a thread of the pool, CPU time is that of the thread. On the main thread it is that of the whole
+    process, so that torch's own threads count; nothing else runs at that time.
 
     Args:
-        finish: waits until the device has done what it was given.
-        threads: of the pool beside the main thread. A second of one of them counts as its share of a
-            second.
+        finish: waits until the device has finished its work.
+        threads: number of threads in the pool. They work in parallel, so a second of one of them counts as
+            1 / threads of a second.
     """
 
     def __init__(self, finish: Callable[[], None], threads: int = 1) -> None:
@@ -63,13 +63,13 @@ class Clock:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Measures what runs within."""
+        """Context manager: adds the time inside to the stage."""
         is_main = threading.current_thread() is threading.main_thread()
         cpu = time.process_time if is_main else time.thread_time
         wall_s, cpu_s = time.perf_counter(), cpu()
         yield
         if is_main:
-            self._finish()
+            self._finish()  # GPU kernels run asynchronously
         wall_s, cpu_s = time.perf_counter() - wall_s, cpu() - cpu_s
         with self._lock:
             spent = self.stages.setdefault(name, Spent())
@@ -79,26 +79,26 @@ class Clock:
 
 @dataclass(kw_only=True)
 class Measured:
-    """What came of a run."""
+    """The results of a measurement."""
 
     pairs: int = 0
     pixels: int = 0
-    """Of all real images."""
+    """Number of pixels of all real images."""
     ways: dict[str, Spent] = field(default_factory=dict)
-    """``pipeline``, ``decoding`` alone and, where asked for, ``oracle``."""
+    """The time of ``pipeline``, ``decoding`` and, if asked for, ``oracle``."""
     stages: dict[str, Spent] = field(default_factory=dict)
-    """Of the pipeline."""
+    """The time of each stage of the pipeline."""
     lattice: list[float] = field(default_factory=list)
-    """How far the mean grey of the lattice lies from the whole image's, in levels, for some images."""
+    """For some images: the difference of the lattice's mean grey from the whole image's, in levels."""
 
 
 class Bench:
     """Augments stored pairs in several ways.
 
     Args:
-        dataset: where the pairs lie.
+        dataset: holds the pairs.
         augment: the recipe.
-        threads: that decode and, in torch, compute; 1 does all on the main thread.
+        threads: for decoding and for torch; with 1 everything runs on the main thread.
         device: of the pipeline.
         seed: of the draws.
     """
@@ -115,12 +115,12 @@ class Bench:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets what was measured."""
+        """Deletes all measurements."""
         self.clock, self.measured = Clock(self._finish, self.threads), Measured()
         self._augment = PairAugment(self.augment, self.seed, self.clock)
 
     def compare_greys(self, places: Sequence[Place]) -> None:
-        """How far the lattice's mean grey, which contrast takes, lies from the whole image's."""
+        """Compares the mean grey of the lattice, which the contrast op uses, with the whole image's."""
         for place in places:
             pixels = decode_rgb(self._read([place])[0].real)
             part = np.ascontiguousarray(pixels[lattice(*pixels.shape[:2])])
@@ -131,20 +131,21 @@ class Bench:
             torch.cuda.synchronize(self.device)
 
     def round(self, places: Sequence[Place], number: int, *, with_oracle: bool) -> None:
-        """Runs every way over the same pairs, another one first each time."""
+        """Runs every way on the same pairs; each round begins with another way."""
         ways: dict[str, Callable[[Sequence[Place]], None]] = {
             "pipeline": self.pipeline,
             "decoding": self.decoding,
         }
         if with_oracle:
             ways["oracle"] = self.oracle
+        # In turns, because the first way may read the pairs from disk and the others from the page cache.
         for name in islice(cycle(ways), number % len(ways), number % len(ways) + len(ways)):
             ways[name](places)
         self.measured.pairs += len(places)
         self.measured.stages = self.clock.stages
 
     def pipeline(self, places: Sequence[Place]) -> None:
-        """Windows, as the trainer gets them."""
+        """The trainer's pipeline: windows are cut, then augmented on the device."""
         with self._timed("pipeline"):
             with self.clock("read"):
                 pairs = zip(self._read(places), places, strict=True)
@@ -165,7 +166,7 @@ class Bench:
                 normalize(images.flatten(0, 1))
 
     def oracle(self, places: Sequence[Place]) -> None:
-        """Whole images, as published."""
+        """The published pipeline on whole images."""
 
         def augmented(pair: StoredPair, place: Place) -> Pixels:
             real, fake = decode(pair.real), decode(pair.fake)
@@ -176,8 +177,8 @@ class Bench:
             normalize(torch.from_numpy(images_BPHWC).flatten(0, 1).movedim(-1, 1))
 
     def decoding(self, places: Sequence[Place]) -> None:
-        """Decoding alone, of pairs in memory."""
-        pairs = self._read(places)
+        """Decoding only, of pairs in memory."""
+        pairs = self._read(places)  # before the clock starts: reading is not part of it
         with self._timed("decoding"):
             self.measured.pixels += sum(self._map(_decoded, pairs))
 
@@ -203,19 +204,21 @@ class Bench:
         pairs: list[StoredPair] = []
         for (shard, _), group in groupby(places, key=lambda place: (place[0], place[2])):
             rows = np.array([row for _, row, _ in group])
+            # One read for each run of consecutive rows, as in the loader.
             for part in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
                 pairs += map(sound, self.dataset.read_block(shard, int(part[0]), len(part)))
         return pairs
 
 
 def places_of(manifest: Manifest, count: int) -> list[Place]:
-    """`count` pairs in blocks spread evenly over a dataset; all of a smaller one, visited again and again."""
+    """`count` pairs in blocks spread evenly over a dataset; the pairs of a smaller dataset repeat."""
     blocks = [
         (shard, first, min(_BLOCK, entry.pairs - first))
         for shard, entry in enumerate(manifest.shards)
         for first in range(0, entry.pairs, _BLOCK)
     ]
-    wanted = min(len(blocks), -(-count // _BLOCK) + len(manifest.shards))  # a shard's last is short
+    # Some blocks more than needed, because the last block of each shard may be short.
+    wanted = min(len(blocks), -(-count // _BLOCK) + len(manifest.shards))
     chosen = np.linspace(0, len(blocks) - 1, wanted).round().astype(int).tolist()
     spread = [blocks[number] for number in chosen]
     visits = ((block, copy) for copy in range(count) for block in spread)
@@ -224,6 +227,6 @@ def places_of(manifest: Manifest, count: int) -> list[Place]:
 
 
 def _decoded(pair: StoredPair) -> int:
-    """Decodes a pair; returns the pixels of an image."""
+    """Decodes a pair; returns the number of pixels of one image."""
     real, fake = decode_rgb(pair.real), decode_rgb(pair.fake)
-    return (real.size + fake.size) // 6
+    return (real.size + fake.size) // 6  # two images of three channels
