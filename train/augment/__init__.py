@@ -1,4 +1,5 @@
-"""In: windows, and what was drawn for each pair. Out: augmented crops, equal to the published recipe's.
+"""In: windows of pairs and their draws. Out: augmented crops, with the pixels of the published recipe.
 
-`train.draws` decides, `train.window` has cut, `pipeline` does the rest. Next: `train.model`.
+`train.draws` gives the parameters and `train.window` cuts the windows; `pipeline` applies all other ops.
+Next: `train.model`.
 """

@@ -1,4 +1,4 @@
-"""Stock Kornia ops on the final crops of pairs, real and fake alike; Kornia is imported where there are any.
+"""Kornia's own ops on the final crops of pairs, the same for real and fake; imports Kornia only if needed.
 
 Shapes: B pairs, P = (real, fake), C = RGB, H rows, W columns.
 """
@@ -19,11 +19,11 @@ from train.order.counter import stream_key
 
 
 def final_ops(config: AugmentConfig, seed: int, rank: int) -> Callable[[Tensor, int], Tensor]:
-    """What comes between the final crops and the normalisation.
+    """The function to apply between the final crop and the normalisation.
 
     Returns:
-        A function of the crops (B, P, C, H, W) uint8 and the number of the step. Without ops in
-        `config.kornia` it returns the crops as they are, else those of `KorniaOps`.
+        A function of the crops (B, P, C, H, W) uint8 and the number of the step. It applies the ops of
+        `config.kornia`, see `KorniaOps`; without such ops it returns the crops unchanged.
 
     Raises:
         UserError: an op is unknown, or refuses its arguments.
@@ -35,13 +35,13 @@ def final_ops(config: AugmentConfig, seed: int, rank: int) -> Callable[[Tensor, 
 
 
 class KorniaOps:
-    """Ops of `kornia.augmentation` in a container, one set of parameters a pair.
+    """Ops of `kornia.augmentation` in a container, with one set of parameters for each pair.
 
-    Real and fake go through it one after the other with the same recorded parameters, so equal pixels
-    stay equal bit for bit and geometry stays aligned.
+    Real and fake images go through the container one after the other with the same recorded parameters. So
+    equal pixels stay equal bit for bit, and the geometry stays aligned.
 
     Args:
-        ops: ``{"name": "RandomErasing", "p": 0.1, ...}``: the class and its arguments, in order.
+        ops: in order, the class of each op and its arguments: ``{"name": "RandomErasing", "p": 0.1, ...}``.
         seed: of the run.
     """
 
@@ -50,19 +50,19 @@ class KorniaOps:
 
         self.seed = seed
         self.container = AugmentationSequential(*(_op(place, op) for place, op in enumerate(ops)))
-        self.container.disable_features = True
+        self.container.disable_features = True  # only tensors come: no conversion of inputs
 
     @torch.no_grad()
     def __call__(self, x_BPCHW: Tensor, step: int, rank: int) -> Tensor:
-        """Applies the ops; the same for the same (seed, step, rank), whatever torch's generators hold.
+        """Applies the ops; the result depends on (seed, step, rank) and not on torch's generators.
 
         Args:
             x_BPCHW: float32 in 0..1.
             step: of the run.
-            rank: of this process: each draws its own, so the result depends on the world size.
+            rank: of this process. Each rank draws its own parameters: results depend on the world size.
 
         Returns:
-            (B, P, C, H', W') in 0..1, of another size where an op crops or resizes.
+            (B, P, C, H', W') in 0..1; H' and W' differ from H and W if an op crops or resizes.
 
         Raises:
             UserError: Kornia can't apply an op to crops of this size.
@@ -73,15 +73,16 @@ class KorniaOps:
             with _seeded(key, x_BPCHW.device):
                 params = self.container.forward_parameters(real_BCHW.shape)
             halves = [self._apply(half_BCHW, params, key) for half_BCHW in (real_BCHW, fake_BCHW)]
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError:  # a RuntimeError, but not the fault of an op's arguments
             raise
-        except Exception as error:  # whatever Kornia makes of an argument that it took
+        except Exception as error:  # Kornia finds some wrong arguments only when it applies the op
             size = f"{x_BPCHW.shape[-1]}x{x_BPCHW.shape[-2]}"
             raise UserError(f"augment.kornia fails on crops of {size}: {_one_line(error)}") from error
         return torch.stack(halves, dim=1).clamp_(0.0, 1.0)
 
     def _apply(self, half_BCHW: Tensor, params: list[Any], key: int) -> Tensor:
-        """One half through the ops; one that draws again while it is applied draws the same for both."""
+        """Applies the ops to the real or the fake images."""
+        # Some ops draw again while they are applied; with this seed they draw the same for both halves.
         with _seeded(key ^ 1, half_BCHW.device):
             out: Tensor = self.container(half_BCHW.clone(), params=params)
         return out
@@ -89,17 +90,17 @@ class KorniaOps:
 
 @contextmanager
 def _seeded(key: int, device: torch.device) -> Iterator[None]:
-    """Seeds the generators that Kornia draws from, the CPU's and the device's, and puts their states back."""
+    """Context manager: seeds the generators of the CPU and the device; restores their states at the end."""
     with forked_generators(device):
         seed_generators(key, device)
         yield
 
 
 def _op(place: int, op: Mapping[str, Any]) -> Any:
-    """An op of the list, built.
+    """Builds an op of the list.
 
     Raises:
-        UserError: it is no 2-D op of `kornia.augmentation`, or refuses its arguments.
+        UserError: there is no such 2-D op in `kornia.augmentation`, or it refuses its arguments.
     """
     from kornia import augmentation
 
@@ -115,6 +116,7 @@ def _op(place: int, op: Mapping[str, Any]) -> Any:
         close = difflib.get_close_matches(op["name"], choices, 5, cutoff=0.4) or sorted(choices)
         raise UserError(f"{where}: Kornia has no op {op['name']!r}, close are {', '.join(close)}")
     args = {name: _tuples(value) for name, value in op.items() if name != "name"}
+    # Checked here, because Kornia's errors do not say which arguments an op takes.
     known = list(inspect.signature(getattr(augmentation, op["name"])).parameters)
     if unknown := [name for name in args if name not in known]:
         raise UserError(
@@ -125,12 +127,12 @@ def _op(place: int, op: Mapping[str, Any]) -> Any:
             raise UserError(f"{where}: {name}={args[name]}, expected a probability in [0, 1]")
     try:
         return getattr(augmentation, op["name"])(**args)
-    except Exception as error:  # whatever Kornia raises for an argument is the user's to mend
+    except Exception as error:  # Kornia raises many types of errors for wrong arguments
         raise UserError(f"{where}: {op['name']}: {_one_line(error)}") from error
 
 
 def _tuples(value: Any) -> Any:
-    """Kornia takes tuples where YAML has lists."""
+    """Converts the lists of YAML to tuples, which Kornia expects."""
     return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
 
 

@@ -1,7 +1,7 @@
-"""The published recipe as it was published: whole images, one op after the other, one pair at a time.
+"""The reference of the published recipe: one pair at a time, one op after the other, on whole images.
 
-This is what "exact" means: `train.augment.pipeline` gives the same pixels out of a window. Fed with
-the same drawn parameters; Pillow, scipy and numpy do the work, in the plainest way.
+It defines what "exact" means: with the same drawn parameters `train.augment.pipeline` gives the same pixels,
+but from a window. The code is simple and uses Pillow, scipy and numpy.
 
 P = (real, fake), H x W of the whole image, C = RGB; all pixels are uint8.
 """
@@ -31,12 +31,12 @@ from train.draws.parameters import (
 from train.order.counter import signed
 from train.window.geometry import lattice
 
-_BEYOND = ("webp_p", "sharpen_p", "mix_p", "kornia")  # of the config, but not of the published recipe
+_BEYOND = ("webp_p", "sharpen_p", "mix_p", "kornia")  # ops that the published recipe does not have
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """All that was drawn for one pair: arrays of one row."""
+    """The recipe and all parameters that were drawn for one pair, in arrays of one row."""
 
     config: AugmentConfig
     geometry: GeometryDraws
@@ -60,7 +60,7 @@ def oracle(
 
     Args:
         real_HWC: (H, W, 3) uint8, the whole photograph.
-        fake_HWC: likewise, its reconstruction.
+        fake_HWC: its reconstruction, of the same shape.
         config: the recipe.
         seed: of the run.
         epoch: from 0.
@@ -71,14 +71,14 @@ def oracle(
         (2, crop, crop, 3) uint8.
 
     Raises:
-        UserError: the recipe has an op that the published one has not, or refuses images as small as these.
+        UserError: the recipe has an op that the published recipe does not have, or the images are too small.
     """
     *_, (_, images) = stages(real_HWC, fake_HWC, config, seed, epoch, pair_id, copy)
     return np.stack(images)
 
 
 def decode(data: bytes) -> Pixels:
-    """(H, W, 3) of an image file."""
+    """Decodes an image file to (H, W, 3)."""
     return np.asarray(Image.open(BytesIO(data)).convert("RGB"))
 
 
@@ -91,7 +91,7 @@ def stages(
     pair_id: int,
     copy: int = 0,
 ) -> Iterator[tuple[str, list[Pixels]]]:
-    """Yields each op's name and both images after it, in the published order; arguments as of `oracle`."""
+    """Yields each op's name and both images after it, in the published order; arguments as in `oracle`."""
     drawn = draw(config, seed, epoch, pair_id, copy)
     images = [real_HWC, fake_HWC]
     for name, op in OPS.items():
@@ -100,7 +100,7 @@ def stages(
 
 
 def draw(config: AugmentConfig, seed: int, epoch: int, pair_id: int, copy: int = 0) -> Drawn:
-    """All parameters of one pair; arguments as of `oracle`."""
+    """Draws all parameters of one pair; arguments as in `oracle`."""
     beyond = [name for name in _BEYOND if getattr(config, name)]
     if beyond:
         raise UserError(f"augment.{beyond[0]} is no op of the published recipe; leave it out to compare")
@@ -114,7 +114,7 @@ def draw(config: AugmentConfig, seed: int, epoch: int, pair_id: int, copy: int =
 
 
 def resized_crop(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
-    """1. A random part of the image, resampled to 256x256."""
+    """1. A random part of the image, resized to 256x256."""
     if not drawn.geometry.resized[0]:
         return images
     top, left, height, width = resized_box(drawn.geometry.resized_tries[0], *images[0].shape[:2])
@@ -144,7 +144,7 @@ def _brightness(image: Image.Image, factor: float) -> Image.Image:
 
 
 def _contrast(image: Image.Image, factor: float) -> Image.Image:
-    """ImageEnhance.Contrast, with the mean grey of the lattice in place of the whole image's."""
+    """ImageEnhance.Contrast with one difference: the mean grey is that of the lattice, not of all pixels."""
     mean = mean_grey(np.asarray(image)[lattice(image.height, image.width)])
     return Image.blend(Image.new("RGB", image.size, (mean, mean, mean)), image, factor)
 
@@ -156,7 +156,7 @@ def _saturation(image: Image.Image, factor: float) -> Image.Image:
 def _hue(image: Image.Image, shift: float) -> Image.Image:
     """As `adjust_hue` of torchvision.transforms._functional_pil."""
     hue, saturation, value = image.convert("HSV").split()
-    turned = np.asarray(hue) + np.int32(shift * 255).astype(np.uint8)  # overflows, as it should
+    turned = np.asarray(hue) + np.int32(shift * 255).astype(np.uint8)  # the hue is a circle: it may overflow
     return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
 
 
@@ -164,12 +164,12 @@ ADJUST = {"brightness": _brightness, "contrast": _contrast, "saturation": _satur
 
 
 def mean_grey(pixels_HWC: Pixels) -> int:
-    """Mean grey of an image as ImageEnhance.Contrast takes it."""
+    """Mean grey of an image as ImageEnhance.Contrast computes it."""
     return int(np.asarray(Image.fromarray(pixels_HWC).convert("L")).mean() + 0.5)
 
 
 def grey(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
-    """3. ITU-R 601 luma in three channels."""
+    """3. ITU-R 601 luma in all three channels."""
     if not drawn.photometric.grey[0]:
         return images
     return [np.asarray(Image.fromarray(image).convert("L").convert("RGB")) for image in images]
@@ -188,7 +188,7 @@ def cutout(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
 
 
 def noise(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
-    """5. Gaussian noise, one field for both images; clipped and floored."""
+    """5. Gaussian noise, the same field for both images; the sum is clipped and floored."""
     if not drawn.photometric.noise[0]:
         return images
     height, width = images[0].shape[:2]
@@ -211,7 +211,7 @@ def blur(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
 
 
 def jpeg(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
-    """7. To JPEG (4:2:0) and back."""
+    """7. Compression as JPEG (4:2:0), and decompression."""
     if not drawn.photometric.jpeg[0]:
         return images
     quality, results = int(drawn.photometric.jpeg_quality[0]), []
@@ -228,7 +228,7 @@ def rotation(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
 
 
 def flip(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
-    """9. Left and right change places."""
+    """9. A horizontal flip."""
     return [image[:, ::-1] if drawn.geometry.flip[0] else image for image in images]
 
 

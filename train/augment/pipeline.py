@@ -1,8 +1,8 @@
-"""The device's side of the augmentation: windows to final crops, op by op in the published order.
+"""Augments windows on the device to final crops, op by op in the published order.
 
-Every draw comes from (seed, epoch, pair), is known on the host, and is shared by real and fake; an op
-touches only the pairs that drew it. On a CPU each pair goes through all ops alone, so that its pixels
-stay in the cache, and only those that its own draws need: half of the window in the mean.
+All parameters depend on (seed, epoch, pair), are known on the host, and are the same for real and fake. An
+op changes only the pairs that drew it. On a CPU one pair goes through all ops before the next one, so that
+its pixels stay in the cache; only the part of its window that its draws need is computed, on average half.
 
 Shapes: B pairs, P = (real, fake), C = RGB, H = W = the side of a window, its core or the crop.
 """
@@ -36,7 +36,7 @@ class PairAugment:
     Args:
         config: the recipe.
         seed: of the run.
-        timer: gives a context manager for each op by its name, to measure it.
+        timer: returns a context manager for the name of an op; the op runs inside, so that it is measured.
     """
 
     def __init__(self, config: AugmentConfig, seed: int, timer: Timer = lambda _: nullcontext()) -> None:
@@ -45,14 +45,14 @@ class PairAugment:
     def __call__(
         self, epoch: int, windows_BPHWC: Tensor, ids_B: Numbers, frames_B: NDArray[np.void], grey_BP: Numbers
     ) -> Tensor:
-        """Does what `train.window.cutter.WindowCutter` left to be done.
+        """Applies all ops that come after `train.window.cutter.WindowCutter`.
 
         Args:
             epoch: from 0.
             windows_BPHWC: uint8, H = W = `AugmentConfig.window_side`, on the device.
-            ids_B: of `train.draws.parameters.visit_ids`.
-            frames_B: where the windows lie, of `train.window.geometry.FRAME`.
-            grey_BP: the mean grey levels that contrast needs.
+            ids_B: the result of `train.draws.parameters.visit_ids`.
+            frames_B: the places of the windows, of dtype `train.window.geometry.FRAME`.
+            grey_BP: the mean grey levels for the contrast op.
 
         Returns:
             (B, P, C, crop, crop) uint8 on the device.
@@ -67,17 +67,18 @@ class PairAugment:
         return images
 
     def _together(self, ops: "_Ops", windows_BPHWC: Tensor, images: Tensor) -> None:
-        """All pairs through one op after the other."""
+        """Applies each op to all pairs before the next op."""
         with self.timer("layout"):
             x_BPCHW = windows_BPHWC.movedim(-1, 2).contiguous()
+        # Blur always runs, because it also cuts the halo off.
         names = [name for name, chosen_B in ops.drawn().items() if chosen_B.any() or name == "blur"]
         x_BPCHW = self._run(ops, names, x_BPCHW)
         with self.timer("crop"):
             ops.crop_into(images, x_BPCHW)
 
     def _apart(self, ops: "_Ops", windows_BPHWC: Tensor, images: Tensor) -> None:
-        """One pair after the other through all ops."""
-        from train.ops import cpu
+        """Applies all ops to a pair before the next pair."""
+        from train.ops import cpu  # only here: a GPU needs no numba
 
         drawn = ops.drawn()
         names_B = [list(compress(drawn, row)) for row in zip(*drawn.values(), strict=True)]
@@ -104,7 +105,7 @@ _ORDER = ("mix", "jitter", "grey", "cutout", "noise", "blur", "sharpen", "jpeg",
 
 @dataclass(frozen=True)
 class _Ops:
-    """The ops of some pairs, each from uint8 (B, P, C, H, W) to the same or, where the halo goes, less."""
+    """The ops of some pairs, from uint8 (B, P, C, H, W) to the same shape; only blur cuts the halo off."""
 
     config: AugmentConfig
     draws: PhotometricDraws
@@ -112,15 +113,15 @@ class _Ops:
     frames_B: NDArray[np.void]
     greys_BP: Numbers
     halo: int
-    """Pixels around the core, for the blur."""
+    """Width in pixels of the border around the core that the blur needs."""
 
     def drawn(self) -> dict[str, NDArray[np.bool_]]:
-        """(B,) which pairs drew an op, in the published order."""
+        """For each op, in the published order: (B,) whether a pair drew it."""
         hole_B = self.frames_B["cut_bottom"] > 0
         return {name: hole_B if name == "cutout" else getattr(self.draws, name) for name in _ORDER}
 
     def apart(self) -> Iterator[tuple["_Ops", slice, slice]]:
-        """For each pair its ops, and the rows and columns of its window that they need."""
+        """Yields for each pair its ops, and the rows and columns of its window that they need."""
         halo_B = np.array([blur_radius(sigma) for sigma in self.draws.blur_sigma.tolist()]) * self.draws.blur
         frames_B, parts = self.frames_B.copy(), []
         for start, size in (("top", "height"), ("left", "width")):
@@ -138,13 +139,16 @@ class _Ops:
             )
 
     def _needed(self, start: str, name: str) -> tuple[Numbers, Numbers]:
-        """The part of the core, along one axis, on which each crop depends."""
+        """First and last place, along one axis, of the part of the core on which each crop depends."""
         size_B, first_B, side = self.frames_B[name], self.frames_B[f"crop_{start}"], self.config.crop
         inside_B = (first_B >= 0) & (first_B <= size_B - side)
+        # A crop that reaches beyond the image mirrors it, so it may need all of the image.
         low_B, high_B = np.where(inside_B, first_B, 0), np.where(inside_B, first_B + side, size_B)
+        # JPEG needs whole blocks of its grid.
         low_B = np.where(self.draws.jpeg, (low_B - JPEG_REACH).clip(0) // JPEG_GRID * JPEG_GRID, low_B)
         high_B = np.where(self.draws.jpeg, -(-(high_B + JPEG_REACH) // JPEG_GRID) * JPEG_GRID, high_B)
-        all_B = self.draws.webp | self.draws.sharpen  # which look at their region's edges
+        # WebP and sharpening give other pixels at the edges of a region, so they need the whole core.
+        all_B = self.draws.webp | self.draws.sharpen
         core_B = self.frames_B[start] + self.halo
         return (
             np.where(all_B, core_B, low_B),
@@ -181,12 +185,16 @@ class _Ops:
         return self._mirrored(_apply(self.draws.noise, x, op), self.draws.noise)
 
     def _mirrored(self, x: Tensor, chosen_B: NDArray[np.bool_]) -> Tensor:
-        """Mirrors anew where a window overhangs: holes and noise, which know no mirror, lie there too."""
+        """Repeats the mirroring of windows that reach beyond the image.
+
+        Holes and noise have changed the mirrored pixels as if they were image; they must mirror the image.
+        """
         for row in np.flatnonzero(chosen_B).tolist():
             for axis, (start, size) in enumerate(_places(self.frames_B[row]), -2):
                 if start < 0 or start + x.shape[axis] > size:
                     places = mirror(start, x.shape[axis], size) - start
-                    index = _index(places.clip(0, x.shape[axis] - 1), x)  # nothing needs what lies outside
+                    # The clip changes only pixels that no later op needs.
+                    index = _index(places.clip(0, x.shape[axis] - 1), x)
                     x[row] = x[row].index_select(axis, index)
         return x
 
@@ -221,13 +229,13 @@ class _Ops:
         return _apply(self.draws.webp, x, op)
 
     def _extents(self, x: Tensor) -> Numbers:
-        """(B, 2) height and width of what the cores `x` hold of their images."""
+        """(B, 2) height and width of the part of each core in `x` that lies inside its image."""
         origins_B2 = _stack(self.frames_B, "top", "left") + self.halo
         extents_B2: Numbers = np.minimum(_stack(self.frames_B, "height", "width") - origins_B2, x.shape[-2:])
         return extents_B2
 
     def crop_into(self, images_BPCHW: Tensor, x: Tensor) -> None:
-        """Lays the final crops of the cores `x` into `images_BPCHW`, turned."""
+        """Copies the final crops of the cores `x` into `images_BPCHW`, rotated and flipped."""
         side = self.config.crop
         for image, core, frame in zip(images_BPCHW, x, self.frames_B.tolist(), strict=True):
             height, width, crop_top, crop_left, top, left, *_, rotation, flip = frame
@@ -241,7 +249,7 @@ class _Ops:
             image.copy_(core.flip(-1) if flip else core)
 
     def crop_place(self) -> Numbers:
-        """Where the first pair's final crop lies, as `train.ops.cpu.crop_turned` takes it."""
+        """The place of the first pair's final crop, for `train.ops.cpu.crop_turned`."""
         height, width, crop_top, crop_left, top, left, *_, rotation, flip = self.frames_B[0].tolist()
         first = (top + self.halo, left + self.halo)
         return np.array((height, width, crop_top, crop_left, *first, rotation, flip), np.int64)
@@ -257,7 +265,7 @@ def _apply(chosen_B: NDArray[np.bool_], x_BPCHW: Tensor, op: Callable[[Tensor, N
 
 
 def _take(x_BPCHW: Tensor, rows: Numbers) -> Tensor:
-    """Some pairs; all of them without a copy."""
+    """Selects pairs; if all are selected, returns the tensor itself without a copy."""
     return x_BPCHW if len(rows) == len(x_BPCHW) else x_BPCHW.index_select(0, _index(rows, x_BPCHW))
 
 
