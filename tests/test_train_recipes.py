@@ -154,7 +154,7 @@ def test_ranges_reversed_or_out_of_bounds_are_refused(name: str) -> None:
     [
         ({"jpeg_quality": (0, 100)}, r"augment\.jpeg_quality=\(0, 100\), .* 1 <= low <= high <= 100"),
         ({"webp_quality": (30, 101)}, r"augment\.webp_quality=\(30, 101\)"),
-        ({"mix_fake": (0.0, 0.8)}, r"augment\.mix_fake=\(0.0, 0.8\), expected a floor of 0.05 or more"),
+        ({"mix_fake": (0.0, 0.8)}, r"augment\.mix_fake=\(0.0, 0.8\), expected a low of 0.05 or more"),
         ({"hue": 0.6}, r"augment\.hue=0.6, expected 0 to 0.5"),
         ({"brightness": -0.1}, r"augment\.brightness=-0.1"),
         ({"cutout_side": 0}, r"augment\.cutout_side=0, expected at least 1"),
@@ -178,7 +178,7 @@ def test_what_can_t_be_meant_is_refused(options: dict[str, Any], expected: str) 
         (["--augment.jpeg_quality", "[50.5,60]"], "augment.jpeg_quality"),
         (
             ["--augment", "dda", "--augment.mix_fake", "[0,0.8]"],
-            "augment.mix_fake=(0.0, 0.8), expected a floor",
+            "augment.mix_fake=(0.0, 0.8), expected a low",
         ),
         (["--augment.kornia", "[3]"], "augment.kornia"),
     ],

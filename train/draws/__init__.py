@@ -1,4 +1,4 @@
-"""In: a recipe, (seed, epoch) and pair ids. Out: every parameter of every op, as pure functions of them.
+"""In: a recipe, (seed, epoch) and pair ids. Out: the parameters of all ops, as pure functions of these.
 
-Next: `train.window` cuts by the geometry, `train.ops` take the rest.
+Next: `train.window` cuts windows by the geometry, and `train.ops` uses the other parameters.
 """

@@ -1,4 +1,4 @@
-"""Boxes from uniform numbers: resized crop, cutout."""
+"""Computes the boxes of the resized crop and the cutout from uniform numbers."""
 
 import math
 
@@ -16,12 +16,12 @@ def resized_box(tries: NDArray[np.float64], height: int, width: int) -> Box:
     """(top, left, height, width) of a random resized crop.
 
     Args:
-        tries: (10, 4) uniform numbers: area, ratio, top, left of each try.
+        tries: (10, 4) uniform numbers: area, ratio, top and left of each try.
         height: of the image.
         width: of the image.
 
-    Source: `get_params` of torchvision.transforms.RandomResizedCrop, with its ten tries and
-    its fallback to a centre crop.
+    Source: `get_params` of torchvision.transforms.RandomResizedCrop. As there, the first of ten tries that
+    fits into the image counts; if none fits, the box is a centre crop.
     """
     for u_area, u_ratio, u_top, u_left in tries.tolist():
         area = height * width * (_AREA[0] + u_area * (_AREA[1] - _AREA[0]))
@@ -33,10 +33,10 @@ def resized_box(tries: NDArray[np.float64], height: int, width: int) -> Box:
 
 
 def cutout_box(centre: NDArray[np.float64], side: int, height: int, width: int) -> Box:
-    """(y1, x1, y2, x2) of the hole, its ends excluded; near a border it is cut off, or empty.
+    """(y1, x1, y2, x2) of the hole, y2 and x2 excluded; near a border it is smaller or empty.
 
     Args:
-        centre: (2,) uniform numbers: y and x. The centre is a whole place in 0..height, 0..width,
+        centre: (2,) uniform numbers for y and x. The centre is an integer point in 0..height, 0..width,
             both ends included.
         side: of the hole in pixels.
         height: of the augmented image.
@@ -51,8 +51,8 @@ def cutout_box(centre: NDArray[np.float64], side: int, height: int, width: int) 
 
 
 def pick(u: float, count: int) -> int:
-    """The integer 0..count-1 that a uniform number in [0, 1) stands for."""
-    return min(int(u * count), count - 1)
+    """Maps a uniform number in [0, 1) to an integer 0..count-1."""
+    return min(int(u * count), count - 1)  # the product may round up to count
 
 
 def _fallback_box(height: int, width: int) -> Box:

@@ -1,6 +1,6 @@
 """The options of the augmentation; the defaults are the recipe ``aligned-iclr25``.
 
-Nothing heavy is imported here, so that ``--help`` answers at once.
+This file imports nothing heavy, so that ``--help`` answers at once.
 """
 
 import math
@@ -13,13 +13,13 @@ from recon.base.options import at_least_one
 from recon.base.paths import is_file
 
 RECIPES = Path(__file__).parents[2] / "configs" / "augment"
-"""Folder of the recipes, one YAML file each."""
+"""Folder of the recipes; each is a YAML file."""
 RESIZED_CROP = 256
-"""Side in pixels of the image that a random resized crop gives."""
+"""Side in pixels of the result of a random resized crop."""
 JPEG_GRID = 16
-"""Side in pixels of the blocks that 4:2:0 JPEG codes together."""
+"""Side in pixels of a coding unit of 4:2:0 JPEG: four luma blocks, and one block of each chroma."""
 JPEG_REACH = 2
-"""Pixels beyond the crop that its chroma depends on: one chroma sample, by the triangle upsampling."""
+"""Pixels around the crop on which its chroma depends: one chroma sample, because of the upsampling."""
 
 PROBABILITIES = (
     "resized_crop_p",
@@ -48,22 +48,22 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "sharpen": (0, 10),
     "mix_fake": (0, 1),
 }
-"""Least and greatest value of the fields that are neither probabilities nor sides."""
+"""Smallest and largest value of the fields that are neither probabilities nor sides."""
 
 
 def blur_radius(sigma: float) -> int:
-    """Pixels that a blur reaches on each side: scipy's int(4 sigma + .5)."""
+    """Radius of a blur in pixels: int(4 sigma + .5), as in scipy."""
     return int(4.0 * sigma + 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """The augmentation of a training pair: every draw is shared by its two images."""
+    """The augmentation of a training pair: its two images always get the same parameters."""
 
     crop: int = 96
     """Side of the square training crop in pixels."""
     pad: bool = True
-    """Pad images smaller than the crop symmetrically; false refuses them."""
+    """Images smaller than the crop: true mirrors them at their borders, false refuses them."""
     resized_crop_p: float = 0.2
     """Probability of a random resized crop (area .08..1, ratio 3/4..4/3) to 256x256 before the crop."""
     rotate: bool = True
@@ -71,51 +71,51 @@ class AugmentConfig:
     flip_p: float = 0.5
     """Probability of a horizontal flip."""
     jitter_p: float = 0.8
-    """Probability of colour jitter: brightness, contrast, saturation, hue, in an order of the pair's own."""
+    """Probability of colour jitter: brightness, contrast, saturation, hue, in an order drawn by pair."""
     brightness: float = 0.4
-    """Jitter's brightness factor is uniform in max(0, 1 - this) .. 1 + this."""
+    """Jitter's brightness factor is uniform in max(0, 1 - x) .. 1 + x, where x is this option."""
     contrast: float = 0.4
-    """Jitter's contrast factor, likewise."""
+    """Jitter's contrast factor is uniform in max(0, 1 - x) .. 1 + x, where x is this option."""
     saturation: float = 0.4
-    """Jitter's saturation factor, likewise."""
+    """Jitter's saturation factor is uniform in max(0, 1 - x) .. 1 + x, where x is this option."""
     hue: float = 0.1
-    """Jitter's turn of the hue is uniform in -this .. this; 0.5 is half a turn."""
+    """Jitter turns the hue by a uniform number in -x .. x, where x is this option; 0.5 is half a turn."""
     grey_p: float = 0.2
-    """Probability of grey: ITU-R 601 luma in all three channels."""
+    """Probability of greyscale: ITU-R 601 luma in all three channels."""
     cutout_p: float = 0.2
-    """Probability of one square hole, its centre anywhere in the image."""
+    """Probability of one square hole with its centre anywhere in the image."""
     cutout_side: int = 48
     """Side of the hole in pixels."""
     cutout_fill: int = 128
     """Level of the hole, 0..255."""
     noise_p: float = 0.2
-    """Probability of Gaussian noise, the same field in both images."""
+    """Probability of Gaussian noise, the same noise in both images."""
     noise_variance: tuple[float, float] = (10.0, 50.0)
-    """Its variance in squared levels of 0..255 is uniform in this range."""
+    """The variance of the noise, in squared levels of 0..255, is uniform in this range."""
     blur_p: float = 0.5
     """Probability of Gaussian blur."""
     blur_sigma: tuple[float, float] = (0.0, 3.0)
-    """Its sigma in pixels is uniform in this range."""
+    """The sigma of the blur in pixels is uniform in this range."""
     jpeg_p: float = 0.5
-    """Probability of JPEG compression, 4:2:0 by libjpeg."""
+    """Probability of JPEG compression, 4:2:0, as by libjpeg-turbo."""
     jpeg_quality: tuple[int, int] = (30, 100)
-    """Its quality is a uniform integer in this range, both ends included."""
+    """The quality of JPEG is a uniform integer in this range, both ends included."""
     webp_p: float = 0.0
-    """Probability of lossy WebP compression, always on the CPU. It codes the window's core, where the
-    whole image's WebP would differ: its blocks are predicted from their neighbours."""
+    """Probability of lossy WebP compression, always on the CPU. It compresses the window's core, not the
+    whole image, which would give other pixels: WebP predicts each block from its neighbours."""
     webp_quality: tuple[int, int] = (30, 100)
-    """Its quality is a uniform integer in this range, both ends included."""
+    """The quality of WebP is a uniform integer in this range, both ends included."""
     sharpen_p: float = 0.0
     """Probability of sharpening."""
     sharpen: tuple[float, float] = (0.0, 1.0)
-    """Its amount a is uniform in this range: Pillow's ImageEnhance.Sharpness of factor 1 + a."""
+    """The amount a of sharpening is uniform in this range: Pillow's ImageEnhance.Sharpness, factor 1 + a."""
     mix_p: float = 0.0
     """Probability that the fake becomes w fake + (1 - w) real."""
     mix_fake: tuple[float, float] = (0.2, 1.0)
-    """The fake's weight w is uniform in this range, .05 or more: no fake is a real image."""
+    """The fake's weight w is uniform in this range, .05 or more: at 0 the fake would equal the real image."""
     kornia: list[dict[str, Any]] = field(default_factory=list)
-    """Stock Kornia ops after the crop, on floats in 0..1, in order: '[{"name": "RandomErasing", "p": 0.1}]'.
-    Seeded by (seed, step, rank), so unlike all else they depend on the world size."""
+    """Kornia's own ops after the crop, on floats in 0..1, in order: '[{"name": "RandomErasing", "p": 0.1}]'.
+    They are seeded by (seed, step, rank), so unlike all other ops they depend on the world size."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "crop", "cutout_side", group="augment.")
@@ -126,7 +126,7 @@ class AugmentConfig:
         for place, op in enumerate(self.kornia):
             if not isinstance(op.get("name"), str):
                 raise UserError(f"augment.kornia[{place}]={op}, expected {{name: RandomX, ...}}")
-        self._check("mix_fake", self.mix_fake[0] >= 0.05, "a floor of 0.05 or more: at 0 the fake is real")
+        self._check("mix_fake", self.mix_fake[0] >= 0.05, "a low of 0.05 or more: at 0 the fake is real")
         for name in ("jpeg_quality", "webp_quality"):
             whole = all(isinstance(end, int) for end in getattr(self, name))
             self._check(name, whole, "whole numbers")
@@ -150,35 +150,35 @@ class AugmentConfig:
 
     @property
     def is_photometric(self) -> bool:
-        """Whether an op other than the geometry may change pixels before the crop."""
+        """Whether any op other than the geometry has a probability above 0."""
         return any(getattr(self, name) > 0 for name in PHOTOMETRIC)
 
     @property
     def blur_radius(self) -> int:
-        """Pixels that the widest blur reaches."""
+        """Radius in pixels of the widest possible blur."""
         return blur_radius(self.blur_sigma[1]) if self.blur_p else 0
 
     @property
     def core_side(self) -> int:
-        """Side of the region that is compressed: on JPEG's grid, around the crop wherever it lies."""
+        """Side of the region that is compressed: it lies on JPEG's grid and holds the crop at any place."""
         if not (self.jpeg_p or self.webp_p):
             return self.crop
         return JPEG_GRID * math.ceil((self.crop + 2 * JPEG_REACH + JPEG_GRID - 1) / JPEG_GRID)
 
     @property
     def window_side(self) -> int:
-        """Side of the window that is cut from an image: the core and what the blur needs around it."""
+        """Side of the window that is cut from an image: the core, and the border that the blur needs."""
         return self.core_side + 2 * self.blur_radius
 
 
 def load_recipe(recipe: str) -> AugmentConfig:
-    """The recipe of a name or a file, for who builds a loader by hand; commands take ``--augment``.
+    """Loads a recipe by its name or file, for code that builds a loader; commands take ``--augment``.
 
     Args:
-        recipe: a file's name in `RECIPES` without ``.yaml``, or the path of a YAML file.
+        recipe: the name of a file in `RECIPES` without ``.yaml``, or the path of a YAML file.
 
     Raises:
-        UserError: there is no such recipe or file, or what it says can't be.
+        UserError: there is no such recipe or file, or it holds wrong values.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 

@@ -1,9 +1,9 @@
-"""The random numbers of a pair: pure functions of (seed, epoch, pair id, op).
+"""Draws the parameters of pairs: pure functions of (seed, epoch, pair id, op).
 
-Nothing depends on the batch, the rank, the worker or the order; real and fake share
-every draw. Numpy arrays and torch tensors, on any device, give the same bits: integers, and
-single additions and multiplications in float64, which IEEE 754 fixes, do it all (but see `root`).
-Torch is not imported before a tensor comes: the loading process has none.
+They do not depend on the batch, the rank, the worker process or the order, and are the same for real and
+fake. Numpy arrays and torch tensors on any device give the same bits: the code uses only integers and single
+additions and multiplications in float64, whose results IEEE 754 defines (`root` is the exception).
+Torch is imported only for tensors, because the loading process does without it.
 
 Shapes: n pairs; H, W rows and columns of an image.
 """
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     import torch
 
 JITTER = ("brightness", "contrast", "saturation", "hue")
-"""The jitter's ops; `PhotometricDraws.order` holds places in here."""
+"""The ops of the colour jitter; `PhotometricDraws.order` holds indices of this tuple."""
 
 _TRIES = 10  # of torchvision's RandomResizedCrop, before its fallback
 
 _ORDERS = np.array(list(permutations(range(len(JITTER)))), np.int64)
 
-# The streams of uniform numbers, by op, and how many each pair takes of it.
+# The streams of uniform numbers by op, and how many numbers a pair takes from each. A stream's name is part
+# of its key: another name changes all draws.
 _GEOMETRY = (
     ("rotation", 1),
     ("resized_crop", 1),
@@ -56,16 +57,16 @@ _PHOTOMETRIC = tuple((name, 1) for name in (*_CHANCES, *_REALS, *_WHOLES))
 
 @dataclass(frozen=True, kw_only=True)
 class GeometryDraws:
-    """Uniform numbers in [0, 1) for the geometry of n pairs; `geometry` makes boxes of them."""
+    """The geometry of n pairs; boxes are still uniform numbers in [0, 1), see `train.draws.boxes`."""
 
     resized: NDArray[np.bool_]
-    """(n,) whether a resized crop comes first."""
+    """(n,) whether there is a resized crop."""
     resized_tries: NDArray[np.float64]
     """(n, 10, 4): area, ratio, top and left of each try of the resized crop."""
     rotation: NDArray[np.int64]
     """(n,) quarter turns counter-clockwise, 0..3."""
     flip: NDArray[np.bool_]
-    """(n,)"""
+    """(n,) whether there is a horizontal flip."""
     crop: NDArray[np.float64]
     """(n, 2): top and left of the final crop."""
     cutout: NDArray[np.bool_]
@@ -76,9 +77,9 @@ class GeometryDraws:
 
 @dataclass(frozen=True, kw_only=True)
 class PhotometricDraws:
-    """The parameters of n pairs' photometric ops: bool, float64 and int64 arrays (n,) but for `order`.
+    """The parameters of the photometric ops of n pairs: bool, float64 and int64 arrays (n,), except `order`.
 
-    A parameter is drawn whether its op is or not.
+    Parameters are also drawn for ops that a pair does not get.
     """
 
     jitter: Array
@@ -91,11 +92,11 @@ class PhotometricDraws:
     saturation: Array
     """Factor."""
     hue: Array
-    """Turn of the hue; 1 is the whole circle."""
+    """Turn of the hue; 1 is a full turn."""
     grey: Array
     noise: Array
     noise_sigma: Array
-    """Standard deviation in levels of 0..255: float64 that float32 holds exactly."""
+    """Standard deviation in levels of 0..255: a float64 that is exact in float32."""
     blur: Array
     blur_sigma: Array
     """In pixels."""
@@ -113,7 +114,7 @@ class PhotometricDraws:
 
 
 def visit_ids(pair_ids: NDArray[np.int64], copy: int) -> NDArray[np.int64]:
-    """What stands for pairs in the draws: their ids, or others where an epoch meets them once more.
+    """The ids for the draws: a pair's own id at its first visit in an epoch, other ids at further visits.
 
     Args:
         pair_ids: (n,) int64.
@@ -129,7 +130,7 @@ def draw_geometry(config: AugmentConfig, seed: int, epoch: int, ids: NDArray[np.
         config: the probabilities.
         seed: of the run.
         epoch: from 0.
-        ids: (n,) int64 of `visit_ids`.
+        ids: (n,) int64, the result of `visit_ids`.
     """
     u: NDArray[np.float64] = _uniforms(_GEOMETRY, seed, epoch, ids)
     turns = (u[:, 0] * 4).astype(np.int64)
@@ -151,14 +152,14 @@ def draw_photometric(config: AugmentConfig, seed: int, epoch: int, ids: Words) -
         config: the probabilities and ranges.
         seed: of the run.
         epoch: from 0.
-        ids: (n,) int64 of `visit_ids`, numpy or torch: what is drawn is of the same kind.
+        ids: (n,) int64, the result of `visit_ids`; a numpy array or tensor, and so are the parameters.
     """
     scale = _scale(_chances(config), _ranges(config), device_of(ids))
     u = _uniforms(_PHOTOMETRIC, seed, epoch, ids)
     first, last = len(_CHANCES), len(_CHANCES) + len(_REALS)
     on = (u[:, :first] < scale.chances).T
     reals = (u[:, first:last] * scale.spans + scale.lows).T
-    # The product stays below the count, however it is rounded: see the test of the last number.
+    # The product is always below the count, also after rounding: the test of the last number shows it.
     wholes = (floor(u[:, last:] * scale.counts) + scale.firsts).T
     return PhotometricDraws(
         **dict(zip(_CHANCES, on, strict=True)),
@@ -178,7 +179,7 @@ def draw_photometric(config: AugmentConfig, seed: int, epoch: int, ids: Words) -
 
 @dataclass(frozen=True)
 class _Scale:
-    """What turns uniform numbers into parameters, one place a parameter."""
+    """The numbers that turn uniform numbers into parameters; each array has an entry for each parameter."""
 
     chances: Array
     lows: Array
@@ -193,7 +194,7 @@ def _chances(config: AugmentConfig) -> tuple[float, ...]:
 
 
 def _ranges(config: AugmentConfig) -> tuple[tuple[float, ...], ...]:
-    """(low, high) of `_REALS` and of `_WHOLES` but the first."""
+    """(low, high) of all `_REALS` and of all `_WHOLES` except the first, the order of the jitter."""
     factors = ((max(0.0, 1 - a), 1 + a) for a in (config.brightness, config.contrast, config.saturation))
     drawn = (config.noise_variance, config.blur_sigma, config.sharpen, config.mix_fake)
     ranges = (*drawn, config.jpeg_quality, config.webp_quality)
@@ -221,7 +222,7 @@ def _scale(
 
 
 def _uniforms(streams: tuple[tuple[str, int], ...], seed: int, epoch: int, ids: Words) -> Any:
-    """Uniform numbers (n, all counts of `streams`) by one call: for a single pair, calls are what costs."""
+    """Uniform numbers (n, sum of the streams' counts), drawn in one call: for one pair, calls cost most."""
     keys, draws = _keys(streams, seed, epoch, device_of(ids))
     return uniform(keys, ids[:, None], draws)
 
@@ -230,7 +231,7 @@ def _uniforms(streams: tuple[tuple[str, int], ...], seed: int, epoch: int, ids: 
 def _keys(
     streams: tuple[tuple[str, int], ...], seed: int, epoch: int, device: "torch.device | None"
 ) -> tuple[Array, Array]:
-    """The key and the number of each draw."""
+    """The key of each draw, and its number within its stream."""
     keys = [stream_key(seed, epoch, name) for name, count in streams for _ in range(count)]
     draws = [number for _, count in streams for number in range(count)]
     return moved(np.array(keys, np.int64), device), moved(np.array(draws, np.int64), device)
