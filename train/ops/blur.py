@@ -1,8 +1,8 @@
-"""Gaussian blur of uint8 windows, bit for bit `scipy.ndimage.gaussian_filter` of the whole image.
+"""Gaussian blur of uint8 windows, bit for bit equal to `scipy.ndimage.gaussian_filter` of the whole image.
 
-Scipy filters rows, then columns, each in float64 and truncated to 8 bits. Where the sum is near a whole
-level, as in every flat patch, the order of its float64 additions decides the level: the centre comes
-first, then the pairs of equal weight from the outermost inward.
+Scipy filters along axis 0, then along axis 1, each time in float64 and truncated to 8 bits.
+If a sum is near an integer, as in every flat area, the order of its float64 additions decides the level:
+scipy begins with the centre and adds the pairs of equal weight from the outermost to the innermost.
 
     B pairs, P = (real, fake), C = RGB, H x W, D = distance from the centre
 """
@@ -19,13 +19,13 @@ _IDENTITY = 1e-15  # scipy leaves an image alone at this sigma or less
 
 
 def blur(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tensor:
-    """Blurs each pair by its own sigma.
+    """Blurs each pair with its own sigma.
 
     Args:
-        x_BPCHW: uint8; a margin of radius_max pixels on every side is read, not blurred. Where it lies
-            beyond the image it holds the image mirrored (half-sample symmetric).
-        sigma_B: float64, in pixels, 0 for none; best on the CPU, where the weights are computed.
-        radius_max: width of the margin, `blur_radius` of the largest sigma or more.
+        x_BPCHW: uint8; a margin of radius_max pixels on every side is read but not blurred. The part of the
+            margin that lies outside the image must hold the mirrored image (half-sample symmetric).
+        sigma_B: float64, in pixels, 0 for no blur; best on the CPU, because the weights are computed there.
+        radius_max: width of the margin; at least `blur_radius` of the largest sigma.
 
     Returns:
         uint8, H - 2 radius_max by W - 2 radius_max.
@@ -36,8 +36,8 @@ def blur(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tens
 
 
 def blur_loop(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tensor:
-    """`blur` pair after pair, on no more pixels than the pair's own radius reaches."""
-    from train.ops import cpu
+    """`blur`, one pair after the other; it reads only the pixels within the pair's own radius."""
+    from train.ops import cpu  # imports numba, which only CPUs need
 
     height, width = (side - 2 * radius_max for side in x_BPCHW.shape[-2:])
     out_BPCHW = torch.empty((*x_BPCHW.shape[:3], height, width), dtype=torch.uint8)
@@ -51,12 +51,12 @@ def blur_loop(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch
 
 
 def blur_tensor(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tensor:
-    """`blur` in float64 tensor arithmetic, all pairs at once."""
+    """`blur` in float64 tensor arithmetic, for all pairs together."""
     sigmas = sigma_B.tolist()
     radii = [_checked_radius(sigma, radius_max) for sigma in sigmas]
     reach = max(radii, default=0)
-    # Beyond a pair's own radius the weights are zero. Those terms are the first added to the centre's,
-    # and adding +0.0 to a number that is not negative changes no bit of it.
+    # Outside a pair's own radius the weights are zero. These terms are added first, right after the centre,
+    # and adding +0.0 to a number that is not negative changes no bit.
     weights = np.zeros((len(sigmas), reach + 1))
     for row, (sigma, radius) in enumerate(zip(sigmas, radii, strict=True)):
         weights[row, : radius + 1] = _weights(sigma, radius)[radius:]
@@ -68,16 +68,16 @@ def blur_tensor(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> tor
 
 
 def _correlate(x_BPCHW: torch.Tensor, weights_BD: torch.Tensor, dim: int) -> torch.Tensor:
-    """One axis of the filter on int16, truncated to int16; the output lacks the margin.
+    """The filter along one axis of int16, truncated to int16; the output has no margin on this axis.
 
-    Must not be compiled: a fused multiply-add rounds once where scipy rounds twice.
+    Must not be compiled: a fused multiply-add rounds once, but scipy rounds the product and the sum.
     """
     reach = weights_BD.shape[1] - 1
     size = x_BPCHW.shape[dim] - 2 * reach
     column_DB1111 = weights_BD.T[..., None, None, None, None]
     total = x_BPCHW.narrow(dim, reach, size) * column_DB1111[0]
     for distance in range(reach, 0, -1):
-        # The two levels add up exactly in int16, at a quarter of float64's traffic.
+        # int16 holds the sum of two levels exactly, with a quarter of float64's memory traffic.
         pair = x_BPCHW.narrow(dim, reach - distance, size) + x_BPCHW.narrow(dim, reach + distance, size)
         total += pair * column_DB1111[distance]
     return total.to(torch.int16)
@@ -90,7 +90,7 @@ def _checked_radius(sigma: float, radius_max: int) -> int:
 
 
 def _weights(sigma: float, radius: int) -> NDArray[np.float64]:
-    """(2 radius + 1,) weights, bit for bit those of scipy's `_gaussian_kernel1d`."""
+    """(2 radius + 1,) weights, bit for bit equal to those of scipy's `_gaussian_kernel1d`."""
     if sigma <= _IDENTITY:
         return np.ones(1)
     weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)

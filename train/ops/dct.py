@@ -1,8 +1,8 @@
-"""What libjpeg-turbo loses of 8x8 blocks at a quality: its "islow" DCT, quantised, and back.
+"""The lossy part of libjpeg-turbo on 8x8 blocks: the "islow" DCT, quantisation, and the inverse of both.
 
-Each pass of the fixed-point transform is one integer matrix product with one rounding at its end, so
-float64 products, in which all these integers and halvings are exact in any order, give its very bits.
-Sources: jfdctint.c, jidctint.c, jcdctmgr.c and jcparam.c of libjpeg-turbo 3.
+Each pass of the fixed-point transform is an integer matrix product with one rounding at its end. float64
+holds all these integers and halves exactly, so a float64 matrix product gives the same bits in any order
+of additions. Sources: jfdctint.c, jidctint.c, jcdctmgr.c and jcparam.c of libjpeg-turbo 3.
 
     N any leading dimensions, H and W multiples of 8; a block's samples are (8, 8), row first
 """
@@ -14,11 +14,11 @@ import torch
 
 from recon.image.dct import HALF
 
-_FORWARD_SHIFTS = (11, 15)  # bits dropped after the pass over rows, over columns
+_FORWARD_SHIFTS = (11, 15)  # bits that are dropped after the pass over rows, over columns
 
-_INVERSE_SHIFTS = (11, 18)  # over columns, over rows
+_INVERSE_SHIFTS = (11, 18)  # the same after the pass over columns, over rows
 
-# Annex K of the JPEG standard: luma, chroma.
+# Quantisation steps of Annex K of the JPEG standard, for luma and chroma.
 _STEPS = (
     (
         (16, 11, 10, 16, 24, 40, 51, 61),
@@ -54,7 +54,7 @@ def quality_steps(device: torch.device) -> torch.Tensor:
 
 
 def code_blocks(x_NHW: torch.Tensor, steps_N88: torch.Tensor) -> torch.Tensor:
-    """Transforms, quantises, dequantises and transforms back.
+    """Applies the DCT, quantises, dequantises, and applies the inverse DCT.
 
     Args:
         x_NHW: float64 samples, whole levels 0..255.
@@ -69,7 +69,7 @@ def code_blocks(x_NHW: torch.Tensor, steps_N88: torch.Tensor) -> torch.Tensor:
     matrix = _matrix(x_NHW.device)
     coefficients = _pass_over_rows(blocks - 128, matrix.T, _FORWARD_SHIFTS[0])
     coefficients = _pass_over_columns(coefficients, matrix, _FORWARD_SHIFTS[1])  # 8 times the DCT's
-    # Rounds halves away from zero. The reciprocals by which SIMD code divides give the same quotients.
+    # Rounds halves away from zero. libjpeg-turbo's SIMD code multiplies by reciprocals; the quotients agree.
     halves = torch.sign(coefficients) * (4 * steps)
     coefficients = torch.div(coefficients + halves, 8 * steps, rounding_mode="trunc") * steps
     samples = _pass_over_columns(coefficients, matrix.T, _INVERSE_SHIFTS[0])

@@ -1,11 +1,11 @@
-"""Colour jitter in Pillow's 8-bit steps, bit for bit, on numpy arrays and torch tensors alike.
+"""Colour jitter, bit for bit as in Pillow's 8-bit steps, for numpy arrays and torch tensors.
 
-An image is a float32 array (..., 3, H, W) of whole levels 0..255. Factors, turns and means are
-numbers, or arrays that broadcast against it: (n, 1, 1, 1) for one of each image. No function changes
-its arguments. Torch is not imported before a tensor comes: the loading process has none.
+An image is a float32 array (..., 3, H, W) of integer levels 0..255. Factors, turns and means are numbers, or
+arrays that broadcast against it, such as (n, 1, 1, 1) with one value for each image. No function changes its
+arguments. Torch is imported only for tensors, because the loading process does without it.
 
 Sources: `ImagingBlend` (Blend.c), `rgb2l`, `rgb2hsv_row` and `hsv2rgb` (Convert.c) and ImageEnhance.py
-of Pillow; `adjust_hue` of torchvision's _functional_pil.py. On all 2**24 colours: the tests.
+of Pillow; `adjust_hue` of torchvision's _functional_pil.py. The tests compare all 2**24 colours.
 
 Shapes: B pairs, P = (real, fake), C = RGB.
 """
@@ -33,7 +33,7 @@ def adjust_brightness(x: Array, factor: float | Array) -> Array:
 
 
 def adjust_contrast(x: Array, factor: float | Array, mean: float | Array) -> Array:
-    """ImageEnhance.Contrast, its mean grey (a whole level) given."""
+    """ImageEnhance.Contrast with a given mean grey, an integer level."""
     return blend(_single(mean), x, factor)
 
 
@@ -43,20 +43,20 @@ def adjust_saturation(x: Array, factor: float | Array) -> Array:
 
 
 def adjust_hue(x: Array, hue: float | Array) -> Array:
-    """Turns the hue as torchvision turns that of a PIL image: through 8-bit HSV, whatever the turn.
+    """Turns the hue as torchvision does for a PIL image: through 8-bit HSV, also for a turn of 0.
 
     Args:
         x: levels.
-        hue: of the circle, -.5 ... .5; as an array, float64.
+        hue: turn in -.5 .. .5, where 1 is a full turn; an array must be float64.
     """
     xp = _library(x)
     r, g, b = x[..., 0:1, :, :], x[..., 1:2, :, :], x[..., 2:3, :, :]
     value, least = xp.maximum(xp.maximum(r, g), b), xp.minimum(xp.minimum(r, g), b)
     turned = look_up("hue", _hue_place(r, g, b))
     turned += _byte(hue * 255)
-    # Pillow takes value * saturation * share / 255 off a channel; along the circle the share rises
-    # from 0 to 1 and falls back, in 85 steps each way. So this is a whole number's quotient by
-    # 255 * 85, and lies too far from a half for float32 to round it wrongly.
+    # Pillow subtracts value * saturation * share / 255 from a channel. Along the hue circle the share rises
+    # from 0 to 1 and falls again, in 85 steps each. So the amount is an integer divided by 255 * 85, which
+    # is far enough from a half that float32 rounds it correctly.
     taken = _single(turned) - constant("centre", x)
     xp.abs(taken, out=taken)
     xp.clip(taken, 42.5, 85, out=taken)
@@ -68,9 +68,9 @@ def adjust_hue(x: Array, hue: float | Array) -> Array:
 
 
 def grey(x: Array) -> Array:
-    """ITU-R 601 luma (..., 1, H, W), as `convert("L")`.
+    """ITU-R 601 luma (..., 1, H, W), as Pillow's `convert("L")`.
 
-    Exact in float32, being below 2**8 and in steps of 2**-16.
+    It is exact in float32, because the sums are below 2**8 and multiples of 2**-16.
     """
     luma = x[..., 0:1, :, :] * (19595 / 65536)
     _add(luma, x[..., 1:2, :, :], 38470 / 65536)
@@ -80,7 +80,7 @@ def grey(x: Array) -> Array:
 
 
 def blend(low: float | Array, x: Array, factor: float | Array) -> Array:
-    """Image.blend: `low` at factor 0, `x` at 1, and beyond."""
+    """Image.blend: `low` for factor 0, `x` for factor 1; larger factors extrapolate."""
     mixed = x - low
     mixed *= _single(factor)
     mixed += low
@@ -88,7 +88,7 @@ def blend(low: float | Array, x: Array, factor: float | Array) -> Array:
 
 
 def mixed(real: Array, fake: Array, fake_weight: float | Array) -> Array:
-    """W fake + (1 - w) real, of float64 levels; rounded, halves to even."""
+    """The mixture w fake + (1 - w) real of float64 levels, rounded half to even."""
     return _library(fake).round(fake_weight * fake + (1 - fake_weight) * real)
 
 
@@ -102,17 +102,17 @@ def jitter(
     *,
     mean: float | Array,
 ) -> Array:
-    """Applies ops.
+    """Applies the ops in `order`.
 
     Args:
         x: levels.
-        order: places in `train.draws.parameters.JITTER`, from the first op to the last; fewer than
-            four do the ops they name.
+        order: indices of `train.draws.parameters.JITTER`, from the first op to the last; may name fewer
+            than four ops.
         brightness: factor.
         contrast: factor.
         saturation: factor.
-        hue: turn, of the circle.
-        mean: grey level for contrast; whatever, where `order` has none.
+        hue: turn; 1 is a full turn.
+        mean: grey level for contrast; not used if `order` has no contrast.
     """
     for number in order:
         if number == _CONTRAST:
@@ -128,19 +128,20 @@ _PLAIN = {0: adjust_brightness, 2: adjust_saturation, 3: adjust_hue}
 def grey_means(
     x_NCHW: Pixels, order: Sequence[int], brightness: float, contrast: float, saturation: float, hue: float
 ) -> list[int]:
-    """Mean grey levels that contrast meets in its place of the order: of N uint8 images; see `jitter`."""
+    """Mean grey levels of N uint8 images before the contrast op, after the ops before it; see `jitter`."""
     x = np.ascontiguousarray(x_NCHW, np.float32)
     before = order[: list(order).index(_CONTRAST)]
     x = jitter(x, before, brightness, contrast, saturation, hue, mean=0)
+    # In float64 the sum of the levels is exact; in float32 it would be rounded.
     return [int(mean + 0.5) for mean in grey(x).mean(axis=(1, 2, 3), dtype=np.float64)]
 
 
 def jitter_batch(x_BPCHW: "torch.Tensor", draws: "PhotometricDraws", mean_BP: Array) -> "torch.Tensor":
-    """Jitters those pairs that drew it; on a CPU image by image, elsewhere all that have an op in common.
+    """Applies the jitter to the pairs that drew it: on a CPU image by image, on a GPU by groups of equal ops.
 
     Args:
         x_BPCHW: uint8, on any device.
-        draws: of the same pairs, on the host.
+        draws: the parameters of the same pairs, on the host.
         mean_BP: int64 grey levels for contrast, on the host.
 
     Returns:
@@ -178,7 +179,10 @@ def _by_op(
     amounts: NDArray[np.float64],
     means: NDArray[np.int64],
 ) -> None:
-    """The pairs whose n-th op is the same go through it together; one transfer, no synchronisation."""
+    """For n = 1 to 4, applies each op to all pairs whose n-th op it is.
+
+    All parameters go to the device in one table, and nothing waits for the device.
+    """
     import torch
 
     groups = [(op, np.flatnonzero(orders[:, step] == op)) for step in range(4) for op in range(4)]
@@ -195,13 +199,13 @@ def _by_op(
 
 
 def _levels(x: Array) -> Array:
-    """To whole levels, in place: clipped and truncated."""
+    """Clips and truncates to integer levels, in place."""
     xp = _library(x)
     return xp.floor(xp.clip(x, 0, 255, out=x), out=x)
 
 
 def _add(total: Array, x: Array, weight: float) -> None:
-    """Adds weight * x, in one pass where that is offered; all our sums are exact, in whatever order."""
+    """Adds weight * x in place, for tensors in one pass; all sums here are exact in any order."""
     if isinstance(total, np.ndarray):
         total += x * weight
     else:
@@ -209,7 +213,7 @@ def _add(total: Array, x: Array, weight: float) -> None:
 
 
 def _hue_place(r: Array, g: Array, b: Array) -> Array:
-    """Where the table "hue" has the hue of a colour; exact in float32."""
+    """The index of a colour in the table "hue"; exact in float32."""
     place = r * 512
     place += g
     _add(place, b, -513)
@@ -218,7 +222,7 @@ def _hue_place(r: Array, g: Array, b: Array) -> Array:
 
 
 def _library(x: Array) -> Any:
-    """The module that has the functions for an array."""
+    """The module with the functions for this kind of array: numpy or torch."""
     if isinstance(x, np.ndarray):
         return np
     import torch
@@ -227,14 +231,14 @@ def _library(x: Array) -> Any:
 
 
 def _single(number: float | Array) -> Any:
-    """An array as float32; a plain number adapts by itself."""
+    """An array as float32; a plain number as float."""
     if isinstance(number, float | int | np.number):
-        return float(number)  # numpy's float64, which is a float, would not
+        return float(number)  # a numpy float64 would turn a float32 array into float64
     return number.astype(np.float32) if isinstance(number, np.ndarray) else number.float()
 
 
 def _byte(number: float | Array) -> Any:
-    """Truncated, and modulo 256."""
+    """Truncates, and takes the result modulo 256."""
     if isinstance(number, float | int | np.number):
         return int(number) % 256
     whole = number.astype(np.int32) if isinstance(number, np.ndarray) else number.int()

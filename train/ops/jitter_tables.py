@@ -1,6 +1,6 @@
 """Tables for the hue and the chroma of the colour jitter, for numpy arrays and for torch tensors.
 
-Torch is not imported before a tensor comes: the loading process has none. The sources are those of
+Torch is imported only for tensors, because the loading process does without it. The sources are those of
 `train.ops.jitter`.
 """
 
@@ -19,16 +19,16 @@ Array = Any
 
 
 def _hues() -> NDArray[np.uint8]:
-    """The 8-bit hue by the differences red - blue and green - blue, which alone decide it.
+    """The 8-bit hue for each pair of the differences red - blue and green - blue, which determine it.
 
-    Its place in the table: `train.ops.jitter`, `_hue_place`.
+    `_hue_place` in `train.ops.jitter` computes the index of a colour.
     """
     rb, gb = np.mgrid[-255:257, -255:257]
     rgb = np.stack([rb, gb, np.zeros_like(rb)])
     r, g, b = rgb - rgb.min(0)
     largest = np.maximum(np.maximum(r, g), b)
     size = np.maximum(largest, 1).astype(np.float32)
-    # What Pillow stores in a float is rounded to float32, what it computes in between is float64.
+    # Pillow stores its variables as float32, but computes expressions in float64.
     rc, gc, bc = ((largest - one).astype(np.float32) / size for one in (r, g, b))
     red, green, blue = bc - gc, (2.0 + np.float64(rc)) - bc, (4.0 + np.float64(gc)) - rc
     h = np.where(r == largest, red, np.where(g == largest, green, blue)).astype(np.float32)
@@ -38,9 +38,10 @@ def _hues() -> NDArray[np.uint8]:
 
 
 def _chromas() -> NDArray[np.float32]:
-    """What is taken off a channel at half a step of its share, at value * 256 + (value - least).
+    """The amount to subtract from a channel for half a step of its share.
 
-    It is made of the 8-bit saturation, not of the difference itself.
+    Its index is value * 256 + (value - least). It is computed from the 8-bit saturation, not from the
+    difference itself.
     """
     value, difference = np.mgrid[0:256, 0:256].astype(np.float32)
     saturation = np.floor((difference / np.maximum(value, 1)).astype(np.float64) * 255)
@@ -66,7 +67,7 @@ def _table(name: str, device: "torch.device | None") -> Array:
 
 
 def constant(name: str, beside: Array) -> Array:
-    """A table as a whole, on the device of an array."""
+    """A whole table, on the device of the array `beside`."""
     return _table(name, None if isinstance(beside, np.ndarray) else beside.device)
 
 
@@ -75,7 +76,7 @@ def look_up(name: str, place: Array) -> Array:
 
     Args:
         name: of the table.
-        place: of the entries; float32 of whole numbers.
+        place: indices of the entries, as float32 integers.
     """
     if isinstance(place, np.ndarray):
         return _table(name, None).take(place.astype(np.int64))

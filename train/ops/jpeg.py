@@ -1,7 +1,8 @@
-"""JPEG compression of uint8 windows, bit for bit what libjpeg-turbo makes of the whole image.
+"""JPEG compression of uint8 windows; the pixels are bit for bit those of libjpeg-turbo on the whole image.
 
-4:2:0, "islow" DCT, triangle ("fancy") chroma upsampling: Pillow's ``save(quality=q)`` and load, in the
-codec's integers, but without its bytes: a CPU in loops over the pixels, a GPU in tensor arithmetic.
+4:2:0, "islow" DCT, triangle ("fancy") chroma upsampling, as in Pillow's ``save(quality=q)`` and load. The
+code does the codec's integer arithmetic but writes no file: on a CPU in loops over the pixels, on a GPU with
+tensors.
 
     B pairs, P = (real, fake), C = RGB or YCbCr, H x W
 """
@@ -20,30 +21,30 @@ Numbers = NDArray[np.int64] | torch.Tensor
 # jccolor.c and jdcolor.c, in 16-bit fixed point; float64 holds every product and sum exactly.
 _TO_YCC = ((19595, 38470, 7471), (-11059, -21709, 32768), (32768, -27439, -5329))
 _TO_YCC_OFFSET = (1 << 15, (128 << 16) + (1 << 15) - 1, (128 << 16) + (1 << 15) - 1)
-_TO_RGB = ((0, 91881), (-22554, -46802), (116130, 0))  # of Cb - 128, Cr - 128; Y is added
-_NARROW = 4  # pixels: libjpeg upsamples chroma of 1 or 2 columns by repetition
+_TO_RGB = ((0, 91881), (-22554, -46802), (116130, 0))  # factors of Cb - 128 and Cr - 128; Y is added
+_NARROW = 4  # pixels; up to this width there are 1 or 2 columns of chroma, which libjpeg only repeats
 
 
 def jpeg(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch.Tensor:
-    """Compresses each pair at its own quality and decompresses it.
+    """Compresses each pair with its own quality, and decompresses it.
 
     Args:
-        x_BPCHW: uint8 part of an image whose top left pixel lies on the image's grid of 16 pixels.
-        quality_B: int64, 1..100; 0 leaves the pair as it is.
-        extent_B2: int64 height and width, 1..H and 1..W, to be compressed; the rest comes back as it
-            is. Such an extent ends at the image's edge or on its grid of 16 pixels.
+        x_BPCHW: uint8 part of an image; its top left pixel lies on the image's grid of 16 pixels.
+        quality_B: int64, 1..100; a pair with 0 does not change.
+        extent_B2: int64 height and width, 1..H and 1..W, of the part to compress; the rest does not change.
+            The extent must end at the edge of the image or on its grid of 16 pixels.
 
     Returns:
-        uint8 of the same shape. Along borders of the extent that are none of the image's, two rows or
-        columns of pixels may differ from the whole image's, as their chroma's neighbours are unknown.
+        uint8 of the same shape. At a border of the extent that is not a border of the image, two rows or
+        columns may differ from the whole image's, because the neighbours of their chroma are unknown.
     """
     path = jpeg_loop if x_BPCHW.device.type == "cpu" else jpeg_tensor
     return path(x_BPCHW, quality_B, extent_B2)
 
 
 def jpeg_loop(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch.Tensor:
-    """`jpeg` image after image, in a third of the codec's time."""
-    from train.ops import cpu
+    """`jpeg`, one image after the other, in a third of the codec's time."""
+    from train.ops import cpu  # imports numba, which only CPUs need
 
     out_BPCHW = x_BPCHW.clone(memory_format=torch.contiguous_format)
     rows = zip(out_BPCHW.numpy(), quality_B.tolist(), extent_B2.tolist(), strict=True)
@@ -54,7 +55,7 @@ def jpeg_loop(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> 
 
 
 def jpeg_tensor(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch.Tensor:
-    """`jpeg` in tensor arithmetic, all pairs at once."""
+    """`jpeg` in tensor arithmetic, for all pairs together."""
     device, (height, width) = x_BPCHW.device, x_BPCHW.shape[-2:]
     quality, extent = (torch.as_tensor(numbers).to(device) for numbers in (quality_B, extent_B2))
     steps_B288 = quality_steps(device)[quality]
@@ -62,7 +63,8 @@ def jpeg_tensor(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -
     columns_BW = _places(width + -width % 16, extent[:, 1])
     ycc = _rgb_to_ycc(_take(_take(x_BPCHW, rows_BH, -2), columns_BW, -1))
     luma = code_blocks(ycc[:, :, :1], steps_B288[:, None, None, 0])
-    # Columns are replicated before the downsampling, rows (but for the pair's second) after it.
+    # As in libjpeg: columns are replicated before the downsampling, and rows after it, except that a last
+    # odd row gets its partner before.
     chroma = _halve(ycc[:, :, 1:])
     chroma = _take(chroma, _places(chroma.shape[-2], (extent[:, 0] + 1) // 2), -2)
     chroma = code_blocks(chroma, steps_B288[:, None, None, 1])
@@ -74,10 +76,10 @@ def jpeg_tensor(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -
 
 
 def webp(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -> torch.Tensor:
-    """Compresses each pair as lossy WebP; arguments and result as of `jpeg`.
+    """Compresses each pair as lossy WebP; arguments and result as in `jpeg`.
 
-    Always by the codec on the CPU. WebP predicts blocks from their neighbours, all the way from the
-    image's top left, so that a part is not what the whole image's compression would make of it.
+    This always uses the codec on the CPU. WebP predicts each block from its neighbours, beginning at the top
+    left of the image, so the pixels differ from those of compressing the whole image.
     """
     out_BPCHW = x_BPCHW.cpu().clone()
     for pair, quality, (height, width) in zip(out_BPCHW, quality_B.tolist(), extent_B2.tolist(), strict=True):
@@ -99,7 +101,7 @@ def _whole_steps() -> NDArray[np.int32]:
 
 
 def _places(count: int, extent_B: torch.Tensor) -> torch.Tensor:
-    """(B, count) indices 0, 1, .. that stay at the last one within each pair's extent."""
+    """(B, count) indices 0, 1, ... up to the last one in the pair's extent, which then repeats."""
     return torch.arange(count, device=extent_B.device).minimum(extent_B[:, None] - 1)
 
 
@@ -133,7 +135,7 @@ def _ycc_to_rgb(luma: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
 
 
 def _halve(x: torch.Tensor) -> torch.Tensor:
-    """Means of 2x2 pixels, rounded by turns down and up along a row (jcsample.c, h2v2_downsample)."""
+    """Means of 2x2 pixels, rounded alternately down and up along a row (jcsample.c, h2v2_downsample)."""
     rows = x[..., ::2, :] + x[..., 1::2, :]
     total = rows[..., ::2] + rows[..., 1::2]
     bias = torch.arange(total.shape[-1], device=x.device) % 2 + 1
@@ -141,8 +143,8 @@ def _halve(x: torch.Tensor) -> torch.Tensor:
 
 
 def _double(x: torch.Tensor, extent_B2: torch.Tensor) -> torch.Tensor:
-    """Triangle filter: 3/4 of the nearer sample and 1/4 of the farther, each way (jdsample.c, h2v2_fancy)."""
-    narrow_B1 = extent_B2[:, 1:] <= _NARROW  # a sample is its own neighbour there, which repeats it
+    """Triangle filter: 3/4 of the nearer, 1/4 of the farther sample, both axes (jdsample.c, h2v2_fancy)."""
+    narrow_B1 = extent_B2[:, 1:] <= _NARROW  # there each sample is its own neighbour, so that it repeats
 
     def neighbours(dim: int) -> tuple[torch.Tensor, torch.Tensor]:
         places = torch.arange(x.shape[dim], device=x.device)

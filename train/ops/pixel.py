@@ -1,8 +1,8 @@
-"""The other ops that change pixels in place: grey, hole, noise, sharpening, mixing.
+"""The other ops of the recipe: grey, cutout, noise, sharpening, mixing.
 
-Each takes uint8 pairs on any device and gives a new uint8 tensor; its parameters, one a pair,
-lie on the host, as numpy arrays or tensors. On a CPU one pair at a time goes through all steps
-of an op, so that it stays in the cache; elsewhere all pairs do.
+Each op takes uint8 pairs on any device and returns a new uint8 tensor. Its parameters, one for each pair,
+are on the host, as numpy arrays or tensors. On a CPU all steps of an op are done for one pair before the
+next pair, so that the pair stays in the cache; on a GPU each step is done for all pairs.
 
 Shapes: B pairs, P = (real, fake), C = RGB, H x W.
 """
@@ -23,7 +23,7 @@ def to_grey(x_BPCHW: Tensor) -> Tensor:
     """ITU-R 601 luma in all three channels, as Pillow's `convert("L")`."""
     if x_BPCHW.device.type != "cpu":
         return grey_tensor(x_BPCHW)
-    from train.ops import cpu
+    from train.ops import cpu  # imports numba, which only CPUs need
 
     out = x_BPCHW.clone(memory_format=torch.contiguous_format)
     for image_CHW in out.flatten(0, 1).numpy():
@@ -37,13 +37,13 @@ def grey_tensor(x_BPCHW: Tensor) -> Tensor:
 
 
 def cutout(x_BPCHW: Tensor, box_B4: Array, origin_B2: Array, fill: int) -> Tensor:
-    """Fills one hole a pair.
+    """Fills one hole in each pair.
 
     Args:
         x_BPCHW: windows.
-        box_B4: int64 (y1, x1, y2, x2) in the augmented image's frame, ends excluded; the hole
-            may lie outside the window, in part or all of it.
-        origin_B2: int64 (top, left) of the windows in the same frame.
+        box_B4: int64 (y1, x1, y2, x2) in coordinates of the augmented image, y2 and x2 excluded; the hole
+            may be partly or fully outside the window.
+        origin_B2: int64 (top, left) of the windows in the same coordinates.
         fill: level, 0..255.
     """
     out = x_BPCHW.clone()
@@ -55,13 +55,13 @@ def cutout(x_BPCHW: Tensor, box_B4: Array, origin_B2: Array, fill: int) -> Tenso
 
 
 def noise(x_BPCHW: Tensor, keys_B: Array, origin_B2: Array, sigma_B: Array) -> Tensor:
-    """Adds to both images of a pair the noise field of its key; see `add_noise`.
+    """Adds the noise field of a pair's key to both images of the pair; see `add_noise`.
 
     Args:
         x_BPCHW: windows.
-        keys_B: int64 of `train.draws.noise.noise_keys`.
+        keys_B: int64, the result of `train.draws.noise.noise_keys`.
         origin_B2: int64 (top, left) of the windows in the augmented image.
-        sigma_B: float64.
+        sigma_B: float64, in levels of 0..255.
     """
     if x_BPCHW.device.type != "cpu":
         return noise_tensor(x_BPCHW, keys_B, origin_B2, sigma_B)
@@ -75,7 +75,7 @@ def noise(x_BPCHW: Tensor, keys_B: Array, origin_B2: Array, sigma_B: Array) -> T
 
 
 def noise_tensor(x_BPCHW: Tensor, keys_B: Array, origin_B2: Array, sigma_B: Array) -> Tensor:
-    """`noise` in tensor arithmetic, all pairs at once."""
+    """`noise` in tensor arithmetic, for all pairs together."""
     keys, origins = (_sent(numbers, x_BPCHW.device) for numbers in (keys_B, origin_B2))
     y_H, x_W = (torch.arange(size, device=x_BPCHW.device) for size in x_BPCHW.shape[-2:])
     levels_BCHW = noise_levels(keys, origins[:, :1] + y_H, origins[:, 1:] + x_W)
@@ -83,13 +83,13 @@ def noise_tensor(x_BPCHW: Tensor, keys_B: Array, origin_B2: Array, sigma_B: Arra
 
 
 def add_noise(x_BPCHW: Tensor, levels_BCHW: Tensor, sigma_B: Array) -> Tensor:
-    """Adds sigma times a field of normal numbers, the same for both images; clips and floors.
+    """Adds sigma times a field of normal numbers, the same for both images, then clips and floors.
 
     Args:
         x_BPCHW: images.
-        levels_BCHW: int64 of `train.draws.noise.noise_levels`, on the images' device.
-        sigma_B: float64, in levels of 0..255. Its product with the field, and the sum, are
-            rounded to float32 each.
+        levels_BCHW: int64, the result of `train.draws.noise.noise_levels`, on the images' device.
+        sigma_B: float64, in levels of 0..255. The product with the field is rounded to float32, and the sum
+            is, too.
     """
     normals, sigma = _normals(x_BPCHW.device), _per_pair(sigma_B, x_BPCHW).float()
     out = torch.empty_like(x_BPCHW)
@@ -103,9 +103,9 @@ def add_noise(x_BPCHW: Tensor, levels_BCHW: Tensor, sigma_B: Array) -> Tensor:
 
 
 def sharpen(x_BPCHW: Tensor, amount_B: Array) -> Tensor:
-    """Pillow's ImageEnhance.Sharpness of factor 1 + amount: 0 changes nothing, -1 smooths.
+    """Pillow's ImageEnhance.Sharpness with factor 1 + amount: 0 changes nothing, -1 smooths.
 
-    As in Pillow, the outermost pixels stay what they are.
+    As in Pillow, the outermost rows and columns do not change.
 
     Args:
         x_BPCHW: images.
@@ -120,7 +120,10 @@ def sharpen(x_BPCHW: Tensor, amount_B: Array) -> Tensor:
 
 
 def _smooth(x: Tensor) -> Tensor:
-    """ImageFilter.SMOOTH: the weighted mean of 3x3 pixels; no thirteenth lies near a half."""
+    """ImageFilter.SMOOTH: the weighted mean of 3x3 pixels.
+
+    The weights add up to 13. No thirteenth is near a half, so the rounding is safe in float32.
+    """
     inner = x[..., 1:-1, 1:-1]
     lines = x[..., :-2, :] + x[..., 1:-1, :] + x[..., 2:, :]
     total = lines[..., :-2] + lines[..., 1:-1] + lines[..., 2:]
@@ -131,7 +134,7 @@ def _smooth(x: Tensor) -> Tensor:
 
 
 def mix(x_BPCHW: Tensor, fake_weight_B: Array) -> Tensor:
-    """Makes each fake w fake + (1 - w) real, rounded half to even; no real image changes.
+    """Replaces each fake by w fake + (1 - w) real, rounded half to even; the real images do not change.
 
     Args:
         x_BPCHW: images.
@@ -146,13 +149,13 @@ def mix(x_BPCHW: Tensor, fake_weight_B: Array) -> Tensor:
 
 
 def _parts(x_BPCHW: Tensor) -> Iterator[slice]:
-    """The rows that go through an op together."""
+    """Slices of the pairs that go through an op together: single pairs on a CPU, all pairs on a GPU."""
     step = 1 if x_BPCHW.device.type == "cpu" else max(1, len(x_BPCHW))
     return (slice(first, first + step) for first in range(0, len(x_BPCHW), step))
 
 
 def _bytes(levels: Tensor) -> Tensor:
-    """Truncates; by way of int16, which takes a third of the straight way's time on a CPU."""
+    """Truncates to uint8; the way through int16 takes a third of the time of `byte()` alone on a CPU."""
     return levels.short().byte()
 
 
@@ -161,7 +164,7 @@ def _per_pair(numbers_B: Array, x_BPCHW: Tensor) -> Tensor:
 
 
 def _sent(numbers: Array, device: torch.device) -> Tensor:
-    """To the device, without waiting for it."""
+    """Sends parameters to the device without waiting for it."""
     return torch.as_tensor(numbers).to(device, non_blocking=True)
 
 

@@ -1,7 +1,8 @@
-"""The ops on a CPU: loops over the pixels of one pair, compiled by numba, bit for bit the tensor paths.
+"""In: the pixels of one pair. Out: the same pair after an op, bit for bit as the tensor code of `train.ops`.
 
-Imported where the first pair is augmented on a CPU, and neither on a GPU nor in the loading process:
-numba takes some 100 MiB, and some ten seconds to compile, once on each machine: then its cache has it.
+The loops over the pixels are compiled by numba, which needs about 100 MiB, and about ten seconds to compile
+once on each machine; then they are in its cache. So this package is imported only when the first pair is
+augmented on a CPU, not on a GPU and not in the loading process.
 """
 
 from train.ops.cpu.blur import blur_planes as blur_planes

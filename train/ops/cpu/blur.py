@@ -1,4 +1,4 @@
-"""One pair's Gaussian blur, with the additions in scipy's order: see `train.ops.blur`."""
+"""The Gaussian blur of one pair, with the additions in scipy's order: see `train.ops.blur`."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from recon.image.codec import Pixels
 from train.ops.cpu.compiled import kernel, part
 
-_PART = 1024  # sums of float64 that stay in the first cache
+_PART = 1024  # float64 sums that are computed together, so that they stay in the L1 cache
 
 
 @part
@@ -29,7 +29,7 @@ def _truncate(total: NDArray[np.float64], out: Pixels) -> None:
 
 @part
 def _correlate(x_N: Pixels, weights_D: NDArray[np.float64], step: int, out_N: Pixels) -> None:
-    """Weighs pixels that lie `step` apart; `out_N` begins D - 1 steps behind `x_N`."""
+    """Filters along pixels that are `step` apart; `out_N[0]` is for the pixel D - 1 steps after `x_N[0]`."""
     sums = np.empty(_PART)
     for first in range(0, out_N.size, _PART):
         count = min(_PART, out_N.size - first)
@@ -44,19 +44,20 @@ def _correlate(x_N: Pixels, weights_D: NDArray[np.float64], step: int, out_N: Pi
 
 @kernel("void(u1[:,:,::1], f8[::1], u1[:,:,::1])")
 def blur_planes(x_NHW: Pixels, weights_D: NDArray[np.float64], out_NHW: Pixels) -> None:
-    """Blurs planes, columns first.
+    """Blurs planes, first down the columns, then along the rows.
 
     Args:
-        x_NHW: with a margin of D - 1 pixels on each side.
-        weights_D: by the distance from the centre.
-        out_NHW: takes what lies within the margin.
+        x_NHW: planes with a margin of D - 1 pixels on each side.
+        weights_D: weights by the distance from the centre.
+        out_NHW: gets the result, without the margin.
     """
     planes, height, width = out_NHW.shape
     wide, margin = x_NHW.shape[2], weights_D.size - 1
     lines = np.empty(height * wide, np.uint8)
     levels = np.empty(height * wide, np.uint8)
     for plane in range(planes):
-        # A plane is one row of pixels, and the ends of its lines, where two lines mix, are left out.
+        # The plane is filtered as one long row of pixels. At the ends of its lines two lines mix; these
+        # pixels are in the margin and are not copied.
         _correlate(x_NHW[plane].ravel(), weights_D, wide, lines)
         _correlate(lines, weights_D, 1, levels[: lines.size - 2 * margin])
         for y in range(height):

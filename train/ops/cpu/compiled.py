@@ -1,10 +1,11 @@
-"""How the kernels are compiled.
+"""Compiles the kernels with numba.
 
-Numba keeps the code in `__pycache__` beside the source, or where that is read-only, in the user's cache.
-It compiles anew when the file of a kernel changes, not when a file does that this imports from: so a
-kernel's parts lie in its own file, and tables come as arguments or are constants for good.
+Numba stores compiled code in `__pycache__` next to the source or, if that is read-only, in the user's cache.
+It compiles a kernel again when the kernel's own file changes, but not when a file changes from which that
+file imports. So all parts of a kernel are in its own file, and tables are arguments or never change.
 
-Arithmetic is as written: no fused multiply-add, no reordering, without which nothing would be exact.
+Floating-point code runs as it is written, without fused multiply-adds or reordering (numba's fastmath is
+off); otherwise the results would not be exact.
 """
 
 from collections.abc import Callable
@@ -14,20 +15,21 @@ import numba
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}  # checking each division takes long
+# nogil: threads run kernels in parallel. error_model: Python's would check each division for zero, slowly.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 def kernel(signature: str) -> Callable[[Function], Function]:
-    """Compiles a function for arguments of one type, and keeps the code for the next process.
+    """A decorator that compiles a function for one signature and stores the code for the next process.
 
     Args:
-        signature: in numba's terms: ``u1[:,::1]`` is a contiguous uint8 array of two axes.
+        signature: in numba's notation: ``u1[:,::1]`` is a contiguous uint8 array with two axes.
     """
 
     def compiled(function: Function) -> Function:
         try:
             made: Any = numba.njit(signature, cache=True, **_OPTIONS)(function)
-        except RuntimeError:  # there is no place for the cache, neither beside the source nor in a home
+        except RuntimeError:  # numba can write a cache neither next to the source nor in the user's home
             made = numba.njit(signature, **_OPTIONS)(function)
         return cast(Function, made)
 
@@ -35,6 +37,6 @@ def kernel(signature: str) -> Callable[[Function], Function]:
 
 
 def part(function: Function) -> Function:
-    """Makes a function that kernels of the same file call; it is compiled into them."""
+    """A decorator for a function that kernels of the same file call; it is compiled as a part of them."""
     made: Any = numba.njit(**_OPTIONS)(function)
     return cast(Function, made)

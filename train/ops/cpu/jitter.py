@@ -1,4 +1,4 @@
-"""`train.ops.jitter` in single precision, pixel by pixel; there are the sources."""
+"""`train.ops.jitter` in single precision, pixel by pixel; that file names the sources."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from recon.image.codec import Pixels
 from train.ops.cpu.compiled import kernel, part
 
-_PART = 2048  # pixels that go through all ops together, so that they stay in the first cache
+_PART = 2048  # pixels that go through all ops together, so that they stay in the L1 cache
 
-_f = np.float32
+_f = np.float32  # with Python's own numbers numba would compute in float64 and int64
 _i = np.int32
 _STEP = np.float32(2 / (85 * 255))
 
@@ -42,9 +42,9 @@ def _saturation(r: Pixels, g: Pixels, b: Pixels, factor: np.float32) -> None:
 def _hue_of(
     red: np.float32, green: np.float32, blue: np.float32, value: np.float32, least: np.float32
 ) -> np.int32:
-    """The 8-bit hue: in single precision throughout it is that of Pillow, for each of the 2**24 colours.
+    """The 8-bit hue; computed in single precision, it equals Pillow's for each of the 2**24 colours.
 
-    A ratio to be added to, or taken from, an odd number of sixths of the circle.
+    It is an odd number of sixths of the circle, plus or minus a ratio.
     """
     sixths, sign = _f(3 if red <= green else 5), _f(1 if red <= green else -1)
     if green == value:
@@ -81,8 +81,8 @@ def jitter_image(x_CHW: Pixels, order: NDArray[np.int64], amounts: NDArray[np.fl
     """Jitters an image in place.
 
     Args:
-        x_CHW: the image, all of it.
-        order: places in `train.draws.parameters.JITTER`.
+        x_CHW: the whole image.
+        order: indices of `train.draws.parameters.JITTER`.
         amounts: in the order of `JITTER`.
         mean: grey level for contrast.
     """

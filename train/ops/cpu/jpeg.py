@@ -1,8 +1,9 @@
-"""One image to JPEG and back, in libjpeg-turbo's integers, without the bytes between, which lose nothing.
+"""JPEG compression and decompression of one image in libjpeg-turbo's integer arithmetic.
 
-`train.ops.jpeg` and `train.ops.dct` name the sources. All is int32, sixteen at a time.
+The entropy coding is left out, because it is lossless. `train.ops.jpeg` and `train.ops.dct` name the sources.
+All numbers are int32, so that SIMD code can do sixteen at a time.
 
-    C = RGB, H x W, h x w their halves rounded up, R = 8 lines of blocks side by side
+    C = RGB, H x W, h x w their halves rounded up, R = 8 lines of blocks next to each other
 """
 
 import numpy as np
@@ -14,7 +15,7 @@ from train.ops.cpu.compiled import kernel, part
 
 Plane = NDArray[np.int32]
 
-_i = np.int32
+_i = np.int32  # around each result: numba would otherwise compute with int64
 _ROWS = np.array(HALF, np.int32)
 _COLUMNS = np.array([[HALF[u][k] for u in (0, 2, 4, 6, 1, 3, 5, 7)] for k in range(4)], np.int32)
 _NARROW = 4  # pixels: as in `train.ops.jpeg`
@@ -22,7 +23,7 @@ _NARROW = 4  # pixels: as in `train.ops.jpeg`
 
 @part
 def _to_ycc(x_CHW: Pixels, height: int, width: int, ycc: Plane) -> None:
-    """Beyond the image its last line and column go on."""
+    """Converts RGB to YCbCr; outside the image its last line and column repeat."""
     for line in range(ycc.shape[1]):
         y, cb, cr = ycc[0, line], ycc[1, line], ycc[2, line]
         row = min(line, height - 1)
@@ -37,7 +38,7 @@ def _to_ycc(x_CHW: Pixels, height: int, width: int, ycc: Plane) -> None:
 
 @part
 def _halve(full: Plane, rows: int, half: Plane) -> None:
-    """Means of 2x2 pixels; beyond the last of `rows`, that row goes on."""
+    """Means of 2x2 pixels; after the last of `rows`, this row repeats."""
     for line in range(half.shape[0]):
         row = 2 * min(line, rows - 1)
         above, below, out = full[row], full[row + 1], half[line]
@@ -48,7 +49,7 @@ def _halve(full: Plane, rows: int, half: Plane) -> None:
 
 @part
 def _turn(x_RW: Plane, more: np.int32, out_RW: Plane) -> None:
-    """Turns the rows of each block to columns, and adds a number."""
+    """Transposes each block and adds a number."""
     for block in range(0, x_RW.shape[1], 8):
         for column in range(8):
             for row in range(8):
@@ -62,7 +63,7 @@ def _dot(w: Plane, a: np.int32, b: np.int32, c: np.int32, d: np.int32) -> np.int
 
 @part
 def _forward(x: Plane, shift: np.int32, out: Plane) -> None:
-    """The DCT of each column, rounded `shift` bits further up."""
+    """The DCT of each column, divided by 2**shift and rounded."""
     half = _i(1) << _i(shift - 1)
     for i in range(x.shape[1]):
         s0, s1, s2, s3 = (
@@ -84,7 +85,7 @@ def _forward(x: Plane, shift: np.int32, out: Plane) -> None:
 
 @part
 def _inverse(x: Plane, shift: np.int32, out: Plane) -> None:
-    """And back."""
+    """The inverse DCT of each column, divided by 2**shift and rounded."""
     half = _i(1) << _i(shift - 1)
     for i in range(x.shape[1]):
         for k in range(4):
@@ -96,7 +97,10 @@ def _inverse(x: Plane, shift: np.int32, out: Plane) -> None:
 
 @part
 def _quantise(x: Plane, steps: Plane) -> None:
-    """To multiples of the steps; `x` is 8 times the coefficients. No quotient is rounded across a whole."""
+    """Quantises to multiples of the steps; `x` is 8 times the coefficients.
+
+    The float32 division is safe: its rounding never reaches the next integer.
+    """
     for row in range(8):
         line, step = x[row], steps[row]
         for i in range(line.size):
@@ -107,7 +111,7 @@ def _quantise(x: Plane, steps: Plane) -> None:
 
 @part
 def _code_plane(x_HW: Plane, steps_88: Plane) -> None:
-    """`train.ops.dct.code_blocks` in place, eight lines at a time."""
+    """`train.ops.dct.code_blocks` in place, for eight lines at a time."""
     width = x_HW.shape[1]
     lines, turned = np.empty((8, width), np.int32), np.empty((8, width), np.int32)
     steps = np.empty((8, width), np.int32)
@@ -136,7 +140,7 @@ def _level(x: np.int32) -> np.uint8:
 
 @part
 def _double(half: Plane, line: int, height: int, width: int, sums: Plane, out: Plane) -> None:
-    """One line of the triangle filter; the ends, and a narrow image's samples, are their own neighbours."""
+    """One line of the triangle filter; end samples, and all of a narrow image, are their own neighbours."""
     count, near = (width + 1) // 2, line // 2
     far = min(max(near + 2 * (line & 1) - 1, 0), (height + 1) // 2 - 1)
     far = near if width <= _NARROW else far
@@ -172,9 +176,9 @@ def jpeg_image(x_CHW: Pixels, height: int, width: int, steps: NDArray[np.int32])
 
     Args:
         x_CHW: the image.
-        height: of what is compressed.
-        width: likewise.
-        steps: (2, 8, 8) of `train.ops.dct.quality_steps`.
+        height: of the part to compress.
+        width: of the part to compress.
+        steps: (2, 8, 8), an entry of `train.ops.dct.quality_steps`.
     """
     high, wide = height + -height % 16, width + -width % 16
     ycc = np.empty((3, high, wide), np.int32)

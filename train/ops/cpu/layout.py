@@ -1,4 +1,4 @@
-"""Moving pixels: into planes, out of them as the final crop, and to numbers for the model."""
+"""Moves pixels: from windows into planes, from planes into the final crop, from levels to model input."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +9,13 @@ from train.ops.cpu.compiled import kernel, part
 
 @kernel("void(u1[:,:,:,::1], i8, i8, u1[:,:,:,::1])")
 def to_planes(x_PHWC: Pixels, top: int, left: int, out_PCHW: Pixels) -> None:
-    """Takes a part of a pair's windows channel by channel.
+    """Copies a part of a pair's windows into planes, channel by channel.
 
     Args:
         x_PHWC: the windows, RGB.
         top: row of the part's first pixel.
-        left: column likewise.
-        out_PCHW: takes the part.
+        left: column of the part's first pixel.
+        out_PCHW: gets the part.
     """
     images, _, height, width = out_PCHW.shape
     for image in range(images):
@@ -34,7 +34,7 @@ def _gather(x_W: Pixels, places_S: NDArray[np.int64], out_S: Pixels) -> None:
 
 @part
 def _mirror(start: int, count: int, size: int) -> NDArray[np.int64]:
-    """`train.window.geometry.mirror`."""
+    """The same as `train.window.geometry.mirror`, for numba."""
     places = np.empty(count, np.int64)
     for i in range(count):
         place = (start + i) % (2 * size)
@@ -44,19 +44,20 @@ def _mirror(start: int, count: int, size: int) -> NDArray[np.int64]:
 
 @kernel("void(u1[:,:,:,::1], i8[::1], u1[:,:,:,::1])")
 def crop_turned(x_PCHW: Pixels, where: NDArray[np.int64], out_PCSS: Pixels) -> None:
-    """Takes the final crop out of planes, turned and mirrored.
+    """Copies the final crop from planes, rotated and flipped.
 
     Args:
         x_PCHW: planes.
-        where: height and width of the images; the crop's first row and column, which may lie outside;
-            the first row and column that `x_PCHW` holds; quarter turns counter-clockwise; 1 for
-            mirroring left and right after that.
-        out_PCSS: takes the crop.
+        where: height and width of the images; the crop's first row and column, which may be outside the
+            image; the first row and column that `x_PCHW` holds; quarter turns counter-clockwise; 1 for
+            a horizontal flip after the rotation.
+        out_PCSS: gets the crop.
     """
     side = out_PCSS.shape[2]
     height, width, crop_top, crop_left, top, left, rotation, flip = where
     rows_S, columns_S = _mirror(crop_top, side, height) - top, _mirror(crop_left, side, width) - left
     turned = rotation % 2 == 1
+    # Rotation and flip together reverse the rows, the columns, both or none, and exchange them if turned.
     if (rotation >= 2) != (flip == 1 and turned):
         rows_S = rows_S[::-1].copy()
     if (rotation == 1 or rotation == 2) != (flip == 1 and not turned):
@@ -73,12 +74,12 @@ def crop_turned(x_PCHW: Pixels, where: NDArray[np.int64], out_PCSS: Pixels) -> N
 
 @kernel("void(u1[:,:,:,::1], f4[:,::1], f4[:,:,:,::1])")
 def look_up(x_BCHW: Pixels, table: NDArray[np.float32], out_BCHW: NDArray[np.float32]) -> None:
-    """Takes the entry of each level in its channel's table.
+    """Looks each level up in the table of its channel.
 
     Args:
         x_BCHW: images.
         table: (C, 256).
-        out_BCHW: takes the entries.
+        out_BCHW: gets the entries.
     """
     for image in range(x_BCHW.shape[0]):
         for channel in range(x_BCHW.shape[1]):

@@ -1,4 +1,4 @@
-"""One pair's noise: the words of `train.order.counter`, `train.draws.noise` and the sum in one go."""
+"""The noise of one pair: words of `train.order.counter`, field of `train.draws.noise` and sum in one loop."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from recon.image.codec import Pixels
 from train.ops.cpu.compiled import kernel, part
 
 _u = np.uint64
-_STEP = np.uint64(0x9E3779B97F4A7C15)  # of `train.order.counter`, as the two factors below
+_STEP = np.uint64(0x9E3779B97F4A7C15)  # from `train.order.counter`, as are the two factors below
 
 
 @part
@@ -30,15 +30,15 @@ def _add(x_W: Pixels, field_W: NDArray[np.float32]) -> None:
 def add_noise(
     x_PCHW: Pixels, key: int, top: int, left: int, sigma: np.float32, normals: NDArray[np.float32]
 ) -> None:
-    """Adds the field of a key to all images, in place.
+    """Adds the noise field of a key to all images, in place.
 
     Args:
         x_PCHW: the windows.
-        key: of `train.draws.noise.noise_keys`.
+        key: an entry of `train.draws.noise.noise_keys`.
         top: row of the windows in the augmented image.
-        left: column likewise.
-        sigma: in levels.
-        normals: of `train.draws.noise.NORMALS`.
+        left: column of the windows in the augmented image.
+        sigma: standard deviation in levels.
+        normals: `train.draws.noise.NORMALS`.
     """
     height, width = x_PCHW.shape[2:]
     words_W, field_W = np.empty(width, np.uint64), np.empty(width, np.float32)
