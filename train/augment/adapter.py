@@ -59,6 +59,7 @@ class _ExactOp(IntensityAugmentationBase2D):
         self.config = AugmentConfig(**chance, **options)
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim)
         self.flags = options
+        # The names of the op's parameters, found by drawing once.
         self.drawn = tuple(self.draw(0, np.zeros(1, np.int64)))
 
     def generate_parameters(self, batch_shape: tuple[int, ...]) -> dict[str, Tensor]:
@@ -199,6 +200,7 @@ class _Compression(_ExactOp):
     def apply_levels(self, x_B1CHW: Tensor, params: Params) -> Tensor:
         """Pads the images to the codec's grid of 16 pixels, compresses them, and cuts the padding off."""
         height, width = x_B1CHW.shape[-2:]
+        # The value of the padding does not matter: `extent` tells the codec where the image ends.
         grid = F.pad(x_B1CHW, (0, -width % 16, 0, -height % 16))
         extent_B2 = np.tile(np.array([height, width], np.int64), (len(grid), 1))
         (quality_B,) = (params[name] for name in self.DRAWS)

@@ -194,6 +194,7 @@ def noise(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
     height, width = images[0].shape[:2]
     levels = noise_levels(drawn.noise_key, np.arange(height)[None], np.arange(width)[None])
     field = np.float32(drawn.photometric.noise_sigma[0]) * NORMALS[levels[0].transpose(1, 2, 0)]
+    # astype truncates, which floors numbers that are not negative.
     return [(image + field).clip(0, 255).astype(np.uint8) for image in images]
 
 
@@ -236,6 +237,7 @@ def crop(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
     """10. torchvision's RandomCrop(crop, pad_if_needed=True, padding_mode="symmetric")."""
     height, width = images[0].shape[:2]
     side, (u_top, u_left) = drawn.config.crop, drawn.geometry.crop[0]
+    # torchvision pads each side by the whole missing length, not by half of it.
     pad_y, pad_x = max(0, side - height), max(0, side - width)
     top, left = pick(u_top, height + 2 * pad_y - side + 1), pick(u_left, width + 2 * pad_x - side + 1)
     if pad_y or pad_x:

@@ -200,7 +200,7 @@ class _Ops:
 
     def blur(self, x: Tensor) -> Tensor:
         rows, halo = np.flatnonzero(self.draws.blur), self.halo
-        if len(rows) == len(x):
+        if len(rows) == len(x):  # saves the copy of the core
             return blur(x, self.draws.blur_sigma, halo)
         core = x[..., halo : x.shape[-2] - halo, halo : x.shape[-1] - halo].contiguous()
         if len(rows):
@@ -258,7 +258,7 @@ class _Ops:
 def _apply(chosen_B: NDArray[np.bool_], x_BPCHW: Tensor, op: Callable[[Tensor, Numbers], Tensor]) -> Tensor:
     """Applies an op to the chosen pairs."""
     rows = np.flatnonzero(chosen_B)
-    if not len(rows):
+    if not len(rows):  # no kernel is started for an op that no pair drew
         return x_BPCHW
     part = op(_take(x_BPCHW, rows), rows)
     return part if len(rows) == len(x_BPCHW) else x_BPCHW.index_copy_(0, _index(rows, x_BPCHW), part)

@@ -23,7 +23,7 @@ from recon.base.paths import is_dir
 from recon.base.progress import counted
 from train.draws.config import RECIPES, AugmentConfig
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imports torch; `bench` does it, so that --help answers at once
     from train.bench.stages import Measured, Spent
 
 _GREYS = 64  # number of images whose mean grey is compared
@@ -102,6 +102,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         for number, batch in enumerate(batches):
             measured.round(batch, number, with_oracle=config.oracle)
             shown.update(len(batch))
+    # At most _GREYS of the places, spread evenly.
     measured.compare_greys(places[:: -(-len(places) // _GREYS)])
     return _facts(config, measured.measured)
 

@@ -71,7 +71,7 @@ class Clock:
         if is_main:
             self._finish()  # GPU kernels run asynchronously
         wall_s, cpu_s = time.perf_counter() - wall_s, cpu() - cpu_s
-        with self._lock:
+        with self._lock:  # threads of the pool end stages at the same time
             spent = self.stages.setdefault(name, Spent())
             spent.wall_s += wall_s if is_main else wall_s / self._threads
             spent.cpu_s += cpu_s
@@ -109,6 +109,7 @@ class Bench:
         prepare_cpu(threads)
         self.dataset, self.augment, self.device, self.seed = dataset, augment, device, seed
         self.threads = threads
+        # Without a pool for one thread: its CPU time is then measured on the main thread.
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._final_ops = final_ops(augment, seed, rank=0)
         self._cutter = WindowCutter(augment, side=augment.crop, seed=seed, epoch=0)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 _AREA = (0.08, 1.0)
 _RATIO = (3 / 4, 4 / 3)
+# The ratio is uniform in its logarithm, so that wide and high boxes are equally likely.
 _LOG_RATIO = (math.log(_RATIO[0]), math.log(_RATIO[1]))
 
 Box = tuple[int, int, int, int]

@@ -126,6 +126,7 @@ class AugmentConfig:
         for place, op in enumerate(self.kornia):
             if not isinstance(op.get("name"), str):
                 raise UserError(f"augment.kornia[{place}]={op}, expected {{name: RandomX, ...}}")
+        # A smaller weight would label an image as fake that has next to no trace of the decoder.
         self._check("mix_fake", self.mix_fake[0] >= 0.05, "a low of 0.05 or more: at 0 the fake is real")
         for name in ("jpeg_quality", "webp_quality"):
             whole = all(isinstance(end, int) for end in getattr(self, name))
@@ -163,6 +164,7 @@ class AugmentConfig:
         """Side of the region that is compressed: it lies on JPEG's grid and holds the crop at any place."""
         if not (self.jpeg_p or self.webp_p):
             return self.crop
+        # The crop may begin at any pixel of a grid cell, so up to JPEG_GRID - 1 pixels come before it.
         return JPEG_GRID * math.ceil((self.crop + 2 * JPEG_REACH + JPEG_GRID - 1) / JPEG_GRID)
 
     @property

@@ -54,4 +54,5 @@ NORMALS = _normals()
 @lru_cache(maxsize=8)
 def _shifts(device: "torch.device | None") -> Array:
     """(3, 1, 1): how many bits a word is shifted to get the 16 bits of each channel."""
+    # The lowest 16 bits of a word are not used: three channels need 48.
     return moved(np.array([48, 32, 16], np.int64)[:, None, None], device)

@@ -29,7 +29,7 @@ JITTER = ("brightness", "contrast", "saturation", "hue")
 
 _TRIES = 10  # of torchvision's RandomResizedCrop, before its fallback
 
-_ORDERS = np.array(list(permutations(range(len(JITTER)))), np.int64)
+_ORDERS = np.array(list(permutations(range(len(JITTER)))), np.int64)  # all 24; an order is drawn as an index
 
 # The streams of uniform numbers by op, and how many numbers a pair takes from each. A stream's name is part
 # of its key: another name changes all draws.
@@ -201,6 +201,7 @@ def _ranges(config: AugmentConfig) -> tuple[tuple[float, ...], ...]:
     return (*factors, (-config.hue, config.hue), *map(tuple, ranges))
 
 
+# Cached, because on a GPU each table would be sent to the device for every batch.
 @lru_cache(maxsize=64)
 def _scale(
     chances: tuple[float, ...], ranges: tuple[tuple[float, float], ...], device: "torch.device | None"

@@ -19,7 +19,7 @@ from recon.base.cli import run
 from recon.base.options import at_least_one
 from recon.base.paths import safe_name, split_path
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # these imports are heavy; the functions below do them, so that --help answers at once
     import torch
     from torch import nn
 
@@ -143,6 +143,7 @@ def score_source(
     from train.evaluation.scoring import Waiting, score
     from train.window.geometry import centre_crop
 
+    # Filled while the model scores, because the images are read only once.
     known: list[tuple[str, str, int]] = []
 
     def waiting() -> "Iterator[Waiting]":
@@ -182,6 +183,7 @@ def _job(config: EvaluateConfig) -> None:
 
 def _beside(config: EvaluateConfig) -> str:
     """A folder next to the checkpoint; its name has the last two parts of the data's path, and the crop."""
+    # Two parts, because the last one alone is often only "test" or "val".
     parts = [part for part in config.data.removesuffix(".csv").split("/") if part not in ("", ".", "..")]
     name = "-".join(["eval", *parts[-2:], *([f"crop{config.crop}"] if config.crop else [])])
     return f"{split_path(config.checkpoint)[0].rstrip('/')}/{safe_name(name)}"
@@ -208,5 +210,6 @@ def _csv(scores: list[ScoredImage]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(SCORES_COLUMNS)
+    # float32 has about 7 significant decimal digits.
     writer.writerows((one.name, one.group, one.label, f"{one.logit:.7g}") for one in scores)
     return text.getvalue()

@@ -172,6 +172,7 @@ def _tree_entry(root: Path, name: str) -> _Entry | None:
     parts = name.split("/")
     for depth in reversed(range(len(parts) - 1)):  # the innermost 0_real or 1_fake folder counts
         if parts[depth] in (REAL, FAKE):
+            # resolve: a root such as "." has no name of its own.
             group = "/".join(parts[:depth]) or root.resolve().name
             label: Literal[0, 1] = 1 if parts[depth] == FAKE else 0
             return _Entry(path=root / name, name=name, group=group, label=label)

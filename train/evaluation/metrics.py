@@ -72,6 +72,7 @@ def summarize(labels_N: Labels, logits_N: Logits) -> Summary:
     balanced = None
     if real_accuracy is not None and fake_accuracy is not None:
         balanced = (real_accuracy + fake_accuracy) / 2
+    # With one class only, sklearn warns and its result has no meaning.
     return Summary(
         ap=float(average_precision_score(labels_N, logits_N)) if n_real and n_fake else None,
         auc=float(roc_auc_score(labels_N, logits_N)) if n_real and n_fake else None,
@@ -118,7 +119,7 @@ def markdown_table(rows: Mapping[str, Summary]) -> str:
     lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
     for name, summary in rows.items():
         figures = [_figure(field, getattr(summary, field)) for field in _COLUMNS.values()]
-        shown = total if name == OVERALL else name.replace("|", r"\|")
+        shown = total if name == OVERALL else name.replace("|", r"\|")  # a bar would end the cell
         lines.append(_row([shown, *figures, str(summary.n_real), str(summary.n_fake)]))
     return "\n".join(lines) + "\n"
 

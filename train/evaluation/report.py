@@ -75,6 +75,7 @@ def draw_curves(history: History, path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError("the curves need matplotlib; pip install pairstream[plot]") from error
+    # Without pyplot, which needs global state and may look for a display.
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_loss(left, history.training)
@@ -140,12 +141,13 @@ def _draw_validation(axes: Any, validation: Sequence[dict[str, Any]]) -> None:
     for name, label in _CURVES.items():
         points = [(line["epoch"], line["val"][name]) for line in validation if line["val"][name] is not None]
         axes.plot([epoch for epoch, _ in points], [value for _, value in points], marker=".", label=label)
-    axes.set(xlabel="epoch", ylabel="validation", ylim=(0, 1.02))
+    axes.set(xlabel="epoch", ylabel="validation", ylim=(0, 1.02))  # so that a curve at 1 can be seen
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
 
 
 def _link(picture: Path, folder: Path) -> str:
+    # Markdown ends the target of a link at a space.
     return Path(os.path.relpath(picture.resolve(), folder.resolve())).as_posix().replace(" ", "%20")
 
 
@@ -173,5 +175,5 @@ def _line(path: Path, number: int, text: str) -> dict[str, Any]:
         if {"step", "epoch"} <= set(line) and ("loss" in line or set(_CURVES) <= set(line["val"])):
             return dict(line)
     except (ValueError, TypeError, KeyError):
-        pass
+        pass  # the error below names the line
     raise UserError(f"{path} line {number}: expected step and epoch with loss or val, found {text[:60]!r}")

@@ -97,6 +97,7 @@ def by_size(
         if not _is_full(buckets[size], batch_size):
             if held <= held_pixels:
                 continue
+            # The batch with most pixels frees the most memory.
             size = max(buckets, key=lambda size: _pixels(buckets[size]))
         held -= _pixels(buckets[size])
         yield buckets.pop(size)

@@ -171,4 +171,5 @@ def _rows(pairs_BPCHW: torch.Tensor, normalization: str) -> tuple[torch.Tensor, 
 
 
 def _dropout_seed(seed: int, step: int, rank: int) -> int:
+    # Primes, so that nearby seeds, steps and ranks give different sums; generators take 63 bits.
     return (seed * 1_000_003 + step * 8191 + rank) % 2**63

@@ -54,6 +54,7 @@ class HighPass(nn.Module):
         rows, columns = self.get_buffer("rows"), self.get_buffer("columns")
         # Without autocast: bfloat16 has 8 bits, and rounding to them would destroy the residual.
         with torch.autocast(x_B3HW.device.type, enabled=False):
+            # One pixel before and two after keep the size with four taps. Zeros would make edges at borders.
             across = F.conv2d(F.pad(x_B3HW, (1, 2, 0, 0), mode="replicate"), rows, groups=3)
             down = F.conv2d(F.pad(x_B3HW, (0, 0, 1, 2), mode="replicate"), columns, groups=3)
             return torch.tanh(torch.cat([across, down], dim=1))
@@ -88,7 +89,7 @@ def _highpass(normalization: Normalization) -> nn.Module:
 
 
 def _conv_block(inputs: int, outputs: int, stride: int) -> nn.Module:
-    conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)  # BatchNorm has a bias
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
@@ -101,6 +102,7 @@ def _nodown(blocks: str, layers: list[int], channels: int) -> nn.Module:
     from torchvision.models import resnet
 
     trunk = resnet.ResNet(getattr(resnet, blocks), layers, num_classes=1)
+    # torchvision's ResNet always has 3 input channels; ``residue3`` gives 6.
     if channels != trunk.conv1.in_channels:
         trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, 7, padding=3, bias=False)
         nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's

@@ -34,6 +34,7 @@ def checkpoint_name(step: int) -> str:
 
 def checkpoint_names(store: Store) -> list[str]:
     """The names of a run's checkpoints, newest first, without best.pt."""
+    # By number, not by name: from 10**8 steps on, names are longer.
     return sorted((name for name in store.names() if _NAME.fullmatch(name)), key=_step, reverse=True)
 
 
@@ -118,6 +119,7 @@ def read_checkpoint(data: bytes, where: str) -> dict[str, Any]:
     """
     try:
         _check_bytes(data, where)
+        # weights_only: does not run code that the file may contain.
         content = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except UserError:
         raise

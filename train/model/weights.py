@@ -53,6 +53,7 @@ def load_file(model: nn.Module, path: str, backbone: str) -> None:
             f"{path} holds no plain weights ({type(error).__name__}), expected a state dict of tensors "
             "written by torch.save"
         ) from error
+    # Our own checkpoints have the state dict as "model", many other projects as "state_dict".
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -65,6 +66,7 @@ def load_state(model: nn.Module, state: object, complaint: str) -> None:
         raise UserError(f"{complaint}: expected a dict of tensors by name, found {_kind(state)}")
     problems = _differences(model.state_dict(), state)
     if problems:
+        # Three are enough to see what differs, and keep the message in one line.
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(f"{complaint}: {'; '.join(problems[:3])}{more}")
     model.load_state_dict(state)
@@ -83,6 +85,7 @@ def _adopted(model: nn.Module, state: object) -> object:
     for name, value in state.items():
         name = str(name).removeprefix("module.")
         name = name if name in own else f"timm.{name}" if f"timm.{name}" in own else name
+        # An ImageNet classifier can't be used for one logit, so the model keeps its own first weights.
         adopted[name] = own[name] if name in own and _is_imagenet_head(value, own[name]) else value
     return adopted
 

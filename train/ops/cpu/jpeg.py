@@ -31,6 +31,7 @@ def _to_ycc(x_CHW: Pixels, height: int, width: int, ycc: Plane) -> None:
         for i in range(width):
             r, g, b = _i(red[i]), _i(green[i]), _i(blue[i])
             y[i] = _i(_i(19595) * r + _i(38470) * g + _i(7471) * b + _i(32768)) >> _i(16)
+            # 8421375 is 128 in 16-bit fixed point, plus a half, minus 1, as in jccolor.c.
             cb[i] = _i(_i(-11059) * r + _i(-21709) * g + _i(32768) * b + _i(8421375)) >> _i(16)
             cr[i] = _i(_i(32768) * r + _i(-27439) * g + _i(-5329) * b + _i(8421375)) >> _i(16)
         y[width:], cb[width:], cr[width:] = y[width - 1], cb[width - 1], cr[width - 1]
@@ -44,7 +45,7 @@ def _halve(full: Plane, rows: int, half: Plane) -> None:
         above, below, out = full[row], full[row + 1], half[line]
         for i in range(out.size):
             total = _i(above[2 * i] + above[2 * i + 1] + below[2 * i] + below[2 * i + 1])
-            out[i] = _i(total + _i(1) + _i(i & 1)) >> _i(2)
+            out[i] = _i(total + _i(1) + _i(i & 1)) >> _i(2)  # rounds halves down and up alternately
 
 
 @part
