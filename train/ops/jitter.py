@@ -151,6 +151,7 @@ def jitter_batch(x_BPCHW: "torch.Tensor", draws: "PhotometricDraws", mean_BP: Ar
     orders, means = np.asarray(draws.order)[rows], np.asarray(mean_BP)[rows]
     named = (draws.brightness, draws.contrast, draws.saturation, draws.hue)
     amounts = np.stack([np.asarray(one) for one in named], axis=1)[rows]
+    # On a GPU a kernel for each image would cost more than its work.
     run = _by_image if x_BPCHW.device.type == "cpu" else _by_op
     out = x_BPCHW.clone()
     run(out, rows, orders, amounts, means)

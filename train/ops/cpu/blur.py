@@ -36,7 +36,7 @@ def _correlate(x_N: Pixels, weights_D: NDArray[np.float64], step: int, out_N: Pi
         total = sums[:count]
         centre = first + (weights_D.size - 1) * step
         _begin(total, x_N[centre : centre + count], weights_D[0])
-        for distance in range(weights_D.size - 1, 0, -1):
+        for distance in range(weights_D.size - 1, 0, -1):  # inwards, in scipy's order
             before, after = centre - distance * step, centre + distance * step
             _add(total, x_N[before : before + count], x_N[after : after + count], weights_D[distance])
         _truncate(total, out_N[first : first + count])

@@ -95,7 +95,7 @@ def jitter_image(x_CHW: Pixels, order: NDArray[np.int64], amounts: NDArray[np.fl
             x_CN[1, first : first + _PART],
             x_CN[2, first : first + _PART],
         )
-        for op in order:
+        for op in order:  # saturation and hue need all channels of a pixel, the others one
             if op == 2:
                 _saturation(r, g, b, factor[2])
             elif op == 3:

@@ -144,7 +144,7 @@ def _double(half: Plane, line: int, height: int, width: int, sums: Plane, out: P
     """One line of the triangle filter; end samples, and all of a narrow image, are their own neighbours."""
     count, near = (width + 1) // 2, line // 2
     far = min(max(near + 2 * (line & 1) - 1, 0), (height + 1) // 2 - 1)
-    far = near if width <= _NARROW else far
+    far = near if width <= _NARROW else far  # libjpeg does not filter such narrow images
     a, b = half[near], half[far]
     for i in range(count):
         sums[i + 1] = _i(_i(3) * a[i] + b[i])
@@ -181,7 +181,7 @@ def jpeg_image(x_CHW: Pixels, height: int, width: int, steps: NDArray[np.int32])
         width: of the part to compress.
         steps: (2, 8, 8), an entry of `train.ops.dct.quality_steps`.
     """
-    high, wide = height + -height % 16, width + -width % 16
+    high, wide = height + -height % 16, width + -width % 16  # whole units of 4:2:0
     ycc = np.empty((3, high, wide), np.int32)
     chroma = np.empty((2, high // 2, wide // 2), np.int32)
     _to_ycc(x_CHW, height, width, ycc)

@@ -43,10 +43,12 @@ def add_noise(
     height, width = x_PCHW.shape[2:]
     words_W, field_W = np.empty(width, np.uint64), np.empty(width, np.float32)
     for y in range(height):
+        # Rows are 2**24 steps apart, as in `train.order.counter`, so no two pixels share a word.
         _words(words_W, _u(key) + _u(top + y) * (_STEP << _u(24)), left)
         for channel in range(3):
             down = _u(48 - 16 * channel)
             for x in range(width):
                 field_W[x] = normals[np.int64((words_W[x] >> down) & _u(0xFFFF))] * sigma
+            # Real and fake get the same field, which is computed only once.
             for image in range(x_PCHW.shape[0]):
                 _add(x_PCHW[image, channel, y], field_W)
