@@ -98,6 +98,15 @@ def test_walk_follows_links_to_files_and_no_links_to_folders_but_those_asked_for
     assert found == {"a.jpg": 5, "gone.jpg": None, "sub/real/b.jpg": 5}
 
 
+def test_link_to_a_folder_that_contains_it_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data/sub").mkdir(parents=True)
+    for target in (".", "..", str(tmp_path)):
+        (tmp_path / "data/sub/real").symlink_to(target)
+        with pytest.raises(UserError, match="sub/real is a link to a folder that contains it"):
+            list(LocalStore(str(tmp_path / "data")).walk(links=("real",)))
+        (tmp_path / "data/sub/real").unlink()
+
+
 def test_folder_that_cannot_be_listed_is_an_error_that_names_it(
     local: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

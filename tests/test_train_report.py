@@ -105,6 +105,15 @@ def test_a_line_that_no_run_wrote_is_named(folder: Path, line: str) -> None:
         read_history(path)
 
 
+@pytest.mark.parametrize("name", ["run/metrics.jsonl", "eval/table.md"])
+def test_a_file_that_is_no_text_is_named_with_status_2(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (folder / name).write_bytes(b"\xff\xfe")
+    assert report(folder, monkeypatch) == 2
+    assert f"{name} is not text in UTF-8" in capsys.readouterr().err
+
+
 def test_a_run_without_steps_is_refused(folder: Path) -> None:
     path = folder / "run/metrics.jsonl"
     path.write_text("")

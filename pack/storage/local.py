@@ -15,6 +15,7 @@ from typing import BinaryIO
 from pack.storage.pins import Pins
 from pack.storage.retry import Retry
 from pack.storage.trouble import BusyError, listing, reading, taken, whole, writing
+from recon.base.errors import UserError
 from recon.base.paths import exists, expanded, is_dir, is_file
 
 # What os.link raises if the file system has no hard links, or no more of them.
@@ -62,6 +63,7 @@ class LocalStore:
                         continue
                     name = prefix + entry.name
                     if entry.is_dir(follow_symlinks=entry.name in links):
+                        _refuse_circle(entry)
                         pending.append(f"{name}/")
                     elif (size := _file_size(entry)) != _NO_FILE:
                         yield name, size
@@ -148,6 +150,14 @@ def _create(partial: Path, target: Path) -> None:
         partial.replace(target)  # no other process of ours writes now: we hold the lock on `partial`
         return
     partial.unlink()
+
+
+def _refuse_circle(folder: "os.DirEntry[str]") -> None:
+    """Refuses a link to a folder that the link lies in: a walk would go round until the path is too long."""
+    if folder.is_symlink():
+        target, here = os.path.realpath(folder.path), os.path.realpath(os.path.dirname(folder.path))
+        if os.path.commonpath([target, here]) == target:
+            raise UserError(f"{folder.path} is a link to a folder that contains it; remove the link")
 
 
 def _file_size(entry: os.DirEntry[str]) -> int | None:

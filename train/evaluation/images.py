@@ -16,7 +16,7 @@ from pack.shard.schema import INDEX_SCHEMA
 from pack.storage import LocalStore
 from pack.storage.trouble import reading
 from recon.base.errors import RejectedImageError, UserError
-from recon.base.paths import is_dir, is_file
+from recon.base.paths import expanded, is_dir, is_file
 from recon.folder import FAKE, REAL
 from recon.image.codec import SUFFIXES, Pixels, decode
 from train.evaluation.metrics import SHARED
@@ -66,7 +66,7 @@ def open_source(data: str, group_by: str = "group") -> ImageSource:
         UserError: `data` has none of the three forms, can't be read, holds no image, or its index has no
             such column.
     """
-    path = Path(data)
+    path = expanded(data)
     if "://" in data or is_file(path / "dataset.json"):
         source = _packed(data, group_by)
     elif group_by != "group":
