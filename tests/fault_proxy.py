@@ -323,11 +323,14 @@ class FaultProxy:
         return piece
 
     def _trickle(self, client: Wire, data: bytes, seconds: float | None) -> None:
-        until = time.monotonic() + (seconds or 1e9)
-        while data and time.monotonic() < until:
+        """Sends a head slowly, for so long; with `None` its end never comes, however long one waits."""
+        until = time.monotonic() + (float("inf") if seconds is None else seconds)
+        while len(data) > TICK_BYTES and time.monotonic() < until:
             client.send(data[:TICK_BYTES])
             data = data[TICK_BYTES:]
             self._wait(client, TICK_S)
+        if seconds is None:
+            self._wait(client, None)
         client.send(data)
 
     def _wait(self, client: Wire, seconds: float | None) -> None:
