@@ -7,14 +7,20 @@
 # no tile of a held-out photograph is used for training.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
+if [ $# -gt 1 ] || [[ ${1:-} == -* ]]; then
+  sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2
+  [[ ${1:-} == -h || ${1:-} == --help ]] && exit 0
+  echo "error: expected no argument or one folder, found: $*" >&2
+  exit 2
+fi
 out=${1:-$root/out/demo}
 [ "${out:0:1}" = / ] || out=$PWD/$out # relative to the caller's folder, before the cd below
 mark=$out/.made-by-demo # the demo deletes a folder only if it holds this file
 cd "$root"
 export PYTHON=${PYTHON:-.venv/bin/python}
 
-if [ -e "$out" ] && [ ! -d "$out" ]; then
-  echo "error: $out is no folder; choose another OUT" >&2
+if [ -L "$out" ] || { [ -e "$out" ] && [ ! -d "$out" ]; }; then
+  echo "error: $out is a link or a file, expected a folder; choose another OUT" >&2
   exit 2
 fi
 if [ -d "$out" ] && [ ! -e "$mark" ] && [ -n "$(ls -A -- "$out")" ]; then

@@ -29,13 +29,22 @@ processes=${NPROC_PER_NODE:-auto}
 nodes=${NNODES:-1}
 restarts=${MAX_RESTARTS:-0}
 
+refuse() {
+  echo "error: $1" >&2
+  exit 2
+}
+[[ $nodes =~ ^[1-9][0-9]*(:[1-9][0-9]*)?$ ]] || refuse "NNODES=$nodes, expected a number of nodes, or MIN:MAX"
+[[ $processes =~ ^([1-9][0-9]*|auto|gpu|cpu)$ ]] || refuse "NPROC_PER_NODE=$processes, expected a number, auto, gpu or cpu"
+[[ $restarts =~ ^[0-9]+$ ]] || refuse "MAX_RESTARTS=$restarts, expected a number"
 if [ "$nodes" = 1 ]; then
   exec "$PYTHON" "$root/launch/torchrun.py" \
     --standalone --nproc-per-node "$processes" --max-restarts "$restarts" -m train "$@"
 fi
+[ -n "${RDZV_ID:-}" ] || refuse "NNODES=$nodes needs RDZV_ID, a name of the job, the same on all nodes"
+[ -n "${RDZV_ENDPOINT:-}" ] || refuse "NNODES=$nodes needs RDZV_ENDPOINT, HOST:PORT of one of the nodes"
 exec "$PYTHON" "$root/launch/torchrun.py" \
   --nnodes "$nodes" --nproc-per-node "$processes" --max-restarts "$restarts" \
-  --rdzv-id "${RDZV_ID:?name the job, the same on all nodes}" \
+  --rdzv-id "$RDZV_ID" \
   --rdzv-backend "${RDZV_BACKEND:-c10d}" \
-  --rdzv-endpoint "${RDZV_ENDPOINT:?HOST:PORT of one of the nodes}" \
+  --rdzv-endpoint "$RDZV_ENDPOINT" \
   -m train "$@"

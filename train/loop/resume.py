@@ -66,10 +66,10 @@ def next_epoch(checkpoint: Mapping[str, Any]) -> int:
 
 def is_over(checkpoint: Mapping[str, Any], config: TrainConfig) -> bool:
     """Whether the run had already ended when the checkpoint was written."""
-    if checkpoint["stage"] != VALIDATED:
-        return False
+    if next_epoch(checkpoint) >= config.epochs:  # in the midst of a later epoch too, if --epochs was lowered
+        return True
     lr = checkpoint["optimizer"]["param_groups"][0]["lr"]
-    return next_epoch(checkpoint) >= config.epochs or is_low(lr, config.optim)
+    return checkpoint["stage"] == VALIDATED and is_low(lr, config.optim)
 
 
 def tell_over(checkpoint: Mapping[str, Any], world: World, out: str) -> None:
