@@ -12,10 +12,15 @@ with the cause in rejected.jsonl.
 Many processes can pack one dataset: started by torchrun or Slurm, or each by hand with --rank and
 --world_size. Rank n % world_size writes shard n. The processes don't communicate: each may run at any
 time, alone and again, and the bytes are the same as those of one process. The process that finds all
-shards finished completes the dataset; python -m pack.finish does the same.
+shards finished completes the dataset; python -m pack.finish does the same. After SIGTERM
+a process removes what it has not finished, and ends with status 143.
 """
 
+import logging
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from pack.base.config import PackConfig
@@ -23,12 +28,31 @@ from pack.plan.ranks import find_rank
 from recon.base.cli import run
 from recon.base.memory import keep_freed_memory
 
+_LOG = logging.getLogger(__name__)
+
 
 def main() -> None:
     """The command ``python -m pack``."""
     run(PackConfig, _job, prog="python -m pack", about=__doc__ or "")
 
 
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Context manager: SIGTERM ends the process as Ctrl-C does: it aborts uploads, removes temporary files."""
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second SIGTERM ends the process at once
+        _LOG.info("asked to end: the same command continues at the first unfinished shard")
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@_ended_by_sigterm()
 def _job(config: PackConfig) -> None:
     keep_freed_memory()  # first, because numpy starts threads when it is imported
     if config.rank is None:

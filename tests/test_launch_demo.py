@@ -51,5 +51,5 @@ def test_a_file_is_no_place_for_the_demo(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     ended = demo(tmp_path, "file")
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
-    assert "is no folder" in ended.stderr
+    assert "is a link or a file, expected a folder" in ended.stderr
     assert (tmp_path / "file").read_text() == "mine"

@@ -1,6 +1,7 @@
 """Publishes shards on a thread of its own: one shard is uploaded while the next one is packed."""
 
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
@@ -49,6 +50,14 @@ class Publisher:
     def __exit__(
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
-        self._pool.shutdown()  # waits for the running publication
+        # Not by joining the thread: Python 3.11 takes a thread for ended if a signal interrupts its join.
+        running = [self._last] if self._last else []
+        try:
+            futures.wait(running)
+        except BaseException:  # Ctrl-C or SIGTERM during this wait
+            # Wait again: an upload that outlives this thread can't start the request that aborts it.
+            futures.wait(running)
+            raise
+        self._pool.shutdown()
         if kind is None:  # otherwise the error of the packing thread is the one to show
             self.wait()

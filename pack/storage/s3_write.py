@@ -86,6 +86,7 @@ class Upload:
                 **self._checksum(_crc32(file), ChecksumType="FULL_OBJECT"),
             )
             self._ask(lambda: complete("ETag", finish))
+            self._abort_others()
         except BaseException:  # Ctrl-C too
             self._abort(upload)
             raise
@@ -106,6 +107,18 @@ class Upload:
         with suppress(Exception):
             abort = partial(self._client.abort_multipart_upload, **self._target, UploadId=upload)
             bounded(abort, self._retry.silence_s, self._explain)
+
+    def _abort_others(self) -> None:
+        """Removes the parts of unfinished uploads of this key, which killed processes left.
+
+        It comes after our own upload: a process that is still uploading then finds the object and compares.
+        """
+        with suppress(Exception):  # not every store can list uploads
+            key, ask = self._target["Key"], self._client.list_multipart_uploads
+            found = bounded(partial(ask, Bucket=self._target["Bucket"], Prefix=key), self._retry.silence_s)
+            for one in found.get("Uploads", []):
+                if one["Key"] == key:
+                    self._abort(one["UploadId"])
 
     def _checksum(self, crc: int, **more: str) -> dict[str, str]:
         """Parameters with which storage checks the data; none if the AWS variable forbids them."""
