@@ -38,7 +38,7 @@ def main() -> None:
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Context manager: SIGTERM ends the process as Ctrl-C does: it aborts uploads, removes temporary files."""
+    """Context manager: SIGTERM ends the process as Ctrl-C does: uploads are aborted, files removed."""
 
     def end(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_DFL)  # a second SIGTERM ends the process at once

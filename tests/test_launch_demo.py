@@ -1,4 +1,4 @@
-"""The demo replaces what it made itself, and touches no other folder."""
+"""The launchers refuse mistakes before they act: the demo deletes nothing that it did not make."""
 
 import subprocess
 from pathlib import Path
@@ -53,3 +53,48 @@ def test_a_file_is_no_place_for_the_demo(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "is a link or a file, expected a folder" in ended.stderr
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("arguments", [("one", "two"), ("--out",)])
+def test_arguments_that_the_demo_does_not_take_are_refused(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    ended = demo(tmp_path, *arguments)
+    assert ended.returncode == 2
+    assert "error: expected no argument or one folder" in ended.stderr
+    assert not list(tmp_path.glob("--*"))
+
+
+def test_the_demo_shows_its_help(tmp_path: Path) -> None:
+    ended = demo(tmp_path, "--help")
+    assert ended.returncode == 0
+    assert "launch/demo.sh [OUT]" in ended.stderr
+
+
+def test_a_link_is_no_place_for_the_demo(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert demo(tmp_path, "link").returncode == 2
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"NNODES": "abc"}, "NNODES=abc, expected"),
+        ({"NNODES": "2"}, "needs RDZV_ID"),
+        ({"NNODES": "2", "RDZV_ID": "a"}, "needs RDZV_ENDPOINT"),
+        ({"NPROC_PER_NODE": "x"}, "NPROC_PER_NODE=x, expected"),
+        ({"MAX_RESTARTS": "many"}, "MAX_RESTARTS=many, expected"),
+    ],
+)
+def test_mistyped_variables_of_the_launcher_are_one_line(variables: dict[str, str], told: str) -> None:
+    ended = subprocess.run(
+        ["bash", str(ROOT / "launch/torchrun.sh")],
+        env={"PATH": "/usr/bin:/bin", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert ended.stderr.startswith("error: ")
+    assert told in ended.stderr

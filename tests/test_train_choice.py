@@ -99,6 +99,17 @@ def test_a_finished_run_has_nothing_to_do(
     assert contents(copy) == before
 
 
+def test_a_run_stopped_amid_an_epoch_past_the_last_has_nothing_to_do(
+    data: dict[str, str], copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (copy / NAMES[-1]).unlink()  # the one before was saved amid epoch 1
+    before = contents(copy)
+    caplog.set_level(logging.INFO)
+    run.train(small_config(data, copy, resume="auto", epochs=1))
+    assert f"nothing to do: the run in {copy} ended after epoch 1" in caplog.text
+    assert contents(copy) == before
+
+
 def test_a_finished_run_goes_on_with_more_epochs(data: dict[str, str], copy: Path, tmp_path: Path) -> None:
     run.train(small_config(data, copy, epochs=3))
     run.train(small_config(data, tmp_path / "whole", epochs=3))
