@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 from s3_server import proxy, s3, s3_env  # noqa: F401  # fixtures
 
 from recon.image.codec import Pixels
+
+settings.register_profile("no deadlines", deadline=None)  # of an example: a busy machine takes any time
+settings.load_profile("no deadlines")
 
 ORIENTATION = 0x0112
 PROFILE = b"profile" * 20

@@ -161,6 +161,15 @@ def test_every_flipped_byte_of_every_file_is_found(packed: Path, tmp_path: Path)
     check()
 
 
+def test_white_space_that_changed_in_the_manifest_is_found(packed: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(packed, tmp_path / "out"))
+    data = (out / "dataset.json").read_bytes()
+    assert data[:2] == b"{\n"
+    (out / "dataset.json").write_bytes(b"{ " + data[2:])
+    [found] = verify.verify(open_dataset(str(out)))
+    assert found.startswith("dataset.json: the values are right, but not the bytes")
+
+
 def test_differences_come_in_the_order_of_the_shards_however_fast_each_is_read(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
