@@ -16,9 +16,10 @@ from pack_runs import config, files, pack_rank, write_spoilt
 from s3_server import S3Env
 
 from pack.publish import claim as claiming
-from pack.publish.claim import PLAN, Claim, claim, put
+from pack.publish.claim import Claim, claim, put
 from pack.publish.finish import finish
 from pack.publish.packing import pack
+from pack.shard.manifest import PLAN
 from pack.storage import BusyError, LocalStore, Store, open_store
 from recon.base.errors import UserError
 

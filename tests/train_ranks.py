@@ -1,4 +1,4 @@
-"""Two gloo ranks and what they do, in a module of its own that spawned processes can import."""
+"""Two gloo ranks and what they do, in a module of its own that forked processes import."""
 
 import os
 import time

@@ -5,7 +5,6 @@ indexes that an earlier run of this command wrote.
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,20 +17,19 @@ import pyarrow as pa
 from pack.adopt.config import IndexConfig
 from pack.adopt.found import Found
 from pack.adopt.rows import Naming, make_row, samples
-from pack.adopt.urls import directory_name, find_tars
+from pack.adopt.urls import find_tars
 from pack.base.braces import expand
 from pack.base.names import printable
 from pack.shard.index import index_bytes, index_facts, tar_sha256
-from pack.shard.manifest import NAME, Manifest, ShardEntry, read_manifest
+from pack.shard.manifest import NAME, PLAN, Manifest, ShardEntry, read_manifest
+from pack.shard.rejected import REJECTED, causes, rejected_bytes
 from pack.shard.schema import ADOPTED_SCHEMA
 from pack.shard.tar_reader import TarReader
 from pack.storage import Store, open_store
 from recon.base.errors import RejectedImageError, UserError
+from recon.base.paths import folder_name
 from recon.base.progress import Progress, counted
 
-REJECTED = "rejected.jsonl"
-
-_PLAN = "plan.json"  # an unfinished dataset of python -m pack has it
 _LIBRARIES = ("pillow", "pyarrow")  # their versions may change the bytes of an index
 _ASKED_AT_ONCE = 16  # threads that ask the storage for sizes, which mostly wait for its answer
 _AGAIN = "delete it to index the tars again"
@@ -51,7 +49,7 @@ def adopt(config: IndexConfig) -> None:
         raise UserError(f"real and fake both name {', '.join(sorted(both))}; expected different fields")
     directory, names = find_tars(config.url)
     naming = Naming(
-        dataset=printable(config.name or directory_name(directory)),
+        dataset=printable(config.name or folder_name(directory)),
         real=fields[0],
         fake=fields[1],
         group=config.group,
@@ -83,7 +81,7 @@ class _Adoption:
 
     def _refuse_foreign(self, present: set[str]) -> None:
         """Raises an error if this run would replace files of others."""
-        if _PLAN in present:
+        if PLAN in present:
             raise UserError(
                 f"{self.store.url} holds an unfinished dataset of python -m pack; "
                 "complete it by running python -m pack again"
@@ -146,8 +144,7 @@ class _Adoption:
             what = found.complaint() if found.rejected else f"{self.store.url}: no tar has a sample"
             raise UserError(f"{what}; there is nothing to index")
         if found.rejected:
-            lines = [json.dumps(one, sort_keys=True) + "\n" for one in found.rejected]
-            self._put(REJECTED, "".join(lines).encode())
+            self._put(REJECTED, rejected_bytes(found.rejected))
         manifest = Manifest(
             name=self.naming.dataset,
             split=self.config.split,
@@ -180,7 +177,7 @@ class _Adoption:
             _LOG.warning("left out %s without a pair: %s", counted(len(found.empty), "tar"), found.empty[0])
         if found.rejected:
             what, where = counted(len(found.rejected), "sample"), f"{self.store.url}/{REJECTED}"
-            _LOG.warning("%s left out, listed in %s: %s", what, where, found.causes())
+            _LOG.warning("%s left out, listed in %s: %s", what, where, causes(found.rejected))
 
     def _compare(self, manifest: Manifest, sizes: dict[str, int]) -> None:
         """Raises an error if the manifest differs from the one that this run would write."""

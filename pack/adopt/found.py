@@ -1,6 +1,5 @@
 """Collects what a pass over the tars of a directory finds, and words its error messages."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +7,7 @@ from pack.shard.manifest import ShardEntry
 from recon.base.errors import UserError
 from recon.base.progress import counted
 
-_SHOWN = 3  # samples or causes in a message
+_SHOWN = 3  # samples in a message
 
 
 @dataclass(kw_only=True)
@@ -61,9 +60,3 @@ class Found:
         )
         more = "; ..." if len(self.rejected) > _SHOWN else ""
         return f"{self.where}: {counted(len(self.rejected), 'sample')} can't be used ({shown}{more})"
-
-    def causes(self) -> str:
-        """The most frequent causes of rejection."""
-        causes = Counter(one["cause"] for one in self.rejected).most_common()
-        more = f"; and {len(causes) - _SHOWN} other causes" if len(causes) > _SHOWN else ""
-        return "; ".join(f"{count}x {cause}" for cause, count in causes[:_SHOWN]) + more

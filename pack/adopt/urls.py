@@ -35,12 +35,6 @@ def find_tars(urls: Sequence[str]) -> tuple[str, list[str]]:
     return directory, sorted(name.removesuffix(".tar") for name in names)
 
 
-def directory_name(directory: str) -> str:
-    """The last part of a directory's path or URL."""
-    path = directory if "://" in directory else str(expanded(directory).resolve())
-    return path.rstrip("/").rsplit("/", 1)[-1]
-
-
 def _places(url: str) -> list[tuple[str, str]]:
     """(directory, pattern of names) of each part of an argument."""
     url = url.removeprefix("file://")

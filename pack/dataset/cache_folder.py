@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from recon.base.paths import expanded
+
 _FOLDER = "pairstream-cache-1"  # the number changes with the layout
 _KEY = re.compile(r"[0-9a-f]{64}-\d+-\d+")
 _PARTIAL = re.compile(r"[0-9a-f]{32}")
@@ -65,7 +67,7 @@ class CacheFolder:
     """
 
     def __init__(self, folder: str) -> None:
-        self.root = Path(folder).expanduser() / _FOLDER
+        self.root = expanded(folder) / _FOLDER
         self._usage = self.root / "usage"
         self._writing = self.root / "writing"
 

@@ -11,13 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pack.plan.plan import Plan, shard_name
-from pack.shard.manifest import NAME, Manifest, read_manifest
+from pack.shard.manifest import NAME, PLAN, Manifest, read_manifest
 from pack.storage import BusyError, Store
 from recon.base.errors import MissingError, UserError
 from recon.base.options import MAX_THREADS
-
-PLAN = "plan.json"
-"""The file of the claim; only an unfinished dataset has it."""
 
 EMPTY = ".empty"
 """Suffix of the marker of a shard whose items were all rejected; the marker lists them."""

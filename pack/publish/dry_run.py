@@ -15,8 +15,9 @@ from pack.pipeline.decoding import Rejection
 from pack.pipeline.maker import PairMaker
 from pack.plan.plan import Plan, make_plan
 from pack.publish.claim import Claim, held
-from pack.publish.finish import causes, is_published
+from pack.publish.finish import is_published
 from pack.publish.prepare import build_maker, output_of, refuse_other_splits, with_claimed_threads
+from pack.shard.rejected import causes
 from pack.sources import find_items
 from pack.storage import open_store
 from recon.base.progress import clock, counted

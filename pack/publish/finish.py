@@ -7,7 +7,6 @@ the same bytes, and a process that comes later finds the dataset complete.
 import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,15 +15,13 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from pack.publish.claim import EMPTY, PLAN, Claim, completed, put, read_if_there
+from pack.publish.claim import EMPTY, Claim, completed, put, read_if_there
 from pack.shard.index import index_facts
-from pack.shard.manifest import NAME, Manifest, ShardEntry
+from pack.shard.manifest import NAME, PLAN, Manifest, ShardEntry
+from pack.shard.rejected import REJECTED, causes, rejected_bytes
 from pack.storage import Store
 from recon.base.errors import UserError
 from recon.base.progress import counted
-
-REJECTED = "rejected.jsonl"
-"""Lists the images that did not become pairs; absent if all did."""
 
 _READERS = 16  # threads that read small objects; a bucket needs about 30 ms to answer
 _LOOKS = 5  # times that a store is listed again because other processes change it meanwhile
@@ -166,7 +163,7 @@ def _publish(store: Store, claim: Claim, shards: list[_Shard], names: Collection
         name=claim.name, split=claim.split, shards=entries, rejected=len(rejected), provenance=provenance
     )
     if rejected:
-        put(store, REJECTED, "".join(json.dumps(one, sort_keys=True) + "\n" for one in rejected).encode())
+        put(store, REJECTED, rejected_bytes(rejected))
     elif REJECTED in names:  # left by an earlier completion that stopped before its manifest
         store.remove(REJECTED)
     # Last, and only if there is none: from here on readers take the dataset as complete.
@@ -190,10 +187,3 @@ def _report(store: Store, manifest: Manifest, rejected: list[dict[str, Any]]) ->
     if rejected:
         what, where = counted(len(rejected), "image"), f"{store.url}/{REJECTED}"
         _LOG.warning("%s rejected, listed in %s: %s", what, where, causes(rejected))
-
-
-def causes(rejected: list[dict[str, Any]], shown: int = 3) -> str:
-    """The most frequent causes of rejection, e.g. ``12x zero bytes; 3x CMYK image, ...``."""
-    counts = Counter(one["cause"] for one in rejected).most_common()
-    more = f"; and {len(counts) - shown} other causes" if len(counts) > shown else ""
-    return "; ".join(f"{count}x {cause}" for cause, count in counts[:shown]) + more

@@ -48,8 +48,8 @@ def _job(config: FinishConfig) -> None:
 
 def _begun(url: str) -> list["Store"]:
     """The store of the dataset at a URL, or the stores of its splits."""
-    from pack.publish.claim import PLAN, is_begun
-    from pack.shard.manifest import NAME, SPLITS
+    from pack.publish.claim import is_begun
+    from pack.shard.manifest import NAME, PLAN, SPLITS
     from pack.storage import open_store
 
     below = [open_store(f"{url}/{split}") for split in SPLITS]

@@ -15,6 +15,8 @@ from recon.base.paths import is_plain_name
 
 FORMAT = "pairstream/1"
 NAME = "dataset.json"
+PLAN = "plan.json"
+"""The claim of python -m pack (`pack.publish.claim`); only an unfinished dataset has it."""
 SPLITS = ("train", "val", "test")
 """If an output has splits, each split is a dataset in a folder of this name."""
 

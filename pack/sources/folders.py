@@ -7,9 +7,9 @@ from collections import defaultdict
 from pack.base.config import PackConfig
 from pack.base.items import File, Item
 from pack.sources.partners import paired
-from pack.sources.place import check_folder, folder_name, images, is_url, located, parent, walked
+from pack.sources.place import check_folder, images, is_url, located, parent, walked
 from recon.base.errors import UserError
-from recon.base.paths import is_dir
+from recon.base.paths import folder_name, is_dir
 from recon.folder import FAKE, REAL
 
 _TREE_SPLITS = {"train": "train", "val": "val", "valid": "val"}

@@ -3,11 +3,10 @@
 import logging
 import sys
 from collections.abc import Container, Iterator
-from pathlib import Path
 
 from pack.base.items import File, store_of
 from recon.base.errors import MissingError, UserError
-from recon.base.paths import exists, expanded, is_dir
+from recon.base.paths import exists, expanded, folder_name, is_dir
 from recon.base.progress import counted
 from recon.image.codec import SUFFIXES
 
@@ -29,11 +28,6 @@ def located(source: str) -> str:
     if is_url(source) and not source.startswith("file://"):
         return source.rstrip("/")
     return str(expanded(source.removeprefix("file://")))
-
-
-def folder_name(place: str) -> str:
-    """The last part of a folder's URL or absolute path, so that "." has a name too."""
-    return place.rsplit("/", 1)[-1] if is_url(place) else Path(place).resolve().name
 
 
 def source_name(source: str) -> str:

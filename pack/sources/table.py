@@ -11,10 +11,10 @@ from typing import Any
 
 from pack.base.config import PackConfig
 from pack.base.items import File, Item, store_of
-from pack.sources.place import folder_name, is_url, located, parent
+from pack.sources.place import is_url, located, parent
 from pack.storage.trouble import refuse_secrets, without_secrets
 from recon.base.errors import UserError
-from recon.base.paths import split_path
+from recon.base.paths import folder_name, split_path
 
 _COLUMNS = ("path", "url", "image", "file_name")
 _LOCAL_SCHEMES = ("file", "local", "dir", "git")  # schemes of fsspec that read this machine's disk

@@ -11,10 +11,11 @@ from typing import NamedTuple
 from pack.base.config import PackConfig
 from pack.base.items import File, Item, store_of
 from pack.shard.tar_members import Member
-from pack.sources.place import folder_name, located, parent
+from pack.sources.place import located, parent
 from pack.sources.tar_headers import listed_members
 from pack.sources.tar_names import find_tar_files
 from recon.base.errors import UserError
+from recon.base.paths import folder_name
 from recon.base.progress import counted
 
 _THREADS = 16  # tars scanned at once; most of them wait for storage

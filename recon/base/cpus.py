@@ -10,7 +10,8 @@ def available_cpus() -> int:
     """
     told = os.environ.get("SLURM_CPUS_PER_TASK", "")
     share = int(told) if told.isascii() and told.isdigit() else 0
-    return max(1, min(_system_cpus(), share or _system_cpus()))
+    cpus = _system_cpus()
+    return max(1, min(cpus, share or cpus))
 
 
 def _system_cpus() -> int:

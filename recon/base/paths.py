@@ -38,6 +38,12 @@ def expanded(path: str) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def folder_name(place: str) -> str:
+    """The last part of a folder's URL or absolute path, so that "." has a name too."""
+    path = place if "://" in place else str(expanded(place).resolve())
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
 def is_plain_name(name: object) -> bool:
     """Whether a name from a manifest is a name without a folder: a path could lead to any other file."""
     return isinstance(name, str) and not {"/", "\0"} & set(name) and name not in ("", ".", "..")
