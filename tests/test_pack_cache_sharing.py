@@ -32,12 +32,11 @@ from conftest import python
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from patience import PATIENCE_S
 
 from pack.dataset import cache as cache_module
 from pack.dataset import cache_folder as module
 from pack.dataset.cache import BlockCache, block_key
-
-PATIENCE_S = 900.0  # for a lock that others hold for moments, on a machine however busy
 
 
 def test_a_lock_that_another_holds_for_long_costs_one_wait(

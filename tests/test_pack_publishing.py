@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 import pytest
 from pack_runs import config, files
+from patience import PATIENCE_S
 
 from pack.pipeline.maker import PairMaker
 from pack.publish.packing import pack
@@ -17,7 +18,6 @@ from pack.storage import LocalStore
 from recon.base.errors import UserError
 
 PER_SHARD = 4
-WAIT_S = 60.0  # for what never comes if packing stands still
 Happened = list[str]
 
 
@@ -60,7 +60,7 @@ def test_next_shard_is_packed_while_one_is_being_published(
 
     def slow(name: str) -> None:
         if name == "shard-000000.tar":
-            waited.append(went_on.wait(WAIT_S))
+            waited.append(went_on.wait(PATIENCE_S))
 
     watch(monkeypatch, slow)
     on_add(monkeypatch, 2 * PER_SHARD, went_on.set)
@@ -76,7 +76,7 @@ def test_publishing_is_in_order_and_never_more_than_one_shard_behind(
 
     def slow(name: str) -> None:
         if name == "shard-000000.parquet":
-            assert written.wait(WAIT_S)
+            assert written.wait(PATIENCE_S)
             third.wait(0.3)  # which does not come before this has ended
 
     third = threading.Event()
@@ -127,7 +127,7 @@ def test_failure_to_publish_ends_packing_at_the_next_pair(
     with monkeypatch.context() as patch:
         patch.setattr(PairMaker, "fail", told)
         watch(patch, failing)
-        written = on_add(patch, PER_SHARD + 1, lambda: failed.wait(WAIT_S))
+        written = on_add(patch, PER_SHARD + 1, lambda: failed.wait(PATIENCE_S))
         expected = UserError if isinstance(error, OSError) else type(error)
         with pytest.raises(expected):
             pack(config(photographs, tmp_path / "out"))
@@ -163,7 +163,7 @@ def test_failure_to_publish_wakes_packing_that_waits_for_a_pair(
         nonlocal count
         count += 1
         if count > PER_SHARD:
-            failed.wait(WAIT_S)
+            failed.wait(PATIENCE_S)
             ended.wait(0.3)  # close() waits for this thread
         return finish(*arguments)
 
@@ -189,7 +189,7 @@ def test_what_is_being_published_is_not_thrown_away_where_packing_fails() -> Non
     def packing() -> None:
         with Publisher(lambda _: None) as publisher:
             publisher.begin(publish)
-            begun.wait(WAIT_S)
+            begun.wait(PATIENCE_S)
             raise UserError("no memory")
 
     with pytest.raises(UserError, match="no memory"):

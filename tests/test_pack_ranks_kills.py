@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import photograph, save
 from pack_runs import PACK, ended, files, start
+from patience import PATIENCE_S
 from s3_server import S3Env
 
 from pack.dataset.dataset import open_dataset
@@ -24,13 +25,12 @@ SLOW = (
     "def slow(self, pair): time.sleep(.03); add(self, pair)\n"
     "ShardWriter.add = slow\n"
 )
-WAIT_S = 900.0
 
 Process = subprocess.Popen[str]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    limit = time.monotonic() + WAIT_S
+    limit = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < limit, "waited in vain"
         time.sleep(0.005)
@@ -58,7 +58,7 @@ def test_ranks_killed_at_random_moments_and_run_again_give_the_bytes_of_one(
         for one in draw.sample(running, draw.choice([1, 2])):
             one.kill()
         for one in running:
-            one.communicate(timeout=WAIT_S)
+            one.communicate(timeout=PATIENCE_S)
     draw.shuffle(ranks)
     ends = [ended(start(photographs, out, *rank)) for rank in ranks]
     assert [status for status, _ in ends] == [0, 0], ends

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from conftest import save
 from fault_proxy import Fault, FaultProxy
+from patience import PATIENCE_S
 from s3_server import S3Env
 
 from pack.storage import Retry, open_store
 
 PART = 5 << 20  # the least that S3 takes
 DATA = np.random.default_rng(1).bytes(PART + 1000)
-WAIT_S = 200
 PACK = (
     "import sys, pack.storage.s3_write\n"
     f"pack.storage.s3_write.PART = {PART}\n"
@@ -76,14 +76,14 @@ def test_sigterm_amid_an_upload_aborts_it_and_leaves_no_temporary_file(
         text=True,
     )
     try:
-        limit = time.monotonic() + WAIT_S
+        limit = time.monotonic() + PATIENCE_S
         while not any(one.fault is not None for one in proxy.log):  # the parts are there
             assert process.poll() is None, process.stderr and process.stderr.read()
             assert time.monotonic() < limit, "the upload never came to its end"
             time.sleep(0.05)
         assert s3_env.uploads() == ["shard-000000.tar"]
         process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=WAIT_S)
+        _, told = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
         process.wait()

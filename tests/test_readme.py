@@ -12,15 +12,14 @@ from typing import Any
 
 import pytest
 from conftest import photograph, save
+from test_examples import ELLIPSIS, SCRIPTS
 
 from recon.base import cli
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text("utf-8")
-LAUNCHED = {"launch/torchrun.sh": "train", "launch/pack.sh": "pack", "launch/pack_array.sh": "pack"}
+LAUNCHED = {f"launch/{name}": module for name, module in SCRIPTS.items()}
 ELSEWHERE = ("pip", "aws", "export")  # of others, or of the shell
-OPEN_ENDED = {"train": ["--out=run", "--data.train=data"]}
-"""What a line that goes on in ``...`` leaves to the reader."""
 SMALLER = "--epochs 1 --device cpu --threads 1 --log_every 1 --order.global_batch 8 --order.lanes 8"
 
 
@@ -88,7 +87,7 @@ def test_options_of_every_command_are_there_and_their_values_valid(
     assert found
     module, arguments = found
     if "..." in arguments:
-        arguments = [word for word in arguments if word != "..."] + OPEN_ENDED[module]
+        arguments = [word for word in arguments if word != "..."] + ELLIPSIS[module]
     monkeypatch.setattr(cli, "parse", parse_alone)
     monkeypatch.chdir(ROOT)
     status = status_of(module, arguments, monkeypatch)

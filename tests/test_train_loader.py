@@ -14,6 +14,7 @@ import torch
 import webdataset as wds
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 from train_data import AUGMENT, GLOBAL_BATCH, ORDER, PAIRS, assert_equal, make_dataset, steps_of, world
 
 from pack.dataset.dataset import iterate_pairs
@@ -276,7 +277,7 @@ def test_a_stage_that_takes_an_image_away_is_named(url: str) -> None:
 
 def assert_soon_no_thread_but(before: set[int | None]) -> None:
     """What was being read may still come in; then its thread ends."""
-    deadline = time.monotonic() + 900  # only a test that hangs waits so long
+    deadline = time.monotonic() + PATIENCE_S
     while not {thread.ident for thread in threading.enumerate()} <= before:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from s3_server import S3Env, upload
 from train_data import make_dataset
 from train_runs import (
-    PATIENCE_S,
     Plan,
     Ranks,
     as_argument,

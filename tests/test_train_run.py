@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from patience import PATIENCE_S
 from train_data import make_dataset
 from train_ranks import NanOnBlack
 from train_runs import Ranks
@@ -75,7 +76,7 @@ def command(words: Sequence[str], **variables: str) -> subprocess.CompletedProce
         text=True,
         cwd=ROOT,
         env=os.environ | {"PYTHON": sys.executable} | variables,
-        timeout=900,
+        timeout=PATIENCE_S,
         check=False,
     )
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 import webdataset as wds
 from conftest import Finished, python
+from patience import PATIENCE_S
 from train_data import PAIRS, assert_equal, make_dataset, steps_of, world
 
 from recon.base.errors import UserError
@@ -22,7 +23,6 @@ from train.loader.transfer import Batch
 from train.stream.samples import Sample
 
 ROOT = Path(__file__).parents[1]
-PATIENCE_S = 900  # only a test that hangs waits so long
 
 
 @pytest.fixture(scope="module")

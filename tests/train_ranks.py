@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from forked import fork_server, meeting
+from patience import PATIENCE_S
 from torch import multiprocessing, nn
 
 from pack.dataset.pairs import DamagedPair
@@ -22,8 +23,6 @@ from train.model.build import build_model
 from train.model.config import ModelConfig
 
 CONFIG = TrainConfig(out="unused", data=DataConfig(train="unused"), model=ModelConfig(backbone="highpass"))
-
-_PATIENCE_S = 900  # about 10 on an idle machine
 
 Weights = dict[str, torch.Tensor]
 Job = Callable[[World], dict[str, Any]]
@@ -149,12 +148,12 @@ def _run(job: Job, place: dict[str, str], folder: Path) -> None:
     ranks = multiprocessing.start_processes(
         _rank, (job, place, folder), nprocs=2, join=False, start_method="forkserver"
     )
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     while not ranks.join(timeout=5):
         if time.monotonic() > deadline:
             for process in ranks.processes:
                 process.kill()
-            raise TimeoutError(f"the ranks hang for {_PATIENCE_S} s")
+            raise TimeoutError(f"the ranks hang for {PATIENCE_S} s")
 
 
 def _rank(rank: int, job: Job, place: dict[str, str], folder: Path) -> None:

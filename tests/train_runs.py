@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from forked import fork_server, meeting
+from patience import PATIENCE_S
 
 import train.loop.run
 from pack.storage import Store
@@ -29,8 +30,6 @@ from train.loop.config import DataConfig, OptimConfig, TrainConfig
 from train.loop.trainee import StepResult, Trainee
 from train.model.config import ModelConfig
 from train.order.config import OrderConfig
-
-PATIENCE_S = 900  # a run takes 2 on an idle machine
 
 
 @dataclass(frozen=True, kw_only=True)
