@@ -18,6 +18,7 @@ from pack.publish.claim import Claim, held
 from pack.publish.finish import is_published
 from pack.publish.prepare import build_maker, output_of, refuse_other_splits, with_claimed_threads
 from pack.shard.rejected import causes
+from pack.shard.tar_header import HEADER, padded
 from pack.sources import find_items
 from pack.storage import open_store
 from recon.base.progress import clock, counted
@@ -27,7 +28,6 @@ from recon.base.progress import clock, counted
 _RUNS = 8
 _BATCHES = 2  # per run
 _LONGEST_S = 30.0  # approximate limit for all runs after the first
-_FRAME = 512  # bytes of a member's tar header, and the unit to which its payload is padded
 _RECORD = 1024  # bytes of a pair's JSON with its padding
 
 _UNITS = ("B", "KB", "MB", "GB", "TB")
@@ -130,14 +130,14 @@ def _made(maker: PairMaker, runs: Sequence[Sequence[Item]]) -> _Trial:
             if isinstance(one, Rejection):
                 sample.rejected.append({"cause": one.cause})
             else:
-                sample.bytes += _framed(one.real) + _framed(one.fake) + _FRAME + _RECORD
+                sample.bytes += _framed(one.real) + _framed(one.fake) + HEADER + _RECORD
     sample.seconds = max(time.monotonic() - begun, 1e-3)  # never 0: callers divide by it
     return sample
 
 
 def _framed(data: bytes) -> int:
-    """Bytes of a tar member: its header, and its payload rounded up to whole frames."""
-    return _FRAME - (-len(data) // _FRAME) * _FRAME
+    """Bytes of a tar member: its header, and its payload with padding."""
+    return HEADER + padded(len(data))
 
 
 def _expected(samples: Sequence[_Trial], items: int, world: int) -> list[tuple[str, str]]:

@@ -12,9 +12,8 @@ from pack.dataset.dataset import Dataset
 from pack.dataset.index import ShardIndex
 from pack.dataset.pairs import StoredPair
 from pack.inspect.audit.images import MeasuredPair
-from pack.shard.tar_header import read_header, shown_name
+from pack.shard.tar_header import HEADER, padded, read_header, shown_name
 
-_BLOCK = 512  # bytes; headers and payloads of a tar start at multiples of this
 _MOST = 1000  # suspicious places that are read in one dataset, to limit the requests
 
 
@@ -76,8 +75,8 @@ def _unknown(index: ShardIndex) -> list[tuple[int, int]]:
     Gaps of a length that many samples have are left out: those are PAX headers or further members.
     """
     present = index.sizes > 0
-    starts = index.offsets[present] - _BLOCK
-    ends = index.offsets[present] + -(-index.sizes[present] // _BLOCK) * _BLOCK
+    starts = index.offsets[present] - HEADER
+    ends = index.offsets[present] + -(-index.sizes[present] // HEADER) * HEADER
     order = np.argsort(starts)
     starts, ends = starts[order], ends[order]
     gaps = [(int(a), int(b)) for a, b in zip([0, *ends], [*starts, index.entry.bytes], strict=True) if b > a]
@@ -90,13 +89,13 @@ def _unknown(index: ShardIndex) -> list[tuple[int, int]]:
 def _strangers(dataset: Dataset, shard: int, index: ShardIndex, start: int, end: int) -> Iterator[str]:
     """Yields a line for each member in a gap whose sample is not in the index."""
     keys = set(index.keys)
-    while start + _BLOCK <= end:
-        header = bytes(dataset.store.read_range(f"{index.entry.name}.tar", start, _BLOCK))
+    while start + HEADER <= end:
+        header = bytes(dataset.store.read_range(f"{index.entry.name}.tar", start, HEADER))
         try:
             member = read_header(header)
         except tarfile.HeaderError:  # zeros: the tar's end, or padding
             return
-        start += _BLOCK + -(-member.size // _BLOCK) * _BLOCK
+        start += HEADER + padded(member.size)
         key = member.name.split("/")[-1].split(".")[0]
         if member.isreg() and not member.name.endswith(".json") and key not in keys:
             yield f"{dataset.tar_url(shard)}: {shown_name(member.name)} belongs to no pair"
