@@ -1,9 +1,7 @@
 """Evaluation: every image scored once, in its group, whatever the form of the data."""
 
 import csv
-import errno
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,14 +13,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from scored_images import SIZES, image_tree, pixels, png, put  # noqa: F401  # a fixture
 from train_data import SIZES as STORED_SIZES
 from train_data import make_dataset
 
 from pack.dataset.dataset import iterate_pairs
 from recon.base.device import find_device
 from recon.base.errors import UserError
-from recon.image.codec import Picture, encode
 from train.evaluation.evaluate import EvaluateConfig, evaluate, main
 from train.evaluation.images import LabelledImage, open_source, pixels_of
 from train.evaluation.metrics import OVERALL
@@ -30,25 +27,6 @@ from train.evaluation.scoring import BATCH_PIXELS, Waiting, by_size, logits_of, 
 from train.model.build import build_model
 from train.model.config import ModelConfig
 from train.window.geometry import centre_crop
-
-SIZES = [(16, 16), (24, 16), (17, 9)]
-
-
-def pixels(seed: int, size: tuple[int, int] = (16, 16), channels: int = 3) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (*size, channels), dtype=np.uint8)
-
-
-def png(
-    seed: int, size: tuple[int, int] = (16, 16), channels: int = 3, orientation: int | None = None
-) -> bytes:
-    array = pixels(seed, size, channels)
-    return encode(array, Picture(pixels=array, codec="png", orientation=orientation), "png")
-
-
-def put(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +37,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     config = {"model": {"backbone": "highpass", "weights": None}}
     torch.save({"format": "pairstream-checkpoint/1", "config": config, "model": state}, path)
     return str(path)
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """Two generators; 5 real and 5 fake images of three sizes, one of them grey."""
-    for index, size in enumerate([*SIZES, (16, 16)]):
-        put(tmp_path / f"tree/val/gan/0_real/{index}.png", png(index, size, 1 if index == 3 else 3))
-        put(tmp_path / f"tree/val/gan/1_fake/{index}.png", png(index + 10, size))
-    put(tmp_path / "tree/val/ldm/0_real/deep/er/a.PNG", png(20))
-    put(tmp_path / "tree/val/ldm/1_fake/a b.é.png", png(21))
-    put(tmp_path / "tree/val/ldm/1_fake/readme.txt", b"no image")
-    return tmp_path / "tree"
 
 
 def scores_csv(folder: Path) -> list[dict[str, str]]:
@@ -325,82 +291,3 @@ def test_a_packed_dataset_gives_both_halves_of_every_pair_in_groups_by_a_column(
                 (f"{pair.key}.fake", group, 1, pair.fake),
             )
         ]
-
-
-def test_groups_by_what_no_index_has_are_refused(tree: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="group_by=autoencoder is for packed datasets"):
-        open_source(str(tree), "autoencoder")
-    with pytest.raises(UserError, match="group_by=genre, expected a column of the index: key, "):
-        open_source(make_dataset(tmp_path, pairs=1, shard_pairs=1), "genre")
-
-
-def test_a_folder_that_cannot_be_listed_is_an_error_and_not_fewer_images(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scandir = os.scandir
-
-    def refuse(path: Any = ".") -> Any:
-        if str(path).rstrip("/").endswith("gan/0_real"):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(UserError, match=r"can't list .*gan/0_real: Permission denied"):
-        open_source(str(tree))
-
-
-def test_hidden_files_are_no_images_of_a_tree(tree: Path) -> None:
-    put(tree / "val/gan/0_real/._0.jpg", b"macOS writes such files")
-    put(tree / "val/.gan/0_real/0.jpg", b"")
-    assert open_source(str(tree)).total == 10
-
-
-def test_a_tree_follows_links_to_its_halves_and_refuses_links_that_lead_nowhere(
-    tree: Path, tmp_path: Path
-) -> None:
-    put(tmp_path / "photos/b.png", png(5))
-    put(tree / "linked/1_fake/a.png", png(6))
-    (tree / "linked/0_real").symlink_to(tmp_path / "photos")
-    found = [(image.name, image.group, image.label) for image in open_source(str(tree)).images()]
-    assert len(found) == 12
-    assert found[:2] == [("linked/0_real/b.png", "linked", 0), ("linked/1_fake/a.png", "linked", 1)]
-    (tree / "linked/1_fake/gone.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(UserError, match=r"1_fake/gone\.png .*link"):
-        open_source(str(tree))
-
-
-@pytest.mark.parametrize("name", ["x" * 300 + ".png", "a\0.png"])
-def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match="found nothing, expected a packed dataset"):
-        open_source(str(tmp_path / name))
-    table = put(tmp_path / "list.csv", f"filename,typ\n{name},real\n".encode())
-    with pytest.raises(UserError, match="line 2: there is no file"):
-        open_source(str(table))
-
-
-def test_a_file_that_may_not_be_looked_for_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table = put(tmp_path / "list.csv", b"filename,typ\nsecret/a.png,real\n")
-    stat = os.stat
-
-    def refuse(path: Any, **options: Any) -> Any:
-        if "secret" in str(path):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return stat(path, **options)
-
-    monkeypatch.setattr(os, "stat", refuse)
-    for data in (str(tmp_path / "secret/tree"), str(table)):
-        with pytest.raises(UserError, match=r"can't look for .*secret/.*: Permission denied"):
-            open_source(data)
-
-
-def test_a_table_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = put(tmp_path / "list.csv", b"filename,typ\na.png,real\n")
-
-    def refuse(path: Path, *_: Any, **__: Any) -> Any:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(UserError, match=r"no permission to read .*list\.csv"):
-        open_source(str(table))
