@@ -19,13 +19,13 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "pack/base": "pack/storage recon/base recon/models",
     "pack/shard": "pack/base pack/storage recon/base recon/image",
     "pack/sources": "pack/base pack/shard pack/storage recon recon/base recon/image",
-    "pack/plan": "pack/base pack/sources recon/base",
+    "pack/plan": "pack/base pack/sources recon/base recon/image",
     "pack/pipeline": "pack/base pack/shard recon recon/base recon/image recon/models",
     "pack/publish": (
         "pack/base pack/pipeline pack/plan pack/shard pack/sources pack/storage recon/base recon/models"
     ),
     "pack/adopt": "pack/base pack/shard pack/storage recon/base recon/image",
-    "pack/dataset": "pack/shard pack/storage recon/base recon/image",
+    "pack/dataset": "pack/shard pack/storage recon/base",
     "pack/inspect": "pack/dataset pack/shard pack/storage recon/base recon/image",
     "pack/inspect/audit": "pack/dataset pack/shard pack/storage recon/base recon/image",
     "pack": "pack/adopt pack/base pack/inspect pack/inspect/audit pack/plan pack/publish recon/base",

@@ -23,7 +23,7 @@ from pack.shard.manifest import PLAN
 from pack.storage import BusyError, LocalStore, Store, open_store
 from recon.base.errors import UserError
 
-OURS = Claim(plan="a" * 64, name="photos", split=None, shards=4, provenance={"options": {}})
+OURS = Claim(plan="a" * 64, name="photos", split=None, shards=4, provenance={"options": {}}, fields=None)
 OPERATIONS = ("names", "exists", "size", "read", "read_range", "remove")  # and publish
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import webdataset
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from pack.base.names import make_key, pair_id
 from pack.shard.index import index_bytes, index_facts, read_index
 from pack.shard.manifest import read_manifest
 from pack.shard.pair import Pair
-from pack.shard.schema import MEMBERS, RECORD_FIELDS
+from pack.shard.schema import INDEX_SCHEMA, MEMBERS, OPTIONAL_SCHEMA, RECORD_DEFAULTS, RECORD_FIELDS
 from pack.shard.writer import ShardWriter
 from pack.storage import open_store
 from recon.image.codec import decode
@@ -67,14 +68,11 @@ def pairs(root: Path) -> Iterator[tuple[dict[str, Any], list[Member]]]:
 
 
 def test_members_of_a_pair_are_adjacent_in_the_order_real_fake_json(packed: Path) -> None:
+    assert read_manifest(open_store(str(packed))).fields == {"real": "real.jpg", "fake": "fake.jpg"}
     for row, members in pairs(packed):
         names = [name for name, _, _ in members]
-        suffix = {"jpeg": "jpg", "png": "png", "webp": "webp"}
-        assert names == [
-            f"{row['key']}.real.{suffix[row['real_codec']]}",
-            f"{row['key']}.fake.{suffix[row['fake_codec']]}",
-            f"{row['key']}.json",
-        ]
+        assert names == [f"{row['key']}.{field}" for field in ("real.jpg", "fake.jpg", "json")]
+        assert (row["real_field"], row["fake_field"]) == ("real.jpg", "fake.jpg")
 
 
 def test_real_images_keep_their_bytes(packed: Path, photographs: Path) -> None:
@@ -94,7 +92,18 @@ def test_index_tells_offset_size_and_checksum_of_every_member(packed: Path) -> N
 def test_json_of_a_pair_equals_its_index_row(packed: Path) -> None:
     for row, members in pairs(packed):
         record = json.loads(members[2][1])
-        assert record == {name: row[name] for name in ("key", *RECORD_FIELDS)}
+        assert list(record) == sorted(("key", *RECORD_FIELDS))
+        known = {name: row[name] for name in record if row[name] is not None}
+        assert record == RECORD_DEFAULTS | known
+
+
+def test_json_of_every_pair_has_the_same_keys_and_types_and_no_null(packed: Path) -> None:
+    # As Hugging Face's datasets needs it, which takes its columns from the first samples.
+    records = [json.loads(members[2][1]) for _, members in pairs(packed)]
+    assert len({row["jpeg_quality"] is None for row, _ in pairs(packed)}) == 2, "some rows have nulls"
+    shapes = {tuple((name, type(value)) for name, value in record.items()) for record in records}
+    assert len(shapes) == 1
+    assert None not in [value for record in records for value in record.values()]
 
 
 def test_row_tells_the_truth_about_its_image(packed: Path, photographs: Path) -> None:
@@ -149,7 +158,7 @@ def test_tar_is_byte_for_byte_what_webdataset_writes(sizes: list[int]) -> None:
                 key=f"k{number}", real=data, real_codec="png", fake=data[1:], fake_codec="png", record={}
             )
             writer.add(pair)
-            text = json.dumps({"key": pair.key} | dict.fromkeys(RECORD_FIELDS), sort_keys=True).encode()
+            text = json.dumps({"key": pair.key} | RECORD_DEFAULTS, sort_keys=True).encode()
             for field, payload in (("real.png", data), ("fake.png", data[1:]), ("json", text)):
                 tar.write({"__key__": pair.key, field: payload})
     size, sha256 = writer.close()
@@ -165,9 +174,7 @@ def test_plain_webdataset_reads_every_pair(packed: Path) -> None:
     rows = [row for _, rows in shards(packed) for row in rows]
     assert [sample["__key__"] for sample in samples] == [row["key"] for row in rows]
     for sample, row in zip(samples, rows, strict=True):
-        fields = sorted(name for name in sample if not name.startswith("__"))
-        assert [name.split(".")[0] for name in fields] == ["fake", "json", "real"]
-        real, fake = (sample[name] for name in fields if name != "json")
+        real, fake = sample["real.jpg"], sample["fake.jpg"]
         assert real.size == fake.size == (row["width"], row["height"])
         assert sample["json"]["path"] == row["path"]
 
@@ -211,8 +218,18 @@ def test_index_keeps_the_facts_of_its_shard_and_the_types_of_its_columns() -> No
     assert read_index(data)["pair_id"].to_numpy().dtype == np.uint64
 
 
+def test_optional_columns_come_back_with_their_types() -> None:
+    schema = pa.schema([*INDEX_SCHEMA, *OPTIONAL_SCHEMA])
+    fake = dict.fromkeys(("seed", "offset", "size", "crc32"), 1) | {"field": "fake2.png", "codec": "png"}
+    row = {"key": "k", "more_fakes": [fake, fake], "real_entries": b"\0", "mask_crc32": 2**32 - 1}
+    table = read_index(index_bytes([row, {"key": "l"}], {}, schema))
+    assert table.schema.remove_metadata() == schema
+    found = table.to_pylist()
+    assert found[0]["more_fakes"][1] == dict.fromkeys(found[0]["more_fakes"][0]) | fake
+    assert (found[0]["real_entries"], found[1]["more_fakes"], found[1]["mask_size"]) == (b"\0", None, None)
+
+
 def test_index_that_someone_else_wrote_has_no_facts() -> None:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     out = BytesIO()

@@ -9,7 +9,7 @@ from PIL import Image
 from train_data import photograph, put_png
 
 from pack.base.config import PackConfig
-from pack.dataset.dataset import iterate_pairs
+from pack.dataset.dataset import iterate_pairs, open_dataset
 from pack.publish.packing import pack
 from train.draws.config import AugmentConfig
 from train.loader.loader import PairLoader
@@ -52,8 +52,9 @@ def loader(url: str, augment: AugmentConfig | None) -> PairLoader:
 
 
 def test_the_source_has_codecs_that_the_reconstruction_has_not(url: str) -> None:
-    fields = {tuple(pair.members) for pair in iterate_pairs(url)}
-    assert fields == {("real.jpg", "fake.png", "json"), ("real.png", "fake.png", "json")}
+    assert {tuple(pair.members) for pair in iterate_pairs(url)} == {("real.jpg", "fake.png", "json")}
+    codecs = open_dataset(url).table(0, ["real_codec", "fake_codec"]).to_pylist()
+    assert {tuple(row.values()) for row in codecs} == {("jpeg", "png"), ("png", "png")}
 
 
 @pytest.mark.parametrize("augment", AUGMENTS, ids=IDS)

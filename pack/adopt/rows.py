@@ -10,7 +10,7 @@ from isal.isal_zlib import crc32
 
 from pack.base.names import pair_id, printable
 from pack.shard.pair import jpeg_columns
-from pack.shard.schema import MEMBERS
+from pack.shard.schema import MEMBERS, field_names
 from pack.shard.tar_members import Member
 from pack.shard.tar_reader import TarReader
 from recon.base.errors import RejectedImageError, UserError
@@ -103,12 +103,15 @@ def make_row(sample: TarSample, naming: Naming) -> dict[str, Any]:
     (real_width, real_height), (width, height) = ((one.width, one.height) for one in headers)
     if (real_width, real_height) != (width, height):
         raise RejectedImageError(f"real is {real_width}x{real_height}, fake {width}x{height}")
+    fields = field_names(headers[0].codec, headers[1].codec)
     row = _facts(headers[0]) | {
         "key": sample.key,
         "pair_id": pair_id(naming.dataset, sample.key),
         "path": sample.key,
         "group": _group(sample, naming),
         "fake_codec": headers[1].codec,
+        "real_field": fields[0],
+        "fake_field": fields[1],
         "codec_policy": "adopted",
         "autoencoder": naming.autoencoder,
     }
@@ -152,6 +155,7 @@ def _facts(real: Header) -> dict[str, Any]:
         "real_codec": real.codec,
         "orientation": real.orientation,
         "converted": real.odd_mode,
+        "jpeg_phase": 0 if real.codec == "jpeg" else None,  # the pixels are not decoded here
     } | jpeg_columns(real.jpeg)
 
 

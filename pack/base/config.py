@@ -8,6 +8,7 @@ from recon.base.options import at_least_one, refuse_idle
 from recon.models.config import ReconstructionConfig
 
 CodecPolicy = Literal["match", "lossless-png", "lossless-webp", "both", "keep"]
+FieldNames = Literal["auto", "by_codec"]
 Layout = Literal["auto", "folder", "tree", "imagefolder", "webdataset", "table"]
 
 QUALITY = 90
@@ -48,6 +49,8 @@ class PackConfig(ReconstructionConfig):
     then learn their codec); both: both images are compressed again, as JPEG of --quality."""
     quality: int = QUALITY
     """JPEG quality 1..100 for codec=both, with 4:2:0 subsampling."""
+    fields: FieldNames = "auto"
+    """How the images are named in the tars. auto: alike in every sample, such as real.jpg and fake.jpg: the true suffix if the listing and the options leave one codec, else jpg whatever the bytes; by_codec: each by its own codec, which readers that take their columns from the first samples can't follow."""  # noqa: E501
     convert: bool = False
     """Accept CMYK, 16-bit, palette and alpha images; they are stored as 8-bit RGB in PNG."""
     tile: int | None = None
@@ -148,3 +151,8 @@ class PackConfig(ReconstructionConfig):
     def has_reconstructions(self) -> bool:
         """Whether the reconstructions are ready files, so that no autoencoder runs."""
         return self.layout == "tree" or self.reconstructions is not None
+
+    @property
+    def new_codec(self) -> str:
+        """Codec of images that no file's codec is kept for: tiles, converted images, lossless fakes."""
+        return {"both": "jpeg", "lossless-webp": "webp"}.get(self.codec, "png")

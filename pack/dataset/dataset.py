@@ -16,8 +16,8 @@ from pack.dataset.cache import BlockCache, block_key
 from pack.dataset.index import ShardIndex, shard_index
 from pack.dataset.pairs import DamagedPair, StoredPair, sound
 from pack.shard.index import read_index
-from pack.shard.manifest import Manifest, read_manifest
-from pack.shard.schema import MEMBERS
+from pack.shard.manifest import OLD_FORMAT, Manifest, read_manifest
+from pack.shard.schema import MEMBERS, NEW_COLUMNS
 from pack.shard.verified_read import read_verified
 from pack.storage import Retry, Store, open_store
 from recon.base.errors import UserError
@@ -90,7 +90,13 @@ class Dataset:
         coming.set_result(index)
 
     def table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
-        """The index of a shard with all its columns, or some, checked against the manifest."""
+        """The index of a shard with all its columns, or some, checked against the manifest.
+
+        Raises:
+            UserError: it is missing, or differs from the manifest; or it is of an older format, which has not
+                all of `columns`.
+        """
+        self._refuse_new(columns or [])
         entry = self.manifest.shards[shard]
         name = f"{entry.name}.parquet"
 
@@ -109,6 +115,15 @@ class Dataset:
                 "run python -m pack.verify, then restore or repack it"
             )
         return read_index(data, columns)
+
+    def _refuse_new(self, columns: list[str]) -> None:
+        """Raises an error where columns are asked for that the format of this dataset has not."""
+        lacking = [name for name in columns if name in NEW_COLUMNS]
+        if lacking and self.manifest.format == OLD_FORMAT:
+            raise UserError(
+                f"{self.store.url} is of {OLD_FORMAT}, which has no column {lacking[0]}; "
+                f"run python -m pack.upgrade {self.store.url}, or pack it again"
+            )
 
     def _deadline(self) -> float:
         """When a block, an index or a manifest that is asked for now must have come."""

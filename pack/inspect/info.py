@@ -60,11 +60,14 @@ def _job(config: InfoConfig) -> None:
 
 def describe(dataset: "Dataset") -> dict[str, Any]:
     """Totals of a dataset, and for each property the number of pairs by value, most frequent first."""
-    counts: dict[str, Counter[str]] = {name: Counter() for name in [*_COLUMNS, "megapixels"]}
+    from pack.shard.manifest import OLD_FORMAT
+
+    columns = _COLUMNS if dataset.manifest.format == OLD_FORMAT else [*_COLUMNS, "jpeg_phase"]
+    counts: dict[str, Counter[str]] = {name: Counter() for name in [*columns, "megapixels"]}
     for shard in range(len(dataset.manifest.shards)):
         # Only these columns: an index of a million pairs is large, and a remote one takes time.
-        table = dataset.table(shard, [*_COLUMNS, "width", "height"])
-        for name in _COLUMNS:
+        table = dataset.table(shard, [*columns, "width", "height"])
+        for name in columns:
             counts[name].update(str(value) for value in table[name].to_pylist())
         sizes = zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)
         counts["megapixels"].update(_megapixels(width * height) for width, height in sizes)

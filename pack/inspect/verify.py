@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from isal.isal_zlib import crc32
 
@@ -22,6 +22,8 @@ from recon.base.errors import UserError
 from recon.base.progress import counted, progress
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pack.dataset.dataset import Dataset
     from pack.dataset.index import ShardIndex
 
@@ -93,17 +95,28 @@ def _verify_manifest(dataset: "Dataset") -> Iterator[str]:
 
 def _verify_shard(dataset: "Dataset", shard: int) -> tuple[list[str], list[str]]:
     """The keys of a shard, and a line for each difference in it."""
+    from pack.inspect.schema import wrong_columns, wrong_fields
+
+    entry = dataset.manifest.shards[shard]
     try:
-        index, names = dataset.index(shard), _header_names(dataset, shard)
+        table = dataset.table(shard)
+        if found := [f"{entry.name}.parquet: {one}" for one in wrong_columns(table.schema, dataset.manifest)]:
+            return [], found
+        index = dataset.index(shard)
     except UserError as error:
         return [], [str(error)]
-    found, entry = [], index.entry
+    names = _header_names(table, index)
+    found = [f"{entry.name}.parquet: {one}" for one in wrong_fields(table, dataset.manifest)]
     if len(index.keys) != entry.pairs:
         found.append(f"{entry.name}.parquet: {len(index.keys)} rows, the manifest says {entry.pairs}")
-    return index.keys, found + list(_verify_tar(dataset, index, names))
+    return index.keys, found + list(_verify_tar(dataset, index, names, table))
 
 
-def _verify_tar(dataset: "Dataset", index: "ShardIndex", names: Sequence["Names"]) -> Iterator[str]:
+def _verify_tar(
+    dataset: "Dataset", index: "ShardIndex", names: Sequence["Names"], table: "pa.Table"
+) -> Iterator[str]:
+    from pack.inspect.schema import records
+
     name, sha256, position = f"{index.entry.name}.tar", hashlib.sha256(), 0
 
     def pass_over(end: int) -> None:
@@ -125,8 +138,8 @@ def _verify_tar(dataset: "Dataset", index: "ShardIndex", names: Sequence["Names"
                 pass_over(start - HEADER)  # not up to `start`: the first payload's header is checked too
             data = dataset.store.read_range(name, position, start + length - position)
             sha256.update(data)
-            for row in rows:
-                yield from _verify_pair(index, row, names[row], data, position)
+            for row, record in zip(rows, records(table, rows, dataset.manifest), strict=True):
+                yield from _verify_pair(index, row, names[row], record, data, position)
             position = start + length
         pass_over(size)
     except UserError as error:
@@ -136,14 +149,12 @@ def _verify_tar(dataset: "Dataset", index: "ShardIndex", names: Sequence["Names"
         yield f"{name}: sha256 differs from the manifest"
 
 
-def _header_names(dataset: "Dataset", shard: int) -> list["Names"]:
+def _header_names(table: "pa.Table", index: "ShardIndex") -> list["Names"]:
     """For each pair the member names that its tar headers must have, in the order of `MEMBERS`."""
     from pack.shard.schema import HEADERS
 
-    table = dataset.table(shard)
     if HEADERS[0] in table.column_names:  # the index of an adopted tar, which keeps its own names
         return list(zip(*(table[name].to_pylist() for name in HEADERS), strict=True))
-    index = dataset.index(shard)
     return [
         tuple(f"{key}.{name}" for name in names) for key, names in zip(index.keys, index.fields, strict=True)
     ]
@@ -159,9 +170,20 @@ def _requests(index: "ShardIndex") -> Iterator[range]:
 
 
 def _verify_pair(
-    index: "ShardIndex", row: int, names: "Names", data: memoryview, position: int
+    index: "ShardIndex",
+    row: int,
+    names: "Names",
+    record: dict[str, Any] | None,
+    data: memoryview,
+    position: int,
 ) -> Iterator[str]:
-    """Checks a pair's member headers and payloads; `data` starts at byte `position` of the tar."""
+    """Checks a pair's member headers and payloads; `data` starts at byte `position` of the tar.
+
+    `record` is what its json must hold; None if that may be anything.
+    """
+    from pack.inspect.schema import wrong_record
+    from pack.shard.schema import MEMBERS
+
     for column, name in enumerate(names):
         if name is None:
             continue
@@ -177,6 +199,8 @@ def _verify_pair(
             yield f"{where}: broken tar header ({error})"
         if crc32(data[start : start + size]) != index.crcs[row, column]:
             yield f"{where}: CRC-32 differs from the index"
+        elif MEMBERS[column] == "json" and record is not None:
+            yield from (f"{where}: {one}" for one in wrong_record(bytes(data[start : start + size]), record))
 
 
 def _strangers(dataset: "Dataset") -> Iterator[str]:

@@ -16,9 +16,6 @@ from recon.base.errors import RejectedImageError
 from recon.image.codec import LOADABLE, Picture, Pixels, encode, is_lossless_webp
 from recon.image.jpeg import standard_coding
 
-_ANEW = {"both": "jpeg", "lossless-webp": "webp"}
-"""Codec by policy (else PNG) of images without a file's codec: tiles, converted images, reconstructions."""
-
 _LOSSY = "reconstruction is a {}, which gives it away; make it losslessly or pack with --codec keep"
 
 
@@ -77,13 +74,13 @@ class Encoder:
             return replace(real, jpeg=standard_coding(self.config.quality, grey=grey)), "jpeg"
         if policy == "match" and real.codec in LOADABLE and not real.converted:
             return real, real.codec
-        return real, _ANEW.get(policy, "png")
+        return real, self.config.new_codec
 
     def _pair(self, one: Prepared, fake: bytes, fake_codec: str, like: Picture) -> Pair:
         if one.data is not None:  # the real file is stored byte for byte
             real_codec, real = one.picture.codec, one.data
         else:
-            real_codec = _ANEW.get(self.config.codec, "png")
+            real_codec = self.config.new_codec
             real = _compressed(one.picture.pixels, like, real_codec)
         record = self._record(one, like) | {"real_codec": real_codec, "fake_codec": fake_codec}
         return Pair(

@@ -50,11 +50,14 @@ class Plan:
     dataset: str
     shards: tuple[tuple[Item, ...], ...]
     provenance: dict[str, Any]
+    fields: dict[str, str] | None
+    """See `pack.shard.manifest.Manifest.fields`."""
 
     @cached_property
     def sha256(self) -> str:
         """Hash of everything that decides the bytes; it knows the source files by path and size only."""
-        sha256 = hashlib.sha256(json.dumps([self.dataset, self.provenance], sort_keys=True).encode())
+        whole = [self.dataset, self.provenance, self.fields]
+        sha256 = hashlib.sha256(json.dumps(whole, sort_keys=True).encode())
         for shard in self.shards:  # one at a time, because the text of 20M items takes some GB
             sha256.update(json.dumps([_facts(item) for item in shard]).encode())
         return sha256.hexdigest()
@@ -65,13 +68,19 @@ class Plan:
         return sum(map(len, self.shards))
 
 
-def make_plan(items: Sequence[Item], config: PackConfig, autoencoders: Sequence[dict[str, Any]]) -> Plan:
+def make_plan(
+    items: Sequence[Item],
+    config: PackConfig,
+    autoencoders: Sequence[dict[str, Any]],
+    fields: dict[str, str] | None = None,
+) -> Plan:
     """Deals sorted items to autoencoders and shards.
 
     Args:
         items: the items to pack, sorted.
         config: the options of packing.
         autoencoders: the provenance of each autoencoder, recorded in the manifest.
+        fields: the names of the images in every sample; None names them by their codecs.
 
     Raises:
         UserError: two items have the same key.
@@ -84,7 +93,7 @@ def make_plan(items: Sequence[Item], config: PackConfig, autoencoders: Sequence[
     made_by = autoencoders[0] if len(autoencoders) == 1 else list(autoencoders)
     provenance = {"autoencoder": made_by, "options": options, "libraries": libraries}
     shards = tuple(tuple(items[start : start + count]) for start in range(0, len(items), count))
-    return Plan(dataset=dataset_name(config), shards=shards, provenance=provenance)
+    return Plan(dataset=dataset_name(config), shards=shards, provenance=provenance, fields=fields)
 
 
 def dataset_name(config: PackConfig) -> str:

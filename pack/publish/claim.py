@@ -40,6 +40,8 @@ class Claim:
     shards: int
     """Number of planned shards, including those that may turn out to be empty."""
     provenance: dict[str, Any]
+    fields: dict[str, str] | None
+    """See `pack.shard.manifest.Manifest.fields`."""
 
     @classmethod
     def of(cls, plan: Plan, split: str | None) -> "Claim":
@@ -50,6 +52,7 @@ class Claim:
             split=split,
             shards=len(plan.shards),
             provenance=plan.provenance,
+            fields=plan.fields,
         )
 
     @property

@@ -8,11 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from pack.base.config import PackConfig
 from pack.base.items import File, Item
 from pack.pipeline.decoding import Rejection
 from pack.pipeline.maker import PairMaker
+from pack.plan.fields import field_names
 from pack.plan.plan import Plan, make_plan
 from pack.publish.claim import Claim, held
 from pack.publish.finish import is_published
@@ -53,7 +55,8 @@ def dry_run(config: PackConfig) -> None:
     splits = find_items(config)
     refuse_other_splits(config, list(splits))
     config, maker, provenances = build_maker(with_claimed_threads(config, list(splits)))
-    plans = {split: make_plan(items, config, provenances) for split, items in splits.items()}
+    fields = field_names(chain.from_iterable(splits.values()), config)
+    plans = {split: make_plan(items, config, provenances, fields) for split, items in splits.items()}
     for split, plan in plans.items():
         _tell(_about(config, split, plan))
     items = [item for plan in plans.values() for shard in plan.shards for item in shard]
@@ -79,6 +82,7 @@ def _about(config: PackConfig, split: str | None, plan: Plan) -> list[tuple[str,
         ("pairs", f"{len(items)}, if none is rejected"),
         ("autoencoder", _autoencoders(plan, items)),
         ("shards", f"{len(plan.shards)} of {len(plan.shards[0])} pairs, the last of {len(plan.shards[-1])}"),
+        ("fields", ", ".join((*plan.fields.values(), "json")) if plan.fields else "named by codec"),
         ("output", _state(output_of(config, split), Claim.of(plan, split))),
     ]
     if config.rank is not None and (config.world_size or 1) > 1:

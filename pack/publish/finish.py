@@ -160,7 +160,12 @@ def _publish(store: Store, claim: Claim, shards: list[_Shard], names: Collection
         raise NoPairsError(f"{store.url}: {told}")
     provenance = claim.provenance | {"plan": claim.plan}
     manifest = Manifest(
-        name=claim.name, split=claim.split, shards=entries, rejected=len(rejected), provenance=provenance
+        name=claim.name,
+        split=claim.split,
+        shards=entries,
+        rejected=len(rejected),
+        provenance=provenance,
+        fields=claim.fields,
     )
     if rejected:
         put(store, REJECTED, rejected_bytes(rejected))

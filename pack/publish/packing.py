@@ -14,10 +14,10 @@ from itertools import chain
 from typing import Any
 
 from pack.base.config import PackConfig
-from pack.base.items import Item
 from pack.pipeline.decoding import Rejection
 from pack.pipeline.maker import PairMaker
-from pack.plan.plan import make_plan, shard_name
+from pack.plan.fields import field_names
+from pack.plan.plan import Plan, make_plan, shard_name
 from pack.plan.ranks import Rank
 from pack.publish.claim import (
     EMPTY,
@@ -69,11 +69,14 @@ def pack(config: PackConfig) -> None:
 def _pack_splits(config: PackConfig, splits: Splits) -> None:
     """Packs all splits; a split without any pair does not stop the splits after it."""
     config, maker, provenances = build_maker(config)
+    fields = field_names(chain.from_iterable(splits.values()), config)
+    if fields:
+        _LOG.info("every sample holds %s, whatever its codecs (--fields auto)", " and ".join(fields.values()))
     failed: list[str] = []
     with maker:
         for split, items in splits.items():
             try:
-                _Packing(config, maker, provenances, split, items).run()
+                _Packing(config, maker, make_plan(items, config, provenances, fields), split).run()
             except NoPairsError as error:
                 failed.append(str(error))
     if failed:
@@ -83,18 +86,11 @@ def _pack_splits(config: PackConfig, splits: Splits) -> None:
 class _Packing:
     """Packs one split into one dataset."""
 
-    def __init__(
-        self,
-        config: PackConfig,
-        maker: PairMaker,
-        provenances: Sequence[dict[str, Any]],
-        split: str | None,
-        items: Sequence[Item],
-    ) -> None:
+    def __init__(self, config: PackConfig, maker: PairMaker, plan: Plan, split: str | None) -> None:
         self.maker = maker
         self.split = split
         self.rank = Rank(config.rank or 0, config.world_size or 1)
-        self.plan = make_plan(items, config, provenances)
+        self.plan = plan
         self.claim = Claim.of(self.plan, split)
         self.store = open_store(output_of(config, split))
 
@@ -187,7 +183,8 @@ class _Packing:
     ) -> None:
         """Writes the tar; tar and index are then published in the background, during the next shard."""
         with ExitStack() as tar:
-            writer = ShardWriter(tar.enter_context(self.store.publish(f"{name}.tar")), self.plan.dataset)
+            file = tar.enter_context(self.store.publish(f"{name}.tar"))
+            writer = ShardWriter(file, self.plan.dataset, self.plan.fields)
             for pair in pairs:
                 writer.add(pair)
             size, sha256 = writer.close()

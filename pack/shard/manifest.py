@@ -13,7 +13,11 @@ from pack.storage import Store, open_store
 from recon.base.errors import MissingError, UserError
 from recon.base.paths import is_plain_name
 
-FORMAT = "pairstream/1"
+FORMAT = "pairstream/2"
+OLD_FORMAT = "pairstream/1"
+"""Its datasets are read, but no longer written; ``python -m pack.upgrade`` makes them `FORMAT`."""
+UPGRADED = "upgraded"
+"""In the provenance of a manifest and the facts of an index: what ``python -m pack.upgrade`` has replaced."""
 NAME = "dataset.json"
 PLAN = "plan.json"
 """The claim of python -m pack (`pack.publish.claim`); only an unfinished dataset has it."""
@@ -21,7 +25,13 @@ SPLITS = ("train", "val", "test")
 """If an output has splits, each split is a dataset in a folder of this name."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_ABOUT = ("name", "split", "rejected", "provenance", "format")  # all fields of the manifest except its shards
+_ABOUT = (
+    "name",
+    "split",
+    "rejected",
+    "provenance",
+    "format",
+)  # all values of the old format except its shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +61,9 @@ class Manifest:
     provenance: dict[str, Any]
     """Autoencoder, options and library versions that made it."""
     format: str = FORMAT
+    fields: dict[str, str] | None = None
+    """The names of ``real`` and ``fake`` in every sample, such as ``real.jpg``, whatever their bytes; None if
+    the names go by the codecs, and for tars that others wrote."""
 
     @cached_property
     def pairs(self) -> int:
@@ -62,20 +75,25 @@ class Manifest:
         """Bytes of all tars."""
         return sum(shard.bytes for shard in self.shards)
 
+    @property
+    def has_records(self) -> bool:
+        """Whether each KEY.json is as `pack.shard.schema.record_of` says; older and foreign ones are not."""
+        return self.format == FORMAT and not {"adopted", UPGRADED} & self.provenance.keys()
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the manifest without this field."""
-        return hashlib.sha256(_canonical(self._fields())).hexdigest()
+        return hashlib.sha256(_canonical(self._values())).hexdigest()
 
-    def _fields(self) -> dict[str, Any]:
+    def _values(self) -> dict[str, Any]:
         shards = [vars(shard) for shard in self.shards]  # asdict would copy every value of 20,000 shards
-        about = {name: getattr(self, name) for name in _ABOUT}
+        about = {name: getattr(self, name) for name in _about(self.format)}
         return about | {"shards": shards, "pairs": self.pairs, "bytes": self.bytes}
 
     def to_json(self) -> str:
         """The text of ``dataset.json``."""
-        fields = self._fields() | {"sha256": self.sha256}
-        return json.dumps(fields, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+        values = self._values() | {"sha256": self.sha256}
+        return json.dumps(values, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 
 def read_manifest(store: Store) -> Manifest:
@@ -95,6 +113,11 @@ def read_manifest(store: Store) -> Manifest:
     except ValueError as error:
         raise UserError(f"{where} is not JSON: {error}; pack the dataset again") from error
     return _checked(fields, whole, where)
+
+
+def _about(form: str) -> tuple[str, ...]:
+    """The values of a manifest of this format, except its shards."""
+    return _ABOUT if form == OLD_FORMAT else (*_ABOUT, "fields")
 
 
 def _unfinished(url: str) -> UserError:
@@ -119,8 +142,9 @@ def _is_whole(data: bytes) -> bool:
 def _checked(fields: Any, whole: bool, where: str) -> Manifest:
     # The format first: a manifest of another version is not damaged, whatever its hash.
     found = fields.get("format") if isinstance(fields, dict) else None
-    if found != FORMAT:
-        raise UserError(f"{where}: format {found!r}, expected {FORMAT!r}; pack it again with this version")
+    if found not in (FORMAT, OLD_FORMAT):
+        known = f"{FORMAT!r} or {OLD_FORMAT!r}"
+        raise UserError(f"{where}: format {found!r}, expected {known}; pack it again with this version")
     if not whole:
         raise UserError(
             f"{where} was changed after it was written (sha256 differs); restore it or pack again"
@@ -130,7 +154,9 @@ def _checked(fields: Any, whole: bool, where: str) -> Manifest:
         _check_entry(shard, where)
     if not sum(shard.pairs for shard in shards):
         raise UserError(f"{where} lists no pair; pack the dataset again")
-    return Manifest(shards=shards, **{name: fields[name] for name in _ABOUT})
+    about = {name: fields[name] for name in _about(found)}
+    _check_fields(about.get("fields"), where)
+    return Manifest(shards=shards, **about)
 
 
 def _check_entry(shard: ShardEntry, where: str) -> None:
@@ -143,6 +169,17 @@ def _check_entry(shard: ShardEntry, where: str) -> None:
     if not (isinstance(shard.sha256, str) and _SHA256.fullmatch(shard.sha256)):
         raise UserError(
             f"{where}: shard {shard.name} has sha256 {shard.sha256!r}, expected 64 hexadecimal digits; "
+            "pack the dataset again"
+        )
+
+
+def _check_fields(fields: Any, where: str) -> None:
+    """Refuses names of images that no reader would find."""
+    names = fields if isinstance(fields, dict) else {}
+    found = {who: name for who, name in names.items() if str(name).startswith(f"{who}.")}
+    if fields is not None and found.keys() != {"real", "fake"}:
+        raise UserError(
+            f"{where}: fields {fields!r}, expected null or names such as real.jpg and fake.jpg; "
             "pack the dataset again"
         )
 

@@ -1,15 +1,36 @@
-"""One shard: a plain USTAR WebDataset tar and its Parquet index.
+"""The schema of ``pairstream/2``: a shard's index, its optional columns, and the JSON of each pair.
 
-The members of a sample are adjacent: ``KEY.real.EXT``, ``KEY.fake.EXT``, ``KEY.json``. The index has one
-row per pair, with offset, size and CRC-32 of every member. Therefore one ranged read gets any number of
-adjacent pairs, and each payload can be checked. In tars that others wrote (`pack.adopt.adopt`), the members
-of a sample may have any order and name, with other members between them; their index has three more columns.
+A shard is a plain USTAR WebDataset tar and its Parquet index. The members of a sample are adjacent:
+``KEY.real.EXT``, ``KEY.fake.EXT``, ``KEY.json``. The index has one row per pair, with offset, size and CRC-32
+of every member. Therefore one ranged read gets any number of adjacent pairs, and each payload can be checked.
+
+Readers of plain WebDataset take their columns from the first samples. Therefore the names of the two images
+are the same in every sample of a dataset, whatever their bytes (`pack.plan.fields`), and so are the keys and
+types in KEY.json. ``pairstream/1`` named each member by its codec and had nulls in KEY.json.
+
+In tars that others wrote (`pack.adopt.adopt`), the members of a sample may have any order and name, with
+other members between them; their index has three more columns.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 
+from recon.image.codec import LOADABLE
+
 MEMBERS = ("real", "fake", "json")
 """The members of a sample, in their order in the tar."""
+
+NEW_COLUMNS = ("real_field", "fake_field", "jpeg_phase")
+"""The columns that ``pairstream/1`` lacks."""
+
+
+def _place(member: str) -> list[tuple[str, pa.DataType]]:
+    """Where a payload lies: bytes from the start of the tar, bytes, and its CRC-32."""
+    kinds = {"offset": pa.int64(), "size": pa.int64(), "crc32": pa.uint32()}
+    return [(f"{member}_{column}", kind) for column, kind in kinds.items()]
+
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -37,14 +58,59 @@ INDEX_SCHEMA = pa.schema(
         ("dtype", pa.string()),
         ("posterior", pa.string()),
         ("seed", pa.int64()),
-        *[
-            (f"{member}_{column}", kind)
-            for member in MEMBERS
-            for column, kind in (("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32()))
-        ],
+        *[column for member in MEMBERS for column in _place(member)],
+        ("real_field", pa.string()),
+        ("fake_field", pa.string()),
+        ("jpeg_phase", pa.int16()),
     ]
 )
-"""Columns of the index; an offset is that of a payload, in bytes from the start of the tar."""
+"""Columns of the index.
+
+* ``real_field``, ``fake_field``: the names under which readers get the images, such as ``real.jpg``. The
+  codec is in ``real_codec`` and ``fake_codec``; the suffix of a field may be another.
+* ``jpeg_phase``: where the 8x8 grid of an earlier JPEG compression lies in the real image, as 8*row + column;
+  -1 if none was found, null if nobody looked. It is 0 where the source file is a JPEG: whatever older grids
+  lie in its pixels, its own begins at the first pixel (and a tile begins at a multiple of 8). Otherwise
+  `recon.image.jpeg_grid` looks for it in the pixels, and finds none in very small images. What packing does
+  itself by ``codec_policy`` both does not count: both images of a pair get that.
+"""
+
+OPTIONAL_SCHEMA = pa.schema(
+    [
+        *_place("mask"),
+        (
+            "more_fakes",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("field", pa.string()),
+                        ("codec", pa.string()),
+                        ("autoencoder", pa.string()),
+                        ("revision", pa.string()),
+                        ("weights_sha256", pa.string()),
+                        ("dtype", pa.string()),
+                        ("posterior", pa.string()),
+                        ("seed", pa.int64()),
+                        ("offset", pa.int64()),
+                        ("size", pa.int64()),
+                        ("crc32", pa.uint32()),
+                    ]
+                )
+            ),
+        ),
+        ("real_entries", pa.binary()),
+        ("fake_entries", pa.binary()),
+        ("real_lattice", pa.binary()),
+        ("fake_lattice", pa.binary()),
+    ]
+)
+"""Columns that an index may have in addition; nothing writes them yet, ``pack.verify`` checks their types.
+
+* ``mask_*``: the place of a member that marks which pixels were changed.
+* ``more_fakes``: the other reconstructions of the real image, each with its own maker and place.
+* ``real_entries``, ``fake_entries``: where the decoding of a baseline JPEG can begin below its first row.
+* ``real_lattice``, ``fake_lattice``: the pixels whose mean grey stands for that of the whole image.
+"""
 
 HEADERS = tuple(f"{member}_header" for member in MEMBERS)
 """Columns that only the index of an adopted tar has: the name in the tar header right before each payload,
@@ -53,7 +119,43 @@ null if there is no json. (A missing json has the offset of the real image, size
 ADOPTED_SCHEMA = pa.schema([*INDEX_SCHEMA, *[(name, pa.string()) for name in HEADERS]])
 """Columns of the index of an adopted tar."""
 
-_INDEX_ONLY = {"key", "pair_id"} | {f"{m}_{c}" for m in MEMBERS for c in ("offset", "size", "crc32")}
+_INDEX_ONLY = {"key", "pair_id", "real_field", "fake_field"} | {
+    name for member in MEMBERS for name, _ in _place(member)
+}
 
 RECORD_FIELDS = tuple(name for name in INDEX_SCHEMA.names if name not in _INDEX_ONLY)
 """The columns that ``KEY.json`` repeats."""
+
+_UNKNOWN = {"tile_y": -1, "tile_x": -1, "orientation": 1, "jpeg_phase": -1}
+
+
+def _default(column: pa.Field) -> str | int | bool:
+    """What stands in ``KEY.json`` where the index has null."""
+    if pa.types.is_string(column.type):
+        return ""
+    return False if pa.types.is_boolean(column.type) else _UNKNOWN.get(column.name, 0)
+
+
+RECORD_DEFAULTS = {name: _default(INDEX_SCHEMA.field(name)) for name in RECORD_FIELDS}
+"""What stands in ``KEY.json`` where the index has null: "", 0, false; -1 for the corner of what is no tile
+and for a JPEG phase, 1 for the orientation of an upright image."""
+
+
+def record_of(key: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of ``KEY.json``: always the same keys, each with a value of the same type.
+
+    Args:
+        key: of the pair.
+        row: its columns; one that is missing or None becomes its default.
+    """
+    values = {name: row.get(name) for name in RECORD_FIELDS}
+    return {"key": key} | {
+        name: RECORD_DEFAULTS[name] if value is None else value for name, value in values.items()
+    }
+
+
+def field_names(real_codec: str, fake_codec: str, fields: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """The names of the two images of a pair: those of the dataset, or else of their codecs: ``real.jpg``."""
+    if fields is not None:
+        return fields["real"], fields["fake"]
+    return f"real.{LOADABLE[real_codec]}", f"fake.{LOADABLE[fake_codec]}"

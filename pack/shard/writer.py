@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tarfile
+from collections.abc import Mapping
 from tarfile import TarInfo
 from typing import Any, BinaryIO
 
@@ -10,9 +11,8 @@ from isal.isal_zlib import crc32
 
 from pack.base.names import pair_id
 from pack.shard.pair import Pair
-from pack.shard.schema import RECORD_FIELDS
+from pack.shard.schema import RECORD_FIELDS, field_names, record_of
 from pack.shard.tar_header import HEADER
-from recon.image.codec import LOADABLE
 
 _WRITTEN = 1 << 20  # bytes of one write
 
@@ -25,20 +25,23 @@ class ShardWriter:
     Args:
         file: an open binary file, written once from start to end.
         dataset: name of the dataset, a part of the pair ids.
+        fields: the names of ``real`` and ``fake`` in every sample; None names each image by its codec.
     """
 
-    def __init__(self, file: BinaryIO, dataset: str) -> None:
+    def __init__(self, file: BinaryIO, dataset: str, fields: Mapping[str, str] | None = None) -> None:
         self.sink = _HashingFile(file)
-        self.dataset = dataset
+        self.dataset, self.fields = dataset, fields
         self.rows: list[dict[str, Any]] = []
 
     def add(self, pair: Pair) -> None:
         """Appends one pair."""
-        record = {name: pair.record.get(name) for name in RECORD_FIELDS}
-        row: dict[str, Any] = {"key": pair.key, "pair_id": pair_id(self.dataset, pair.key)} | record
-        text = json.dumps({"key": pair.key} | record, sort_keys=True, ensure_ascii=False).encode()
-        row |= self._add_member(pair.key, "real", f"real.{LOADABLE[pair.real_codec]}", pair.real)
-        row |= self._add_member(pair.key, "fake", f"fake.{LOADABLE[pair.fake_codec]}", pair.fake)
+        real, fake = field_names(pair.real_codec, pair.fake_codec, self.fields)
+        row: dict[str, Any] = {name: pair.record.get(name) for name in RECORD_FIELDS}
+        text = json.dumps(record_of(pair.key, row), sort_keys=True, ensure_ascii=False).encode()
+        row |= {"key": pair.key, "pair_id": pair_id(self.dataset, pair.key)}
+        row |= {"real_field": real, "fake_field": fake}
+        row |= self._add_member(pair.key, "real", real, pair.real)
+        row |= self._add_member(pair.key, "fake", fake, pair.fake)
         row |= self._add_member(pair.key, "json", "json", text)
         self.rows.append(row)
 
