@@ -76,6 +76,7 @@ COMMANDS = (
     "pack.index",
     "pack.info",
     "pack.preview",
+    "pack.upgrade",
     "recon",
     "recon.fit",
     "train",
