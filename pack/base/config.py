@@ -61,6 +61,8 @@ class PackConfig(ReconstructionConfig):
     """Reject images whose shorter side has fewer pixels than this."""
     max_pixels: int = 100_000_000
     """Reject images of more pixels than this."""
+    require_jpeg_free: bool = False
+    """Reject photographs that are or once were JPEG: their real images keep traces of that compression, which a detector may learn in place of the decoder's."""  # noqa: E501
     limit: int | None = None
     """Take at most this many images of each split, the first in sorted order."""
     autoencoder_mode: Literal["deal", "each"] = "deal"

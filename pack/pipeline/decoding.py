@@ -15,6 +15,7 @@ from pack.base.items import File, Item
 from pack.base.names import make_key, printable
 from recon.base.errors import RejectedImageError
 from recon.image.codec import LOADABLE, Picture, decode
+from recon.image.jpeg_grid import jpeg_phase
 
 Admit = Callable[[int], None]
 """Called with the number of bytes that will be decoded next; returns when the buffer has room for them."""
@@ -43,6 +44,8 @@ class Prepared:
     picture: Picture
     data: bytes | None
     """The source file's bytes if the shard stores them unchanged, else None."""
+    jpeg_phase: int
+    """See `pack.shard.schema.INDEX_SCHEMA`."""
     fake: Picture | None = None
     """The decoded reconstruction, if the source brings one."""
     fake_data: bytes = b""
@@ -96,10 +99,13 @@ class Decoder:
         try:
             self._check_size(item, picture)
             key = make_key(item.path, item.tile, item.variant)
+            shown = picture if item.tile is None else self._cut(picture, item.tile)
+            phase = self._jpeg_phase(picture, shown)
             if item.tile is not None:
-                return Prepared(item=item, key=key, picture=self._cut(picture, item.tile), data=None)
+                return Prepared(item=item, key=key, picture=shown, data=None, jpeg_phase=phase)
             untouched = picture.codec in LOADABLE and not picture.converted and self.config.codec != "both"
-            one = Prepared(item=item, key=key, picture=picture, data=data if untouched else None)
+            kept = data if untouched else None
+            one = Prepared(item=item, key=key, picture=picture, data=kept, jpeg_phase=phase)
             return one if item.fake is None else self._with_fake(one, item.fake, admit)
         except RejectedImageError as error:
             return Rejection.of(item, error)
@@ -111,6 +117,18 @@ class Decoder:
             raise RejectedImageError(f"{width}x{height} is smaller than tile={self.config.tile}")
         if min(height, width) < self.config.min_side:
             raise RejectedImageError(f"{width}x{height} is below min_side={self.config.min_side}")
+
+    def _jpeg_phase(self, file: Picture, shown: Picture) -> int:
+        """Where the grid of an earlier compression lies in a file's pixels, or in a tile cut out of them."""
+        # A JPEG's own grid begins at its first pixel, and a tile at a multiple of 8.
+        phase = 0 if file.codec == "jpeg" else jpeg_phase(shown.pixels)
+        if phase >= 0 and self.config.require_jpeg_free:
+            found = "a JPEG" if file.codec == "jpeg" else f"no JPEG now, but was one once (phase {phase})"
+            raise RejectedImageError(
+                f"is {found}, expected photographs that never were; scale it to half its size and save it "
+                "losslessly, or pack without --require_jpeg_free"
+            )
+        return phase
 
     def _cut(self, picture: Picture, corner: tuple[int, int]) -> Picture:
         assert self.config.tile is not None

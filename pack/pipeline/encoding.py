@@ -101,6 +101,7 @@ class Encoder:
             "channels": channels,
             "orientation": picture.orientation,
             "converted": picture.converted,
+            "jpeg_phase": one.jpeg_phase,
             "codec_policy": self.config.codec,
         }
         return columns | jpeg_columns(like.jpeg) | self.provenances[item.autoencoder]
