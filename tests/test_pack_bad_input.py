@@ -277,7 +277,7 @@ def test_process_that_gives_up_a_shard_shows_one_line_and_no_traceback(source: P
     result = python(script, "--source", source, "--out", out, "--autoencoder", "identity")
     assert result.returncode == 2
     named, progress, error = result.stderr.splitlines()
-    assert named.startswith("every sample holds real.png and fake.png")
+    assert named.startswith("every sample holds real.jpg and fake.jpg")
     assert progress.startswith("pack: ")
     assert error.startswith(f"error: disk full while writing {out}/shard-000000.tar")
     assert [path.name for path in out.iterdir()] == ["plan.json"]

@@ -176,4 +176,4 @@ def test_packing_says_the_names_in_one_line(
     assert "\nfields        real.jpg, fake.jpg, json\n" in capsys.readouterr().out
     pack(config(photographs, tmp_path / "out"))
     said = [text for text in caplog.messages if "every sample" in text]
-    assert said == ["every sample holds real.jpg and fake.jpg, whatever its codecs (--fields auto)"]
+    assert said == ["every sample holds real.jpg and fake.jpg, whatever their codecs (--fields auto)"]

@@ -200,6 +200,13 @@ def test_a_missing_value_never_matches(text: str) -> None:
     assert matches(f"{text} or seed is None")
 
 
+def test_both_zeros_are_one_number_in_a_list_too() -> None:
+    for zero in ("0", "0.0", "-0.0", "0 / -1"):
+        assert matches(f"width / -1 in [{zero}]", width=0)
+        assert matches(f"width / 1 in [{zero}]", width=0)
+        assert not matches(f"width / -1 not in [{zero}]", width=0)
+
+
 def test_constants_are_calculated() -> None:
     assert matches("width == 16 * 16 and 1 < 2 and not False", width=256)
     assert matches("'a' in ['a', 'b'] and 2 not in (3,)")

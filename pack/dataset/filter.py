@@ -223,8 +223,9 @@ class Filter:
                 self._refuse("stands in a list, expected numbers or text only", item.node)
         kinds = [self._common(term, item) for item in items]
         kind = _FLOAT if _FLOAT in kinds else term.kind
-        values = pa.array([float(item.value) if kind == _FLOAT else item.value for item in items], kind)
-        value = term.cast(kind)
+        # Arrow's isin takes -0.0 and 0.0 for two numbers; adding 0.0 makes the first the second.
+        values = pa.array([item.value + 0.0 if kind == _FLOAT else item.value for item in items], kind)
+        value = term.cast(kind) + pa.scalar(0.0) if kind == _FLOAT else term.cast(kind)
         return pc.if_else(value.is_valid(), value.isin(values), pa.scalar(None, _BOOL))
 
     def _common(self, left: _Term, right: _Term) -> pa.DataType:

@@ -71,7 +71,9 @@ def _pack_splits(config: PackConfig, splits: Splits) -> None:
     config, maker, provenances = build_maker(config)
     fields = field_names(chain.from_iterable(splits.values()), config)
     if fields:
-        _LOG.info("every sample holds %s, whatever its codecs (--fields auto)", " and ".join(fields.values()))
+        _LOG.info(
+            "every sample holds %s, whatever their codecs (--fields auto)", " and ".join(fields.values())
+        )
     failed: list[str] = []
     with maker:
         for split, items in splits.items():
