@@ -88,12 +88,12 @@ def test_jpeg_that_cannot_be_matched_is_rejected_with_cause_and_advice(tmp_path:
     out = BytesIO()
     Image.fromarray(photograph(16, 32, 1)).save(out, "JPEG", subsampling="4:2:2")
     data = bytearray(out.getvalue())
-    data[data.index(b"\xff\xc0") + 11] = 0x12  # 4:4:0, which Pillow can't write
-    (tmp_path / "photos/440.jpg").write_bytes(data)
+    data[data.index(b"\xff\xc0") + 11] = 0x31  # three luma samples to one of chroma
+    (tmp_path / "photos/odd.jpg").write_bytes(data)
     packed_pairs(tmp_path / "photos", tmp_path / "out")
-    assert set(causes(tmp_path / "out")) == {"440.jpg"}
-    assert "4:4:0 can't be matched" in causes(tmp_path / "out")["440.jpg"]
-    assert "--codec lossless-png" in causes(tmp_path / "out")["440.jpg"]
+    assert set(causes(tmp_path / "out")) == {"odd.jpg"}
+    assert "3x1 can't be matched" in causes(tmp_path / "out")["odd.jpg"]
+    assert "--codec lossless-png" in causes(tmp_path / "out")["odd.jpg"]
     assert len(packed_pairs(tmp_path / "photos", tmp_path / "lossless", codec="lossless-png")) == 2
 
 

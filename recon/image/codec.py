@@ -4,7 +4,6 @@ Pixels are uint8 arrays (H, W, C) as they are *stored*: an EXIF orientation is k
 the encoded file, but the pixels are never rotated by it. C is 3 for colour and 1 for grey images.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -16,6 +15,7 @@ from PIL import Image
 
 from recon.base.errors import RejectedImageError
 from recon.image.jpeg import JpegCoding, jpeg_coding
+from recon.image.jpeg_write import write_jpeg
 from recon.image.opened import (
     _ORIENTATION,
     BROKEN,
@@ -148,32 +148,18 @@ def encode(pixels: Pixels, like: Picture, codec: str) -> bytes:
         exif = Image.Exif()
         exif[_ORIENTATION] = like.orientation
         extra["exif"] = exif.tobytes()
-    image = _as_image(pixels)
     if codec == "png":
-        image.save(out, "PNG", **extra)
+        _as_image(pixels).save(out, "PNG", **extra)
     elif codec == "webp":
-        image.save(out, "WEBP", lossless=True, exact=True, **extra)
+        _as_image(pixels).save(out, "WEBP", lossless=True, exact=True, **extra)
     else:
         assert codec == "jpeg", codec
         assert like.jpeg is not None, "only a JPEG's coding can be repeated"
-        data = _jpeg(image, **extra, **like.jpeg.encoder_options())
+        data = write_jpeg(pixels, like.jpeg, extra)
         # Read back, because an encoder may silently write other tables or sampling than it was given.
         _check_same_coding(data, like.jpeg)
         return data
     return out.getvalue()
-
-
-def _jpeg(image: Image.Image, **options: Any) -> bytes:
-    """Encodes the image as JPEG, with other threads running meanwhile."""
-    # Pillow releases the GIL only when it writes to a file with a descriptor, not to a BytesIO.
-    if not hasattr(os, "memfd_create"):  # only Linux has files in memory
-        out = BytesIO()
-        image.save(out, "JPEG", **options)
-        return out.getvalue()
-    with open(os.memfd_create("jpeg"), "w+b", buffering=0) as file:
-        image.save(file, "JPEG", **options)
-        file.seek(0)
-        return file.read()
 
 
 def recompress(pixels: Pixels, codec: str, quality: int) -> Pixels:

@@ -1,6 +1,7 @@
 """Reads how a JPEG file was compressed, to compress another image in the same way."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from io import BytesIO
@@ -15,8 +16,10 @@ from recon.base.errors import RejectedImageError
 
 Table = tuple[int, ...]
 
-# Chroma subsampling that Pillow's encoder can write, with Pillow's number of each.
-_SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
+SUBSAMPLINGS = {"4:4:4": (1, 1), "4:2:2": (2, 1), "4:2:0": (2, 2), "4:4:0": (1, 2), "4:1:1": (4, 1)}
+"""Chroma subsamplings that can be written: how many samples across and down become one."""
+
+_PILLOWS = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}  # those that Pillow's encoder can write, by its numbers
 
 _SCAN = 0xDA  # marker SOS, start of scan
 _ARITHMETIC = (0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)  # markers SOF9 to SOF15; 0xCC is no frame
@@ -29,13 +32,16 @@ class JpegCoding:
     tables: tuple[Table, ...]
     """The 64 quantisation steps of each component, in component order."""
     subsampling: str
-    """``4:4:4``, ``4:2:2``, ``4:2:0``, ``grey``, or, for another kind, its name or sampling factors."""
+    """``4:4:4``, ``4:2:2``, ``4:2:0``, ``grey``, or, for another kind, its name or sampling factors.
+
+    Named by its effect: the factors 2x2,1x2,1x2 of Y, Cb, Cr are ``4:2:2``, because the planes have the
+    sizes, blocks and decoded pixels of 2x1,1x1,1x1. Only the headers of two such files differ."""
     progressive: bool
     """True for progressive, False for baseline and sequential files."""
     colour: str = "ycc"
     """``ycc``, ``grey``, or ``rgb`` if the components are stored without a colour transform."""
     oddity: str | None = None
-    """Another reason why Pillow can't write it: ``arithmetic coding``, ``tables between its scans``."""
+    """Another reason why it can't be written: ``arithmetic coding``, ``tables between its scans``."""
 
     @property
     def tables_hash(self) -> str:
@@ -47,18 +53,25 @@ class JpegCoding:
         """The IJG quality 1..100 whose luma table is nearest (L1 distance) to the luma table of this file."""
         return _facts(self.tables)[1]
 
+    @property
+    def written_by_planes(self) -> bool:
+        """Whether `recon.image.jpeg_write` must put the file together; Pillow can't write the subsampling."""
+        return self.colour == "ycc" and self.subsampling not in _PILLOWS
+
     def encoder_options(self) -> dict[str, Any]:
-        """Returns the options of Pillow's ``save`` that give this coding.
+        """Returns the options of Pillow's ``save`` that give this coding, or that of its planes.
 
         Raises:
-            RejectedImageError: Pillow's encoder can't write this coding.
+            RejectedImageError: this coding can't be written.
         """
         if self.oddity:
             raise RejectedImageError(
                 f"JPEG with {self.oddity} can't be matched; pack with --codec lossless-png"
             )
-        if self.colour == "rgb":
-            raise RejectedImageError("JPEG stored as RGB can't be matched; pack with --codec lossless-png")
+        if self.colour == "rgb" and self.subsampling != "4:4:4":
+            raise RejectedImageError(
+                "JPEG stored as subsampled RGB can't be matched; pack with --codec lossless-png"
+            )
         if max(map(max, self.tables)) > 255:
             raise RejectedImageError(
                 "JPEG with 16-bit tables can't be matched; pack with --codec lossless-png"
@@ -67,14 +80,14 @@ class JpegCoding:
             "qtables": [list(table) for table in self._distinct_tables()],
             "progressive": self.progressive,
         }
-        if self.colour == "grey":
-            return options
-        if self.subsampling not in _SUBSAMPLING:
+        if self.colour != "ycc":
+            return options | ({"keep_rgb": True} if self.colour == "rgb" else {})
+        if self.subsampling not in SUBSAMPLINGS:
             raise RejectedImageError(
                 f"JPEG chroma subsampling {self.subsampling} can't be matched, expected one of "
-                f"{', '.join(_SUBSAMPLING)}; pack with --codec lossless-png"
+                f"{', '.join(SUBSAMPLINGS)}; pack with --codec lossless-png"
             )
-        return options | {"subsampling": _SUBSAMPLING[self.subsampling]}
+        return options | {"subsampling": _PILLOWS.get(self.subsampling)}
 
     def _distinct_tables(self) -> tuple[Table, ...]:
         """Returns the tables without repetitions of the last one."""
@@ -163,11 +176,13 @@ def standard_coding(quality: int, *, grey: bool) -> JpegCoding:
 def _subsampling(factors: list[tuple[int, int]]) -> str:
     if len(factors) == 1:
         return "grey"
-    (luma_h, luma_v), *chroma = factors
-    known = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
-    if len(chroma) == 2 and all(factor == (1, 1) for factor in chroma):
+    # Only the ratios have an effect: 2x2,1x2,1x2 halves chroma across, as 2x1,1x1,1x1 does.
+    common_h, common_v = (math.gcd(*sizes) for sizes in zip(*factors, strict=True))
+    (luma_h, luma_v), *chroma = ((h // common_h, v // common_v) for h, v in factors)
+    if chroma == [(1, 1), (1, 1)]:
+        known = {ratio: name for name, ratio in SUBSAMPLINGS.items()}
         return known.get((luma_h, luma_v), f"{luma_h}x{luma_v}")
-    return ",".join(f"{h}x{v}" for h, v in factors)
+    return ",".join(f"{h}x{v}" for h, v in [(luma_h, luma_v), *chroma])
 
 
 def _colour(image: JpegImageFile, names: list[Any]) -> str:

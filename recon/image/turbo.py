@@ -11,8 +11,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 _COLOURS = ("YCbCr", "Gray")
-# The ones that Pillow writes. Versions of libjpeg-turbo upsample the others differently.
-_SUBSAMPLINGS = ("420", "444", "422", "Gray")
+_SUBSAMPLINGS = ("420", "444", "422", "440", "411", "Gray")
 
 
 def decode_plain_jpeg(data: bytes, *, keep_grey: bool = False) -> NDArray[np.uint8] | None:
