@@ -1,16 +1,13 @@
 """Whatever users hand in: one image's fault is listed with its cause, a user's mistake is one line."""
 
 import json
-import struct
 import sys
-import zlib
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from conftest import photograph, python, save
+from image_files import file_of, png
 from PIL import Image
 
 from pack.command import main
@@ -21,34 +18,17 @@ from recon.image.codec import decode, decode_rgb
 MAX_PIXELS = 5000
 
 
-def file_of(image: Image.Image, codec: str, **options: Any) -> bytes:
-    out = BytesIO()
-    image.save(out, codec, **options)
-    return out.getvalue()
-
-
-def rgb48_png() -> bytes:
-    """A 16-bit RGB PNG, 8x8, all 0x1234; Pillow neither writes such files nor reads them as what they are."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
-    rows = chunk(b"IDAT", zlib.compress((b"\0" + b"\x12\x34" * 24) * 8))
-    return b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b"")
-
-
 def odd_modes() -> dict[str, tuple[bytes, str]]:
     """File name to content and the kind that it is rejected as, unless --convert is given."""
     rgb = Image.fromarray(photograph(8, 8, 0))
     grey16 = Image.fromarray(np.full((8, 8), 40_000, np.uint16))
     return {
-        "cmyk.jpg": (file_of(rgb.convert("CMYK"), "JPEG"), "CMYK"),
+        "cmyk.tif": (file_of(rgb.convert("CMYK"), "TIFF"), "CMYK"),
         "grey16.png": (file_of(grey16, "PNG"), "16-bit"),
-        "rgb16.png": (rgb48_png(), "16-bit"),
+        "rgb16.png": (png(np.full((8, 8, 3), 0x9234, np.uint16), 16, 2), "16-bit"),
         "palette.png": (file_of(rgb.quantize(8), "PNG"), "palette"),
         "alpha.png": (file_of(rgb.convert("RGBA"), "PNG"), "alpha"),
-        "alpha.webp": (file_of(rgb.convert("RGBA").rotate(45), "WEBP"), "alpha"),
+        "alpha.webp": (file_of(rgb.convert("RGBA").rotate(45), "WEBP", lossless=True), "alpha"),
         "grey-alpha.png": (file_of(rgb.convert("LA"), "PNG"), "alpha"),
     }
 

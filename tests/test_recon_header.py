@@ -49,7 +49,7 @@ def test_orientation_behind_the_pixels_of_a_png_is_found() -> None:
 
 @pytest.mark.parametrize(
     ("mode", "name"),
-    [("RGBA", "alpha"), ("P", "palette"), ("I;16", "16-bit"), ("1", "palette"), ("LA", "alpha")],
+    [("RGBA", "alpha"), ("P", "palette"), ("I;16", "16-bit"), ("1", "1-bit"), ("LA", "alpha")],
 )
 def test_odd_mode_has_the_name_that_packing_rejects_it_by(mode: str, name: str) -> None:
     out = io.BytesIO()

@@ -52,7 +52,7 @@ class PackConfig(ReconstructionConfig):
     fields: FieldNames = "auto"
     """How the images are named in the tars. auto: alike in every sample, such as real.jpg and fake.jpg: the true suffix if the listing and the options leave one codec, else jpg whatever the bytes; by_codec: each by its own codec, which readers that take their columns from the first samples can't follow."""  # noqa: E501
     convert: bool = False
-    """Accept CMYK, 16-bit, palette and alpha images; they are stored as 8-bit RGB in PNG."""
+    """Accept CMYK, 16-bit, palette and alpha (over white) images; they are stored as 8-bit RGB in PNG."""
     tile: int | None = None
     """Cut photographs into square tiles of this side in pixels, a multiple of 8, stored as PNG."""
     tile_stride: int | None = None

@@ -88,7 +88,7 @@ def _nth(dataset: "Dataset", number: int) -> "StoredPair":
 def _row(pair: "StoredPair", gain: int, side: int) -> Pixels:
     try:
         real, fake = decode_rgb(pair.real), decode_rgb(pair.fake)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{pair.url}: {pair.key} can't be decoded ({error}); pack it again") from error
     difference = fake.astype(np.int16) - real  # int16: uint8 would wrap below 0
     amplified = (difference * gain + 128).clip(0, 255).astype(np.uint8)

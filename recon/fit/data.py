@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recon.base.errors import RejectedImageError, UserError
 from recon.base.paths import expanded
 from recon.folder import find_images
-from recon.image.codec import Pixels, decode
+from recon.image.codec import Pixels, as_rgb, decode
 from recon.image.drawing import resize
 
 CENTRE_SIDE = 256
@@ -65,10 +65,9 @@ def centre(photo: Pixels) -> Pixels:
 
 def _load(path: Path) -> Pixels:
     try:
-        pixels = decode(path.read_bytes(), max_pixels=_MAX_PIXELS, convert=True).pixels
+        return as_rgb(decode(path.read_bytes(), max_pixels=_MAX_PIXELS, convert=True).pixels)
     except RejectedImageError as error:
         raise UserError(f"{path}: {error}; remove it") from error
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
 def _shrunk(photo: Pixels, crop: int, scales: Sequence[int]) -> Iterator[Pixels]:

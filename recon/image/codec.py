@@ -16,12 +16,12 @@ from PIL import Image
 from recon.base.errors import RejectedImageError
 from recon.image.jpeg import JpegCoding, jpeg_coding
 from recon.image.jpeg_write import write_jpeg
+from recon.image.modes import Kind, kind_of, levels
 from recon.image.opened import (
     _ORIENTATION,
     BROKEN,
     codec_of,
     is_animated,
-    odd_mode,
     open_any,
     open_image,
     orientation_of,
@@ -35,6 +35,8 @@ LOADABLE = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".mpo")
 """Suffixes of file names that count as images; names are compared in lower case."""
+
+_LOSSY_IN_TIFF = {"jpeg": "JPEG in TIFF", "tiff_jpeg": "JPEG in TIFF", "webp": "WebP in TIFF"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,9 @@ class Picture:
     jpeg: JpegCoding | None = None
     """How the JPEG was compressed; None for other codecs."""
     converted: str | None = None
-    """The mode of the file if `decode(convert=True)` converted it to 8-bit RGB; otherwise None."""
+    """The name of the `recon.image.modes.Kind` that was converted to 8-bit RGB; None for a plain image."""
+    lossy: str | None = None
+    """The coding with loss whose traces are in the pixels, e.g. ``JPEG``; None if the file tells of none."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -76,16 +80,17 @@ def decode(
     Args:
         data: the file's bytes.
         max_pixels: larger images are rejected before a pixel is decoded.
-        convert: convert CMYK, 16-bit, palette and alpha (over white) images to 8-bit RGB.
+        convert: convert CMYK, 16-bit, palette and alpha (over white) images to 8-bit RGB, as
+            `recon.image.modes` says for each kind.
         on_size: called with (height, width) before any pixel is decoded; may block until memory is free.
 
     Raises:
         RejectedImageError: the bytes are no readable image, or an image of a kind that is not accepted.
     """
     with open_image(data, max_pixels) as image:
-        mode = odd_mode(image, data)
-        if mode and not convert:
-            raise RejectedImageError(f"{mode} image, expected 8-bit RGB or grey; add --convert true")
+        kind = kind_of(image)
+        if kind and not (convert and kind.convert):
+            raise RejectedImageError(kind.cause)
         codec = codec_of(image)
         # Only now, after all checks of the header: a rejected image must not wait for memory.
         on_size(image.height, image.width)
@@ -93,13 +98,14 @@ def decode(
             # Before the pixels: Pillow closes the file when it has loaded them.
             coding = jpeg_coding(image) if codec == "jpeg" else None
             return Picture(
-                pixels=_pixels(image, data, mode),
+                pixels=_pixels(image, data, kind),
                 codec=codec,
                 orientation=orientation_of(image),
                 # A converted image is plain RGB, to which its old profile (of CMYK, say) doesn't apply.
-                icc=None if mode else image.info.get("icc_profile"),
+                icc=None if kind else image.info.get("icc_profile"),
                 jpeg=coding,
-                converted=mode,
+                converted=kind.name if kind else None,
+                lossy=_lossy(image, data),
             )
         except RejectedImageError:
             raise
@@ -110,15 +116,22 @@ def decode(
 def decode_rgb(data: bytes) -> Pixels:
     """Decodes an image of a shard to (H, W, 3) uint8 for training; grey is repeated in three channels.
 
+    The pixels are those of `decode` with `convert`: alpha, for one, is laid over white.
+
     Raises:
         OSError: the bytes are not a complete image.
+        ValueError: several frames, or a kind of pixels that can't be converted.
     """
     pixels = decode_plain_jpeg(data)
     if pixels is not None:
         return pixels
     with open_any(data) as image:
-        image.load()
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        return as_rgb(_decoded(image, data))
+
+
+def as_rgb(pixels: Pixels) -> Pixels:
+    """Repeats the channel of a grey image; (H, W, 1 or 3) to (H, W, 3)."""
+    return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
 
 
 def image_size(data: bytes, *, max_pixels: int) -> tuple[int, int]:
@@ -186,37 +199,27 @@ def is_lossless_webp(data: bytes) -> bool:
     return chunk < len(data)
 
 
-def _pixels(image: Image.Image, data: bytes, mode: str | None) -> Pixels:
-    if image.format in ("JPEG", "MPO") and not mode:
+def _pixels(image: Image.Image, data: bytes, kind: Kind | None) -> Pixels:
+    if image.format in ("JPEG", "MPO") and kind is None:
         # The fast way, unless the two libraries read the file differently.
         pixels = decode_plain_jpeg(data, keep_grey=True)
         if pixels is not None and pixels.shape[:2] == (image.height, image.width):
             return pixels
-    _load(image)
-    return _as_rgb(image, mode) if mode else _as_pixels(image)
+    return _decoded(image, data)
 
 
-def _load(image: Image.Image) -> None:
+def _decoded(image: Image.Image, data: bytes) -> Pixels:
     if is_animated(image):
         raise ValueError("several frames, expected one")
-    image.load()
+    return levels(image, data)
 
 
-def _as_rgb(image: Image.Image, mode: str) -> Pixels:
-    if mode == "16-bit" and image.mode.startswith("I"):
-        # 65535 / 257 = 255: white stays white.
-        levels = np.asarray(image).astype(np.float64) / 257.0
-        return np.repeat(np.rint(levels).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    if mode in ("alpha", "palette"):
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
-    return np.asarray(image.convert("RGB"))
-
-
-def _as_pixels(image: Image.Image) -> Pixels:
-    pixels: Pixels = np.asarray(image)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+def _lossy(image: Image.Image, data: bytes) -> str | None:
+    if image.format == "TIFF":
+        return _LOSSY_IN_TIFF.get(image.info["compression"])
+    if image.format == "WEBP":
+        return None if is_lossless_webp(data) else "lossy WebP"
+    return "JPEG" if image.format in ("JPEG", "MPO") else None
 
 
 def _as_image(pixels: Pixels) -> Image.Image:

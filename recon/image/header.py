@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from recon.base.errors import RejectedImageError
 from recon.image.jpeg import JpegCoding, jpeg_coding
-from recon.image.opened import BROKEN, codec_of, is_animated, odd_mode, open_image, orientation_of
+from recon.image.modes import kind_of
+from recon.image.opened import BROKEN, codec_of, is_animated, open_image, orientation_of
 
 # The EXIF of a PNG may come after its pixels, and Pillow decodes the pixels to look there. If the file has
 # none of these marks it has no EXIF, and the decoding is saved.
@@ -24,7 +25,7 @@ class Header:
     orientation: int | None
     """EXIF orientation 2..8; None if the image is upright."""
     odd_mode: str | None
-    """``16-bit``, ``float``, ``palette``, ``alpha``, ``CMYK``...; None for plain 8-bit RGB or grey."""
+    """The name of its `recon.image.modes.Kind`, e.g. ``alpha``; None for plain 8-bit RGB or grey."""
     jpeg: JpegCoding | None
     """How the JPEG was compressed; None for other codecs."""
 
@@ -44,14 +45,15 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
         try:
             if is_animated(image):
                 raise RejectedImageError("several frames, expected one")
+            kind = kind_of(image)
             has_exif = codec != "png" or any(mark in data for mark in _EXIF_IN_PNG)
             return Header(
                 codec=codec,
                 height=image.height,
                 width=image.width,
-                channels=1 if image.mode == "L" else 3,
+                channels=1 if image.mode == "L" and kind is None else 3,
                 orientation=orientation_of(image) if has_exif else None,
-                odd_mode=odd_mode(image, data),
+                odd_mode=kind.name if kind else None,
                 jpeg=jpeg_coding(image) if codec == "jpeg" else None,
             )
         except RejectedImageError:

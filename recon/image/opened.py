@@ -1,4 +1,4 @@
-"""Opens an image file without decoding pixels, and tells its codec, mode, frames and orientation."""
+"""Opens an image file without decoding pixels, and tells its codec, frames and orientation."""
 
 import struct
 import zlib
@@ -85,20 +85,6 @@ def codec_of(image: Image.Image) -> str:
 def is_animated(image: Image.Image) -> bool:
     """Whether an opened file holds several frames; of an MPO only the first picture is used."""
     return getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
-
-
-def odd_mode(image: Image.Image, data: bytes) -> str | None:
-    """Returns a name for a mode that is not plain 8-bit RGB or grey; None for these two."""
-    # Byte 24 of a PNG is its bit depth. Pillow reads 16-bit RGB as 8-bit without a warning.
-    if image.format == "PNG" and data[24] == 16:
-        return "16-bit"
-    if image.mode.startswith(("I", "F")):
-        return "16-bit" if image.mode.startswith("I") else "float"
-    if image.mode in ("P", "PA", "1"):
-        return "palette"
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        return "alpha"
-    return None if image.mode in ("L", "RGB") else image.mode
 
 
 def orientation_of(image: Image.Image) -> int | None:

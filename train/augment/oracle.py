@@ -16,7 +16,8 @@ from PIL import Image, ImageEnhance
 from scipy.ndimage import gaussian_filter
 
 from recon.base.errors import UserError
-from recon.image.codec import Pixels
+from recon.image.codec import Pixels, as_rgb
+from recon.image.modes import levels
 from train.draws.boxes import cutout_box, pick, resized_box
 from train.draws.config import RESIZED_CROP, AugmentConfig
 from train.draws.noise import NORMALS, noise_keys, noise_levels
@@ -78,8 +79,9 @@ def oracle(
 
 
 def decode(data: bytes) -> Pixels:
-    """Decodes an image file to (H, W, 3)."""
-    return np.asarray(Image.open(BytesIO(data)).convert("RGB"))
+    """Decodes an image file to (H, W, 3), by Pillow alone but by the rules of all readers."""
+    with Image.open(BytesIO(data)) as image:
+        return as_rgb(levels(image, data))
 
 
 def stages(

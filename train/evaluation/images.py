@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from pack.dataset.dataset import Dataset, iterate_pairs, open_dataset
 from pack.shard.schema import INDEX_SCHEMA
 from pack.storage import LocalStore
@@ -18,7 +16,7 @@ from pack.storage.trouble import reading
 from recon.base.errors import RejectedImageError, UserError
 from recon.base.paths import expanded, is_dir, is_file
 from recon.folder import FAKE, REAL
-from recon.image.codec import SUFFIXES, Pixels, decode
+from recon.image.codec import SUFFIXES, Pixels, as_rgb, decode
 from train.evaluation.metrics import SHARED
 
 CSV_COLUMNS = ("filename", "typ")
@@ -86,16 +84,15 @@ def open_source(data: str, group_by: str = "group") -> ImageSource:
 def pixels_of(image: LabelledImage, max_pixels: int) -> Pixels:
     """Decodes an image to (H, W, 3) uint8 RGB as it is stored: an EXIF rotation is not applied.
 
-    A grey image gets three equal channels; `recon.image.codec.decode` converts other modes to RGB.
+    A grey image gets three equal channels; other kinds are converted as in training (`recon.image.modes`).
 
     Raises:
         UserError: the file is broken or exceeds `max_pixels`; the message names the file.
     """
     try:
-        pixels = decode(image.data, max_pixels=max_pixels, convert=True).pixels
+        return as_rgb(decode(image.data, max_pixels=max_pixels, convert=True).pixels)
     except RejectedImageError as error:
         raise UserError(f"{image.name}: {error}") from error
-    return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
 
 
 def _packed(url: str, group_by: str) -> ImageSource:
