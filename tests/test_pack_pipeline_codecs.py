@@ -235,6 +235,68 @@ def test_both_compresses_ready_reconstructions_and_tiles_too(tmp_path: Path) -> 
     assert pair.real == pair.fake
 
 
+def lossy_webp_with_alpha() -> bytes:
+    out = BytesIO()
+    Image.fromarray(photograph(40, 64, 0)).convert("RGBA").rotate(9).save(out, "WEBP", quality=70)
+    return out.getvalue()
+
+
+def jpeg_in_tiff() -> bytes:
+    out = BytesIO()
+    Image.fromarray(photograph(40, 64, 0)).save(out, "TIFF", compression="jpeg", quality=70)
+    return out.getvalue()
+
+
+HIDDEN = {
+    "CMYK JPEG": cmyk,
+    "alpha lossy WebP": lossy_webp_with_alpha,
+    "JPEG in TIFF": jpeg_in_tiff,
+}
+"""Files whose pixels have the traces of a lossy coding, but that a shard holds as PNG."""
+
+
+@pytest.mark.parametrize("codec", ["match", "lossless-png", "lossless-webp"])
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_traces_that_the_stored_file_would_hide_are_rejected(kind: str, codec: str, tmp_path: Path) -> None:
+    rejection = result_of(tmp_path, HIDDEN[kind](), codec=codec, convert=True)
+    assert isinstance(rejection, Rejection)
+    assert rejection.cause.startswith(f"{kind}, which is stored without loss: the real image alone")
+    assert "add --codec both" in rejection.cause
+
+
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_both_images_get_equal_traces_of_a_hidden_coding_under_both(kind: str, tmp_path: Path) -> None:
+    pair = result_of(tmp_path, HIDDEN[kind](), codec="both", quality=80, convert=True)
+    assert isinstance(pair, Pair)
+    assert read_back(pair.real) == read_back(pair.fake)
+    assert pair.record["jpeg_quality"] == 80
+
+
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_a_png_is_never_described_by_the_tables_of_the_jpeg_that_it_was(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(HIDDEN[kind]())
+    [item] = items_of(tmp_path)
+    config = config_of(tmp_path, codec="keep", reconstructions="x", convert=True)
+    ready = PairMaker(config, [], [{"autoencoder": "given"}])
+    [(_, [pair])] = made(ready, [(0, [replace(item, fake=item.real)])])
+    assert isinstance(pair, Pair)
+    assert pair.real_codec == "png"
+    columns = ("jpeg_tables", "jpeg_quality", "jpeg_subsampling", "jpeg_progressive")
+    assert [pair.record[name] for name in columns] == [None] * 4
+
+
+def test_a_lossless_real_image_refuses_a_reconstruction_with_a_jpeg_in_a_tiff(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", photograph(40, 64, 0))
+    (tmp_path / "fake.tif").write_bytes(jpeg_in_tiff())
+    real, fake = (one.real for one in items_of(tmp_path))
+    item = replace(items_of(tmp_path)[0], fake=fake)
+    ready = PairMaker(config_of(tmp_path, reconstructions="x"), [], [{"autoencoder": "given"}])
+    [(_, [rejection])] = made(ready, [(0, [item])])
+    assert real != fake
+    assert isinstance(rejection, Rejection)
+    assert "reconstruction is a JPEG in TIFF, which gives it away" in rejection.cause
+
+
 def test_both_says_so_when_a_side_exceeds_what_jpeg_can_hold(tmp_path: Path) -> None:
     save(tmp_path / "a.png", np.zeros((1, 65_536, 3), np.uint8))
     config = config_of(tmp_path, codec="both")

@@ -104,6 +104,8 @@ class Decoder:
             if item.tile is not None:
                 return Prepared(item=item, key=key, picture=shown, data=None, jpeg_phase=phase)
             untouched = picture.codec in LOADABLE and not picture.converted and self.config.codec != "both"
+            if not untouched:
+                self._check_traces(picture)
             kept = data if untouched else None
             one = Prepared(item=item, key=key, picture=picture, data=kept, jpeg_phase=phase)
             return one if item.fake is None else self._with_fake(one, item.fake, admit)
@@ -129,6 +131,14 @@ class Decoder:
                 "losslessly, or pack without --require_jpeg_free"
             )
         return phase
+
+    def _check_traces(self, picture: Picture) -> None:
+        if picture.lossy and self.config.codec not in ("both", "keep"):
+            name = f"{picture.converted} {picture.lossy}" if picture.converted else picture.lossy
+            raise RejectedImageError(
+                f"{name}, which is stored without loss: the real image alone would have the traces of its "
+                "compression; add --codec both, which compresses both images"
+            )
 
     def _cut(self, picture: Picture, corner: tuple[int, int]) -> Picture:
         assert self.config.tile is not None

@@ -13,7 +13,7 @@ from pack.base.names import printable
 from pack.pipeline.decoding import Prepared, Rejection
 from pack.shard.pair import Pair, jpeg_columns
 from recon.base.errors import RejectedImageError
-from recon.image.codec import LOADABLE, Picture, Pixels, encode, is_lossless_webp
+from recon.image.codec import LOADABLE, Picture, Pixels, encode
 from recon.image.jpeg import standard_coding
 
 _LOSSY = "reconstruction is a {}, which gives it away; make it losslessly or pack with --codec keep"
@@ -57,8 +57,8 @@ class Encoder:
             return self._pair(one, one.fake_data, fake.codec, one.picture)
         if fake.codec == "jpeg" and policy != "keep" and not alike:
             raise RejectedImageError(_LOSSY.format("JPEG coded unlike its real image"))
-        if fake.codec == "webp" and policy != "keep" and not is_lossless_webp(one.fake_data):
-            raise RejectedImageError(_LOSSY.format("lossy WebP"))
+        if fake.codec != "jpeg" and policy != "keep" and fake.lossy:
+            raise RejectedImageError(_LOSSY.format(fake.lossy))
         return self._encoded(one, fake.pixels)
 
     def _encoded(self, one: Prepared, fake: Pixels) -> Pair:
@@ -82,12 +82,15 @@ class Encoder:
         else:
             real_codec = self.config.new_codec
             real = _compressed(one.picture.pixels, like, real_codec)
-        record = self._record(one, like) | {"real_codec": real_codec, "fake_codec": fake_codec}
+        # A PNG made of a JPEG, which has a coding too, isn't described by that.
+        coding = like.jpeg if real_codec == "jpeg" else None
+        record = self._record(one) | jpeg_columns(coding)
+        record |= {"real_codec": real_codec, "fake_codec": fake_codec}
         return Pair(
             key=one.key, real=real, real_codec=real_codec, fake=fake, fake_codec=fake_codec, record=record
         )
 
-    def _record(self, one: Prepared, like: Picture) -> dict[str, Any]:
+    def _record(self, one: Prepared) -> dict[str, Any]:
         picture, item = one.picture, one.item
         y, x = item.tile or (None, None)
         height, width, channels = picture.pixels.shape
@@ -104,7 +107,7 @@ class Encoder:
             "jpeg_phase": one.jpeg_phase,
             "codec_policy": self.config.codec,
         }
-        return columns | jpeg_columns(like.jpeg) | self.provenances[item.autoencoder]
+        return columns | self.provenances[item.autoencoder]
 
 
 def _compressed(pixels: Pixels, like: Picture, codec: str) -> bytes:
