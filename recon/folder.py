@@ -9,7 +9,7 @@ Existing reconstructions are kept: a killed run continues where it stopped.
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -19,13 +19,11 @@ from recon.base.errors import RejectedImageError, UserError
 from recon.base.paths import exists, is_dir
 from recon.base.progress import Progress
 from recon.image.codec import SUFFIXES, Picture, decode, encode
+from recon.listing import FAKE, REAL, images_below
 from recon.models.config import ReconstructionConfig
 from recon.models.load import load
 from recon.models.types import Autoencoder
 from recon.reconstruct import reconstruct_each
-
-REAL, FAKE = "0_real", "1_fake"
-"""Folder names of the two halves in the published trees of detector datasets."""
 
 RECORD = "reconstruction.json"
 """File that records how the folder's reconstructions were made; a run with other options is refused."""
@@ -88,22 +86,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def find_images(root: Path) -> list[str]:
-    """Returns the sorted relative posix paths of the image files below `root`.
-
-    A file is an image if it has a suffix of `recon.image.codec.SUFFIXES`. Links to files are followed,
-    links to folders are not. Names that start with a dot are left out.
-
-    Raises:
-        UserError: a folder can't be listed.
-    """
-    found = []
-    for folder, folders, files in os.walk(root, onerror=_unlistable):
-        # Assigned in place: `os.walk` then doesn't enter the folders that were removed.
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                found.append((Path(folder) / name).relative_to(root).as_posix())
-    return sorted(found)
+    """The sorted relative posix paths of the image files below `root`; see `recon.listing.images_below`."""
+    return [name for name, _ in images_below(root)]
 
 
 def reconstruct_folder(config: FolderConfig) -> int:
@@ -265,7 +249,3 @@ def _write(path: Path, data: bytes) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}; free space or give another --out") from error
-
-
-def _unlistable(error: OSError) -> Iterator[None]:
-    raise UserError(f"can't list {error.filename}: {error.strerror}") from error

@@ -5,6 +5,8 @@ import os
 import re
 import unicodedata
 
+from recon.base.paths import printable as printable
+
 
 def make_key(path: str, tile: tuple[int, int] | None = None, variant: str = "") -> str:
     """The key of a pair: a readable slug and a hash of the source path.
@@ -41,11 +43,6 @@ def dealt(path: str, count: int) -> int:
     """Which of `count` autoencoders a photograph and all its tiles go to: 0 <= number < count."""
     # maps 0 <= hash < 2**64 to 0..count-1 evenly, in exact integers
     return _hash(f"autoencoder/{path}") * count >> 64
-
-
-def printable(path: str) -> str:
-    r"""The path as valid Unicode: bytes that are not UTF-8 become ``\xNN``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _hash(text: str) -> int:

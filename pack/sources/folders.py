@@ -10,7 +10,7 @@ from pack.sources.partners import paired
 from pack.sources.place import check_folder, images, is_url, located, parent, walked
 from recon.base.errors import UserError
 from recon.base.paths import folder_name, is_dir
-from recon.folder import FAKE, REAL
+from recon.listing import FAKE, REAL
 
 _TREE_SPLITS = {"train": "train", "val": "val", "valid": "val"}
 _CLASS_SPLITS = {**_TREE_SPLITS, "validation": "val", "test": "test"}
@@ -97,7 +97,7 @@ def _tree_files(source: str, folder: str) -> list[File] | None:
     """The images of a split; None if there is no such folder."""
     if not is_url(source) and not is_dir(f"{source}/{folder}"):
         return None
-    files = images(source, links=(REAL, FAKE), below=folder)
+    files = images(source, below=folder)
     # A bucket has no folders: a prefix without images is a missing folder.
     return None if is_url(source) and not files else files
 

@@ -7,7 +7,7 @@ from pack.base.config import PackConfig
 from pack.base.items import File, Item
 from pack.sources.place import check_folder, images
 from recon.base.errors import UserError
-from recon.folder import FAKE
+from recon.listing import FAKE
 
 Splits = dict[str | None, list[Item]]
 

@@ -1,18 +1,13 @@
 """Where a source lies: one form for local paths and URLs, and the image files below them."""
 
-import logging
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable
 
 from pack.base.items import File, store_of
 from recon.base.errors import MissingError, UserError
 from recon.base.paths import exists, expanded, folder_name, is_dir
-from recon.base.progress import counted
-from recon.image.codec import SUFFIXES
-
-_LOG = logging.getLogger(__name__)
-
-_KNOWN = ", ".join(SUFFIXES)
+from recon.base.walk import Files, Leave, LeftOut, tell_nobody
+from recon.listing import HALVES, images_among, tell
 
 TABLES = (".csv", ".parquet")
 """Suffixes of tables."""
@@ -52,35 +47,30 @@ def check_folder(place: str, what: str, why: str = "") -> None:
         raise UserError(f"{what}{place} is not a directory{why}")
 
 
-def images(place: str, links: Container[str] = (), below: str = "") -> list[File]:
+def images(place: str, links: Iterable[str] = (), below: str = "") -> list[File]:
     """The image files below a folder or URL prefix, sorted by name.
 
-    The suffix tells an image (`recon.image.codec.SUFFIXES`); see `Store.walk` for links and hidden names.
+    `recon.listing` tells which files are images; what is left out is logged in one line.
 
     Args:
         place: root of the files.
-        links: names of folders that are entered even if they are links.
+        links: names of folders that are entered even if they are links, besides 0_real and 1_fake.
         below: a folder in `place`, if only this one is searched; names begin with it.
 
     Raises:
         UserError: a folder can't be listed.
     """
     prefix = f"{below}/" if below else ""
-    found, others = [], 0
-    for name, size in walked(f"{place.rstrip('/')}/{below}" if below else place, links):
-        if name.lower().endswith(SUFFIXES):
-            found.append(File(place, prefix + name, size))
-        else:
-            others += 1
-    if others:
-        _LOG.info("%s: %s left out, with other suffixes than %s", place, counted(others, "file"), _KNOWN)
-    return sorted(found, key=lambda file: file.name)
+    where, left_out = f"{place.rstrip('/')}/{below}" if below else place, LeftOut()
+    found = images_among(walked(where, (*HALVES, *links), left_out.add), left_out.add)
+    tell(where, left_out)
+    return [File(place, prefix + name, size) for name, size in found]
 
 
-def walked(place: str, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:
+def walked(place: str, links: Container[str] = (), leave: Leave = tell_nobody) -> Files:
     """`Store.walk`, but nothing for a URL prefix that does not exist."""
     try:
-        yield from store_of(place).walk(links)
+        yield from store_of(place).walk(links, leave)
     except MissingError:
         if not is_url(place):
             raise

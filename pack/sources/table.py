@@ -3,6 +3,7 @@
 import csv
 import os
 import posixpath
+import stat
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -129,10 +130,10 @@ def _file(folder: str, value: str, where: str) -> tuple[str, File]:
     if "\0" in value:
         raise UserError(f"{where} holds {value!r}, expected a path or URL")
     if value.startswith("/"):
-        return value, _local("/", value.lstrip("/"))
+        return value, _local("/", value.lstrip("/"), where)
     name = posixpath.normpath(value)  # so that a/../b.jpg and b.jpg are found to be one image
     if not is_url(folder):
-        return name, _local(folder, name)
+        return name, _local(folder, name, where)
     if name.startswith("../"):
         raise UserError(f"{where} leads out of {folder} ({value}); give it as a URL")
     return name, File(folder, name)
@@ -159,8 +160,11 @@ def _remote(url: str, where: str) -> File:
     return File(sys.intern(f"{scheme}://{host}"), name)
 
 
-def _local(root: str, name: str) -> File:
+def _local(root: str, name: str, where: str) -> File:
     try:
-        return File(root, name, os.stat(f"{root}/{name}").st_size)
+        found = os.stat(f"{root}/{name}")
     except OSError:  # the image is rejected later, with its cause
         return File(root, name)
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # a folder is rejected later, too
+        raise UserError(f"{where} names {root}/{name}, which is no file but a pipe, socket or device")
+    return File(root, name, found.st_size)

@@ -9,6 +9,8 @@ from pack.base.items import File, store_of
 from pack.sources.place import first_wild, is_url, walked
 from recon.base.errors import UserError
 from recon.base.paths import is_dir, is_file, split_path
+from recon.base.walk import LeftOut
+from recon.listing import tell
 
 _ALL = "**/*.tar"
 _WILD_PART = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\])")
@@ -67,9 +69,11 @@ def _matching(root: str, patterns: list[str]) -> Iterator[str]:
         return
     regex = re.compile("|".join(map(_translated, patterns)))
     deep = any("/" in pattern for pattern in patterns)
+    left_out = LeftOut()
     # Search recursively only if a pattern asks for it: a whole bucket or home directory may lie below.
-    names = (name for name, _ in walked(root)) if deep else iter(store_of(root).names())
+    names = (name for name, _ in walked(root, leave=left_out.add)) if deep else iter(store_of(root).names())
     yield from (name for name in names if regex.fullmatch(name) and not name.startswith("."))
+    tell(root, left_out)
 
 
 def _translated(pattern: str) -> str:

@@ -7,13 +7,14 @@ fsspec filesystem. Only this package imports boto3 and fsspec, and only when a U
 may use a store at once. A process that is going to fork should not open a store before it forks.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pack.storage.local import LocalStore
 from pack.storage.other import FsspecStore
 from pack.storage.retry import Retry
 from pack.storage.trouble import BusyError
+from recon.base.walk import Files, Leave, tell_nobody
 
 if TYPE_CHECKING:
     from pack.storage.s3 import S3Store
@@ -37,12 +38,12 @@ class Store(Protocol):
     def names(self) -> list[str]:
         """The sorted names of all objects directly below the prefix."""
 
-    def walk(self, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:
+    def walk(self, links: Container[str] = (), leave: Leave = tell_nobody) -> Files:
         """Yields name and size in bytes of all objects below the prefix, at any depth, in any order.
 
-        Names have ``/`` between their parts. A name is left out if one of its parts starts with a dot.
-        Local links to files are followed. A local link to a folder is followed only if its name is in
-        `links`. The size is None if the listing does not give it, as for a link to a missing file.
+        Names have ``/`` between their parts. A name is left out if one of its parts starts with a dot;
+        see `recon.base.walk.walk` for what else is left out on local disk, and for the arguments. The size
+        is None if the listing does not give it, as for a link to a missing file.
 
         Raises:
             MissingError: the directory does not exist. (A bucket's prefix without objects counts as empty.)

@@ -3,9 +3,7 @@
 import errno
 import fcntl
 import filecmp
-import logging
 import os
-import stat
 import tempfile
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -14,15 +12,12 @@ from typing import BinaryIO
 
 from pack.storage.pins import Pins
 from pack.storage.retry import Retry
-from pack.storage.trouble import BusyError, listing, reading, taken, whole, writing
-from recon.base.errors import UserError
+from pack.storage.trouble import BusyError, reading, taken, whole, writing
 from recon.base.paths import exists, expanded, is_dir, is_file
+from recon.base.walk import Files, Leave, listing, tell_nobody, walk
 
 # What os.link raises if the file system has no hard links, or no more of them.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-_NO_FILE = -1  # stands for the size of what is no file: a link to a folder, a pipe, a device
-
-_LOG = logging.getLogger(__name__)
 
 Version = tuple[int, int, int]
 """Inode, size in bytes, modification time in nanoseconds."""
@@ -52,23 +47,9 @@ class LocalStore:
         with listing(self.root), os.scandir(self.root) as entries:
             return sorted(entry.name for entry in entries if entry.is_file())
 
-    def walk(self, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:
+    def walk(self, links: Container[str] = (), leave: Leave = tell_nobody) -> Files:
         """See `Store.walk`."""
-        pending = [""]
-        while pending:
-            prefix = pending.pop()
-            with listing(self.root / prefix), os.scandir(self.root / prefix) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    name = prefix + entry.name
-                    if entry.is_dir(follow_symlinks=entry.name in links):
-                        _refuse_circle(entry)
-                        pending.append(f"{name}/")
-                    elif (size := _file_size(entry)) != _NO_FILE:
-                        yield name, size
-                    elif entry.is_symlink() and entry.is_dir():
-                        _LOG.warning("%s is a link to a folder and is left out", entry.path)
+        return walk(self.root, links, leave)
 
     def read(self, name: str, start: int = 0, *, until: float | None = None) -> bytes:  # noqa: ARG002
         """See `Store.read`; `until` is ignored, because only the kernel can end a read from disk."""
@@ -150,23 +131,6 @@ def _create(partial: Path, target: Path) -> None:
         partial.replace(target)  # no other process of ours writes now: we hold the lock on `partial`
         return
     partial.unlink()
-
-
-def _refuse_circle(folder: "os.DirEntry[str]") -> None:
-    """Refuses a link to a folder that the link lies in: a walk would go round until the path is too long."""
-    if folder.is_symlink():
-        target, here = os.path.realpath(folder.path), os.path.realpath(os.path.dirname(folder.path))
-        if os.path.commonpath([target, here]) == target:
-            raise UserError(f"{folder.path} is a link to a folder that contains it; remove the link")
-
-
-def _file_size(entry: os.DirEntry[str]) -> int | None:
-    """Bytes of a file, or of the file that a link leads to; None for a link to a missing file."""
-    try:
-        found = entry.stat()
-    except OSError:
-        return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else _NO_FILE
 
 
 def _pread(descriptor: int, start: int, length: int) -> bytes:

@@ -13,6 +13,7 @@ from pack.storage.local import temporary_file
 from pack.storage.retry import Attempts, Retry, TransientError, bounded
 from pack.storage.trouble import ends_early, refuse_secrets, taken, without_secrets
 from recon.base.errors import MissingError, UserError
+from recon.base.walk import HIDDEN, Files, Leave, tell_nobody
 
 T = TypeVar("T")
 
@@ -78,21 +79,22 @@ class FsspecStore:
         except MissingError:
             return []
 
-    def walk(self, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:  # noqa: ARG002  # has none
-        """See `Store.walk`; lists folder by folder.
-
-        fsspec's own `find` (2026.9) silently leaves out a folder that it fails to list.
-        """
+    def walk(self, links: Container[str] = (), leave: Leave = tell_nobody) -> Files:  # noqa: ARG002  # no links
+        """See `Store.walk`. fsspec's own `find` (2026.9) silently leaves out a folder that it can't list."""
         pending, seen = [""], {""}
         while pending:
             for name, entry in self._entries(pending.pop()):
-                if "/." in f"/{name}" or name in seen:  # a folder may list itself
+                if "/." in f"/{name}":
+                    leave(HIDDEN, name)
+                elif name in seen:  # a folder may list itself
                     continue
-                if entry["type"] == "directory":
+                elif entry["type"] == "directory":
                     pending.append(name)
                     seen.add(name)
                 elif entry["type"] == "file":
                     yield name, entry.get("size")
+                else:
+                    leave("neither files nor folders", name)
 
     def _entries(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
         """What lies directly in a folder: the name below the prefix, and fsspec's facts."""

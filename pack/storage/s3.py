@@ -23,6 +23,7 @@ from pack.storage.s3_read import REQUEST, ObjectReader, Version
 from pack.storage.s3_write import Upload
 from pack.storage.trouble import ends_early, refuse_secrets, replaced, taken, whole
 from recon.base.errors import MissingError, UserError
+from recon.base.walk import HIDDEN, Files, Leave, tell_nobody
 
 T = TypeVar("T")
 
@@ -101,9 +102,13 @@ class S3Store:
         """See `Store.names`."""
         return sorted(name for name, _ in self._listed(Delimiter="/"))
 
-    def walk(self, links: Container[str] = ()) -> Iterator[tuple[str, int | None]]:  # noqa: ARG002  # has none
+    def walk(self, links: Container[str] = (), leave: Leave = tell_nobody) -> Files:  # noqa: ARG002  # no links
         """See `Store.walk`; one request lists 1,000 keys."""
-        return ((name, size) for name, size in self._listed() if "/." not in f"/{name}")
+        for name, size in self._listed():
+            if "/." in f"/{name}":
+                leave(HIDDEN, name)
+            else:
+                yield name, size
 
     def _listed(self, **options: str) -> Iterator[tuple[str, int]]:
         """Yields name and size of all objects below the prefix, except those that stand for folders."""

@@ -97,17 +97,6 @@ def reading(where: object) -> Iterator[None]:
 
 
 @contextmanager
-def listing(where: Path) -> Iterator[None]:
-    """Turns the OSErrors of listing a directory into UserErrors."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise MissingError(f"{where} not found; check the path or URL") from error
-    except OSError as error:
-        raise UserError(f"can't list {error.filename or where}: {error.strerror or error}") from error
-
-
-@contextmanager
 def writing(where: Path | str) -> Iterator[None]:
     """Turns the OSErrors of writing into UserErrors."""
     try:

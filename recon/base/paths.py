@@ -44,6 +44,11 @@ def folder_name(place: str) -> str:
     return path.rstrip("/").rsplit("/", 1)[-1]
 
 
+def printable(path: str) -> str:
+    r"""The path as valid Unicode: bytes that are not UTF-8 become ``\xNN``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def is_plain_name(name: object) -> bool:
     """Whether a name from a manifest is a name without a folder: a path could lead to any other file."""
     return isinstance(name, str) and not {"/", "\0"} & set(name) and name not in ("", ".", "..")

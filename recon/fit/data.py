@@ -66,6 +66,8 @@ def centre(photo: Pixels) -> Pixels:
 def _load(path: Path) -> Pixels:
     try:
         return as_rgb(decode(path.read_bytes(), max_pixels=_MAX_PIXELS, convert=True).pixels)
+    except OSError as error:
+        raise UserError(f"can't read {path}: {error.strerror}; remove or repair it") from error
     except RejectedImageError as error:
         raise UserError(f"{path}: {error}; remove it") from error
 

@@ -11,12 +11,11 @@ from typing import Literal
 
 from pack.dataset.dataset import Dataset, iterate_pairs, open_dataset
 from pack.shard.schema import INDEX_SCHEMA
-from pack.storage import LocalStore
 from pack.storage.trouble import reading
 from recon.base.errors import RejectedImageError, UserError
 from recon.base.paths import expanded, is_dir, is_file
-from recon.folder import FAKE, REAL
-from recon.image.codec import SUFFIXES, Pixels, as_rgb, decode
+from recon.image.codec import Pixels, as_rgb, decode
+from recon.listing import FAKE, REAL, images_below
 from train.evaluation.metrics import SHARED
 
 CSV_COLUMNS = ("filename", "typ")
@@ -154,15 +153,11 @@ def _tree(root: Path) -> ImageSource:
 
 
 def _image_names(root: Path) -> list[str]:
-    """Names of the image files below a folder, sorted; pack lists a folder by the same rules."""
-    names = []
-    # `Path.rglob` would skip a folder that can't be listed, and fewer images would be scored.
-    for name, size in LocalStore(str(root)).walk(links=(REAL, FAKE)):
-        if name.lower().endswith(SUFFIXES):
-            if size is None:
-                raise UserError(f"{root / name} is a link to a file that is not there; remove or repair it")
-            names.append(name)
-    return sorted(names, key=lambda name: name.split("/"))
+    """Names of the image files below a folder, sorted."""
+    found = images_below(root)
+    if gone := next((name for name, size in found if size is None), None):
+        raise UserError(f"{root / gone} is a link to a file that is not there; remove or repair it")
+    return sorted((name for name, _ in found), key=lambda name: name.split("/"))
 
 
 def _tree_entry(root: Path, name: str) -> _Entry | None:
