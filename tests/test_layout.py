@@ -61,6 +61,8 @@ OWNERS = {  # a dependency, and the files or folders that alone may import it
     "boto3": ("pack/storage/",),
     "botocore": ("pack/storage/",),
     "PIL": ("recon/image/", "train/augment/oracle.py"),
+    "pillow_heif": ("recon/image/plugins.py",),
+    "pillow_jxl": ("recon/image/plugins.py",),
     "simplejpeg": ("recon/image/turbo.py",),
     "diffusers": ("recon/models/", "recon/fit/"),
     "kornia": ("train/augment/",),

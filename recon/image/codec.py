@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recon.base.errors import RejectedImageError
+from recon.image.causes import cause_of
 from recon.image.jpeg import JpegCoding, jpeg_coding
 from recon.image.jpeg_write import write_jpeg
 from recon.image.modes import Kind, kind_of, levels
 from recon.image.opened import (
     _ORIENTATION,
     BROKEN,
+    LOSSY_ONCE,
+    check_whole,
     codec_of,
-    is_animated,
     open_any,
     open_image,
     orientation_of,
@@ -33,7 +35,10 @@ Pixels = NDArray[np.uint8]
 LOADABLE = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 """File suffix of each codec that the loader decodes; a real image of these codecs keeps its bytes."""
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".mpo")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx", ".heic", ".heif", ".hif", ".jxl"),
+)
 """Suffixes of file names that count as images; names are compared in lower case."""
 
 _LOSSY_IN_TIFF = {"jpeg": "JPEG in TIFF", "tiff_jpeg": "JPEG in TIFF", "webp": "WebP in TIFF"}
@@ -54,7 +59,8 @@ class Picture:
     jpeg: JpegCoding | None = None
     """How the JPEG was compressed; None for other codecs."""
     converted: str | None = None
-    """The name of the `recon.image.modes.Kind` that was converted to 8-bit RGB; None for a plain image."""
+    """What the stored image can't keep of the file: a codec of `LOSSY_ONCE`, or else the name of the
+    `recon.image.modes.Kind` that was converted to 8-bit RGB; None for all other images."""
     lossy: str | None = None
     """The coding with loss whose traces are in the pixels, e.g. ``JPEG``; None if the file tells of none."""
 
@@ -88,6 +94,7 @@ def decode(
         RejectedImageError: the bytes are no readable image, or an image of a kind that is not accepted.
     """
     with open_image(data, max_pixels) as image:
+        check_whole(image, data)  # first: no option makes one image of several
         kind = kind_of(image)
         if kind and not (convert and kind.convert):
             raise RejectedImageError(kind.cause)
@@ -104,13 +111,13 @@ def decode(
                 # A converted image is plain RGB, to which its old profile (of CMYK, say) doesn't apply.
                 icc=None if kind else image.info.get("icc_profile"),
                 jpeg=coding,
-                converted=kind.name if kind else None,
+                converted=codec if codec in LOSSY_ONCE else kind and kind.name,
                 lossy=_lossy(image, data),
             )
         except RejectedImageError:
             raise
         except BROKEN as error:
-            raise RejectedImageError(f"broken or truncated {codec}: {error}") from error
+            raise RejectedImageError(cause_of(data) or f"broken or truncated {codec}: {error}") from error
 
 
 def decode_rgb(data: bytes) -> Pixels:
@@ -126,7 +133,8 @@ def decode_rgb(data: bytes) -> Pixels:
     if pixels is not None:
         return pixels
     with open_any(data) as image:
-        return as_rgb(_decoded(image, data))
+        check_whole(image, data)
+        return as_rgb(levels(image, data))
 
 
 def as_rgb(pixels: Pixels) -> Pixels:
@@ -205,12 +213,6 @@ def _pixels(image: Image.Image, data: bytes, kind: Kind | None) -> Pixels:
         pixels = decode_plain_jpeg(data, keep_grey=True)
         if pixels is not None and pixels.shape[:2] == (image.height, image.width):
             return pixels
-    return _decoded(image, data)
-
-
-def _decoded(image: Image.Image, data: bytes) -> Pixels:
-    if is_animated(image):
-        raise ValueError("several frames, expected one")
     return levels(image, data)
 
 

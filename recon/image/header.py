@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from recon.base.errors import RejectedImageError
 from recon.image.jpeg import JpegCoding, jpeg_coding
 from recon.image.modes import kind_of
-from recon.image.opened import BROKEN, codec_of, is_animated, open_image, orientation_of
+from recon.image.opened import BROKEN, check_whole, codec_of, open_image, orientation_of
 
 # The EXIF of a PNG may come after its pixels, and Pillow decodes the pixels to look there. If the file has
 # none of these marks it has no EXIF, and the decoding is saved.
@@ -43,8 +43,7 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
     with open_image(data, max_pixels) as image:
         codec = codec_of(image)
         try:
-            if is_animated(image):
-                raise RejectedImageError("several frames, expected one")
+            check_whole(image, data)
             kind = kind_of(image)
             has_exif = codec != "png" or any(mark in data for mark in _EXIF_IN_PNG)
             return Header(

@@ -13,6 +13,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from recon.base.errors import RejectedImageError
+from recon.image.causes import odd_jpeg
 
 Table = tuple[int, ...]
 
@@ -115,7 +116,8 @@ def jpeg_coding(image: Image.Image) -> JpegCoding:
     try:
         tables = tuple(tuple(image.quantization[table]) for *_, table in layers)
     except KeyError as error:
-        raise RejectedImageError("JPEG without all its quantisation tables before its first scan") from error
+        cause = odd_jpeg(_file_of(image)) or "JPEG without all its quantisation tables before its first scan"
+        raise RejectedImageError(cause) from error
     return JpegCoding(
         tables=tables,
         subsampling=_subsampling(factors),

@@ -6,8 +6,11 @@ from contextlib import suppress
 from io import BytesIO
 
 from PIL import (  # the formats of `READABLE`; each plugin registers itself in `Image.OPEN` on import
+    AvifImagePlugin,  # noqa: F401
     BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
     Image,
+    Jpeg2KImagePlugin,  # noqa: F401
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
     PpmImagePlugin,  # noqa: F401
@@ -17,15 +20,25 @@ from PIL import (  # the formats of `READABLE`; each plugin registers itself in 
 )
 
 from recon.base.errors import RejectedImageError
+from recon.image.causes import cause_of
+from recon.image.plugins import MissingPluginError, open_by_plugin
 
-READABLE = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
-"""Formats that `decode` opens (JPEG includes MPO); Pillow's other plugins never read a user's file."""
+READABLE = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF", "JPEG2000")
+"""Formats that `decode` opens (JPEG includes MPO); Pillow's other plugins never read a user's file.
+`recon.image.plugins` adds HEIF and JPEG XL."""
+
+LOSSY_ONCE = ("avif", "jpeg2000", "heif", "jxl")
+"""Codecs of sources that are stored as PNG although they (nearly always) lost something: the traces of that
+compression are in the real image alone. The index names them in the column ``converted``."""
 
 _PREFIX = 16  # bytes; as many as Pillow itself passes to a plugin's check of the format
 _ORIENTATION = 0x0112  # number of the EXIF tag
 
-BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
-"""Exceptions that Pillow raises for broken files."""
+BROKEN = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error),
+    RuntimeError,  # of pillow-heif
+)
+"""Exceptions that Pillow and its plugins raise for broken files."""
 
 
 class PillowLimitError(OSError):
@@ -41,6 +54,7 @@ def open_any(data: bytes) -> Image.Image:
     Raises:
         UnidentifiedImageError: the bytes have none of the `READABLE` formats.
         PillowLimitError: a WebP exceeds twice Pillow's limit (by default about 179 megapixels).
+        MissingPluginError: a HEIF or JPEG XL file, and the package that reads it is not installed.
     """
     for name in READABLE:
         factory, accepts = Image.OPEN[name]
@@ -54,6 +68,8 @@ def open_any(data: bytes) -> Image.Image:
             except Image.DecompressionBombError as error:  # since Pillow 13, its WebP plugin checks the limit
                 raise PillowLimitError(f"{error}; raise PIL.Image.MAX_IMAGE_PIXELS") from error
             return image
+    if (other := open_by_plugin(data)) is not None:
+        return other
     raise UnidentifiedImageError(f"cannot identify an image of {', '.join(READABLE)}")
 
 
@@ -67,10 +83,10 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
         raise RejectedImageError("zero bytes")
     try:
         image = open_any(data)
-    except PillowLimitError as error:
+    except (PillowLimitError, MissingPluginError) as error:
         raise RejectedImageError(str(error)) from error
     except BROKEN as error:
-        raise RejectedImageError(f"not a readable image ({', '.join(READABLE)})") from error
+        raise RejectedImageError(cause_of(data) or f"not a readable image ({', '.join(READABLE)})") from error
     if image.width * image.height > max_pixels:
         size = f"{image.width}x{image.height}"
         raise RejectedImageError(f"{size} exceeds max_pixels={max_pixels}; raise --max_pixels")
@@ -87,7 +103,45 @@ def is_animated(image: Image.Image) -> bool:
     return getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
 
 
+def check_whole(image: Image.Image, data: bytes) -> None:
+    """Refuses a file of which Pillow would read a part: one of several frames, or 8 of more bits.
+
+    Raises:
+        RejectedImageError: the file is of such a kind, or too broken to tell.
+    """
+    codec = codec_of(image)
+    try:
+        frames = image.n_frames if is_animated(image) else 1  # type: ignore[attr-defined]
+    except BROKEN as error:
+        raise RejectedImageError(f"broken {codec} header: {error}") from error
+    if frames > 1:
+        what = "pages" if codec == "tiff" else "frames"
+        raise RejectedImageError(
+            f"several {what} ({frames} in this {codec}), expected one; save each in a file of its own"
+        )
+    bits = _jpeg2000_bits(data) if codec == "jpeg2000" and not image.mode.startswith("I") else 8
+    if bits > 8:
+        raise RejectedImageError(f"{bits}-bit JPEG 2000, expected 8 bits; save it as 8-bit PNG")
+
+
+def _jpeg2000_bits(data: bytes) -> int:
+    """Bits of the first component, by marker SIZ, which is the first in the codestream."""
+    place = data.find(b"\xff\x4f\xff\x51") + 42
+    return (data[place] & 0x7F) + 1
+
+
 def orientation_of(image: Image.Image) -> int | None:
-    """Returns the EXIF orientation 2..8 of an opened file; None if the image is upright."""
-    value = image.getexif().get(_ORIENTATION)
+    """Returns the EXIF orientation 2..8 of an opened file; None if the image is upright.
+
+    Raises:
+        RejectedImageError: the EXIF data are damaged.
+    """
+    if image.format == "PNG":
+        image.load()  # its EXIF may come behind its pixels, whose faults are no faults of the EXIF
+    try:
+        value = image.getexif().get(_ORIENTATION)
+    except BROKEN as error:
+        raise RejectedImageError(
+            f"damaged EXIF data ({error}), so its orientation isn't known; save the image without metadata"
+        ) from error
     return value if value in range(2, 9) else None
