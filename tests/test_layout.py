@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("recon", "pack", "train")  # each may import itself and those before it
 ARROWS = {  # a folder, and the folders that its files may import; only folders above it in this table
     "recon/base": "",
-    "recon/image": "recon/base",
+    "recon/image/formats": "",
+    "recon/image": "recon/base recon/image/formats",
     "recon/models": "recon/base",
     "recon": "recon/base recon/image recon/models",
     "recon/fit": "recon recon/base recon/image recon/models",
@@ -61,8 +62,8 @@ OWNERS = {  # a dependency, and the files or folders that alone may import it
     "boto3": ("pack/storage/",),
     "botocore": ("pack/storage/",),
     "PIL": ("recon/image/", "train/augment/oracle.py"),
-    "pillow_heif": ("recon/image/plugins.py",),
-    "pillow_jxl": ("recon/image/plugins.py",),
+    "pillow_heif": ("recon/image/formats/",),
+    "pillow_jxl": ("recon/image/formats/",),
     "simplejpeg": ("recon/image/turbo.py",),
     "diffusers": ("recon/models/", "recon/fit/"),
     "kornia": ("train/augment/",),

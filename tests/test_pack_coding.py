@@ -1,6 +1,7 @@
 """The reconstruction's coding: as its real image's, lossless, or kept, and never a guess."""
 
 import json
+import re
 import shutil
 from io import BytesIO
 from pathlib import Path
@@ -13,8 +14,10 @@ from pack_runs import identity
 from PIL import Image
 
 from pack.base.config import PackConfig
-from pack.dataset.dataset import iterate_pairs
+from pack.dataset.dataset import iterate_pairs, open_dataset
 from pack.dataset.pairs import StoredPair
+from pack.inspect.looks import unlike
+from pack.inspect.verify import verify
 from pack.publish.packing import pack
 from recon.base.errors import UserError
 from recon.image.codec import Picture, decode, decode_rgb
@@ -125,6 +128,87 @@ def test_jpeg_reconstruction_coded_alike_keeps_its_bytes(two: tuple[Path, Path],
     save(fake / "a.jpeg", photograph(32, 40, 1), quality=80, exif=exif, icc_profile=PROFILE)
     pair = packed_pairs(real, tmp_path / "out", reconstructions=str(fake))["a.jpg"]
     assert pair.fake == (fake / "a.jpeg").read_bytes()
+
+
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<r:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="8"/></r:RDF></x:xmpmeta>"""
+
+
+@pytest.mark.parametrize(
+    "look",
+    [{}, {"icc_profile": b"another"}, {"icc_profile": PROFILE}, {"xmp": XMP}, {"comment": b"made by sd15"}],
+)
+@pytest.mark.parametrize("profile", [PROFILE, PROFILE * 1000, None])  # the second fills several segments
+def test_jpeg_reconstruction_coded_alike_gets_the_reals_orientation_and_profile(
+    tmp_path: Path, look: dict[str, Any], profile: bytes | None
+) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 3
+    save(tmp_path / "real/a.jpg", photograph(32, 40, 0), exif=exif, icc_profile=profile)
+    save(tmp_path / "fake/a.jpg", photograph(32, 40, 1), **look)
+    given = (tmp_path / "fake/a.jpg").read_bytes()
+    pair = packed_pairs(tmp_path / "real", tmp_path / "out", reconstructions=str(tmp_path / "fake"))["a.jpg"]
+    stored = opened(pair.fake)
+    assert (stored.orientation, stored.icc) == (3, profile)
+    assert np.array_equal(stored.pixels, opened(given).pixels)
+    assert pair.fake.endswith(
+        given[given.index(b"\xff\xdb") :]
+    )  # from the tables on
+    assert list(verify(open_dataset(str(tmp_path / "out")))) == []
+
+
+def test_verify_finds_a_pair_whose_headers_differ(
+    two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, fake = two
+    save(fake / "a.jpg", photograph(32, 40, 1), quality=80)
+    monkeypatch.setattr("pack.pipeline.encoding._look_alike", lambda *_: True)
+    packed_pairs(real, tmp_path / "out", reconstructions=str(fake))
+    packed_pairs(real, tmp_path / "kept", reconstructions=str(fake), codec="keep")
+    (orientation, profile) = verify(open_dataset(str(tmp_path / "out")))
+    assert orientation.endswith(": EXIF orientation of the real image 3, of its reconstruction 1")
+    assert re.search(r": ICC profile of the real image \w{16}, of its reconstruction none$", profile)
+    assert list(verify(open_dataset(str(tmp_path / "kept")))) == []  # whose bytes are the user's
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "difference"),
+    [
+        ({"quality": 80}, {"quality": 81}, "JPEG of the real image tables .* 81\\), 4:2:0, baseline"),
+        ({"size": (8, 16)}, {"size": (16, 8)}, "size of the real image 16x8, of its reconstruction 8x16"),
+    ],
+)
+def test_headers_of_a_pair_are_compared(real: dict[str, Any], fake: dict[str, Any], difference: str) -> None:
+    files = []
+    for options in (real, fake):
+        out = BytesIO()
+        size = options.pop("size", (16, 16))
+        Image.fromarray(photograph(*size, 0)).save(out, "JPEG", **options)
+        files.append(out.getvalue())
+    assert re.search(difference, next(unlike(*files)))
+    assert list(unlike(files[0], files[0])) == []
+    assert "can't be read: zero bytes" in next(unlike(files[0], b""))
+
+
+@pytest.mark.parametrize("codec", ["AVIF", "JPEG2000"])
+def test_source_that_was_lossy_once_is_stored_losslessly_and_marked(tmp_path: Path, codec: str) -> None:
+    (tmp_path / "real").mkdir()
+    Image.fromarray(photograph(24, 32, 0)).save(tmp_path / "real/a.jpg", codec)  # whatever its name says
+    pair = packed_pairs(tmp_path / "real", tmp_path / "out")["a.jpg"]
+    real, fake = opened(pair.real), opened(pair.fake)
+    assert real.codec == fake.codec == "png"
+    assert np.array_equal(real.pixels, opened((tmp_path / "real/a.jpg").read_bytes()).pixels)
+    assert np.array_equal(real.pixels, fake.pixels)
+    assert json.loads(pair.members["json"])["converted"] == codec.lower()
+
+
+def test_reconstruction_in_a_lossy_codec_that_cannot_be_matched_is_rejected(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    real, fake = two
+    Image.fromarray(photograph(32, 40, 1)).save(fake / "a.avif")
+    with pytest.raises(UserError, match="1x reconstruction is a lossy avif, which gives it away"):
+        packed_pairs(real, tmp_path / "out", reconstructions=str(fake))
 
 
 @pytest.mark.parametrize("codec", ["match", "lossless-png"])

@@ -2,7 +2,8 @@
 
     python -m pack.verify data/mine
 
-Exit status 0 if everything agrees; otherwise 1, and one line for each difference.
+Exit status 0 if everything agrees; otherwise 1, and one line for each difference. In datasets of python -m
+pack the headers of each pair's images are compared too: size, orientation, ICC profile, and JPEGs' coding.
 """
 
 import hashlib
@@ -117,6 +118,7 @@ def _verify_tar(
 ) -> Iterator[str]:
     from pack.inspect.schema import records
 
+    policies = table["codec_policy"].to_pylist()
     name, sha256, position = f"{index.entry.name}.tar", hashlib.sha256(), 0
 
     def pass_over(end: int) -> None:
@@ -139,7 +141,8 @@ def _verify_tar(
             data = dataset.store.read_range(name, position, start + length - position)
             sha256.update(data)
             for row, record in zip(rows, records(table, rows, dataset.manifest), strict=True):
-                yield from _verify_pair(index, row, names[row], record, data, position)
+                found = list(_verify_pair(index, row, names[row], record, data, position))
+                yield from found or _verify_look(index, row, policies[row], data, position)
             position = start + length
         pass_over(size)
     except UserError as error:
@@ -201,6 +204,22 @@ def _verify_pair(
             yield f"{where}: CRC-32 differs from the index"
         elif MEMBERS[column] == "json" and record is not None:
             yield from (f"{where}: {one}" for one in wrong_record(bytes(data[start : start + size]), record))
+
+
+def _verify_look(
+    index: "ShardIndex", row: int, policy: str, data: memoryview, position: int
+) -> Iterator[str]:
+    """Compares the headers of a pair's images, if packing wrote both; `data` is as for `_verify_pair`."""
+    from pack.inspect.looks import NOT_OURS, unlike
+
+    if policy not in NOT_OURS:
+        starts = (int(index.offsets[row, column]) - position for column in range(2))
+        real, fake = (
+            bytes(data[start : start + int(size)])
+            for start, size in zip(starts, index.sizes[row, :2], strict=True)
+        )
+        for difference in unlike(real, fake):
+            yield f"{index.entry.name}.tar: {index.keys[row]}: {difference}"
 
 
 def _strangers(dataset: "Dataset") -> Iterator[str]:

@@ -13,8 +13,9 @@ from pack.base.names import printable
 from pack.pipeline.decoding import Prepared, Rejection
 from pack.shard.pair import Pair, jpeg_columns
 from recon.base.errors import RejectedImageError
-from recon.image.codec import LOADABLE, Picture, Pixels, encode
+from recon.image.codec import LOADABLE, Picture, Pixels, encode, with_look_of
 from recon.image.jpeg import standard_coding
+from recon.image.opened import LOSSY_ONCE
 
 _LOSSY = "reconstruction is a {}, which gives it away; make it losslessly or pack with --codec keep"
 
@@ -47,14 +48,19 @@ class Encoder:
         """The pair of an item with a given reconstruction; keeps its bytes if the codec policy allows that.
 
         A lossy file that is not coded like its real image is rejected. Compressing it again would not
-        remove the traces of its first coding, and a detector would learn these.
+        remove the traces of its first coding, and a detector would learn these. Any reconstruction gets the
+        orientation and profile of its real image.
         """
         assert one.fake is not None
         fake, policy = one.fake, self.config.codec
         alike = _coded_alike(fake, one.picture)
         loadable = fake.codec in LOADABLE and fake.converted is None
-        if loadable and policy != "both" and (policy == "keep" or alike):
+        if loadable and policy != "both" and (policy == "keep" or (alike and _look_alike(fake, one.picture))):
             return self._pair(one, one.fake_data, fake.codec, one.picture)
+        if alike and fake.codec == "jpeg" and policy != "both":
+            return self._pair(one, with_look_of(one.fake_data, one.picture), "jpeg", one.picture)
+        if fake.codec in LOSSY_ONCE and policy != "keep":
+            raise RejectedImageError(_LOSSY.format(f"lossy {fake.codec}"))
         if fake.codec == "jpeg" and policy != "keep" and not alike:
             raise RejectedImageError(_LOSSY.format("JPEG coded unlike its real image"))
         if fake.codec != "jpeg" and policy != "keep" and fake.lossy:
@@ -121,9 +127,14 @@ def _compressed(pixels: Pixels, like: Picture, codec: str) -> bytes:
 
 def _coded_alike(fake: Picture, real: Picture) -> bool:
     """Whether both images of a pair were compressed in the same way, so the files do not reveal the class."""
-    if fake.converted or real.converted or fake.orientation != real.orientation:
+    if fake.converted or real.converted:
         return False
     if fake.codec == "jpeg":
         return fake.jpeg == real.jpeg  # a real image that is no JPEG has None here, which equals no coding
     # Only PNG is left: how a WebP file was compressed is not known, so two of them can't be compared.
-    return fake.codec == real.codec == "png" and fake.icc == real.icc
+    return fake.codec == real.codec == "png"
+
+
+def _look_alike(fake: Picture, real: Picture) -> bool:
+    """Whether a reader that follows EXIF orientations and ICC profiles treats both images alike."""
+    return (fake.orientation, fake.icc) == (real.orientation, real.icc)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recon.base.errors import RejectedImageError
-from recon.image.causes import cause_of
+from recon.image.formats.causes import cause_of
+from recon.image.formats.metadata import with_look
 from recon.image.jpeg import JpegCoding, jpeg_coding
 from recon.image.jpeg_write import write_jpeg
 from recon.image.modes import Kind, kind_of, levels
@@ -164,11 +165,7 @@ def encode(pixels: Pixels, like: Picture, codec: str) -> bytes:
         RejectedImageError: the encoder can't write the JPEG coding of `like`.
     """
     out = BytesIO()
-    extra: dict[str, Any] = {"icc_profile": like.icc}
-    if like.orientation:
-        exif = Image.Exif()
-        exif[_ORIENTATION] = like.orientation
-        extra["exif"] = exif.tobytes()
+    extra = _look(like)
     if codec == "png":
         _as_image(pixels).save(out, "PNG", **extra)
     elif codec == "webp":
@@ -181,6 +178,20 @@ def encode(pixels: Pixels, like: Picture, codec: str) -> bytes:
         _check_same_coding(data, like.jpeg)
         return data
     return out.getvalue()
+
+
+def with_look_of(data: bytes, like: Picture) -> bytes:
+    """Returns a JPEG with the EXIF orientation and ICC profile of `like`; its pixels stay, bit for bit."""
+    return with_look(data, **_look(like))
+
+
+def _look(like: Picture) -> dict[str, Any]:
+    """Pillow's options for the metadata that a reconstruction shares with its real image."""
+    if not like.orientation:
+        return {"icc_profile": like.icc}
+    exif = Image.Exif()
+    exif[_ORIENTATION] = like.orientation
+    return {"icc_profile": like.icc, "exif": exif.tobytes()}
 
 
 def recompress(pixels: Pixels, codec: str, quality: int) -> Pixels:

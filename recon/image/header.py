@@ -24,6 +24,8 @@ class Header:
     """1 (grey) or 3, as the image would be decoded."""
     orientation: int | None
     """EXIF orientation 2..8; None if the image is upright."""
+    icc: bytes | None
+    """The embedded ICC profile."""
     odd_mode: str | None
     """The name of its `recon.image.modes.Kind`, e.g. ``alpha``; None for plain 8-bit RGB or grey."""
     jpeg: JpegCoding | None
@@ -52,6 +54,7 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
                 width=image.width,
                 channels=1 if image.mode == "L" and kind is None else 3,
                 orientation=orientation_of(image) if has_exif else None,
+                icc=image.info.get("icc_profile"),
                 odd_mode=kind.name if kind else None,
                 jpeg=jpeg_coding(image) if codec == "jpeg" else None,
             )

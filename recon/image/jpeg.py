@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from recon.base.errors import RejectedImageError
-from recon.image.causes import odd_jpeg
+from recon.image.formats.causes import odd_jpeg
 
 Table = tuple[int, ...]
 

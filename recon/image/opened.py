@@ -20,12 +20,12 @@ from PIL import (  # the formats of `READABLE`; each plugin registers itself in 
 )
 
 from recon.base.errors import RejectedImageError
-from recon.image.causes import cause_of
-from recon.image.plugins import MissingPluginError, open_by_plugin
+from recon.image.formats.causes import cause_of
+from recon.image.formats.plugins import MissingPluginError, open_by_plugin
 
 READABLE = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF", "JPEG2000")
 """Formats that `decode` opens (JPEG includes MPO); Pillow's other plugins never read a user's file.
-`recon.image.plugins` adds HEIF and JPEG XL."""
+`recon.image.formats.plugins` adds HEIF and JPEG XL."""
 
 LOSSY_ONCE = ("avif", "jpeg2000", "heif", "jxl")
 """Codecs of sources that are stored as PNG although they (nearly always) lost something: the traces of that
