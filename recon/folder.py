@@ -18,6 +18,7 @@ from recon.base import cli
 from recon.base.errors import RejectedImageError, UserError
 from recon.base.paths import exists, is_dir
 from recon.base.progress import Progress
+from recon.base.rejections import won_by_converting
 from recon.image.codec import SUFFIXES, Picture, decode, encode
 from recon.listing import FAKE, REAL, images_below
 from recon.models.config import ReconstructionConfig
@@ -73,7 +74,7 @@ class _Tally:
 
     def line(self, out: Path) -> str:
         """Returns the last line that the command logs."""
-        where = f" (causes in {out / REJECTED})" if self.rejected else ""
+        where = f" (causes in {out / REJECTED}){won_by_converting(self.rejected)}" if self.rejected else ""
         return (
             f"{out}: {self.made} reconstructed, {self.present} already there, "
             f"{len(self.rejected)} rejected{where}"
@@ -190,6 +191,8 @@ def _run_chunk(
     missing = {job for job in pictures if not exists(job.target)}
     tally.made += len(missing)
     tally.present += sum(exists(job.target) for job in jobs)
+    if tally.rejected:
+        progress.note(f"{len(tally.rejected)} rejected")
     progress.update(len(jobs) - len(missing))
     if missing:
         readable, pixels = list(pictures), [picture.pixels for picture in pictures.values()]

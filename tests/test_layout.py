@@ -23,7 +23,8 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "pack/plan": "pack/base pack/sources recon/base recon/image",
     "pack/pipeline": "pack/base pack/shard recon recon/base recon/image recon/models",
     "pack/publish": (
-        "pack/base pack/pipeline pack/plan pack/shard pack/sources pack/storage recon/base recon/models"
+        "pack/base pack/pipeline pack/plan pack/shard pack/sources pack/storage "
+        "recon/base recon/image recon/models"
     ),
     "pack/adopt": "pack/base pack/shard pack/storage recon/base recon/image",
     "pack/dataset": "pack/shard pack/storage recon/base",

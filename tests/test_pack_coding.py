@@ -151,9 +151,7 @@ def test_jpeg_reconstruction_coded_alike_gets_the_reals_orientation_and_profile(
     stored = opened(pair.fake)
     assert (stored.orientation, stored.icc) == (3, profile)
     assert np.array_equal(stored.pixels, opened(given).pixels)
-    assert pair.fake.endswith(
-        given[given.index(b"\xff\xdb") :]
-    )  # from the tables on
+    assert pair.fake.endswith(given[given.index(b"\xff\xdb") :])  # from the tables on
     assert list(verify(open_dataset(str(tmp_path / "out")))) == []
 
 

@@ -198,7 +198,7 @@ def test_missing_source_is_an_error(source: Path, out: Path) -> None:
 def test_source_without_images_is_an_error(source: Path, out: Path) -> None:
     source.mkdir()
     (source / "notes.txt").write_text("none")
-    with pytest.raises(UserError, match=r"no images in .*\.jpg, \.jpeg, \.png"):
+    with pytest.raises(UserError, match=r"no images in .*\.jpg, \.jpeg, .*\.png"):
         reconstruct_folder(config(source, out))
 
 

@@ -22,13 +22,14 @@ from pack.base.braces import expand
 from pack.base.names import printable
 from pack.shard.index import index_bytes, index_facts, tar_sha256
 from pack.shard.manifest import NAME, PLAN, Manifest, ShardEntry, read_manifest
-from pack.shard.rejected import REJECTED, causes, rejected_bytes
+from pack.shard.rejected import REJECTED, rejected_bytes
 from pack.shard.schema import ADOPTED_SCHEMA
 from pack.shard.tar_reader import TarReader
 from pack.storage import Store, open_store
 from recon.base.errors import RejectedImageError, UserError
 from recon.base.paths import folder_name
 from recon.base.progress import Progress, counted
+from recon.base.rejections import causes
 
 _LIBRARIES = ("pillow", "pyarrow")  # their versions may change the bytes of an index
 _ASKED_AT_ONCE = 16  # threads that ask the storage for sizes, which mostly wait for its answer

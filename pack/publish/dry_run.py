@@ -19,11 +19,11 @@ from pack.plan.plan import Plan, make_plan
 from pack.publish.claim import Claim, held
 from pack.publish.finish import is_published
 from pack.publish.prepare import build_maker, output_of, refuse_other_splits, with_claimed_threads
-from pack.shard.rejected import causes
 from pack.shard.tar_header import HEADER, padded
 from pack.sources import find_items
 from pack.storage import open_store
 from recon.base.progress import clock, counted
+from recon.base.rejections import causes, won_by_converting
 
 # The sample is a few runs of neighbours, spread evenly over the source. Neighbours rather than single items,
 # because they share batches as they do in a shard.
@@ -132,7 +132,7 @@ def _made(maker: PairMaker, runs: Sequence[Sequence[Item]]) -> _Trial:
         for one in results:
             sample.tried += 1
             if isinstance(one, Rejection):
-                sample.rejected.append({"cause": one.cause})
+                sample.rejected.append({"path": one.path, "cause": one.cause})
             else:
                 sample.bytes += _framed(one.real) + _framed(one.fake) + HEADER + _RECORD
     sample.seconds = max(time.monotonic() - begun, 1e-3)  # never 0: callers divide by it
@@ -150,9 +150,10 @@ def _expected(samples: Sequence[_Trial], items: int, world: int) -> list[tuple[s
     rejected = [one for sample in samples for one in sample.rejected]
     size = sum(sample.bytes for sample in samples) / tried * items
     rate = samples[-1].tried / samples[-1].seconds
+    told = f": {causes(rejected)}{won_by_converting(rejected)}" if rejected else ""
     lines = [
         ("sample", f"{counted(tried, 'pair')} made and thrown away"),
-        ("rejected", f"{len(rejected)} of the sample" + (f": {causes(rejected)}" if rejected else "")),
+        ("rejected", f"{len(rejected)} of the sample{told}"),
         ("bytes", f"{_bytes(size)} are expected in the shards"),
         ("time", f"{clock(items / rate)} with one process like this one ({rate:.3g} pairs/s)"),
     ]

@@ -6,26 +6,26 @@ the same bytes, and a process that comes later finds the dataset complete.
 
 import hashlib
 import json
-import logging
+from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from pack.publish.claim import EMPTY, Claim, completed, put, read_if_there
-from pack.shard.index import index_facts
+from pack.publish.report import report
+from pack.shard.index import index_facts, read_index
 from pack.shard.manifest import NAME, PLAN, Manifest, ShardEntry
-from pack.shard.rejected import REJECTED, causes, rejected_bytes
+from pack.shard.rejected import REJECTED, rejected_bytes
 from pack.storage import Store
 from recon.base.errors import UserError
-from recon.base.progress import counted
+from recon.base.rejections import causes, images_in, won_by_converting
 
 _READERS = 16  # threads that read small objects; a bucket needs about 30 ms to answer
 _LOOKS = 5  # times that a store is listed again because other processes change it meanwhile
-_LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Facts = dict[str, Any]  # kept in a finished shard's index: name, pairs, bytes, sha256, rejected, plan
@@ -38,6 +38,8 @@ class _Shard:
     entry: ShardEntry | None
     """None if all of its items were rejected."""
     rejected: list[dict[str, Any]]
+    converted: Counter[str] = field(default_factory=Counter)
+    """Its pairs by the values of the index column ``converted``."""
 
 
 class NoPairsError(UserError):
@@ -132,7 +134,14 @@ def _read(store: Store, plan: str, names: Collection[str], name: str) -> _Shard:
         return _Shard(None, facts["rejected"])
     fields = {field: facts[field] for field in ("name", "pairs", "bytes", "sha256")}
     entry = ShardEntry(**fields, index_sha256=hashlib.sha256(data).hexdigest())
-    return _Shard(entry, facts["rejected"])
+    return _Shard(entry, facts["rejected"], _converted(data))
+
+
+def _converted(index: bytes) -> Counter[str]:
+    column = read_index(index, ["converted"])["converted"]
+    return Counter(
+        {one["values"]: one["counts"] for one in column.value_counts().to_pylist() if one["values"]}
+    )
 
 
 def write_marker(store: Store, name: str, plan: str, rejected: list[dict[str, Any]]) -> None:
@@ -156,7 +165,8 @@ def _publish(store: Store, claim: Claim, shards: list[_Shard], names: Collection
     entries = tuple(shard.entry for shard in shards if shard.entry)
     if not entries:
         _tidy(store, names)
-        told = f"none of {len(rejected)} images became a pair: {causes(rejected)}"
+        told = f"none of {images_in(rejected)} images became a pair: {causes(rejected)}"
+        told += won_by_converting(rejected)
         raise NoPairsError(f"{store.url}: {told}")
     provenance = claim.provenance | {"plan": claim.plan}
     manifest = Manifest(
@@ -174,7 +184,7 @@ def _publish(store: Store, claim: Claim, shards: list[_Shard], names: Collection
     # Last, and only if there is none: from here on readers take the dataset as complete.
     put(store, NAME, manifest.to_json().encode(), create=True)
     _tidy(store, names)
-    _report(store, manifest, rejected)
+    report(store, manifest, rejected, sum((shard.converted for shard in shards), Counter()))
 
 
 def _tidy(store: Store, names: Collection[str]) -> None:
@@ -184,11 +194,3 @@ def _tidy(store: Store, names: Collection[str]) -> None:
         store.remove(name)
     if PLAN in names:
         store.remove(PLAN)
-
-
-def _report(store: Store, manifest: Manifest, rejected: list[dict[str, Any]]) -> None:
-    size = f"{counted(len(manifest.shards), 'shard')}, {manifest.bytes / 1e6:.1f} MB"
-    _LOG.info("%s in %s -> %s", counted(manifest.pairs, "pair"), size, store.url)
-    if rejected:
-        what, where = counted(len(rejected), "image"), f"{store.url}/{REJECTED}"
-        _LOG.warning("%s rejected, listed in %s: %s", what, where, causes(rejected))

@@ -28,7 +28,15 @@ from pack.publish.claim import (
     read_if_there,
     size_if_there,
 )
-from pack.publish.finish import NoPairsError, finish, in_parallel, read_facts, read_marker, write_marker
+from pack.publish.finish import (
+    Facts,
+    NoPairsError,
+    finish,
+    in_parallel,
+    read_facts,
+    read_marker,
+    write_marker,
+)
 from pack.publish.prepare import build_maker, output_of, refuse_other_splits, with_claimed_threads
 from pack.publish.publisher import Publisher
 from pack.shard.index import index_bytes
@@ -133,46 +141,47 @@ class _Packing:
         who = f"rank {self.rank.rank}" if self.rank.world > 1 else ""
         what = " ".join(filter(None, ("pack", self.split, who)))
         with (
-            Progress(total=total, unit="pairs", what=what) as progress,
+            Progress(total=total, unit="items", what=what) as progress,
             Publisher(self.maker.fail) as publisher,
         ):
             progress.skip(sum(len(shards[number]) for number in finished))
+            tally = _Tally(progress, sum(finished.values()))
             for number, results in self.maker.shards((number, shards[number]) for number in todo):
-                self._write(shard_name(number), results, progress, publisher)
+                self._write(shard_name(number), results, tally, publisher)
 
-    def _finished(self, mine: Sequence[int]) -> set[int]:
-        """Numbers of the shards that an earlier run published or found to be empty."""
+    def _finished(self, mine: Sequence[int]) -> dict[int, int]:
+        """The shards that an earlier run published or found to be empty: number to count of rejections."""
         # Decided by the index, which is published after the tar: a tar alone comes from a stopped run.
         there = set(self.store.names())
         begun = [name for name in map(shard_name, mine) if {f"{name}.parquet", f"{name}{EMPTY}"} & there]
-        done = in_parallel(self._is_finished, begun)
+        found = dict(zip(begun, in_parallel(self._finished_facts, begun), strict=True))
         numbers = {shard_name(number): number for number in mine}
-        return {numbers[name] for name, is_done in zip(begun, done, strict=True) if is_done}
+        return {numbers[name]: len(facts["rejected"]) for name, facts in found.items() if facts}
 
-    def _is_finished(self, name: str) -> bool:
-        """Whether the shard belongs to this plan and its tar has the recorded size; does not read the tar."""
+    def _finished_facts(self, name: str) -> Facts | None:
+        """The shard's facts if it is of this plan and its tar has the recorded size; the tar isn't read."""
         index = read_if_there(self.store, f"{name}.parquet")
         if index is None:
             marker = read_if_there(self.store, f"{name}{EMPTY}")  # an empty shard has this and no index
             facts = read_marker(marker) if marker else None
-            return facts is not None and facts.get("plan") == self.claim.plan
+            return facts if facts and facts.get("plan") == self.claim.plan else None
         facts = read_facts(index)
         if facts is None or facts.get("plan") != self.claim.plan:
-            return False
+            return None
         size = size_if_there(self.store, f"{name}.tar")
         if size == facts["bytes"]:
-            return True
+            return facts
         if size is not None:  # a missing tar needs no warning
             told = (self.store.url, name, size, facts["bytes"])
             _LOG.warning("%s/%s.tar has %d bytes, but %d were written; packing it again", *told)
-        return False
+        return None
 
     def _write(
-        self, name: str, results: Iterator[Pair | Rejection], progress: Progress, publisher: Publisher
+        self, name: str, results: Iterator[Pair | Rejection], tally: "_Tally", publisher: Publisher
     ) -> None:
         """Publishes a shard, or a marker if none of its items became a pair."""
         rejected: list[dict[str, Any]] = []
-        pairs = _pairs(results, rejected, progress)
+        pairs = _pairs(results, rejected, tally)
         first = next(pairs, None)  # before a tar is opened: an empty shard has none
         if first is None:
             publisher.wait()
@@ -204,12 +213,30 @@ class _Packing:
             file.write(index_bytes(rows, facts))
 
 
+class _Tally:
+    """Shows the items done, and how many of them became no pair."""
+
+    def __init__(self, progress: Progress, rejected: int) -> None:
+        self._progress, self._rejected = progress, 0
+        self._note(rejected)
+
+    def count(self, one: Pair | Rejection) -> None:
+        """Counts one more item."""
+        self._note(int(isinstance(one, Rejection)))
+        self._progress.update(1)
+
+    def _note(self, rejected: int) -> None:
+        self._rejected += rejected
+        if rejected:
+            self._progress.note(f"{self._rejected} rejected")
+
+
 def _pairs(
-    results: Iterator[Pair | Rejection], rejected: list[dict[str, Any]], progress: Progress
+    results: Iterator[Pair | Rejection], rejected: list[dict[str, Any]], tally: _Tally
 ) -> Iterator[Pair]:
     """Yields the pairs among the results; appends the rejections to `rejected`."""
     for one in results:
-        progress.update(1)
+        tally.count(one)
         if isinstance(one, Rejection):
             rejected.append(asdict(one))
         else:

@@ -1,7 +1,6 @@
 """``rejected.jsonl``: the images or samples of a dataset that did not become pairs, with their causes."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +11,3 @@ REJECTED = "rejected.jsonl"
 def rejected_bytes(rejected: Sequence[dict[str, Any]]) -> bytes:
     """The file: a line of JSON for each rejected image or sample, with its ``cause`` among the values."""
     return "".join(json.dumps(one, sort_keys=True) + "\n" for one in rejected).encode()
-
-
-def causes(rejected: Sequence[dict[str, Any]], shown: int = 3) -> str:
-    """The most frequent causes of rejection, e.g. ``12x zero bytes; 3x CMYK image, ...``."""
-    counts = Counter(one["cause"] for one in rejected).most_common()
-    more = f"; and {len(counts) - shown} other causes" if len(counts) > shown else ""
-    return "; ".join(f"{count}x {cause}" for cause, count in counts[:shown]) + more

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recon.base.errors import RejectedImageError
+from recon.base.rejections import CONVERT
 from recon.image.wide import from_12_bits, from_16_bits, has_wide_samples, rawmode_of
 
 _BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT, _YCBCR_SUBSAMPLING = 258, 262, 284, 339, 530  # TIFF tags
@@ -38,7 +39,7 @@ class Kind:
         """Why packing rejects an image of this kind."""
         if self.convert is None:
             return f"{self.name} image: {self.refused}"
-        return f"{self.name} image, expected 8-bit RGB or grey; add --convert true"
+        return f"{self.name} image, expected 8-bit RGB or grey; {CONVERT}"
 
 
 def levels(image: Image.Image, data: bytes) -> NDArray[np.uint8]:
