@@ -1,5 +1,6 @@
 """What packing says while it runs and at its end: counts of images, and what an option would win."""
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from pack_runs import config
 from PIL import Image
 
 from pack.dataset.dataset import open_dataset
+from pack.plan.plan import make_plan
 from pack.publish.dry_run import dry_run
 from pack.publish.packing import pack
+from pack.sources import find_items
 from recon.folder import FolderConfig, reconstruct_folder
 
 
@@ -27,6 +30,21 @@ def source(tmp_path: Path) -> Path:
 
 
 WON = "; up to 4 images more with --convert true (3 alpha, 1 palette)"
+
+
+def test_plan_records_the_packages_that_read_other_formats_where_they_are_installed(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name == "pillow-jxl-plugin":
+            raise PackageNotFoundError(name)
+        return f"{name}-1"
+
+    monkeypatch.setattr("pack.plan.plan.version", version)
+    options = config(source, tmp_path, shard_pairs=4)
+    libraries = make_plan(find_items(options)[None], options, [{}]).provenance["libraries"]
+    assert libraries["pillow-heif"] == "pillow-heif-1"
+    assert "pillow-jxl-plugin" not in libraries
 
 
 def told(caplog: pytest.LogCaptureFixture, beginning: str) -> str:

@@ -8,9 +8,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from recon.base.errors import RejectedImageError, UserError
 
 LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "pyarrow")
 """Libraries whose version may change the bytes of a dataset; recorded in its manifest."""
+
+PLUGINS = ("pillow-heif", "pillow-jxl-plugin")
+"""Such libraries that need not be installed."""
 
 _SAMPLED = 64  # items, at least, whose sizes are read to choose the pairs per shard
 _READERS = 16  # threads that read them; most of the time they wait for storage
@@ -89,11 +93,20 @@ def make_plan(
     _check_keys(items)
     count = config.shard_pairs or _pairs_per_shard(items, config)
     options = {name: value for name, value in asdict(config).items() if name not in _PLACES}
-    libraries = {name: version(name) for name in LIBRARIES}
+    libraries = {name: version(name) for name in LIBRARIES} | _plugins()
     made_by = autoencoders[0] if len(autoencoders) == 1 else list(autoencoders)
     provenance = {"autoencoder": made_by, "options": options, "libraries": libraries}
     shards = tuple(tuple(items[start : start + count]) for start in range(0, len(items), count))
     return Plan(dataset=dataset_name(config), shards=shards, provenance=provenance, fields=fields)
+
+
+def _plugins() -> dict[str, str]:
+    """The versions of the installed `PLUGINS`."""
+    found = {}
+    for name in PLUGINS:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def dataset_name(config: PackConfig) -> str:
