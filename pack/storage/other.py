@@ -1,6 +1,5 @@
 """A store at a URL prefix of any scheme that fsspec knows."""
 
-import errno
 import os
 import uuid
 from collections.abc import Callable, Container, Iterator
@@ -11,23 +10,14 @@ from typing import Any, BinaryIO, TypeVar
 
 from pack.storage.local import temporary_file
 from pack.storage.retry import Attempts, Retry, TransientError, bounded
-from pack.storage.trouble import ends_early, refuse_secrets, taken, without_secrets
+from pack.storage.trouble import ends_early, explained, refuse_secrets, taken, unopened
 from recon.base.errors import MissingError, UserError
 from recon.base.walk import HIDDEN, Files, Leave, tell_nobody
 
 T = TypeVar("T")
 
 _LISTING = 20  # deadlines for listing one folder: a single call may fetch thousands of pages
-_FINAL = (NotImplementedError, TypeError, ValueError, AttributeError, ImportError)  # no retry helps
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # repeating does not make room either
 _PIECE = 8 << 20  # bytes compared at once
-_PACKAGES = (
-    dict.fromkeys(("http", "https"), "'pairstream[http]'")
-    | dict.fromkeys(("gs", "gcs"), "gcsfs")
-    | dict.fromkeys(("abfs", "abfss", "az"), "adlfs")
-    | dict.fromkeys(("sftp", "ssh"), "paramiko")
-)
-"""What to install with pip for a scheme, in addition to fsspec."""
 
 
 class FsspecStore:
@@ -44,7 +34,7 @@ class FsspecStore:
         self.retry = retry
         self.fs, self.root = Attempts(retry).run(  # some filesystems connect at once
             lambda limit_s: bounded(
-                lambda: fsspec.core.url_to_fs(self.url), limit_s, lambda error: _unopened(error, url)
+                lambda: fsspec.core.url_to_fs(self.url), limit_s, lambda error: unopened(error, url)
             ),
             f"can't open {url}",
         )
@@ -168,7 +158,7 @@ class FsspecStore:
     ) -> T:
         where = f"{self.url}/{name}".rstrip("/")
         return Attempts(retry or self.retry, share, until=until).run(
-            lambda limit_s: bounded(call, limit_s, lambda error: _explained(error, where, verb)),
+            lambda limit_s: bounded(call, limit_s, lambda error: explained(error, where, verb)),
             f"can't {verb} {where}{part}",
         )
 
@@ -183,7 +173,7 @@ class FsspecStore:
             def attempt(limit_s: float) -> None:
                 upload = _Upload(self, name, file.name, size, create)
                 try:
-                    bounded(upload.send, limit_s, lambda error: _explained(error, where, "write"))
+                    bounded(upload.send, limit_s, lambda error: explained(error, where, "write"))
                 except BaseException:
                     upload.give_up()
                     raise
@@ -273,26 +263,3 @@ def _renames(fs: Any) -> bool:
     from fsspec.spec import AbstractFileSystem
 
     return type(fs).mv is not AbstractFileSystem.mv
-
-
-def _unopened(error: Exception, url: str) -> Exception:
-    package = _PACKAGES.get(url.partition("://")[0])
-    if isinstance(error, ImportError) and package:
-        return UserError(f"{url} needs a package that is not installed: pip install {package}")
-    if isinstance(error, _FINAL):
-        return UserError(f"can't open {url}: {without_secrets(error)}")
-    return TransientError(f"{type(error).__name__}: {without_secrets(error)}")
-
-
-def _explained(error: Exception, where: str, verb: str) -> Exception:
-    if isinstance(error, FileNotFoundError):
-        return MissingError(f"{where} not found; check the path or URL")
-    if isinstance(error, PermissionError):
-        return UserError(f"no permission to {verb} {where}")
-    if isinstance(error, IsADirectoryError):
-        return UserError(f"{where} is a directory, expected a file")
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return UserError(f"can't {verb} {where}: {error.strerror}; make room and run again")
-    if isinstance(error, _FINAL):
-        return UserError(f"can't {verb} {where}: {type(error).__name__}: {without_secrets(error)}")
-    return TransientError(f"{type(error).__name__}: {without_secrets(error)}")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from pack.storage.retry import TransientError
 from recon.base.errors import MissingError, UserError
 
 Data = TypeVar("Data", bytes, memoryview)
@@ -26,6 +27,17 @@ _SECRETS = (
     (re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*).*"), r"\1..."),
 )
 _SECRET = re.compile(r"(?i)://[^/@:]*:[^/]*@|https?://[^/]*@")
+
+
+_FINAL = (NotImplementedError, TypeError, ValueError, AttributeError, ImportError)  # no retry helps
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # repeating does not make room either
+_PACKAGES = (
+    dict.fromkeys(("http", "https"), "'pairstream[http]'")
+    | dict.fromkeys(("gs", "gcs"), "gcsfs")
+    | dict.fromkeys(("abfs", "abfss", "az"), "adlfs")
+    | dict.fromkeys(("sftp", "ssh"), "paramiko")
+)
+"""What to install with pip for a scheme, in addition to fsspec."""
 
 
 class BusyError(UserError):
@@ -113,3 +125,28 @@ def _free(where: Path | str) -> str:
     if not isinstance(where, Path) or not os.path.isdir(where.parent):
         return ""
     return f" ({shutil.disk_usage(where.parent).free >> 20} MiB free)"
+
+
+def unopened(error: Exception, url: str) -> Exception:
+    """Translates what fsspec raises when it opens a URL; a TransientError if another attempt makes sense."""
+    package = _PACKAGES.get(url.partition("://")[0])
+    if isinstance(error, ImportError) and package:
+        return UserError(f"{url} needs a package that is not installed: pip install {package}")
+    if isinstance(error, _FINAL):
+        return UserError(f"can't open {url}: {without_secrets(error)}")
+    return TransientError(f"{type(error).__name__}: {without_secrets(error)}")
+
+
+def explained(error: Exception, where: str, verb: str) -> Exception:
+    """Translates what an fsspec filesystem raises; a TransientError if another attempt makes sense."""
+    if isinstance(error, FileNotFoundError):
+        return MissingError(f"{where} not found; check the path or URL")
+    if isinstance(error, PermissionError):
+        return UserError(f"no permission to {verb} {where}")
+    if isinstance(error, IsADirectoryError):
+        return UserError(f"{where} is a directory, expected a file")
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return UserError(f"can't {verb} {where}: {error.strerror}; make room and run again")
+    if isinstance(error, _FINAL):
+        return UserError(f"can't {verb} {where}: {type(error).__name__}: {without_secrets(error)}")
+    return TransientError(f"{type(error).__name__}: {without_secrets(error)}")
