@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,8 @@ class Version:
     etag: str | None
     total: int
     """Bytes of the whole object."""
+    modified: datetime | None = None
+    """The time of its last change, to the second; only where the store gives no ETag."""
 
 
 class ObjectReader:
@@ -138,10 +141,10 @@ class _Answer:
                 rest -= count
                 self._received += count
         finally:
-            if rest == 0:
+            if rest == 0 and self._received:
                 answer["Body"]._raw_stream.release_conn()
             else:
-                answer["Body"].close()  # unread bytes are left in the connection, so nobody may use it again
+                answer["Body"].close()  # unread bytes may be left in the connection: nobody may use it again
         if rest > 0:
             raise TransientError(f"body ended {rest} bytes early")
 
@@ -152,11 +155,15 @@ class _Answer:
         first, last, total = map(int, match.groups()) if match else (-1, -1, -1)
         # A server may announce fewer bytes than were asked for; the next attempt asks for the rest.
         wanted = min(self._last, total - 1)
-        if first != self._first or not first <= last <= wanted or length > last - first + 1:
+        size = wanted - first + 1 if total else 0
+        fits = first == self._first and first <= last <= wanted and length <= last - first + 1
+        # s3rver answers "bytes 0-0/0" for an empty object, where S3 answers 416.
+        if not fits and total != 0:
             raise TransientError(
                 f"wrong Content-Range {found!r} (Content-Length {length}) to a request of "
                 f"bytes {self._first}-{self._last}"
             )
-        self._body = np.empty(wanted - first + 1, np.uint8).data  # a bytearray would write zeros first
-        self.version = Version(answer.get("ETag"), total)
+        self._body = np.empty(size, np.uint8).data  # a bytearray would write zeros first
+        etag = answer.get("ETag") or None  # some stores send an empty one
+        self.version = Version(etag, total, None if etag else answer.get("LastModified"))
         return len(self._body)

@@ -76,7 +76,7 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"can't write the log in {self.path}: {error.strerror or error}") from error
         if self._mirrors:
-            self.sync()  # a lack of write permission shows here, not after the first epoch
+            self.sync()  # cuts off the lines there too; a lack of permission showed when the lease was taken
 
     @property
     def board(self) -> Path:
@@ -159,8 +159,11 @@ class RunFolder:
         if self._published.get(path) == path.stat().st_size:
             return
         data = path.read_bytes()
-        with store.publish(path.name) as file:
-            file.write(data)
+        if data:
+            with store.publish(path.name) as file:
+                file.write(data)
+        elif store.exists(path.name):  # an empty file is no object, which not every store could read again
+            store.remove(path.name)
         self._published[path] = len(data)
 
     def close(self) -> None:
