@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,14 @@ def python(
     command = [sys.executable, *options, "-c", script, *map(str, arguments)]
     here = Path(__file__).parents[1]
     return subprocess.run(command, check=False, capture_output=True, text=True, cwd=here, env=env)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_looks() -> Iterator[None]:
+    """No other process writes where the tests do: they need not wait before they look again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pack.storage.retry.SETTLE_S", 0.01)
+        yield
 
 
 @pytest.fixture(scope="session")

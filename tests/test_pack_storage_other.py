@@ -254,12 +254,12 @@ def test_kill_in_the_midst_of_a_write_leaves_what_was_there(tmp_path: Path, befo
     script = (
         "import os, sys\n"
         "from fsspec.implementations.local import LocalFileSystem\n"
-        "from pack.storage import open_store\n"
+        "from pack.storage import FsspecStore\n"
         "def die(self, source, target, **_):\n"
         "    with open(target, 'wb') as file: file.write(b'half')\n"
         "    os._exit(9)\n"
         "LocalFileSystem.put_file = die\n"
-        "with open_store(sys.argv[1]).publish('a.tar') as file: file.write(b'whole')\n"
+        "with FsspecStore(sys.argv[1]).publish('a.tar') as file: file.write(b'whole')\n"
     )
     store = FsspecStore(f"local://{tmp_path}/data")
     if before:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pack.storage.local import LocalStore
 from pack.storage.other import FsspecStore
-from pack.storage.retry import Retry
+from pack.storage.retry import Retry, settle
 from pack.storage.trouble import BusyError
 from recon.base.walk import Files, Leave, tell_nobody
 
 if TYPE_CHECKING:
     from pack.storage.s3 import S3Store
 
-__all__ = ["BusyError", "FsspecStore", "LocalStore", "Retry", "S3Store", "Store", "open_store"]
+__all__ = ["BusyError", "FsspecStore", "LocalStore", "Retry", "S3Store", "Store", "open_store", "settle"]
 
 
 class Store(Protocol):
@@ -68,8 +68,9 @@ class Store(Protocol):
         """Reads exactly `length` bytes from `start`; see `read` for `until`.
 
         The first such read of a name pins the object's version for this store: by its ETag in a bucket,
-        by inode, size and modification time on local disk; other schemes have no pin. The pin ends when
-        this store itself publishes or removes the object.
+        by inode, size and modification time on local disk, by what fsspec tells of it elsewhere; where a
+        store tells no version, by size and time of change, and a warning says so. The pin ends when this
+        store itself publishes or removes the object.
 
         Raises:
             UserError: see `read`; or the object ends before `start + length`, or was replaced.
@@ -79,7 +80,9 @@ class Store(Protocol):
         """Context manager that gives a binary file; it becomes object `name` if the block ends without error.
 
         With `create`, a UserError is raised instead of replacing an object of other content. An object of
-        equal content counts as published: `publish` may be repeated after its confirmation was lost.
+        equal content counts as published: `publish` may be repeated after its confirmation was lost. A store
+        that can't refuse to replace an object (a bucket is tried) is warned of once. There the object is
+        read again after `SETTLE_S`, and all writers but the last get the error.
         """
 
     def remove(self, name: str) -> None:
@@ -92,11 +95,13 @@ def open_store(url: str, retry: Retry = Retry()) -> Store:  # noqa: B008  # froz
     A missing directory is created when the first object is published.
 
     Args:
-        url: ``DIRECTORY``, ``file://DIRECTORY``, ``s3://BUCKET/PREFIX``, or any URL that fsspec knows.
+        url: ``DIRECTORY``, ``file://DIRECTORY`` (or ``local://``), ``s3://BUCKET/PREFIX``, or any URL that
+            fsspec knows.
         retry: limits of a read and of a small request.
     """
-    if "://" not in url or url.startswith("file://"):
-        return LocalStore(url.removeprefix("file://"), retry)
+    scheme, _, path = url.rpartition("://")
+    if scheme in ("", "file", "local"):  # fsspec knows local files by both, but writes them in place
+        return LocalStore(path, retry)
     if url.startswith("s3://"):
         from pack.storage.s3 import S3Store
 

@@ -9,8 +9,17 @@ from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
 from pack.storage.local import temporary_file
-from pack.storage.retry import Attempts, Retry, TransientError, bounded
-from pack.storage.trouble import ends_early, explained, refuse_secrets, taken, unopened
+from pack.storage.pins import Pins, version_of
+from pack.storage.retry import Attempts, Retry, TransientError, bounded, settle
+from pack.storage.trouble import (
+    ends_early,
+    explained,
+    refuse_secrets,
+    taken,
+    uncreated,
+    unopened,
+    warn_once,
+)
 from recon.base.errors import MissingError, UserError
 from recon.base.walk import HIDDEN, Files, Leave, tell_nobody
 
@@ -23,7 +32,7 @@ _PIECE = 8 << 20  # bytes compared at once
 class FsspecStore:
     """A URL prefix of any scheme that fsspec knows.
 
-    Reads are exact and retried, but pin no version: asking for it would cost one more request per read.
+    Reads are exact and retried. fsspec can't demand a version, so `read_range` asks for it after each read.
     """
 
     def __init__(self, url: str, retry: Retry = Retry()) -> None:  # noqa: B008
@@ -38,6 +47,7 @@ class FsspecStore:
             ),
             f"can't open {url}",
         )
+        self._pins: Pins[tuple[Any, Any]] = Pins()
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
@@ -128,22 +138,32 @@ class FsspecStore:
 
     def read_range(self, name: str, start: int, length: int, *, until: float | None = None) -> memoryview:
         """See `Store.read_range`."""
+        if not length:  # not every server knows a range of zero bytes
+            return memoryview(b"")
         part = f", bytes {start} to {start + length - 1}"
         return self._ask(lambda: self._read_range(name, start, length), name, part, until=until)
 
     def _read_range(self, name: str, start: int, length: int) -> memoryview:
         data = memoryview(self.fs.cat_file(self._path(name), start=start, end=start + length))
-        if len(data) == length:
-            return data
         if len(data) > length:
             raise UserError(
                 f"{self.url}/{name}: asked for a part, its server sends the whole object; copy the data to "
                 "storage that serves ranges"
             )
-        found = max(0, int(self._size(name)) - start)
+        size = self._pinned(name)
+        if len(data) == length:
+            return data
+        found = max(0, int(size) - start)
         if found < length:
             raise ends_early(f"{self.url}/{name}", start, length, found)
         raise TransientError(f"short data, {len(data)} of {length} bytes")
+
+    def _pinned(self, name: str) -> Any:
+        """Checks that an object is still the version first read; returns its size as `_size` does."""
+        self.fs.invalidate_cache(self.root)
+        version = version_of(self.fs.info(self._path(name)), self.url)
+        self._pins.check(name, version, f"{self.url}/{name}")
+        return version[0]
 
     def _ask(
         self,
@@ -179,11 +199,23 @@ class FsspecStore:
                     raise
 
             Attempts(self.retry.for_bytes(size), share=2).run(attempt, f"can't write {where}")
+            self._pins.forget(name)
+            if create:
+                self._look_again(_Upload(self, name, file.name, size, create), name)
+
+    def _look_again(self, upload: "_Upload", name: str) -> None:
+        """Raises a UserError if another process created the object at the same time, and its own stands."""
+        scheme = self.url.partition("://")[0]
+        warn_once(uncreated(f"{scheme}://", "has no create-only writing through fsspec"))
+        settle()
+        with suppress(MissingError):  # the object may have been removed since, as a claim is
+            self._ask(upload.is_there, name)
 
     def remove(self, name: str) -> None:
         """See `Store.remove`."""
         with suppress(MissingError):
             self._ask(lambda: self.fs.rm_file(self._path(name)), name, verb="remove")
+        self._pins.forget(name)
 
 
 class _Upload:
@@ -205,7 +237,7 @@ class _Upload:
         Raises:
             UserError: `create` is set, and the object exists with other content.
         """
-        if self._is_there():
+        if self.is_there():
             return
         self._fs.makedirs(self._store.root, exist_ok=True)
         target = self._store._path(self._name)
@@ -218,7 +250,7 @@ class _Upload:
         self._check(self._partial)
         if self._given_up:
             self._discard()
-        elif not self._is_there():  # look again, because mv would replace it
+        elif not self.is_there():  # look again, because mv would replace it
             self._fs.mv(self._store._path(self._partial), target)
             self._check(self._name)
 
@@ -244,7 +276,7 @@ class _Upload:
     def _discard(self) -> None:
         self._fs.rm_file(self._store._path(self._partial))
 
-    def _is_there(self) -> bool:
+    def is_there(self) -> bool:
         """Whether `create` is set and an equal object exists; a UserError if its content differs."""
         if not self._create or not self._store._exists(self._name):
             return False

@@ -1,11 +1,16 @@
 """Remembers which version of each object a store has read, so that two versions are never mixed."""
 
 import threading
-from typing import Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
-from pack.storage.trouble import replaced
+from pack.storage.trouble import replaced, unversioned, warn_once
 
 Version = TypeVar("Version")
+
+# What the filesystems of fsspec call the version of an object, and the time of its last change.
+_TAGS = ("etag", "ETag", "generation", "Content-MD5", "content_md5")
+_TIMES = ("mtime", "last_modified", "LastModified", "Last-Modified", "updated", "modified", "created")
 
 
 class Pins(Generic[Version]):
@@ -35,3 +40,16 @@ class Pins(Generic[Version]):
         """Drops the pin of a name, because this store wrote or removed the object itself."""
         with self._lock:
             self._pins.pop(name, None)
+
+
+def version_of(info: Mapping[str, Any], url: str) -> tuple[Any, Any]:
+    """(size, version) of an object from the facts that an fsspec filesystem of `url` gives.
+
+    In place of a version it may be the time of the last change, or None; that is warned of once.
+    """
+    for key in _TAGS:
+        if info.get(key):
+            return info["size"], info[key]
+    modified = next((info[key] for key in _TIMES if info.get(key)), None)
+    warn_once(unversioned(f"{url.partition('://')[0]}:// tells no version of its objects", modified))
+    return info["size"], modified

@@ -23,6 +23,12 @@ _PROGRESS = 64 << 10  # bytes that an attempt must bring to count as progress
 _SLOWEST = 64 << 10  # bytes/s; an upload that is slower misses its deadline
 _LOG = logging.getLogger(__name__)
 
+SETTLE_S = 2.0
+"""Seconds to wait before looking whether an object that a store did not guard is still the one just written.
+
+It must exceed the time that another process needs from its look (nothing there) to the end of its write.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
@@ -45,6 +51,11 @@ class Retry:
     def for_bytes(self, size: int) -> "Retry":
         """A copy whose deadline leaves time to send `size` bytes."""
         return replace(self, deadline_s=max(self.deadline_s, size / _SLOWEST))
+
+
+def settle() -> None:
+    """Waits until other processes, which found an object missing when this one did, have written it too."""
+    time.sleep(SETTLE_S)
 
 
 class TransientError(Exception):

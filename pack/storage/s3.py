@@ -1,14 +1,15 @@
 """A store in a bucket of S3, or of any storage that speaks its protocol, through boto3."""
 
 import os
+import uuid
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
+from functools import cached_property, partial
 from typing import Any, BinaryIO, TypeVar
 
 from pack.storage.local import temporary_file
 from pack.storage.pins import Pins
-from pack.storage.retry import Attempts, Retry, bounded
+from pack.storage.retry import Attempts, Retry, bounded, settle
 from pack.storage.s3_client import connect, endpoint_of
 from pack.storage.s3_errors import (
     PastEndError,
@@ -20,12 +21,23 @@ from pack.storage.s3_errors import (
     status_of,
 )
 from pack.storage.s3_read import REQUEST, ObjectReader, Version
-from pack.storage.s3_write import Upload
-from pack.storage.trouble import ends_early, refuse_secrets, replaced, taken, whole
+from pack.storage.s3_write import Upload, creators
+from pack.storage.trouble import (
+    ends_early,
+    refuse_secrets,
+    replaced,
+    taken,
+    uncreated,
+    unversioned,
+    warn_once,
+    whole,
+)
 from recon.base.errors import MissingError, UserError
 from recon.base.walk import HIDDEN, Files, Leave, tell_nobody
 
 T = TypeVar("T")
+
+_RACES, _WRITERS = 4, 8  # try whether a store lets only one create an object; one race may miss it (Swift)
 
 
 class _ReplacedError(Exception):
@@ -150,7 +162,7 @@ class S3Store:
         if pinned and pinned.total < start + length:
             raise ends_early(where, start, length, max(0, pinned.total - start))
         attempts = Attempts(self.retry, until=until)
-        reader = self._reader(name, start, pinned, lambda version: self._pins.check(name, version, where))
+        reader = self._reader(name, start, pinned, partial(self._pin, name))
         try:
             data = reader.fetch(start + length, lambda: attempts)
         except PastEndError:  # nothing was pinned yet, so the size is unknown
@@ -158,6 +170,11 @@ class S3Store:
         except PreconditionError:
             raise replaced(where) from None
         return whole(data, where, start, length)
+
+    def _pin(self, name: str, version: Version) -> None:
+        if not version.etag:
+            warn_once(unversioned(f"{self._endpoint} gives no ETag", version.modified))
+        self._pins.check(name, version, f"{self.url}/{name}")
 
     def _read_unpinned(self, name: str, start: int, end: int | None, until: float | None = None) -> bytes:
         def accept(version: Version) -> None:
@@ -188,11 +205,13 @@ class S3Store:
 
     def _upload(self, name: str, file: int, create: bool) -> None:
         where = f"{self.url}/{name}"
-        # This check may save an upload. If another process creates the object after it, S3 itself refuses.
+        # This check may save an upload. If another process creates the object after it, S3 itself refuses;
+        # stores that don't are found out by `_creates_once`.
         if create and self.exists(name):
             if not self._holds(name, file):
                 raise taken(where)
             return
+        guarded = create and self._creates_once
         try:
             self._send(name, file, create)
         except (PreconditionError, MissingError) as error:
@@ -201,17 +220,47 @@ class S3Store:
             if not self._holds(name, file):
                 raise taken(where) if isinstance(error, PreconditionError) else error from None
         self._pins.forget(name)
+        if create:
+            if not guarded:
+                settle()
+            if not self._holds(name, file) and self.exists(name):  # it may have been removed, as a claim is
+                raise taken(where)
+
+    def _uploader(self, name: str, create: bool) -> Upload:
+        where = f"{self.url}/{name}"
+        return Upload(self._client, self._target(name), self._explain(name), where, self.retry, create)
 
     def _send(self, name: str, file: int, create: bool) -> None:
-        where = f"{self.url}/{name}"
-        upload = Upload(self._client, self._target(name), self._explain(name), where, self.retry, create)
         try:
-            upload.send(file)
+            self._uploader(name, create).send(file)
         except UnsupportedError:
             if not create:
                 raise
-            # The store knows no conditions. `_upload` has just seen that the name is free; that must do.
+            # The store knows no conditions. `_upload` has just seen that the name is free, and looks again.
             self._send(name, file, False)
+
+    @cached_property
+    def _creates_once(self) -> bool:
+        """Whether the store lets only one of several writers create an object: tried, and told if not."""
+        for _ in range(_RACES):
+            try:
+                won = self._race()
+            except UserError:
+                return True  # the object that is to be created will meet the same trouble, and tell it
+            if won > 1:
+                how = "ignores If-None-Match" if won == _WRITERS else "does not keep to If-None-Match"
+                found = f"{how} ({won} of {_WRITERS} writers at once created one object)"
+                warn_once(uncreated(self.url, found))
+                return False
+        return True
+
+    def _race(self) -> int:
+        name = f".try-{uuid.uuid4().hex}"
+        try:
+            return creators(self._uploader(name, create=True), _WRITERS)
+        finally:
+            with suppress(UserError):
+                self.remove(name)
 
     def _holds(self, name: str, file: int) -> bool:
         """Whether the object's bytes are those of the open file."""

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from isal.isal_zlib import crc32
 
+from pack.storage.local import temporary_file
 from pack.storage.retry import Attempts, Retry, bounded
-from pack.storage.s3_errors import complete
+from pack.storage.s3_errors import PreconditionError, UnsupportedError, complete
 
 T = TypeVar("T")
 
@@ -133,6 +134,28 @@ class Upload:
         return Attempts(self._retry.for_bytes(size), share=1).run(
             lambda limit_s: bounded(call, limit_s, self._explain), f"can't write {self._where}"
         )
+
+
+def creators(upload: Upload, writers: int) -> int:
+    """How many of several writers that send an object at once, with `create` set, believe that it is theirs.
+
+    Raises:
+        UserError: storage refused or did not answer.
+    """
+
+    def creates(file: int) -> bool:
+        try:
+            upload.send(file)
+        except PreconditionError:
+            return False
+        except UnsupportedError:  # where no condition can be set, a writer can only do without
+            pass
+        return True
+
+    with temporary_file() as file, ThreadPoolExecutor(writers) as pool:
+        file.write(b"written by pairstream to try this store; may be removed")
+        file.flush()
+        return sum(pool.map(creates, [file.fileno()] * writers))
 
 
 def _crc32(file: int) -> int:

@@ -1,15 +1,17 @@
 """Error messages for failed reads and writes, without secrets."""
 
 import errno
+import logging
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from pack.storage.retry import TransientError
+from pack.storage.retry import SETTLE_S, TransientError
 from recon.base.errors import MissingError, UserError
 
 Data = TypeVar("Data", bytes, memoryview)
@@ -27,8 +29,6 @@ _SECRETS = (
     (re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*).*"), r"\1..."),
 )
 _SECRET = re.compile(r"(?i)://[^/@:]*:[^/]*@|https?://[^/]*@")
-
-
 _FINAL = (NotImplementedError, TypeError, ValueError, AttributeError, ImportError)  # no retry helps
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # repeating does not make room either
 _PACKAGES = (
@@ -39,9 +39,17 @@ _PACKAGES = (
 )
 """What to install with pip for a scheme, in addition to fsspec."""
 
+_LOG = logging.getLogger(__name__)
+
 
 class BusyError(UserError):
     """Another process is writing the same object now."""
+
+
+@cache  # per text
+def warn_once(text: str) -> None:
+    """Logs a warning the first time that this process has it to tell."""
+    _LOG.warning("%s", text)
 
 
 def without_secrets(text: object) -> str:
@@ -85,6 +93,23 @@ def replaced(where: str) -> UserError:
     return UserError(
         f"{where} was replaced while this run reads it; leave a dataset alone while it is read, "
         "or start the run again"
+    )
+
+
+def uncreated(store: str, why: str) -> str:
+    """The warning about a store that can't refuse to replace an object; `why` tells how that was found."""
+    return (
+        f"{store} {why}: what may be created only once is read again {SETTLE_S:g} s after it was written, "
+        "and another's is refused; start one run at a time there"
+    )
+
+
+def unversioned(store: str, modified: object) -> str:
+    """The warning about a store without versions, whose objects have a time of change or not even that."""
+    known = "size and time of change" if modified else "size"
+    return (
+        f"{store}: versions are told apart by {known} alone, so an object that is replaced under a run may "
+        "show as damaged pairs (by the CRCs of the index) instead of as replaced"
     )
 
 

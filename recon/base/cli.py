@@ -153,7 +153,9 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     ignore_odd_metadata()
     try:
-        status = job(parse(config, argv, **parser))
+        options = parse(config, argv, **parser)
+        _refuse_memory(options)
+        status = job(options)
     except UserError as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -163,6 +165,15 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141  # 128 + SIGPIPE
     sys.exit(status or 0)
+
+
+def _refuse_memory(options: object) -> None:
+    """Refuses fsspec's files in memory: they end with the command, and its workers never see them."""
+    if found := re.search(r"memory://[^\s'\"]*", repr(options)):
+        raise UserError(
+            f"{found[0]} lasts only as long as this process; give a directory, s3://BUCKET/PREFIX or the URL "
+            "of another storage"
+        )
 
 
 def ignore_odd_metadata() -> None:

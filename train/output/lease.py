@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pack.storage import LocalStore, Retry, Store, open_store
+from pack.storage import LocalStore, Retry, Store, open_store, settle
 from recon.base.errors import MissingError, UserError
 
 LEASE = "lease.json"
@@ -91,8 +91,10 @@ class Lease:
             except UserError:
                 if found or self._read() is None:
                     raise  # no other process created it, so storage has failed
-            # Read again: two processes may replace an old lease at the same time, or both create one in a
-            # store without conditional writes. The last one has it.
+            # Read again: two processes may replace an old lease at the same time. The last one has it.
+            # (Of two that create one, the store refuses one.)
+            if found:
+                settle()
             if self._is_ours():
                 return
         raise UserError(f"several runs want {self._store.url} at once; start one of them again")
