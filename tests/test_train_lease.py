@@ -169,6 +169,18 @@ def test_who_is_overwritten_where_nothing_can_be_created_only_sees_it_when_looki
         first.take()
 
 
+def test_of_two_that_take_over_an_old_lease_the_last_to_write_has_it(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Lease(store, owner("dead"), clock).take()
+    clock.now += AGE_S + 1
+    other = Lease(store, owner("b"), clock)
+    monkeypatch.setattr(module, "settle", other._write)
+    with pytest.raises(UserError, match=r"host-b\) still trains"):
+        Lease(store, owner("a"), clock).take()
+    other.renew()
+
+
 def test_a_lease_of_another_version_is_named(store: Store, clock: Clock) -> None:
     with store.publish(LEASE) as file:
         file.write(b'{"owner": {"name": "x"}}')
