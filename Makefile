@@ -1,13 +1,14 @@
 # make demo: from photographs to a trained and evaluated detector.   make test: all tests.
 # make soak: the tests' kinds of faults, repeated many times (about ten minutes).
 # make test-cpus: the tests of equal bits, run as on other kinds of processors (some minutes for each kind).
+# make stores: the whole way, on seven S3 servers of PyPI and npm; prints README's table (about half an hour).
 # Each of them first makes .venv and installs what is missing. `make TORCH=` lets pip choose torch's version.
 
 PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 READY := .venv/.ready
 
-.PHONY: demo test test-cpus soak lint clean
+.PHONY: demo test test-cpus soak stores lint clean
 
 demo: $(READY)
 	launch/demo.sh out/demo
@@ -21,6 +22,9 @@ test-cpus: $(READY)
 
 soak: $(READY)
 	.venv/bin/python -m pytest -m soak
+
+stores: $(READY)
+	.venv/bin/python tests/run_stores.py
 
 lint: $(READY)
 	.venv/bin/ruff check .

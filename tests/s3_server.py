@@ -95,14 +95,14 @@ class S3Server:
         assert not self._processes, "runs already"
         with self.log.open("ab") as log:
             server = subprocess.Popen(
-                self._command(),
-                env=_without_aws() | {"GOMEMLIMIT": "400MiB"},
+                self.command(),
+                env=without_aws() | {"GOMEMLIMIT": "400MiB"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # a Ctrl-C at the tests is not for the server
             )
-        self._processes = server, _guard(server.pid, self._sockets())
+        self._processes = server, guard(server.pid, self._sockets())
         self._wait_until_ready()
 
     def kill(self) -> None:
@@ -136,7 +136,8 @@ class S3Server:
             region_name=REGION,
         ).client("s3", endpoint_url=endpoint or self.endpoint, config=config)
 
-    def _command(self) -> list[str]:
+    def command(self) -> list[str]:
+        """The line that runs it."""
         ports = [f"-{name}.port={port}" for name, port in self.ports.items()]
         return [
             str(Path(sysconfig.get_path("scripts")) / "weed"),
@@ -186,12 +187,12 @@ class S3Server:
         return [f"/tmp/seaweedfs-{name}.sock" for name in names]
 
 
-def _without_aws() -> dict[str, str]:
+def without_aws() -> dict[str, str]:
     """The process's variables without those that would give the server one more administrator."""
     return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
 
 
-def _guard(pid: int, files: list[str]) -> "subprocess.Popen[bytes]":
+def guard(pid: int, files: list[str]) -> "subprocess.Popen[bytes]":
     """A process that kills `pid` and removes `files` when this one is gone, by whatever end.
 
     Its standard input closes then. PR_SET_PDEATHSIG would fire at the end of the thread that started the
