@@ -22,14 +22,15 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "pack/sources": "pack/base pack/shard pack/storage recon recon/base recon/image",
     "pack/plan": "pack/base pack/sources recon/base recon/image",
     "pack/pipeline": "pack/base pack/shard recon recon/base recon/image recon/models",
+    "pack/card": "pack/shard pack/storage recon/base recon/image",
     "pack/publish": (
-        "pack/base pack/pipeline pack/plan pack/shard pack/sources pack/storage "
-        "recon/base recon/image recon/models"
+        "pack/base pack/card pack/pipeline pack/plan pack/shard pack/sources pack/storage recon/base "
+        "recon/image recon/models"
     ),
-    "pack/adopt": "pack/base pack/shard pack/storage recon/base recon/image",
+    "pack/adopt": "pack/base pack/card pack/shard pack/storage recon/base recon/image",
     "pack/dataset": "pack/shard pack/storage recon/base",
     "pack/inspect": "pack/dataset pack/shard pack/storage recon/base recon/image",
-    "pack/inspect/audit": "pack/dataset pack/shard pack/storage recon/base recon/image",
+    "pack/inspect/audit": "pack/card pack/dataset pack/shard pack/storage recon/base recon/image",
     "pack": "pack/adopt pack/base pack/inspect pack/inspect/audit pack/plan pack/publish recon/base",
     "train/order": "recon/base",
     "train/stream": "pack/dataset train/order",

@@ -126,7 +126,7 @@ def test_upgrade_writes_indexes_and_manifest_and_no_tar(
     assert (manifest.format, manifest.fields) == (FORMAT, FIELDS[name])
     assert manifest.provenance["upgraded"] == {"format": OLD_FORMAT, "sha256": sha256}
     changed = {path for path, data in files(old / name).items() if before.get(path) != data}
-    assert changed == {"dataset.json"} | {path for path in before if path.endswith(".parquet")}
+    assert changed == {"README.md", "dataset.json"} | {path for path in before if path.endswith(".parquet")}
     assert list(iterate_pairs(url)) == pairs
     assert list(differences(dataset)) == []
     tables = [dataset.table(shard) for shard in range(len(manifest.shards))]
@@ -138,7 +138,7 @@ def test_upgrade_writes_indexes_and_manifest_and_no_tar(
     assert files(old / name) == after
 
 
-@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
 def test_upgrade_that_was_stopped_ends_with_the_same_bytes(
     old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:

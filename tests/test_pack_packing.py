@@ -66,7 +66,7 @@ def test_complete_dataset_that_lost_a_file_is_named(packed: Path, photographs: P
 
 def test_finished_dataset_holds_nothing_else(packed: Path) -> None:
     shards = {f"shard-00000{number}.{suffix}" for number in range(3) for suffix in ("tar", "parquet")}
-    assert set(files(packed)) == {"dataset.json", *shards}
+    assert set(files(packed)) == {"README.md", "dataset.json", *shards}
 
 
 @pytest.mark.parametrize("at", range(PAIRS))
@@ -231,7 +231,7 @@ def test_shard_without_a_pair_is_left_out(tmp_path: Path) -> None:
     pack(config(source, out, shard_pairs=2))
     names = {"shard-000000", "shard-000002"}
     assert {shard.name for shard in open_dataset(str(out)).manifest.shards} == names
-    assert set(files(out)) == {"dataset.json", "rejected.jsonl"} | {
+    assert set(files(out)) == {"README.md", "dataset.json", "rejected.jsonl"} | {
         f"{name}.{suffix}" for name in names for suffix in ("tar", "parquet")
     }
 

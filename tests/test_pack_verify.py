@@ -123,6 +123,13 @@ def test_untouched_dataset_agrees(
     assert capsys.readouterr().out == "11 pairs in 3 shards: every byte agrees\n"
 
 
+def test_index_that_another_reader_laid_beside_a_tar_is_no_difference(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (dataset / f"{SECOND}.tar.idx").write_bytes(b"of Energon")
+    assert status(monkeypatch, verify.main, dataset) == 0
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_found_and_told(
     dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damage: str

@@ -20,6 +20,8 @@ from pack.adopt.rows import Naming, make_row, samples
 from pack.adopt.urls import find_tars
 from pack.base.braces import expand
 from pack.base.names import printable
+from pack.card.card import CARD
+from pack.card.update import new_card
 from pack.shard.index import index_bytes, index_facts, tar_sha256
 from pack.shard.manifest import NAME, PLAN, Manifest, ShardEntry, read_manifest
 from pack.shard.rejected import REJECTED, rejected_bytes
@@ -78,7 +80,7 @@ class _Adoption:
             _LOG.info("%s is indexed already, nothing to do", self.store.url)
             return
         self._refuse_foreign(present)
-        self._finish(self._read_all(sizes))
+        self._finish(self._read_all(sizes), present)
 
     def _refuse_foreign(self, present: set[str]) -> None:
         """Raises an error if this run would replace files of others."""
@@ -135,8 +137,8 @@ class _Adoption:
                 f"{self.config.real} and {self.config.fake}"
             )
 
-    def _finish(self, found: Found) -> None:
-        """Publishes the list of the samples that are left out, then the manifest."""
+    def _finish(self, found: Found, present: set[str]) -> None:
+        """Publishes the list of the samples that are left out and the card, then the manifest."""
         if found.rejected and not self.config.skip_incomplete:
             raise UserError(
                 f"{found.complaint()}; repair the tars, or leave the samples out by --skip_incomplete true"
@@ -153,6 +155,8 @@ class _Adoption:
             rejected=len(found.rejected),
             provenance=self._provenance() | {"tars_without_pairs": found.empty},
         )
+        if text := new_card(self.store, manifest, present):
+            self._put(CARD, text)
         # Last, and only if there is none: from here on readers take the directory as a dataset.
         self._put(NAME, manifest.to_json().encode(), create=True)
         self._report(manifest, found)

@@ -1,4 +1,4 @@
-"""Makes a dataset of ``pairstream/1`` one of ``pairstream/2``: writes its indexes anew, the manifest last.
+"""Makes a dataset of ``pairstream/1`` one of ``pairstream/2``: new indexes, a card, the manifest last.
 
 The tars stay as they are: only the index tells names and JPEG phases. KEY.json keeps its nulls. A run that
 was stopped goes on: an index that it has replaced says which one that was.
@@ -14,6 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from pack.card.card import CARD
+from pack.card.update import new_card
 from pack.shard.index import index_bytes, index_facts, read_index
 from pack.shard.manifest import FORMAT, NAME, OLD_FORMAT, UPGRADED, Manifest, ShardEntry, read_manifest
 from pack.shard.schema import ADOPTED_SCHEMA, HEADERS, INDEX_SCHEMA, field_names
@@ -48,6 +50,9 @@ def upgrade(url: str) -> None:
         fields=None if "adopted" in before.provenance else _constant(names for _, names in done),
         provenance=before.provenance | {UPGRADED: {"format": OLD_FORMAT, "sha256": before.sha256}},
     )
+    if text := new_card(store, after, store.names()):
+        with store.publish(CARD) as file:
+            file.write(text)
     with store.publish(NAME) as file:
         file.write(after.to_json().encode())
     _tell(store, before, after)

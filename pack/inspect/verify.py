@@ -223,10 +223,13 @@ def _verify_look(
 
 
 def _strangers(dataset: "Dataset") -> Iterator[str]:
-    """Yields a line for each shard file that the manifest does not list."""
+    """Yields a line for each shard file that the manifest does not list.
+
+    The indexes that Energon and DALI lay beside a tar (shard-000000.tar.idx) are theirs.
+    """
     if "adopted" in dataset.manifest.provenance:  # others chose the file names, so any name may be theirs
         return
     known = {f"{shard.name}.{suffix}" for shard in dataset.manifest.shards for suffix in ("tar", "parquet")}
     for name in dataset.store.names():
-        if name.startswith("shard-") and name not in known:
+        if name.startswith("shard-") and name not in known and not name.endswith(".idx"):
             yield f"{name}: not in the manifest"

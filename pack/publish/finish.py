@@ -1,4 +1,4 @@
-"""Completes a dataset whose shards are all there: writes rejected.jsonl, then the manifest as the last file.
+"""Completes a dataset whose shards are all there: writes rejected.jsonl, the card and, last, the manifest.
 
 Any process may do it, also several at once: everything they need lies in the store, so all of them write
 the same bytes, and a process that comes later finds the dataset complete.
@@ -7,7 +7,7 @@ the same bytes, and a process that comes later finds the dataset complete.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from pack.card.card import CARD
+from pack.card.update import new_card, new_card_above
 from pack.publish.claim import EMPTY, Claim, completed, put, read_if_there
 from pack.publish.report import report
 from pack.shard.index import index_facts, read_index
 from pack.shard.manifest import NAME, PLAN, Manifest, ShardEntry
 from pack.shard.rejected import REJECTED, rejected_bytes
-from pack.storage import Store
+from pack.storage import Store, open_store
 from recon.base.errors import UserError
 from recon.base.rejections import causes, images_in, won_by_converting
 
@@ -86,6 +88,12 @@ def finish(store: Store, claim: Claim) -> list[str]:
         _publish(store, claim, shards, names)
         return []
     raise UserError(f"{store.url}: other processes keep changing it; run python -m pack.finish again")
+
+
+def put_card_above(url: str, splits: Iterable[str]) -> None:
+    """Publishes the card of all splits of a dataset in the folder above them, once all are finished."""
+    if text := new_card_above(url, splits):
+        put(open_store(url), CARD, text)
 
 
 def check_files(store: Store, manifest: Manifest) -> None:
@@ -160,7 +168,7 @@ def read_marker(data: bytes) -> Facts | None:
 
 
 def _publish(store: Store, claim: Claim, shards: list[_Shard], names: Collection[str]) -> None:
-    """Publishes the list of rejected images, then the manifest."""
+    """Publishes the list of rejected images and the card, then the manifest."""
     rejected = [one for shard in shards for one in shard.rejected]
     entries = tuple(shard.entry for shard in shards if shard.entry)
     if not entries:
@@ -181,6 +189,8 @@ def _publish(store: Store, claim: Claim, shards: list[_Shard], names: Collection
         put(store, REJECTED, rejected_bytes(rejected))
     elif REJECTED in names:  # left by an earlier completion that stopped before its manifest
         store.remove(REJECTED)
+    if text := new_card(store, manifest, names):
+        put(store, CARD, text)
     # Last, and only if there is none: from here on readers take the dataset as complete.
     put(store, NAME, manifest.to_json().encode(), create=True)
     _tidy(store, names)

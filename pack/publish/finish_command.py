@@ -36,12 +36,16 @@ def main() -> None:
 
 
 def _job(config: FinishConfig) -> None:
+    from pack.publish.finish import put_card_above
+    from pack.shard.manifest import SPLITS
+
     failed: list[str] = []
     for store in _begun(config.url.rstrip("/")):
         try:
             finish_store(store)
         except UserError as error:  # go on: the other splits may have all their shards
             failed.append(str(error))
+    put_card_above(config.url, SPLITS)
     if failed:
         raise UserError("; ".join(failed))
 

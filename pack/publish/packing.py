@@ -33,6 +33,7 @@ from pack.publish.finish import (
     NoPairsError,
     finish,
     in_parallel,
+    put_card_above,
     read_facts,
     read_marker,
     write_marker,
@@ -89,6 +90,8 @@ def _pack_splits(config: PackConfig, splits: Splits) -> None:
                 _Packing(config, maker, make_plan(items, config, provenances, fields), split).run()
             except NoPairsError as error:
                 failed.append(str(error))
+    if named := list(filter(None, splits)):
+        put_card_above(config.out, named)
     if failed:
         raise NoPairsError("; ".join(failed))
 

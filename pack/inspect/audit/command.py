@@ -41,6 +41,8 @@ class AuditConfig:
     """Directory or URL for audit.json and audit.png; by default audit-NAME, with the dataset's name."""
     threads: int = 0
     """Number of threads that decode and measure; 0 means one per core."""
+    card: bool = False
+    """Write the findings into the card of each dataset too, its README.md."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "pairs")
@@ -146,13 +148,15 @@ def _counts(datasets: "list[Dataset]", sample: "Measurements") -> "list[Finding]
 
 
 def _job(config: AuditConfig) -> int:
+    from pack.card.update import add_findings, cards
     from pack.dataset.dataset import open_dataset
     from pack.inspect.audit import report
     from pack.storage import open_store
 
-    # The output is opened first: a wrong --out shows before the audit, which may take minutes.
-    manifest = open_dataset(config.urls[0]).manifest
-    store = open_store(config.out or f"audit-{safe_name(manifest.name)}")
+    # The outputs are opened first: a wrong --out shows before the audit, which may take minutes.
+    manifests = {url: open_dataset(url).manifest for url in config.urls}
+    store = open_store(config.out or f"audit-{safe_name(manifests[config.urls[0]].name)}")
+    places = [place for one in manifests.items() for place in cards(*one)] if config.card else []
     found = audit(config)
     about = _about(config, found)
     sys.stdout.write(f"{report.table(found.findings)}\n{_verdict(found)}\n")
@@ -162,6 +166,9 @@ def _job(config: AuditConfig) -> int:
     with store.publish("audit.png") as file:
         file.write(report.draw(found.sample))
     sys.stdout.write(f"figures and plots: {store.url}/audit.json, audit.png\n")
+    which = ", ".join(one.split or one.name for one in manifests.values())
+    for place in {place.url: place for place in places}.values():
+        add_findings(place, f"Of {which}: {_verdict(found)}.\n\n```\n{report.table(found.findings)}```")
     return 1 if found.leaks else 0
 
 
