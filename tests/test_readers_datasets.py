@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import webdataset as wds
 from conftest import python
-from old_datasets import ARCHIVE
 from reader_datasets import OFFLINE, PAIRS, Row, load, packed_into, stored
 
 from pack.adopt.upgrade import upgrade
@@ -21,6 +20,7 @@ from pack.shard.schema import RECORD_DEFAULTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves tars to the collector
 
+OLD = Path(__file__).parent / "pairstream1.tar.xz"
 FOLDERS = ("whole", "splits", "by_codec", "mixed", "adopted")
 Splits = dict[str, list[Row]]
 
@@ -32,7 +32,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     packed_into(folder / "whole")
     packed_into(folder / "splits", val_fraction=0.3)
     packed_into(folder / "by_codec", fields="by_codec")
-    with tarfile.open(ARCHIVE) as tar:
+    with tarfile.open(OLD) as tar:
         tar.extractall(folder, filter="data")
     upgrade(str(folder / "mixed"))
     upgrade(str(folder / "adopted"))

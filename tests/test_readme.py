@@ -12,19 +12,16 @@ from typing import Any
 
 import pytest
 from conftest import photograph, save
+from readme_blocks import blocks, programs
+from run_readers import READERS
 from test_examples import ELLIPSIS, SCRIPTS
 
 from recon.base import cli
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text("utf-8")
 LAUNCHED = {f"launch/{name}": module for name, module in SCRIPTS.items()}
-ELSEWHERE = ("pip", "aws", "export")  # of others, or of the shell
+ELSEWHERE = ("pip", "aws", "energon", "export")  # of others, or of the shell
 SMALLER = "--epochs 1 --device cpu --threads 1 --log_every 1 --order.global_batch 8 --order.lanes 8"
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def commands() -> list[list[str]]:
@@ -70,7 +67,8 @@ def status_of(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 def test_there_are_lines_to_test() -> None:
     assert len(OURS) > 20
     assert {found[0] for words in OURS if (found := module_of(words))} >= {"pack", "pack.verify", "train"}
-    assert len(blocks("python")) == 2
+    assert set(programs()) == {"torch", *READERS}
+    assert len(blocks("python")) == len(programs())
 
 
 @pytest.mark.parametrize("words", OURS, ids=" ".join)
@@ -155,11 +153,17 @@ def test_quick_start_gives_what_it_says(quick_start: Path) -> None:
     assert list((quick_start / "runs/mine/eval-mine-val").iterdir())
 
 
-@pytest.mark.parametrize("number", range(2), ids=["a trainer of your own", "webdataset alone"])
-def test_python_runs_as_it_stands(quick_start: Path, number: int) -> None:
-    counted = ["print(sum(state['step'] for state in optimizer.state.values()).item())", "print(real.size)"]
-    (quick_start / "snippet.py").write_text(blocks("python")[number] + counted[number], "utf-8")
-    variables = os.environ | {"PYTHONPATH": str(ROOT)}
+RUN = {  # a package whose lines run here, and what shows that they did; tests/run_readers.py runs all readers
+    "torch": "print(sum(state['step'] for state in optimizer.state.values()).item())",
+    "webdataset": "print(real.size)",
+    "datasets": "print(real.size)",
+}
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_python_runs_as_it_stands(quick_start: Path, name: str) -> None:
+    (quick_start / "snippet.py").write_text(programs()[name] + RUN[name], "utf-8")
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     ended = subprocess.run(
         [sys.executable, "snippet.py"],
         cwd=quick_start,
