@@ -30,7 +30,10 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "pack/adopt": "pack/base pack/card pack/shard pack/storage recon/base recon/image",
     "pack/dataset": "pack/shard pack/storage recon/base",
     "pack/inspect": "pack/dataset pack/shard pack/storage recon/base recon/image",
-    "pack/inspect/audit": "pack/card pack/dataset pack/shard pack/storage recon/base recon/image",
+    "pack/inspect/audit/traces": "recon/image",
+    "pack/inspect/audit": (
+        "pack/card pack/dataset pack/inspect/audit/traces pack/shard pack/storage recon/base recon/image"
+    ),
     "pack": "pack/adopt pack/base pack/inspect pack/inspect/audit pack/plan pack/publish recon/base",
     "train/order": "recon/base",
     "train/stream": "pack/dataset train/order",

@@ -5,7 +5,7 @@
 Several datasets count as the splits of one dataset; the audit looks for photographs that are in two of
 them. It prints a table, and writes audit.json and audit.png (histograms by class) to --out. Exit status 1
 if a nuisance separates the classes better than --bound, and not only by chance in this sample; otherwise 0.
-`pack.inspect.audit.nuisances` says what is judged, what is only shown, and why.
+`pack.inspect.audit.judged` says what is judged, what is only shown, and why.
 """
 
 import os
@@ -96,8 +96,11 @@ def audit(config: AuditConfig) -> Audit:
         *nuisances.judge_facts(sample, config.bound),
         *nuisances.judge_numbers(sample, photograph_N, config.bound),
         nuisances.judge_levels(sample, photograph_N, config.bound),
+        nuisances.judge_photographs(sample, photograph_N, config.bound),
+        nuisances.judge_beats(sample, photograph_N, config.bound),
         nuisances.judge_probe(found, config.bound),
         *_counts(datasets, sample),
+        nuisances.show_power(photograph_N, config.bound),
         *nuisances.show_numbers(sample, photograph_N),
     ]
     return Audit(sample=sample, findings=findings, probe=found, photographs=len(set(photograph_N.tolist())))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pack.inspect.audit.traces.image import image_values
+from pack.inspect.audit.traces.jpeg import jpeg_values
 from recon.image.codec import Pixels
 
 WINDOW = 1024
@@ -18,9 +20,6 @@ _FULL = 16  # pixels: with a mean of this many on its two neighbours, a level is
 _EMPTY = 0.25  # a level is a gap if it holds less than this share of its neighbours' mean
 _NEAR, _REACHED = 2, 16  # an image reaches an end if so many pixels are at most so many levels off it
 _LEAST_LEVELS = 16  # levels with full neighbours; with fewer the share of gaps says nothing
-_STEPS = np.arange(2, 41)  # quantisation steps to try; the rounding to grey levels hides a step of 1
-_LEAST_BLOCKS = 64  # coefficients beyond half a step; with fewer the best step fits by chance
-_FREQUENCIES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))  # low ones of 8x8 blocks, which are seldom zero
 
 Numbers = NDArray[np.float64]
 Plane = NDArray[np.float32]
@@ -48,7 +47,11 @@ FEATURES = (
     "low_end",
     "high_end",
     "gaps",
+    "jpeg_before",
     "jpeg_traces",
+    "jpeg_steps",
+    "chroma_halved",
+    "repeated_border",
     "blocking",
     "blocking_off",
     "high_frequency",
@@ -64,8 +67,8 @@ def measure(pixels: Pixels) -> Features:
     counts = _counts(pixels)
     levels = counts / (height * width)
     means = levels @ np.arange(256)
-    window = _window(pixels)
-    luma = window.astype(np.float32) @ (_LUMA if channels == 3 else np.ones(1, np.float32))
+    central = window(pixels)
+    luma = central.astype(np.float32) @ (_LUMA if channels == 3 else np.ones(1, np.float32))
     phases = _phases(luma)
     values = {
         "red": means[0],
@@ -74,7 +77,8 @@ def measure(pixels: Pixels) -> Features:
         "low_end": _empty_end(counts),
         "high_end": _empty_end(counts[:, ::-1]),
         "gaps": _gaps(counts),
-        "jpeg_traces": _jpeg_traces(luma, window),
+        **jpeg_values(central),
+        **image_values(pixels),
         "blocking": phases[7] - np.median(phases[:7]),
         "blocking_off": phases[:7].max() - np.median(phases[:7]),
         "high_frequency": _high_frequency(luma),
@@ -133,7 +137,7 @@ def _empty(counts: Numbers) -> NDArray[np.int8]:
     return np.where(full, empty, np.int8(-1))
 
 
-def _window(pixels: Pixels) -> Pixels:
+def window(pixels: Pixels) -> Pixels:
     """The central part of an image, with its corner on the 8-grid, so that JPEG blocks stay aligned."""
     top, left = (max(0, side - WINDOW) // 2 // 8 * 8 for side in pixels.shape[:2])
     return pixels[top : top + WINDOW, left : left + WINDOW]
@@ -146,55 +150,6 @@ def _phases(luma: Plane) -> Numbers:
     across, down = np.abs(np.diff(luma, axis=1)).mean(axis=0), np.abs(np.diff(luma, axis=0)).mean(axis=1)
     profile = np.array([across[phase::8].mean() + down[phase::8].mean() for phase in range(8)], np.float64)
     return profile / max(float(profile.mean()), 1e-6)
-
-
-def _jpeg_traces(luma: Plane, pixels: Pixels) -> float:
-    """How closely low frequencies of the 8x8 blocks lie on multiples of one step, about 0..1.
-
-    Blocks that once were JPEG do, in whatever format they are stored now. Coefficients within half a step
-    of zero are left out, so a decoder's own 8x8 pattern and its smoothness do not count. Clipped blocks
-    are left out too, because clipping moves their coefficients. A step of 1 (quality 95 and above) is
-    invisible. After Fan and de Queiroz, Identification of bitmap compression history, 2003; the
-    quantisation tables need not be known.
-    """
-    inside = ~_clipped(pixels)
-    found = [_best_step(np.abs(sizes[inside])) for sizes in _low_frequencies(luma)]
-    known = [best for best in found if best is not None]
-    # The median of the frequencies: one that fits a step by chance does not decide.
-    return float(np.median(known)) if known else np.nan
-
-
-def _clipped(pixels: Pixels) -> NDArray[np.bool_]:
-    """(N,) whether each aligned 8x8 block touches an end of the grey levels."""
-    rows, columns, channels = pixels.shape[0] // 8, pixels.shape[1] // 8, pixels.shape[2]
-    blocks = pixels[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8 * channels)
-    return np.asarray((blocks.min(axis=(1, 3)) == 0) | (blocks.max(axis=(1, 3)) == 255)).ravel()
-
-
-def _low_frequencies(luma: Plane) -> list[Plane]:
-    """For each of `_FREQUENCIES` the (N,) orthonormal cosine coefficients of the N aligned blocks."""
-    rows, columns = luma.shape[0] // 8, luma.shape[1] // 8
-    blocks = luma[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8)
-    places = np.arange(8)
-    waves = [np.cos(np.pi * (2 * places + 1) * u / 16) * np.sqrt((1 if u == 0 else 2) / 8) for u in range(3)]
-    basis = np.stack(waves).astype(np.float32)
-    transformed = np.einsum("ricj,ui,vj->uvrc", blocks, basis, basis, optimize=True).reshape(3, 3, -1)
-    return [transformed[u, v] for u, v in _FREQUENCIES]
-
-
-def _best_step(size_N: Plane) -> float | None:
-    """The largest mean of cos(2 pi c / step) over the steps; coefficients c up to step / 2 are left out.
-
-    The cosine is 1 for a multiple of the step, and 0 on average for coefficients spread at random.
-    """
-    best = None
-    for step in _STEPS:
-        kept = size_N[size_N > step / 2]
-        if len(kept) < _LEAST_BLOCKS:  # larger steps keep even fewer
-            break
-        match = float(np.cos(kept * np.float32(2 * np.pi / step)).mean())
-        best = match if best is None else max(best, match)
-    return best
 
 
 def _high_frequency(luma: Plane) -> float:

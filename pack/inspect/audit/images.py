@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from pack.dataset.dataset import Dataset
 from pack.dataset.pairs import DamagedPair, StoredPair
-from pack.inspect.audit.features import Features, Numbers, measure, scatter
+from pack.inspect.audit.features import Features, Numbers, measure, scatter, window
+from pack.inspect.audit.traces.pairs import UNRELATED, beats, pair_values
 from recon.base.errors import RejectedImageError
 from recon.image.codec import Picture, decode, is_lossless_webp
 
@@ -33,6 +34,7 @@ FACTS = (
 )
 """What a file says about an image in addition to its pixels."""
 
+_SAID_BY_JPEG = ("jpeg_before", "jpeg_steps", "chroma_halved")  # two JPEG files are compared by their facts
 _ROWS = 16  # pairs read together
 _MAX_PIXELS = 1 << 31  # in effect no limit: packing has refused images that are too large
 
@@ -44,7 +46,7 @@ class MeasuredImage:
     facts: dict[str, str]
     """Values by the names of `FACTS`; the JPEG facts are absent if the image is no JPEG."""
     values: dict[str, float]
-    """Numbers by the names of `FEATURES`, and ``bytes_per_pixel``."""
+    """Numbers by the names of `FEATURES` and `UNRELATED`, and ``bytes_per_pixel``."""
     empty: NDArray[np.int8]
     """(254,) see `Features.empty`."""
     pixels: bytes
@@ -64,6 +66,8 @@ class MeasuredPair:
     fake: MeasuredImage
     scatter: float
     """Standard deviation of fake - real over the pixels, see `features.scatter`."""
+    beats: NDArray[np.complex128]
+    """(BEATS,) see `traces.pairs.beats`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +173,21 @@ def _measure(
             return f"{where}.{name} can't be decoded: {error}", []
     features = [measure(picture.pixels) for picture in pictures]
     real, fake = map(_image, pictures, files, features)
-    moved = scatter(pictures[0].pixels, pictures[1].pixels)
-    found = MeasuredPair(split=split, key=pair.key, photograph=path, real=real, fake=fake, scatter=moved)
+    pixels = pictures[0].pixels, pictures[1].pixels
+    real.values.update(UNRELATED)
+    fake.values.update(pair_values(*map(window, pixels)))
+    if all(picture.jpeg for picture in pictures):
+        for image in (real, fake):
+            image.values.update(dict.fromkeys(_SAID_BY_JPEG, np.nan))
+    found = MeasuredPair(
+        split=split,
+        key=pair.key,
+        photograph=path,
+        real=real,
+        fake=fake,
+        scatter=scatter(*pixels),
+        beats=beats(*pixels),
+    )
     return found, features
 
 

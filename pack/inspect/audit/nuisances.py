@@ -1,81 +1,26 @@
-"""Which statistics must not tell the classes apart, and what to do if one does.
-
-*Judged* are statistics that correct packing keeps equal in both classes, with any autoencoder:
-
-* facts of the files (size, channels, codec, JPEG coding, orientation, ICC profile): the share of pairs
-  whose images differ. Half of this share is what a detector gains over chance by knowing the fact. Size
-  and channels must be equal in all pairs, because the loader cuts both images in the same way.
-* channel means, in pairs and in single images. A mistake in arithmetic shifts all pairs by the same
-  amount, while an autoencoder's own bias (taesd: +1.9 levels of red, tiny: +.5) varies with the picture.
-  So a shift counts only if it exceeds .1 level *and* three times the spread among photographs. If pixels
-  pass nearly unchanged, no autoencoder was there, and .1 level alone decides. The audit therefore
-  misses a shift of half a level in addition to a larger bias of the autoencoder.
-* empty ends: clipped pixels pile up at levels 0 and 255, whatever made them. If the pile is next to an
-  empty end, the image was shifted; this finds a shift by one with an autoencoder of any bias.
-* gaps: levels without pixels between levels with many. They come from rounding twice, or from contrast
-  stretched in one class only. Photographs have up to .02 of them.
-* lost level: one level that is a gap in reconstructions but not in their photographs (level 63 after
-  truncation on the way from [-1, 1], which moves levels 1..63 by one). Gaps that photographs have and
-  reconstructions fill come from the source and are no mistake.
-* JPEG traces: coefficients of the 8x8 blocks lie on multiples of a step. One class was JPEG and the
-  other was not, or its JPEG was coarser, in whatever format both are stored now.
-
-*Only shown* are statistics that the trace of a good autoencoder changes too, so no bound could separate a
-mistake from what the detector should learn: high frequencies, contrast, clipped shares, gradients across
-the 8-grid (decoders that upsample eightfold have their own grid: tiny's is 20 times that of a JPEG at quality
-90), bytes per pixel (which follow from the high frequencies). The probe does not see them.
-
-*Not examined* are effects that only a wrong reconstruction has and that pack.preview shows at a glance:
-exchanged channels, lost or stronger colour, content that is moved or scaled by a pixel or two.
-"""
+"""Judges the measurements of the audit; `pack.inspect.audit.judged` says what is judged, and why."""
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pack.inspect.audit import judged
 from pack.inspect.audit.images import CLASSES, FACTS, Measurements
+from pack.inspect.audit.judged import CHANNELS, SHOWN, STEPS
 from pack.inspect.audit.probe import Probe
-from pack.inspect.audit.separation import Numbers, Separation, paired, spread, unpaired
-
-MATCH = "pack with --codec match (or lossless, if the real images are no JPEG)"
-ROUNDING = "look for astype(uint8) without rounding, a colour conversion, or an offset in the reconstruction"
-
-_LEVEL = 0.1  # levels; identity reconstructions stored as JPEG stay within .08
-_OWN_BIAS = 3.0  # times the spread among photographs
-_UNCHANGED = 1.5  # levels: if fake - real scatters no more than this, no autoencoder was there
-_CHANNELS = ("red", "green", "blue")
-STEPS = {
-    **dict.fromkeys(_CHANNELS, _LEVEL),
-    "low_end": 0.2,
-    "high_end": 0.2,
-    "gaps": 0.02,
-    "jpeg_traces": 0.1,
-}
-"""The judged numbers, and for each the largest difference that is ignored."""
-SHOWN = ("blocking", "blocking_off", "high_frequency", "contrast", "dark", "bright", "bytes_per_pixel")
-"""Numbers that are shown and not judged."""
-
-_EXACT = ("size", "channels")
-_ADVICE = {
-    "size": "the loader needs equal sizes; crop the reconstruction to the size of its real image, pack again",
-    "channels": "both images must be grey or both colour; pack again with this version",
-    "codec": f"the compression itself gives the fake away; {MATCH}",
-    "jpeg_quality": f"qualities differ; {MATCH}",
-    "jpeg_tables": f"quantisation differs; {MATCH}",
-    "jpeg_subsampling": f"chroma subsampling differs; {MATCH}",
-    "jpeg_kind": f"the kinds of JPEG differ; {MATCH}",
-    "orientation": "readers that apply EXIF rotate only one image of a pair; copy the tag, or remove both",
-    "icc": "only one image of a pair has this colour profile; copy it, or remove both",
-    **dict.fromkeys(_CHANNELS, ROUNDING),
-    "low_end": f"level 0 is empty, its neighbours are not; {ROUNDING}",
-    "high_end": f"level 255 is empty, its neighbours are not; {ROUNDING}",
-    "gaps": "one class has empty grey levels; look for truncation to uint8, or stretched contrast",
-    "jpeg_traces": "one class has traces of JPEG that the other lacks; use real images that are no JPEG, "
-    "scale them down before reconstruction, or pack with --codec both (without tiles: match)",
-}
+from pack.inspect.audit.separation import (
+    LEAST_PHOTOGRAPHS,
+    Numbers,
+    Separation,
+    paired,
+    smallest_share,
+    spread,
+    unpaired,
+)
+from pack.inspect.audit.traces.pairs import UNRELATED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +46,54 @@ class Finding:
 def judge_facts(sample: Measurements, bound: float) -> list[Finding]:
     """A finding for each fact; JPEG facts are compared in pairs of which both images are JPEG."""
     # A bound of 0.5 allows no difference at all.
-    return [_judge_fact(sample, name, 0.5 if name in _EXACT else bound) for name in FACTS]
+    return [_judge_fact(sample, name, 0.5 if name in judged.EXACT else bound) for name in FACTS]
 
 
 def judge_numbers(sample: Measurements, photograph_N: NDArray[np.int64], bound: float) -> list[Finding]:
     """A finding for each judged number: by pairs or by single images, whichever separates better."""
-    return [_judge_number(sample, name, photograph_N, bound) for name in STEPS]
+    found = [_judge_number(sample, name, photograph_N, bound) for name in STEPS]
+    if not any(one.verdict == "LEAK" for one in found if one.name in judged.COLOUR):
+        return found
+    # Other colours empty the ends of the levels too: the cause is named, not what follows from it.
+    return [replace(one, verdict="shown", advice="") if one.name in judged.ENDS else one for one in found]
+
+
+def judge_photographs(sample: Measurements, photograph_N: NDArray[np.int64], bound: float) -> Finding:
+    """The finding on photographs that were JPEG once while their reconstructions were not."""
+    name = "jpeg_photographs"
+    # Not above 0: a grid in the fake alone may be the decoder's own; `jpeg_traces` judges what is none.
+    found = paired(np.minimum(sample.differences("jpeg_before"), 0), 0.5, photograph_N)
+    if found is None:
+        return Finding(name=name, real="-", fake="-", verdict=_unknown(sample, "jpeg_before"), bound=bound)
+    shares = [f"{np.nanmean(sample.values(which, 'jpeg_before')):.0%} were" for which in CLASSES]
+    return _verdict(name, (shares[0], shares[1]), found, "pairs", bound, judged.PHOTOGRAPHS)
+
+
+def judge_beats(sample: Measurements, photograph_N: NDArray[np.int64], bound: float) -> Finding:
+    """The finding on one class that was scaled by a few pixels and back."""
+    name = "resampled"
+    beats_NK = np.stack([pair.beats for pair in sample.pairs])
+    known_N = ~np.isnan(beats_NK).any(axis=1)
+    if not known_N.any():
+        return Finding(name=name, real="-", fake="-", verdict="too few", bound=bound)
+    sum_K = beats_NK[known_N].sum(axis=0)
+    strongest = int(np.abs(sum_K).argmax())
+    beat_N, number_N = beats_NK[:, strongest], photograph_N
+    # Each photograph is compared to all others: does its sharpness rise where theirs does?
+    own_N = np.array([beat_N[(number_N == one) & known_N].sum() for one in number_N])
+    agrees_N = (beat_N * np.conj(sum_K[strongest] - own_N)).real
+    found = paired(np.where(known_N, agrees_N, np.nan), 0.0, photograph_N)
+    if found is None:
+        return Finding(name=name, real="-", fake="-", verdict="too few", bound=bound)
+    return _verdict(name, ("", f"{strongest + 1} beats"), found, "pairs", bound, judged.RESAMPLED)
+
+
+def show_power(photograph_N: NDArray[np.int64], bound: float) -> Finding:
+    """Says how large a share of the pairs must have a leak for this sample to show it."""
+    count = len(np.unique(photograph_N))
+    share = smallest_share(count, bound)
+    value = f"{count} photographs are too few" if share is None else f"leaks in {share:.0%} of the pairs show"
+    return shown("power", value)
 
 
 def judge_probe(found: Probe | None, bound: float) -> Finding:
@@ -131,7 +118,7 @@ def probe_inputs(sample: Measurements) -> dict[str, tuple[Numbers, Numbers]]:
     makes traces clearer. From channel means the median difference within pairs is removed, because
     `judge_numbers` judges that.
     """
-    inputs = {name: _beyond(sample, name) for name in STEPS}
+    inputs = {name: _beyond(sample, name) for name in judged.PROBED}
     facts: dict[str, Callable[[dict[str, str]], float]] = {
         "width": lambda fact: float(fact["size"].split("x")[0]),
         "height": lambda fact: float(fact["size"].split("x")[1]),
@@ -172,7 +159,7 @@ def _judge_fact(sample: Measurements, name: str, bound: float) -> Finding:
     value = 0.5 + len(differing) / len(both) / 2  # right where the images differ, a guess elsewhere
     # No interval: a difference in a fact is certain, not an estimate.
     found = Separation(value=value, low=value, high=value)
-    advice = _ADVICE[name]
+    advice = judged.ADVICE[name]
     if differing:
         (real, fake), _ = Counter(differing).most_common(1)[0]
         count = f"{len(differing)} of {len(both)} pairs differ"
@@ -196,24 +183,29 @@ def _judge_number(sample: Measurements, name: str, photograph_N: NDArray[np.int6
         sample.values("fake", name),
         sample.differences(name),
     )
-    options = {
-        "pairs": paired(difference, _steps(sample, name), photograph_N),
-        "images": unpaired(real, fake, STEPS[name], photograph_N),
-    }
+    options = {"pairs": paired(difference, _steps(sample, name), photograph_N)}
+    if name not in UNRELATED:  # those compare the fake with its real image, so there is no single image
+        options["images"] = unpaired(real, fake, STEPS[name], photograph_N)
     found = {by: one for by, one in options.items() if one is not None}
     if not found:
-        return Finding(name=name, real="-", fake="-", verdict="too few", bound=bound)
+        return Finding(name=name, real="-", fake="-", verdict=_unknown(sample, name), bound=bound)
     by = max(found, key=lambda one: found[one].low)  # `low`, because the verdict compares it with the bound
     middle = float(np.nanmedian(difference))
-    advice = f"the median of fake - real is {middle:+.3g}: {_ADVICE[name]}"
+    advice = f"the median of fake - real is {middle:+.3g}: {judged.ADVICE[name]}"
     return _verdict(name, _medians(sample, name), found[by], by, bound, advice)
+
+
+def _unknown(sample: Measurements, name: str) -> str:
+    """The verdict on a number that too few photographs have: most numbers say nothing of clean pairs."""
+    enough = len({pair.photograph for pair in sample.pairs}) >= LEAST_PHOTOGRAPHS
+    return "ok" if name in judged.OFTEN_UNKNOWN and enough else "too few"
 
 
 def _steps(sample: Measurements, name: str) -> Numbers:
     """(N,) the largest difference of each pair that is ignored."""
     scatter_N = np.array([pair.scatter for pair in sample.pairs])
-    own_bias = _OWN_BIAS * spread(sample.differences(name)) if name in _CHANNELS else 0.0
-    return np.where(scatter_N <= _UNCHANGED, STEPS[name], max(STEPS[name], own_bias))
+    own_bias = judged.SPREADS * spread(sample.differences(name)) if name in judged.OWN_BIAS else 0.0
+    return np.where(scatter_N <= judged.UNCHANGED, STEPS[name], max(STEPS[name], own_bias))
 
 
 def judge_levels(sample: Measurements, photograph_N: NDArray[np.int64], bound: float) -> Finding:
@@ -228,7 +220,7 @@ def judge_levels(sample: Measurements, photograph_N: NDArray[np.int64], bound: f
     if found is None:
         return Finding(name=name, real="-", fake="-", verdict="too few", bound=bound)
     shares = [f"{np.nanmean(empty[:, level - 1]):.0%} lack {level}" for empty in (real, fake)]
-    advice = f"level {level} is missing only in fakes: {ROUNDING}"
+    advice = f"level {level} is missing only in fakes: {judged.ROUNDING}"
     return _verdict(name, (shares[0], shares[1]), found, "pairs", bound, advice)
 
 
@@ -257,7 +249,7 @@ def _verdict(
 def _beyond(sample: Measurements, name: str) -> tuple[Numbers, Numbers]:
     """A judged number of the real images and of the fakes, as the probe sees it; see `probe_inputs`."""
     real, fake = sample.values("real", name), sample.values("fake", name)
-    if name in _CHANNELS:
+    if name in CHANNELS:
         return real, fake - np.nanmedian(fake - real)
     beyond = [np.where(np.isnan(one), np.nan, one > STEPS[name]) for one in (real, fake)]
     return beyond[0], beyond[1]

@@ -50,6 +50,25 @@ def paired(
         return None
     if share_K.mean() < 0.5:  # a detector may as well learn that the fake has less of it
         share_K = 1 - share_K
+    return _of_shares(share_K)
+
+
+def smallest_share(photographs: int, bound: float) -> float | None:
+    """The smallest share of the pairs in which a difference must show to be found by `paired`.
+
+    Returns:
+        None if even a difference in all pairs of so few photographs does not.
+    """
+    if photographs < LEAST_PHOTOGRAPHS:
+        return None
+    for count in range(photographs + 1):
+        if _of_shares(np.repeat([1.0, 0.5], [count, photographs - count])).low > bound:
+            return count / photographs
+    return None
+
+
+def _of_shares(share_K: Numbers) -> Separation:
+    """The mean of the photographs' shares of right decisions, and its interval."""
     value = float(share_K.mean())
     padded = np.concatenate([share_K, np.repeat([0.0, 1.0], _PRIOR // 2)])
     middle, half = float(padded.mean()), _Z * float(padded.std() / np.sqrt(len(padded)))
