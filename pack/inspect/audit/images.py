@@ -18,7 +18,7 @@ from pack.dataset.pairs import DamagedPair, StoredPair
 from pack.inspect.audit.features import Features, Numbers, measure, scatter, window
 from pack.inspect.audit.traces.pairs import UNRELATED, beats, pair_values
 from recon.base.errors import RejectedImageError
-from recon.image.codec import Picture, decode, is_lossless_webp
+from recon.image.codec import Picture, decode, encode, is_lossless_webp
 
 CLASSES = ("real", "fake")
 FACTS = (
@@ -46,7 +46,8 @@ class MeasuredImage:
     facts: dict[str, str]
     """Values by the names of `FACTS`; the JPEG facts are absent if the image is no JPEG."""
     values: dict[str, float]
-    """Numbers by the names of `FEATURES` and `UNRELATED`, and ``bytes_per_pixel``."""
+    """Numbers by the names of `FEATURES` and `UNRELATED`, ``bytes_per_pixel`` and ``recompressed`` (see
+    `changed_share`)."""
     empty: NDArray[np.int8]
     """(254,) see `Features.empty`."""
     pixels: bytes
@@ -121,7 +122,7 @@ def measure_all(
         UserError: storage fails, or a shard differs from the manifest.
     """
     waiting = deque[Future[tuple[MeasuredPair | str, list[Features]]]]()
-    pairs = _read(datasets, count)
+    pairs = read_sample(datasets, count)
     with ThreadPoolExecutor(threads) as pool:
         try:
             while True:
@@ -141,7 +142,9 @@ def spread_evenly(pairs: int, count: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, pairs - 1, min(count, pairs)).round().astype(np.int64))
 
 
-def _read(datasets: Sequence[Dataset], count: int) -> Iterator[tuple[int, str, StoredPair | DamagedPair]]:
+def read_sample(
+    datasets: Sequence[Dataset], count: int
+) -> Iterator[tuple[int, str, StoredPair | DamagedPair]]:
     """Yields (split, source path, pair) for each pair of the sample."""
     numbers = spread_evenly(sum(dataset.manifest.pairs for dataset in datasets), count)
     first = 0
@@ -163,7 +166,7 @@ def _measure(
     where = f"{pair.url}: {pair.key}"
     if isinstance(pair, DamagedPair):
         return f"{where} is damaged ({pair.cause})", []
-    pictures, files = [], [_member(pair, name) for name in CLASSES]
+    pictures, files = [], [member(pair, name) for name in CLASSES]
     for name, data in zip(CLASSES, files, strict=True):
         if not data:
             return f"{where} has no {name} image", []
@@ -191,7 +194,7 @@ def _measure(
     return found, features
 
 
-def _member(pair: StoredPair, name: str) -> bytes:
+def member(pair: StoredPair, name: str) -> bytes:
     """The file of one image of a pair; empty if the pair lacks it."""
     try:
         return pair.real if name == "real" else pair.fake
@@ -201,9 +204,29 @@ def _member(pair: StoredPair, name: str) -> bytes:
 
 def _image(picture: Picture, data: bytes, features: Features) -> MeasuredImage:
     height, width = picture.size
-    values = features.values | {"bytes_per_pixel": len(data) / (height * width)}
+    values = features.values | {
+        "bytes_per_pixel": len(data) / (height * width),
+        "recompressed": changed_share(picture),
+    }
     facts, pixels = _facts(picture, data), _pixel_hash(picture)
     return MeasuredImage(facts=facts, values=values, empty=features.empty, pixels=pixels)
+
+
+def changed_share(picture: Picture) -> float:
+    """Share of the values that one more compression of a JPEG, with its own coding, changes: 0..1.
+
+    Fewer change with every compression, so this tells how often an image was compressed in this way.
+
+    Returns:
+        NaN if the image is no JPEG, or one whose coding can't be repeated.
+    """
+    if picture.jpeg is None or picture.converted:
+        return np.nan
+    try:
+        again = decode(encode(picture.pixels, picture, "jpeg"), max_pixels=_MAX_PIXELS)
+    except RejectedImageError:
+        return np.nan
+    return float((again.pixels != picture.pixels).mean())
 
 
 def _pixel_hash(picture: Picture) -> bytes:

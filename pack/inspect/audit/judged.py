@@ -35,7 +35,9 @@
 *Only shown* are statistics that the trace of a good autoencoder changes too, so no bound could separate a
 mistake from what the detector should learn: high frequencies, contrast, clipped shares, gradients across
 the 8-grid (decoders that upsample eightfold have their own grid: tiny's is 20 times that of a JPEG at quality
-90), bytes per pixel (which follow from the high frequencies). The probe does not see them.
+90), bytes per pixel (which follow from the high frequencies), the share of values that one more JPEG
+compression changes (smaller in a fake under ``--codec match``, which was compressed once more, if the
+reconstruction is accurate: tests/bench_match.py). The probe does not see them.
 
 *How small a leak can be seen*: a leak counts if the whole 95 % interval lies above the bound. A leak that is
 in a share s of the pairs is decided right in .5 + s / 2 of them; the line `power` says which s the sample
@@ -89,7 +91,10 @@ OFTEN_UNKNOWN = (
 """Numbers that grey, flat or small images and JPEG files don't have. If few have one, it separates few."""
 COLOUR = ("saturation", "exchanged")
 ENDS = ("low_end", "high_end")
-SHOWN = ("blocking", "blocking_off", "high_frequency", "contrast", "dark", "bright", "bytes_per_pixel")
+SHOWN = (
+    *("blocking", "blocking_off", "high_frequency", "contrast", "dark", "bright", "bytes_per_pixel"),
+    "recompressed",
+)
 """Numbers that are shown and not judged."""
 
 EXACT = ("size", "channels")

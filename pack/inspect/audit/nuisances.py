@@ -40,7 +40,7 @@ class Finding:
     bound: float | None = None
     """The largest separation that is no leak."""
     advice: str = ""
-    """What the leak means and what to do; empty unless the verdict is LEAK."""
+    """What a leak means and what to do, or what else the verdict doesn't say."""
 
 
 def judge_facts(sample: Measurements, bound: float) -> list[Finding]:
