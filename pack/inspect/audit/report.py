@@ -20,14 +20,14 @@ _COLOURS = {"real": "tab:blue", "fake": "tab:orange"}
 
 
 def table(findings: Sequence[Finding]) -> str:
-    """The findings in columns, and a line of advice for each leak."""
+    """The findings in columns, and a line for each that has advice, as each leak has."""
     rows = [_HEAD, *map(_row, findings)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-    leaks = [f"LEAK {one.name}: {one.advice}" for one in findings if one.verdict == "LEAK"]
-    return "\n".join([*lines, "", *leaks] if leaks else lines) + "\n"
+    advice = [f"{one.verdict} {one.name}: {one.advice}" for one in findings if one.advice]
+    return "\n".join([*lines, "", *advice] if advice else lines) + "\n"
 
 
 def as_json(about: dict[str, Any], findings: Sequence[Finding]) -> str:
