@@ -10,10 +10,10 @@ from posixpath import splitext
 
 from pack.base.config import PackConfig
 from pack.base.items import Item
-from recon.image.codec import LOADABLE
+from recon.image.codec import LOADABLE, SUFFIXES
 
-_CODECS = {".jpg": "jpeg", ".jpeg": "jpeg", ".mpo": "jpeg", ".png": "png", ".webp": "webp"}
-_ENCODED_ANEW = (".bmp", ".tif", ".tiff", ".ppm", ".pgm")  # no codec of a shard, so always compressed again
+_CODECS = dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "jpeg") | {".png": "png", ".webp": "webp"}
+_ENCODED_ANEW = set(SUFFIXES) - set(_CODECS)  # no codecs of a shard, so always compressed again
 _SEVERAL = "jpg"
 
 
