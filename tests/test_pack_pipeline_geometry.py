@@ -51,7 +51,7 @@ def write(path: Path, kind: str, height: int, width: int) -> None:
     elif kind == "webp":
         colour.save(path.with_suffix(".webp"), lossless=True)
     elif kind == "cmyk":
-        colour.convert("CMYK").save(path.with_suffix(".jpg"), quality=95)
+        colour.convert("CMYK").save(path.with_suffix(".tif"))
     else:
         {"grey": grey, "colour": colour}[kind].save(path.with_suffix(".jpg"), quality=95)
 
