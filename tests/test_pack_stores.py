@@ -14,7 +14,7 @@ from poor_s3 import Manners, manners_of_server  # noqa: F401  # a fixture
 
 from pack import command
 from pack.storage import FsspecStore, LocalStore, Store, open_store
-from pack.storage.trouble import warn_once
+from pack.storage.trouble import _TOLD
 from recon.base.errors import UserError
 
 URL = "s3://bucket/data"
@@ -22,7 +22,7 @@ URL = "s3://bucket/data"
 
 @pytest.fixture(autouse=True)
 def _told_anew(caplog: pytest.LogCaptureFixture) -> None:
-    warn_once.cache_clear()
+    _TOLD.clear()
     caplog.set_level(logging.WARNING)
 
 
@@ -36,7 +36,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, where: str, other: Callable[[], N
     """Has another process act in the pause before the second look; tells how often there was one."""
     pauses: list[str] = []
 
-    def settle() -> None:
+    def settle(_: float) -> None:
         pauses.append(where)
         if len(pauses) == 1:
             other()

@@ -175,7 +175,7 @@ def test_of_two_that_take_over_an_old_lease_the_last_to_write_has_it(
     Lease(store, owner("dead"), clock).take()
     clock.now += AGE_S + 1
     other = Lease(store, owner("b"), clock)
-    monkeypatch.setattr(module, "settle", other._write)
+    monkeypatch.setattr(module, "settle", lambda _: other._write())
     with pytest.raises(UserError, match=r"host-b\) still trains"):
         Lease(store, owner("a"), clock).take()
     other.renew()

@@ -1,6 +1,7 @@
 """A store at a URL prefix of any scheme that fsspec knows."""
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
@@ -198,16 +199,17 @@ class FsspecStore:
                     upload.give_up()
                     raise
 
+            looked = time.monotonic()
             Attempts(self.retry.for_bytes(size), share=2).run(attempt, f"can't write {where}")
             self._pins.forget(name)
             if create:
-                self._look_again(_Upload(self, name, file.name, size, create), name)
+                self._look_again(_Upload(self, name, file.name, size, create), name, looked)
 
-    def _look_again(self, upload: "_Upload", name: str) -> None:
+    def _look_again(self, upload: "_Upload", name: str, looked: float) -> None:
         """Raises a UserError if another process created the object at the same time, and its own stands."""
         scheme = self.url.partition("://")[0]
         warn_once(uncreated(f"{scheme}://", "has no create-only writing through fsspec"))
-        settle()
+        settle(looked)
         with suppress(MissingError):  # the object may have been removed since, as a claim is
             self._ask(upload.is_there, name)
 

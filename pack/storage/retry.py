@@ -24,10 +24,8 @@ _SLOWEST = 64 << 10  # bytes/s; an upload that is slower misses its deadline
 _LOG = logging.getLogger(__name__)
 
 SETTLE_S = 2.0
-"""Seconds to wait before looking whether an object that a store did not guard is still the one just written.
-
-It must exceed the time that another process needs from its look (nothing there) to the end of its write.
-"""
+"""Least seconds to wait before looking whether what a store did not guard is still what was just written."""
+_SLOWER = 5  # times as long as this process others may take from their look (nothing there) to their write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +51,13 @@ class Retry:
         return replace(self, deadline_s=max(self.deadline_s, size / _SLOWEST))
 
 
-def settle() -> None:
-    """Waits until other processes, which found an object missing when this one did, have written it too."""
-    time.sleep(SETTLE_S)
+def settle(looked: float) -> None:
+    """Waits until other processes, which found an object missing when this one did, have written it too.
+
+    Args:
+        looked: when this one found it missing, by the clock of `time.monotonic`.
+    """
+    time.sleep(max(SETTLE_S, _SLOWER * (time.monotonic() - looked)))
 
 
 class TransientError(Exception):

@@ -1,6 +1,7 @@
 """A store in a bucket of S3, or of any storage that speaks its protocol, through boto3."""
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
@@ -205,13 +206,14 @@ class S3Store:
 
     def _upload(self, name: str, file: int, create: bool) -> None:
         where = f"{self.url}/{name}"
+        guarded = create and self._creates_once  # first: it takes time, in which others could write
+        looked = time.monotonic()
         # This check may save an upload. If another process creates the object after it, S3 itself refuses;
         # stores that don't are found out by `_creates_once`.
         if create and self.exists(name):
             if not self._holds(name, file):
                 raise taken(where)
             return
-        guarded = create and self._creates_once
         try:
             self._send(name, file, create)
         except (PreconditionError, MissingError) as error:
@@ -222,7 +224,7 @@ class S3Store:
         self._pins.forget(name)
         if create:
             if not guarded:
-                settle()
+                settle(looked)
             if not self._holds(name, file) and self.exists(name):  # it may have been removed, as a claim is
                 raise taken(where)
 

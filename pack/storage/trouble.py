@@ -5,13 +5,13 @@ import logging
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from pack.storage.retry import SETTLE_S, TransientError
+from pack.storage.retry import TransientError
 from recon.base.errors import MissingError, UserError
 
 Data = TypeVar("Data", bytes, memoryview)
@@ -40,16 +40,21 @@ _PACKAGES = (
 """What to install with pip for a scheme, in addition to fsspec."""
 
 _LOG = logging.getLogger(__name__)
+_TOLD: set[str] = set()
+_TELLING = threading.Lock()
 
 
 class BusyError(UserError):
     """Another process is writing the same object now."""
 
 
-@cache  # per text
 def warn_once(text: str) -> None:
     """Logs a warning the first time that this process has it to tell."""
-    _LOG.warning("%s", text)
+    with _TELLING:  # many threads meet the same store at once
+        is_new = text not in _TOLD
+        _TOLD.add(text)
+    if is_new:
+        _LOG.warning("%s", text)
 
 
 def without_secrets(text: object) -> str:
@@ -99,8 +104,8 @@ def replaced(where: str) -> UserError:
 def uncreated(store: str, why: str) -> str:
     """The warning about a store that can't refuse to replace an object; `why` tells how that was found."""
     return (
-        f"{store} {why}: what may be created only once is read again {SETTLE_S:g} s after it was written, "
-        "and another's is refused; start one run at a time there"
+        f"{store} {why}: what may be created only once is read again some seconds after it was written, "
+        "and only the last writer goes on; start one run at a time there"
     )
 
 

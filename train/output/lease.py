@@ -83,7 +83,7 @@ class Lease:
             UserError: another run has the lease.
         """
         for _ in range(_LOOKS):
-            found = self._read()
+            looked, found = time.monotonic(), self._read()
             if found and not self._is_free(*found):
                 raise self._refusal(*found)
             try:
@@ -94,7 +94,7 @@ class Lease:
             # Read again: two processes may replace an old lease at the same time. The last one has it.
             # (Of two that create one, the store refuses one.)
             if found:
-                settle()
+                settle(looked)
             if self._is_ours():
                 return
         raise UserError(f"several runs want {self._store.url} at once; start one of them again")
