@@ -144,6 +144,7 @@ def test_damage_is_found_and_told(
 
 def test_every_flipped_byte_of_every_file_is_found(packed: Path, tmp_path: Path) -> None:
     dataset = Path(shutil.copytree(packed, tmp_path / "photos"))
+    (dataset / "README.md").unlink()  # the card, which its owner may edit
     sizes = {path.name: path.stat().st_size for path in sorted(dataset.iterdir())}
     places = st.sampled_from(list(sizes)).flatmap(
         lambda name: st.tuples(st.just(name), st.integers(0, sizes[name] - 1), st.integers(1, 255))
