@@ -140,7 +140,7 @@ def _net(config: AuditConfig, datasets: "list[Dataset]") -> "list[Finding]":
     """The finding of the network, if it is asked for."""
     if config.probe != "net":
         return []
-    from pack.inspect.audit.net import judge_net
+    from pack.inspect.audit import net
     from pack.inspect.audit.net_pairs import PAIRS, ControlPairs, read_controls
     from recon.base.device import prepare_cpu
 
@@ -148,7 +148,7 @@ def _net(config: AuditConfig, datasets: "list[Dataset]") -> "list[Finding]":
     found, total = ControlPairs(), min(PAIRS, config.pairs, sum(one.manifest.pairs for one in datasets))
     for _ in progress(read_controls(found, datasets, total), total=total, unit="pairs", what="control pairs"):
         pass
-    return [judge_net(found, config.bound)]
+    return [net.judge_net(found, config.bound, steps=net.STEPS)]
 
 
 def _counts(datasets: "list[Dataset]", sample: "Measurements") -> "list[Finding]":
