@@ -3,13 +3,12 @@
 import json
 import shutil
 import sys
-import uuid
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 from pack_runs import config, files, interrupted, pack_rank, write_spoilt
+from s3_server import S3Env
 
 from pack.publish import finish, finish_command
 from pack.publish.packing import pack
@@ -132,17 +131,15 @@ def test_finish_leaves_a_complete_dataset_alone(
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
-def test_finish_works_on_a_url(packed: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = f"memory://{uuid.uuid4()}"
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr("pack.publish.packing.finish", lambda *_: [])
-            pack(config(photographs, f"{root}/data"))
-        assert status(monkeypatch, f"{root}/data") == 0
-        store = open_store(f"{root}/data")
-        assert {name: store.read(name) for name in store.names()} == files(packed)
-    finally:
-        fsspec.filesystem("memory").rm(root, recursive=True)
+def test_finish_works_on_a_url(
+    packed: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch, s3_env: S3Env
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("pack.publish.packing.finish", lambda *_: [])
+        pack(config(photographs, s3_env.url))
+    assert status(monkeypatch, s3_env.url) == 0
+    store = open_store(s3_env.url)
+    assert {name: store.read(name) for name in store.names()} == files(packed)
 
 
 @pytest.mark.parametrize(
