@@ -197,9 +197,14 @@ def _job(config: AuditConfig) -> int:
 def _verdict(found: Audit) -> str:
     leaks = counted(len(found.leaks), "leak")
     sample = f"{counted(len(found.sample.pairs), 'pair')} of {counted(found.photographs, 'photograph')}"
-    unjudged = sum(one.verdict == "too few" for one in found.findings)
-    rest = f"; {counted(unjudged, 'nuisance')} NOT JUDGED: too few photographs" if unjudged else ""
-    return f"{leaks} in {sample}{rest}"
+    causes = {"too few": "too few photographs", "too small": "all images are smaller than 64 pixels"}
+    unjudged = {
+        cause: sum(one.verdict == verdict for one in found.findings) for verdict, cause in causes.items()
+    }
+    rest = [
+        f"; {counted(count, 'nuisance')} NOT JUDGED: {cause}" for cause, count in unjudged.items() if count
+    ]
+    return f"{leaks} in {sample}{''.join(rest)}"
 
 
 def _about(config: AuditConfig, found: Audit) -> dict[str, Any]:

@@ -23,12 +23,13 @@
 * photographs that were JPEG: the real image has a grid and its reconstruction has none. A detector then
   learns the photographs' old compression, and calls photographs fake that never were JPEG.
 * halved chroma: the chroma of one class is that of an image half as large (JPEG 4:2:0), at any of the 4
-  places of its grid.
+  places of its grid. Chroma that is smooth at all of them says nothing.
 * repeated border: the last lines of one class repeat others.
 * colour: channels in another order, or all colours weaker or stronger. Saturation counts, as channel means
   do, beyond .01 *and* three times the spread among photographs.
-* geometry: content moved by more than .2 pixels (taesd: up to .17 in single images), or scaled by a few
-  pixels and back: then the fake's sharpness rises and falls along the image, equally often in all pairs.
+* geometry: content moved by more than .2 pixels (nearly all images of decoders stay below, not each), or
+  scaled by a few pixels and back: then the fake's sharpness rises and falls along the image, equally often in
+  all pairs. How often is looked for in other photographs than those that are judged by it.
 * sharpness: details that both images share are stronger in the fake. Decoders make them weaker, so the audit
   sees sharpening only of accurate reconstructions.
 
@@ -41,8 +42,9 @@ reconstruction is accurate: tests/bench_match.py). The probe does not see them.
 
 *How small a leak can be seen*: a leak counts if the whole 95 % interval lies above the bound. A leak that is
 in a share s of the pairs is decided right in .5 + s / 2 of them; the line `power` says which s the sample
-would show. Statistics that find nothing in a pair count it as half right, so further ones add no false
-alarms.
+would show. Statistics that find nothing in a pair count it as half right. Each is one more chance of a false
+alarm, though, and there is no correction for their number: tests/bench_audit.py counts the alarms in pairs
+whose halves are exchanged by chance.
 
 *Not seen*: what a decoder causes as well. That is smoothing, weaker details, colours or shifts within its own
 spread, and sharpening of a reconstruction that is soft itself.
@@ -88,7 +90,9 @@ OFTEN_UNKNOWN = (
     "shift_across",
     "sharpness",
 )
-"""Numbers that grey, flat or small images and JPEG files don't have. If few have one, it separates few."""
+"""Numbers that grey, flat or small images and JPEG files don't have. A pair without one is half right."""
+OF_PAIRS = ("jpeg_photographs", "resampled")
+"""Findings that are no numbers of one image, and that small images don't have either."""
 COLOUR = ("saturation", "exchanged")
 ENDS = ("low_end", "high_end")
 SHOWN = (

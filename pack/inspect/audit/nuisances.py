@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pack.inspect.audit import judged
 from pack.inspect.audit.images import CLASSES, FACTS, Measurements
 from pack.inspect.audit.judged import CHANNELS, SHOWN, STEPS
-from pack.inspect.audit.probe import Probe
+from pack.inspect.audit.probe import Probe, folds
 from pack.inspect.audit.separation import (
     LEAST_PHOTOGRAPHS,
     Numbers,
@@ -20,7 +20,7 @@ from pack.inspect.audit.separation import (
     spread,
     unpaired,
 )
-from pack.inspect.audit.traces.pairs import UNRELATED
+from recon.image.jpeg_grid import LEAST_SIDE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Finding:
     """A summary of the real images: a median, or the most frequent values."""
     fake: str
     verdict: str
-    """``ok``, ``LEAK``, ``shown`` (not judged) or ``too few`` to judge."""
+    """``ok``, ``LEAK``, ``shown`` (not judged), ``too few`` photographs to judge, or images ``too small``."""
     separation: Separation | None = None
     """The share of right decisions by this statistic alone; .5 is chance."""
     by: str = ""
@@ -62,9 +62,10 @@ def judge_photographs(sample: Measurements, photograph_N: NDArray[np.int64], bou
     """The finding on photographs that were JPEG once while their reconstructions were not."""
     name = "jpeg_photographs"
     # Not above 0: a grid in the fake alone may be the decoder's own; `jpeg_traces` judges what is none.
-    found = paired(np.minimum(sample.differences("jpeg_before"), 0), 0.5, photograph_N)
-    if found is None:
-        return Finding(name=name, real="-", fake="-", verdict=_unknown(sample, "jpeg_before"), bound=bound)
+    difference_N = np.minimum(sample.differences("jpeg_before"), 0)
+    found = paired(np.nan_to_num(difference_N), 0.5, photograph_N)
+    if found is None or np.isnan(difference_N).all():
+        return _unknown(sample, name, bound)
     shares = [f"{np.nanmean(sample.values(which, 'jpeg_before')):.0%} were" for which in CLASSES]
     return _verdict(name, (shares[0], shares[1]), found, "pairs", bound, judged.PHOTOGRAPHS)
 
@@ -74,18 +75,27 @@ def judge_beats(sample: Measurements, photograph_N: NDArray[np.int64], bound: fl
     name = "resampled"
     beats_NK = np.stack([pair.beats for pair in sample.pairs])
     known_N = ~np.isnan(beats_NK).any(axis=1)
-    if not known_N.any():
-        return Finding(name=name, real="-", fake="-", verdict="too few", bound=bound)
-    sum_K = beats_NK[known_N].sum(axis=0)
-    strongest = int(np.abs(sum_K).argmax())
-    beat_N, number_N = beats_NK[:, strongest], photograph_N
-    # Each photograph is compared to all others: does its sharpness rise where theirs does?
-    own_N = np.array([beat_N[(number_N == one) & known_N].sum() for one in number_N])
-    agrees_N = (beat_N * np.conj(sum_K[strongest] - own_N)).real
-    found = paired(np.where(known_N, agrees_N, np.nan), 0.0, photograph_N)
-    if found is None:
-        return Finding(name=name, real="-", fake="-", verdict="too few", bound=bound)
+    beats_NK[~known_N] = 0
+    found = paired(_agreement(beats_NK, folds(photograph_N)), 0.0, photograph_N, either=False)
+    if found is None or not known_N.any():
+        return _unknown(sample, name, bound)
+    strongest = int(np.abs(beats_NK.sum(axis=0)).argmax())
     return _verdict(name, ("", f"{strongest + 1} beats"), found, "pairs", bound, judged.RESAMPLED)
+
+
+def _agreement(beats_NK: NDArray[np.complex128], fold_N: NDArray[np.int64]) -> Numbers:
+    """(N,) above 0 if a pair's sharpness rises where that of the photographs of other folds does.
+
+    The strongest of the K frequencies is looked for in the other folds too: the strongest of the pair's own
+    would agree more often than by chance.
+    """
+    agrees_N = np.zeros(len(beats_NK))
+    for fold in np.unique(fold_N):
+        own_N = fold_N == fold
+        others_K = beats_NK[~own_N].sum(axis=0)
+        strongest = int(np.abs(others_K).argmax())
+        agrees_N[own_N] = (beats_NK[own_N, strongest] * np.conj(others_K[strongest])).real
+    return agrees_N
 
 
 def show_power(photograph_N: NDArray[np.int64], bound: float) -> Finding:
@@ -183,22 +193,32 @@ def _judge_number(sample: Measurements, name: str, photograph_N: NDArray[np.int6
         sample.values("fake", name),
         sample.differences(name),
     )
-    options = {"pairs": paired(difference, _steps(sample, name), photograph_N)}
-    if name not in UNRELATED:  # those compare the fake with its real image, so there is no single image
+    often_unknown = name in judged.OFTEN_UNKNOWN
+    known = np.nan_to_num(difference) if often_unknown else difference  # what is unknown separates nothing
+    options = {"pairs": paired(known, _steps(sample, name), photograph_N)}
+    if not often_unknown:
         options["images"] = unpaired(real, fake, STEPS[name], photograph_N)
     found = {by: one for by, one in options.items() if one is not None}
-    if not found:
-        return Finding(name=name, real="-", fake="-", verdict=_unknown(sample, name), bound=bound)
+    if not found or np.isnan(difference).all():
+        return _unknown(sample, name, bound)
     by = max(found, key=lambda one: found[one].low)  # `low`, because the verdict compares it with the bound
     middle = float(np.nanmedian(difference))
     advice = f"the median of fake - real is {middle:+.3g}: {judged.ADVICE[name]}"
     return _verdict(name, _medians(sample, name), found[by], by, bound, advice)
 
 
-def _unknown(sample: Measurements, name: str) -> str:
-    """The verdict on a number that too few photographs have: most numbers say nothing of clean pairs."""
+def _unknown(sample: Measurements, name: str, bound: float) -> Finding:
+    """The finding on a number that no pair has, or too few: some say nothing of clean pairs."""
     enough = len({pair.photograph for pair in sample.pairs}) >= LEAST_PHOTOGRAPHS
-    return "ok" if name in judged.OFTEN_UNKNOWN and enough else "too few"
+    unknown = (*judged.OFTEN_UNKNOWN, *judged.OF_PAIRS)
+    verdict = "too few" if not enough or name not in unknown else "ok" if _large(sample) else "too small"
+    return Finding(name=name, real="-", fake="-", verdict=verdict, bound=bound)
+
+
+def _large(sample: Measurements) -> bool:
+    """Whether any image is large enough for traces."""
+    sizes = [pair.real.facts["size"].split("x") for pair in sample.pairs]
+    return any(min(map(int, size)) >= LEAST_SIDE for size in sizes)
 
 
 def _steps(sample: Measurements, name: str) -> Numbers:

@@ -28,7 +28,7 @@ class Separation:
 
 
 def paired(
-    difference_N: Numbers, step: float | Numbers, photograph_N: NDArray[np.int64]
+    difference_N: Numbers, step: float | Numbers, photograph_N: NDArray[np.int64], *, either: bool = True
 ) -> Separation | None:
     """How often the sign of fake - real tells which image is the fake, if the difference exceeds `step`.
 
@@ -39,6 +39,7 @@ def paired(
         difference_N: (N,) fake - real; NaN if unknown.
         step: the largest difference that is ignored; (N,) if it differs between pairs.
         photograph_N: (N,) number of each pair's photograph.
+        either: whether a smaller value may mean fake as well as a larger one.
 
     Returns:
         None if fewer than `LEAST_PHOTOGRAPHS` photographs have a known difference.
@@ -48,7 +49,7 @@ def paired(
     share_K = _by_photograph((sign_N[known_N] + 1) / 2, photograph_N[known_N])
     if len(share_K) < LEAST_PHOTOGRAPHS:
         return None
-    if share_K.mean() < 0.5:  # a detector may as well learn that the fake has less of it
+    if either and share_K.mean() < 0.5:  # a detector may as well learn that the fake has less of it
         share_K = 1 - share_K
     return _of_shares(share_K)
 

@@ -4,15 +4,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 
 from recon.image.codec import Pixels
+from recon.image.jpeg_grid import LEAST_SIDE
 
-_LEAST_SIDE = 64  # pixels
 _SIDE = 512  # pixels: chroma is looked at in the central part of larger images
-_ROUNDING = (
-    0.13  # levels squared: halved chroma differs by less from its own halves, by rounding to RGB alone
-)
-_AT_ITS_PLACE = 1.25  # times; taesd's smooth chroma reaches 1.1, halved chroma 1.5
+_ROUNDING = 0.13  # levels squared: rounding to RGB alone makes halved chroma differ by less from its halves
+_AT_ITS_PLACE = 1.25  # times
+_REACH = 4  # pixels: clipped colours have other chroma, which this far away still counts
+_LEAST_PIXELS = 1000  # without clipped ones near
 _FLAT = 1.0  # levels: mean change from line to line, below which nothing can be told of borders
 _REPEATED = 0.01  # of the usual change between two lines
 _LINES = 64  # lines next to a border that are compared
@@ -25,10 +26,10 @@ def image_values(pixels: Pixels) -> dict[str, float]:
     """The numbers of an image, (H, W, C) uint8, by name; NaN if they can't be told.
 
     ``chroma_halved``: 1 if its chroma is that of an image half as large, scaled up as JPEG decoders do
-    (4:2:0), at any of the 4 places of the 2x2 grid. ``repeated_border``: 1 if a line at a border repeats one
-    of the lines before it.
+    (4:2:0), at any of the 4 places of the 2x2 grid; NaN if it is so smooth that it might be.
+    ``repeated_border``: 1 if a line at a border repeats one of the lines before it.
     """
-    if min(pixels.shape[:2]) < _LEAST_SIDE:
+    if min(pixels.shape[:2]) < LEAST_SIDE:
         return {"chroma_halved": np.nan, "repeated_border": np.nan}
     return {"chroma_halved": _halved(pixels), "repeated_border": _repeated(pixels)}
 
@@ -44,13 +45,21 @@ def _halved(pixels: Pixels) -> float:
     if max(float(plane.var()) for plane in planes) < _FLAT:  # nearly grey: any chroma is halved
         return np.nan
     places = ((0, 0), (0, 1), (1, 0), (1, 1))
-    errors = [sum(_error(plane[row:, column:]) for plane in planes) / 2 for row, column in places]
-    best, second, *_ = sorted(errors)
+    counted = ~maximum_filter(((pixels == 0) | (pixels == 255)).any(axis=2), 2 * _REACH + 1)
+    if counted[8:-8, 8:-8].sum() < _LEAST_PIXELS:
+        return np.nan
+    losses = [
+        sum(_loss(plane[row:, column:], counted[row:, column:]) for plane in planes) / 2
+        for row, column in places
+    ]
+    best, second, *_ = sorted(losses)
+    if best >= _ROUNDING:
+        return 0.0
     # A smooth image loses little at any of the places, halved chroma at its own alone.
-    return float(best < _ROUNDING and second > _AT_ITS_PLACE * best)
+    return 1.0 if second > _AT_ITS_PLACE * best else np.nan
 
 
-def _error(plane: Plane) -> float:
+def _loss(plane: Plane, counted: NDArray[np.bool_]) -> float:
     """Mean square of what is lost if a plane is halved, by means of 2x2, and scaled up by triangles."""
     rows, columns = (side // 2 for side in plane.shape)
     plane = plane[: 2 * rows, : 2 * columns]
@@ -60,7 +69,8 @@ def _error(plane: Plane) -> float:
     for _ in range(6):
         source = source + half - _filtered(source)
     inner = np.s_[4:-4, 4:-4]
-    return float(((plane - _doubled(source))[inner] ** 2).mean())
+    lost = (plane - _doubled(source))[inner]
+    return float((lost[counted[: 2 * rows, : 2 * columns][inner]] ** 2).mean())
 
 
 def _filtered(plane: Plane) -> Plane:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
-from recon.image.jpeg_grid import jpeg_phase
+from recon.image.jpeg_grid import LEAST_SIDE, jpeg_phase
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G, B, as in JPEG (ITU-R BT.601)
 _STEPS = np.arange(2, 41)  # quantisation steps to try; the rounding to grey levels hides a step of 1
@@ -40,7 +40,7 @@ def jpeg_values(pixels: Pixels) -> dict[str, float]:
     # The median of the frequencies: one that fits a step by chance does not decide.
     known = [float(fits.max()) for fits in low if len(fits)]
     traces = float(np.median(known)) if known else np.nan
-    before = np.nan if min(pixels.shape[:2]) < 64 else float(phase >= 0)
+    before = np.nan if min(pixels.shape[:2]) < LEAST_SIDE else float(phase >= 0)
     steps = [_step(sizes[inside]) for sizes in _coefficients(luma, _MIDDLE)] if traces > _CLEAR / 2 else []
     found = [one for one in steps if one is not None]
     return {

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
+from recon.image.jpeg_grid import LEAST_SIDE
 
 BEATS = 8
 """Frequencies of `beats`: 1 to this many cycles an image, for as many pixels added."""
@@ -18,7 +19,6 @@ BEATS = 8
 _COARSEST = 16  # pixels: beats as short as the grid of JPEG's chroma, or shorter, may be a grid
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G, B, as in JPEG (ITU-R BT.601)
 _BLOCK = 8  # pixels: means over such blocks hold colour without detail
-_LEAST_SIDE = 64  # pixels; smaller images hold too few blocks and beats
 _LEAST_CHROMA = 9.0  # levels squared: variance of the block means of an image that is coloured enough
 _BAND = (0.12, 0.25)  # cycles a pixel: what sharpening raises and decoders still follow
 _EDGE = 12  # pixels at each side that beats leave out, because decoders are different there
@@ -41,7 +41,7 @@ def pair_values(real: Pixels, fake: Pixels) -> dict[str, float]:
         real: (H, W, C) uint8.
         fake: (H, W, C) uint8.
     """
-    if real.shape != fake.shape or min(real.shape[:2]) < _LEAST_SIDE:
+    if real.shape != fake.shape or min(real.shape[:2]) < LEAST_SIDE:
         return dict.fromkeys(UNRELATED, np.nan)
     down, across = _shift(_luma(real), _luma(fake))
     return {
@@ -61,7 +61,7 @@ def beats(real: Pixels, fake: Pixels) -> NDArray[np.complex128]:
 
     Source: Popescu and Farid, Exposing digital forgeries by detecting traces of resampling, 2005.
     """
-    if real.shape != fake.shape or min(real.shape[:2]) < _LEAST_SIDE:
+    if real.shape != fake.shape or min(real.shape[:2]) < LEAST_SIDE:
         return np.full(BEATS, np.nan, np.complex128)
     planes = _luma(real), _luma(fake)
     return _beats(*planes) + _beats(*(plane.T for plane in planes))
