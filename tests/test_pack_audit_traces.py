@@ -77,9 +77,9 @@ def test_old_jpeg_in_both_halves_alike_is_silent(tmp_path: Path, tiny: list[Pixe
 
 def test_halved_chroma_is_seen_beside_clipped_colours() -> None:
     """Clipping changes the chroma of some pixels, so that it is no longer exactly halved."""
-    bright = [np.minimum(one.astype(np.uint16) * 3 // 2, 255).astype(np.uint8) for one in photographs(8)]
-    assert [image_values(jpeg(90)(one))["chroma_halved"] for one in bright] == [1.0] * 8
-    assert [image_values(one)["chroma_halved"] for one in bright] == [0.0] * 8
+    bright = [np.minimum(one.astype(np.uint16) + 30, 255).astype(np.uint8) for one in photographs(5)]
+    assert [image_values(jpeg(90)(one))["chroma_halved"] for one in bright] == [1.0] * 5
+    assert [image_values(one)["chroma_halved"] for one in bright] == [0.0] * 5
 
 
 def test_smooth_chroma_may_be_halved_or_not() -> None:
@@ -96,16 +96,16 @@ def test_images_below_64_pixels_are_named_as_too_small(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("count", [8, 12, 24])
+@pytest.mark.parametrize("count", [8, 12])
 def test_chance_seldom_looks_like_scaling(count: int) -> None:
     """The strongest of eight frequencies always agrees with itself; only other photographs may name it."""
     rng, named = np.random.default_rng(0), 0
-    for _ in range(200):
+    for _ in range(400):
         beats_NK = rng.normal(size=(count, 8)) + 1j * rng.normal(size=(count, 8))
         pairs = [SimpleNamespace(beats=one) for one in beats_NK]
         found = judge_beats(Measurements(pairs=pairs), np.arange(count), 0.6)  # type: ignore[arg-type]
         named += found.verdict == "LEAK"
-    assert named <= 6
+    assert named <= 10
 
 
 def test_power_says_how_large_a_leak_must_be(tmp_path: Path, tiny: list[Pixels]) -> None:

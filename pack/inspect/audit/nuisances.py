@@ -76,7 +76,8 @@ def judge_beats(sample: Measurements, photograph_N: NDArray[np.int64], bound: fl
     beats_NK = np.stack([pair.beats for pair in sample.pairs])
     known_N = ~np.isnan(beats_NK).any(axis=1)
     beats_NK[~known_N] = 0
-    found = paired(_agreement(beats_NK, folds(photograph_N)), 0.0, photograph_N, either=False)
+    half_N = folds(photograph_N) % 2  # two halves: the fewer, the less they depend on each other
+    found = paired(_agreement(beats_NK, half_N), 0.0, photograph_N, either=False)
     if found is None or not known_N.any():
         return _unknown(sample, name, bound)
     strongest = int(np.abs(beats_NK.sum(axis=0)).argmax())
