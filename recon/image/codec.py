@@ -112,7 +112,7 @@ def decode(
                 # A converted image is plain RGB, to which its old profile (of CMYK, say) doesn't apply.
                 icc=None if kind else image.info.get("icc_profile"),
                 jpeg=coding,
-                converted=codec if codec in LOSSY_ONCE else kind and kind.name,
+                converted=codec if codec in LOSSY_ONCE else (kind.name if kind else None),
                 lossy=_lossy(image, data),
             )
         except RejectedImageError:
