@@ -47,7 +47,8 @@ alarm, though, and there is no correction for their number: tests/bench_audit.py
 whose halves are exchanged by chance.
 
 *Not seen*: what a decoder causes as well. That is smoothing, weaker details, colours or shifts within its own
-spread, and sharpening of a reconstruction that is soft itself.
+spread, and sharpening of a reconstruction that is soft itself: sharpening by .2 behind `tiny` is decided
+right in .50 (.44 to .56) of 30 pairs (``python tests/bench_audit.py --photos coco --limit 30``).
 """
 
 MATCH = "pack with --codec match (or lossless, if the real images are no JPEG)"
