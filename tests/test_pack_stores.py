@@ -14,6 +14,7 @@ from poor_s3 import Manners, manners_of_server  # noqa: F401  # a fixture
 
 from pack import command
 from pack.storage import FsspecStore, LocalStore, Store, open_store
+from pack.storage.s3 import CREATES_ONCE
 from pack.storage.trouble import _TOLD
 from recon.base.errors import UserError
 
@@ -23,6 +24,7 @@ URL = "s3://bucket/data"
 @pytest.fixture(autouse=True)
 def _told_anew(caplog: pytest.LogCaptureFixture) -> None:
     _TOLD.clear()
+    CREATES_ONCE.clear()
     caplog.set_level(logging.WARNING)
 
 

@@ -1,11 +1,12 @@
 """A store in a bucket of S3, or of any storage that speaks its protocol, through boto3."""
 
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
 from pack.storage.local import temporary_file
@@ -39,6 +40,10 @@ from recon.base.walk import HIDDEN, Files, Leave, tell_nobody
 T = TypeVar("T")
 
 _RACES, _WRITERS = 4, 8  # try whether a store lets only one create an object; one race may miss it (Swift)
+
+CREATES_ONCE: dict[tuple[str, str], bool] = {}
+"""What `S3Store` found in this process, by endpoint and bucket: a trial takes 32 uploads."""
+_TRYING = threading.Lock()
 
 
 class _ReplacedError(Exception):
@@ -241,14 +246,22 @@ class S3Store:
             # The store knows no conditions. `_upload` has just seen that the name is free, and looks again.
             self._send(name, file, False)
 
-    @cached_property
+    @property
     def _creates_once(self) -> bool:
-        """Whether the store lets only one of several writers create an object: tried, and told if not."""
+        """Whether the store lets only one of several writers create an object: tried once for each bucket."""
+        place = self._endpoint, self.bucket
+        with _TRYING:
+            if place not in CREATES_ONCE:
+                try:
+                    CREATES_ONCE[place] = self._try_creating()
+                except UserError:
+                    return True  # the object that is to be created will meet the same trouble, and tell it
+            return CREATES_ONCE[place]
+
+    def _try_creating(self) -> bool:
+        """Lets several writers create an object; warns if more than one did."""
         for _ in range(_RACES):
-            try:
-                won = self._race()
-            except UserError:
-                return True  # the object that is to be created will meet the same trouble, and tell it
+            won = self._race()
             if won > 1:
                 how = "ignores If-None-Match" if won == _WRITERS else "does not keep to If-None-Match"
                 found = f"{how} ({won} of {_WRITERS} writers at once created one object)"
