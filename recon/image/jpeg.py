@@ -14,6 +14,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from recon.base.errors import RejectedImageError
 from recon.image.formats.causes import odd_jpeg
+from recon.image.formats.segments import SCAN, segments
 
 Table = tuple[int, ...]
 
@@ -22,7 +23,6 @@ SUBSAMPLINGS = {"4:4:4": (1, 1), "4:2:2": (2, 1), "4:2:0": (2, 2), "4:4:0": (1, 
 
 _PILLOWS = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}  # those that Pillow's encoder can write, by its numbers
 
-_SCAN = 0xDA  # marker SOS, start of scan
 _ARITHMETIC = (0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)  # markers SOF9 to SOF15; 0xCC is no frame
 
 
@@ -143,12 +143,13 @@ def jpeg_oddity(data: bytes, components: int) -> str | None:
         data: a JPEG file with a complete header.
         components: number of components of its frame.
     """
-    place = 2  # the first marker comes after SOI, start of image
-    while place + 5 <= len(data) and data[place + 1] != _SCAN:
-        if data[place + 1] in _ARITHMETIC:
+    place = len(data)
+    for marker, start, _ in segments(data):
+        if marker in _ARITHMETIC:
             return "arithmetic coding"
-        fill = data[place + 1] == 0xFF  # any number of 0xFF bytes may come before a marker
-        place += 1 if fill else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == SCAN:
+            place = start
+            break
     if data[place + 4 : place + 5] == bytes([components]) and not _is_progressive(data, place):
         return None  # the first scan has all the data, so there are no later scans
     # In compressed data a 0xFF byte is followed by 0 or a restart marker. So the bytes found here (EOI, end

@@ -2,7 +2,6 @@
 
 import os
 import struct
-from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -10,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from recon.image.formats.segments import SCAN, segments
 from recon.image.jpeg import SUBSAMPLINGS, JpegCoding
 
 _ROWS = 256
-_TABLES, _HUFFMAN, _SCAN, _BASELINE, _PROGRESSIVE = 0xDB, 0xC4, 0xDA, 0xC0, 0xC2  # markers, after 0xFF
+_TABLES, _HUFFMAN, _BASELINE, _PROGRESSIVE = 0xDB, 0xC4, 0xC0, 0xC2  # markers, after 0xFF
 
 
 def write_jpeg(pixels: NDArray[np.uint8], coding: JpegCoding, extra: dict[str, Any]) -> bytes:
@@ -74,35 +74,24 @@ def _by_planes(pixels: NDArray[np.uint8], coding: JpegCoding, extra: dict[str, A
 def _header(extra: dict[str, Any]) -> bytes:
     """Start of image, JFIF, EXIF and ICC, as Pillow writes them."""
     data = _pillows(np.zeros((1, 1, 3), np.uint8), **extra)
-    return data[: next(start for marker, start, _ in _segments(data) if marker == _TABLES)]
+    return data[: next(start for marker, start, _ in segments(data) if marker == _TABLES)]
 
 
 def _table(data: bytes) -> bytes:
     """The 64 bytes of the one quantisation table, in the file's order."""
-    start, end = next((start, end) for marker, start, end in _segments(data) if marker == _TABLES)
+    start, end = next((start, end) for marker, start, end in segments(data) if marker == _TABLES)
     return data[start + 5 : end]
 
 
 def _scans(data: bytes, component: int) -> bytes:
     """The Huffman tables and scans of a grey JPEG, for the component with this number."""
-    found = list(_segments(data))
+    found = list(segments(data))
     out = bytearray(data[next(start for marker, start, _ in found if marker == _HUFFMAN) : -2])
     shift = len(data) - 2 - len(out)
     for marker, start, _ in found:
-        if marker == _SCAN:
+        if marker == SCAN:
             out[start - shift + 5] = component
     return bytes(out)
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, end) of each segment; the data of a scan lie between its end and the next start."""
-    place = 2  # behind SOI, start of image
-    while data[place + 1] != 0xD9:  # EOI, end of image
-        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        yield data[place + 1], place, end
-        place = end
-        while data[place] != 0xFF or data[place + 1] == 0:  # in the data of a scan 0 follows each 0xFF
-            place = data.index(0xFF, place + 1)
 
 
 def _segment(marker: int, content: bytes) -> bytes:

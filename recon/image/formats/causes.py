@@ -5,6 +5,8 @@ from io import BytesIO
 
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
+from recon.image.formats.segments import segments
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEADER_END = 33  # bytes of a PNG's signature and of its first chunk, the header
 _COMPRESSION = 259  # number of the TIFF tag
@@ -40,14 +42,12 @@ def odd_jpeg(data: bytes) -> str | None:
 
 def _jpeg_frame(data: bytes) -> int | None:
     """The marker of a JPEG's frame, which tells its kind."""
-    place = 2  # the first marker comes after SOI, start of image
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME):
-            return marker
-        fill = marker == 0xFF  # any number of 0xFF bytes may come before a marker
-        place += 1 if fill else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return None
+    markers = (marker for marker, *_ in segments(data))
+    return next(filter(_begins_frame, markers), None)
+
+
+def _begins_frame(marker: int) -> bool:
+    return marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME)
 
 
 def _damaged_metadata(data: bytes) -> str | None:

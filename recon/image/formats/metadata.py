@@ -5,7 +5,8 @@ from typing import Any
 
 from PIL import Image
 
-_SCAN = 0xDA  # marker SOS, start of scan: the compressed data follow
+from recon.image.formats.segments import SCAN, segments
+
 _JFIF = 0xE0
 # Marker and first bytes of EXIF, of XMP (which may hold an orientation too) and of profiles.
 _LOOK = ((0xE1, b"Exif\0\0"), (0xE1, b"http://ns.adobe.com/xap/"), (0xE2, b"ICC_PROFILE\0"))
@@ -21,8 +22,8 @@ def with_look(data: bytes, **look: Any) -> bytes:
     out = BytesIO()
     Image.new("L", (8, 8)).save(out, "JPEG", **look)
     wanted = [one for one in _split(out.getvalue())[0] if _is_look(one)]
-    segments, scans = _split(data)
-    kept = [one for one in segments if not _is_look(one)]
+    headers, scans = _split(data)
+    kept = [one for one in headers if not _is_look(one)]
     # JFIF has to be the first segment, where a file has it.
     first = 1 if kept and kept[0][1] == _JFIF else 0
     return b"".join([data[:2], *kept[:first], *wanted, *kept[first:], scans])
@@ -34,10 +35,9 @@ def _is_look(segment: bytes) -> bool:
 
 def _split(data: bytes) -> tuple[list[bytes], bytes]:
     """The segments of a JPEG between its first marker and its first scan, and all that follows."""
-    place, segments = 2, []
-    while data[place + 1] != _SCAN:
-        fill = data[place + 1] == 0xFF  # any number of 0xFF bytes may come before a marker
-        end = place + (1 if fill else 2 + int.from_bytes(data[place + 2 : place + 4], "big"))
-        segments += [] if fill else [data[place:end]]
-        place = end
-    return segments, data[place:]
+    headers: list[bytes] = []
+    for marker, start, end in segments(data):
+        if marker == SCAN:
+            return headers, data[start:]
+        headers.append(data[start:end])
+    raise AssertionError("Pillow reads no JPEG without a scan")
