@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from pack.inspect.audit.traces.image import image_values
 from pack.inspect.audit.traces.jpeg import jpeg_values
+from pack.inspect.audit.traces.luma import luma_of
 from recon.image.codec import Pixels
 
 WINDOW = 1024
 """Side in pixels of the central part that is used for gradients and transforms."""
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G, B, as in JPEG (ITU-R BT.601)
 _FULL = 16  # pixels: with a mean of this many on its two neighbours, a level is not empty by chance
 _EMPTY = 0.25  # a level is a gap if it holds less than this share of its neighbours' mean
 _NEAR, _REACHED = 2, 16  # an image reaches an end if so many pixels are at most so many levels off it
@@ -63,12 +63,12 @@ FEATURES = (
 
 def measure(pixels: Pixels) -> Features:
     """Measures an image, (H, W, C) uint8."""
-    height, width, channels = pixels.shape
+    height, width = pixels.shape[:2]
     counts = _counts(pixels)
     levels = counts / (height * width)
     means = levels @ np.arange(256)
     central = window(pixels)
-    luma = central.astype(np.float32) @ (_LUMA if channels == 3 else np.ones(1, np.float32))
+    luma = luma_of(central)
     phases = _phases(luma)
     values = {
         "red": means[0],

@@ -18,7 +18,7 @@ from pack.dataset.pairs import DamagedPair, StoredPair
 from pack.inspect.audit.features import Features, Numbers, measure, scatter, window
 from pack.inspect.audit.traces.pairs import UNRELATED, beats, pair_values
 from recon.base.errors import RejectedImageError
-from recon.image.codec import Picture, decode, encode, is_lossless_webp
+from recon.image.codec import Picture, Pixels, decode, encode, is_lossless_webp
 
 CLASSES = ("real", "fake")
 FACTS = (
@@ -36,7 +36,8 @@ FACTS = (
 
 _SAID_BY_JPEG = ("jpeg_before", "jpeg_steps", "chroma_halved")  # two JPEG files are compared by their facts
 _ROWS = 16  # pairs read together
-_MAX_PIXELS = 1 << 31  # in effect no limit: packing has refused images that are too large
+MAX_PIXELS = 1 << 31
+"""In effect no limit: packing has refused images that are too large."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +172,7 @@ def _measure(
         if not data:
             return f"{where} has no {name} image", []
         try:
-            pictures.append(decode(data, max_pixels=_MAX_PIXELS, convert=True))
+            pictures.append(decode(data, max_pixels=MAX_PIXELS, convert=True))
         except RejectedImageError as error:
             return f"{where}.{name} can't be decoded: {error}", []
     features = [measure(picture.pixels) for picture in pictures]
@@ -223,10 +224,19 @@ def changed_share(picture: Picture) -> float:
     if picture.jpeg is None or picture.converted:
         return np.nan
     try:
-        again = decode(encode(picture.pixels, picture, "jpeg"), max_pixels=_MAX_PIXELS)
+        again = recoded(picture.pixels, picture)
     except RejectedImageError:
         return np.nan
-    return float((again.pixels != picture.pixels).mean())
+    return float((again != picture.pixels).mean())
+
+
+def recoded(pixels: Pixels, like: Picture) -> Pixels:
+    """The pixels, (H, W, C) uint8, after a compression as JPEG with the coding of `like`.
+
+    Raises:
+        RejectedImageError: the coding can't be repeated.
+    """
+    return decode(encode(pixels, like, "jpeg"), max_pixels=MAX_PIXELS).pixels
 
 
 def _pixel_hash(picture: Picture) -> bytes:

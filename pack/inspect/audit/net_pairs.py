@@ -17,18 +17,16 @@ from numpy.typing import NDArray
 
 from pack.dataset.dataset import Dataset
 from pack.dataset.pairs import DamagedPair, StoredPair
-from pack.inspect.audit.images import CLASSES, member, read_sample
+from pack.inspect.audit.images import CLASSES, MAX_PIXELS, member, read_sample, recoded
 from pack.inspect.audit.separation import photographs
 from recon.base.errors import RejectedImageError
 from recon.base.progress import counted
-from recon.image.codec import Picture, Pixels, decode, encode, is_lossless_webp
+from recon.image.codec import Pixels, decode, is_lossless_webp
 
 SIDE = 128
 """Side in pixels of the centre window that the network sees of an image; smaller images are mirrored."""
 PAIRS = 400
 """Most pairs that the network sees; 96 KiB of memory each."""
-
-_MAX_PIXELS = 1 << 31  # in effect no limit: packing has refused images that are too large
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,23 +76,19 @@ def control(pair: StoredPair | DamagedPair) -> tuple[Pixels, Pixels]:
     if isinstance(pair, DamagedPair):
         raise RejectedImageError(pair.cause)
     files = [member(pair, name) for name in CLASSES]
-    real, fake = (decode(data, max_pixels=_MAX_PIXELS, convert=True) for data in files)
+    real, fake = (decode(data, max_pixels=MAX_PIXELS, convert=True) for data in files)
     if _is_identity(pair):
         return real.pixels, fake.pixels
     for data in files:
         if data[8:12] == b"WEBP" and not is_lossless_webp(data):
             raise RejectedImageError("a lossy WebP can't be repeated; its quality is not in the file")
     if fake.codec == "jpeg":
-        return real.pixels, _coded(real.pixels, fake)
-    return (_coded(fake.pixels, real) if real.codec == "jpeg" else fake.pixels), fake.pixels
+        return real.pixels, recoded(real.pixels, fake)
+    return (recoded(fake.pixels, real) if real.codec == "jpeg" else fake.pixels), fake.pixels
 
 
 def _is_identity(pair: StoredPair) -> bool:
     return bool(json.loads(pair.members.get("json", b"{}")).get("autoencoder") == "identity")
-
-
-def _coded(pixels: Pixels, like: Picture) -> Pixels:
-    return decode(encode(pixels, like, "jpeg"), max_pixels=_MAX_PIXELS).pixels
 
 
 def _window(pixels: Pixels) -> NDArray[np.uint8]:

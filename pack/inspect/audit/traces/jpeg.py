@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pack.inspect.audit.traces.luma import luma_of
 from recon.image.codec import Pixels
 from recon.image.jpeg_grid import LEAST_SIDE, jpeg_phase
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G, B, as in JPEG (ITU-R BT.601)
 _STEPS = np.arange(2, 41)  # quantisation steps to try; the rounding to grey levels hides a step of 1
 _LEAST_BLOCKS = 64  # coefficients beyond half a step; with fewer the best step fits by chance
 _LOW = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))  # frequencies of 8x8 blocks that are seldom zero
@@ -34,7 +34,7 @@ def jpeg_values(pixels: Pixels) -> dict[str, float]:
     phase = jpeg_phase(pixels)
     row, column = divmod(max(phase, 0), 8)
     cut = pixels[row:, column:]
-    luma = cut.astype(np.float32) @ (_LUMA if cut.shape[2] == 3 else np.ones(1, np.float32))
+    luma = luma_of(cut)
     inside = ~_clipped(cut)
     low = [_fits(sizes[inside]) for sizes in _coefficients(luma, _LOW)]
     # The median of the frequencies: one that fits a step by chance does not decide.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pack.inspect.audit.traces.luma import LUMA, luma_of
 from recon.image.codec import Pixels
 from recon.image.jpeg_grid import LEAST_SIDE
 
@@ -17,7 +18,6 @@ BEATS = 8
 """Frequencies of `beats`: 1 to this many cycles an image, for as many pixels added."""
 
 _COARSEST = 16  # pixels: beats as short as the grid of JPEG's chroma, or shorter, may be a grid
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G, B, as in JPEG (ITU-R BT.601)
 _BLOCK = 8  # pixels: means over such blocks hold colour without detail
 _LEAST_CHROMA = 9.0  # levels squared: variance of the block means of an image that is coloured enough
 _BAND = (0.12, 0.25)  # cycles a pixel: what sharpening raises and decoders still follow
@@ -43,13 +43,13 @@ def pair_values(real: Pixels, fake: Pixels) -> dict[str, float]:
     """
     if real.shape != fake.shape or min(real.shape[:2]) < LEAST_SIDE:
         return dict.fromkeys(UNRELATED, np.nan)
-    down, across = _shift(_luma(real), _luma(fake))
+    down, across = _shift(luma_of(real), luma_of(fake))
     return {
         "shift_down": down,
         "shift_across": across,
         "saturation": _saturation(real, fake),
         "exchanged": _exchanged(real, fake),
-        "sharpness": max(1.0, _gain(_luma(real), _luma(fake))),
+        "sharpness": max(1.0, _gain(luma_of(real), luma_of(fake))),
     }
 
 
@@ -63,12 +63,8 @@ def beats(real: Pixels, fake: Pixels) -> NDArray[np.complex128]:
     """
     if real.shape != fake.shape or min(real.shape[:2]) < LEAST_SIDE:
         return np.full(BEATS, np.nan, np.complex128)
-    planes = _luma(real), _luma(fake)
+    planes = luma_of(real), luma_of(fake)
     return _beats(*planes) + _beats(*(plane.T for plane in planes))
-
-
-def _luma(pixels: Pixels) -> Plane:
-    return pixels.astype(np.float32) @ (_LUMA if pixels.shape[2] == 3 else np.ones(1, np.float32))
 
 
 def _shift(real: Plane, fake: Plane) -> tuple[float, float]:
@@ -100,7 +96,7 @@ def _means(pixels: Pixels) -> NDArray[np.float64]:
 def _saturation(real: Pixels, fake: Pixels) -> float:
     if real.shape[2] != 3:
         return np.nan
-    colours = [means - (means @ _LUMA)[:, None] for means in (_means(real), _means(fake))]
+    colours = [means - (means @ LUMA)[:, None] for means in (_means(real), _means(fake))]
     one, other = (colour - colour.mean(axis=0) for colour in colours)
     energy = float((one**2).sum())
     return float((one * other).sum()) / energy if energy > _LEAST_CHROMA * len(one) else np.nan
