@@ -25,13 +25,8 @@ SPLITS = ("train", "val", "test")
 """If an output has splits, each split is a dataset in a folder of this name."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_ABOUT = (
-    "name",
-    "split",
-    "rejected",
-    "provenance",
-    "format",
-)  # all values of the old format except its shards
+# All values of the old format except its shards.
+_ABOUT = ("name", "split", "rejected", "provenance", "format")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,10 +26,17 @@ NEW_COLUMNS = ("real_field", "fake_field", "jpeg_phase")
 """The columns that ``pairstream/1`` lacks."""
 
 
+_PLACE = [("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32())]
+# What made a reconstruction.
+_MAKER = [
+    *((name, pa.string()) for name in ("autoencoder", "revision", "weights_sha256", "dtype", "posterior")),
+    ("seed", pa.int64()),
+]
+
+
 def _place(member: str) -> list[tuple[str, pa.DataType]]:
     """Where a payload lies: bytes from the start of the tar, bytes, and its CRC-32."""
-    kinds = {"offset": pa.int64(), "size": pa.int64(), "crc32": pa.uint32()}
-    return [(f"{member}_{column}", kind) for column, kind in kinds.items()]
+    return [(f"{member}_{column}", kind) for column, kind in _PLACE]
 
 
 INDEX_SCHEMA = pa.schema(
@@ -52,12 +59,7 @@ INDEX_SCHEMA = pa.schema(
         ("jpeg_subsampling", pa.string()),
         ("jpeg_progressive", pa.bool_()),
         ("codec_policy", pa.string()),
-        ("autoencoder", pa.string()),
-        ("revision", pa.string()),
-        ("weights_sha256", pa.string()),
-        ("dtype", pa.string()),
-        ("posterior", pa.string()),
-        ("seed", pa.int64()),
+        *_MAKER,
         *[column for member in MEMBERS for column in _place(member)],
         ("real_field", pa.string()),
         ("fake_field", pa.string()),
@@ -80,23 +82,7 @@ OPTIONAL_SCHEMA = pa.schema(
         *_place("mask"),
         (
             "more_fakes",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("field", pa.string()),
-                        ("codec", pa.string()),
-                        ("autoencoder", pa.string()),
-                        ("revision", pa.string()),
-                        ("weights_sha256", pa.string()),
-                        ("dtype", pa.string()),
-                        ("posterior", pa.string()),
-                        ("seed", pa.int64()),
-                        ("offset", pa.int64()),
-                        ("size", pa.int64()),
-                        ("crc32", pa.uint32()),
-                    ]
-                )
-            ),
+            pa.list_(pa.struct([("field", pa.string()), ("codec", pa.string()), *_MAKER, *_PLACE])),
         ),
         ("real_entries", pa.binary()),
         ("fake_entries", pa.binary()),
