@@ -83,6 +83,10 @@ def test_sigterm_amid_an_upload_aborts_it_and_leaves_no_temporary_file(
             time.sleep(0.05)
         assert s3_env.uploads() == ["shard-000000.tar"]
         process.send_signal(signal.SIGTERM)
+        # It waits for its upload all the same; one that is refused again and again ends in seconds.
+        proxy.plan(Fault(kind="status", status=503, method="POST", query="uploadId", times=None))
+        proxy.refuse()
+        proxy.accept()
         _, told = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
