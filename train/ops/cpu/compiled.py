@@ -8,12 +8,18 @@ Floating-point code runs as it is written, without fused multiply-adds or reorde
 off); otherwise the results would not be exact.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_LOG = logging.getLogger(__name__)
+_TOLD: list[str] = []
+"""The kernel whose compilation was told."""
 
 # nogil: threads run kernels in parallel. error_model: Python's would check each division for zero, slowly.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
@@ -28,12 +34,29 @@ def kernel(signature: str) -> Callable[[Function], Function]:
 
     def compiled(function: Function) -> Function:
         try:
-            made: Any = numba.njit(signature, cache=True, **_OPTIONS)(function)
-        except RuntimeError:  # numba can write a cache neither next to the source nor in the user's home
-            made = numba.njit(signature, **_OPTIONS)(function)
+            made = _cached(signature, function)
+        except Exception:  # a damaged file (unpickling raises nearly anything), or no place for a cache
+            made = _anew(signature, function)
         return cast(Function, made)
 
     return compiled
+
+
+def _cached(signature: str, function: Function) -> Any:
+    made: Any = numba.njit(signature, cache=True, **_OPTIONS)(function)
+    if made.stats.cache_misses and not _TOLD:
+        _TOLD.append(function.__name__)
+        _LOG.info("compiling the augmentations for this CPU: about ten seconds, once on this machine")
+    return made
+
+
+def _anew(signature: str, function: Function) -> Any:
+    """Compiles in place of what the cache holds, or without a cache."""
+    try:
+        FunctionCache(function).flush()
+        return _cached(signature, function)
+    except (RuntimeError, OSError):  # it can be written neither next to the source nor in the user's home
+        return numba.njit(signature, **_OPTIONS)(function)
 
 
 def part(function: Function) -> Function:

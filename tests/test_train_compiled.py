@@ -1,0 +1,52 @@
+"""The cache of compiled kernels: whatever a file of it holds, the kernel runs."""
+
+import logging
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from train.ops.cpu import compiled
+
+MODULE = (
+    "from train.ops.cpu.compiled import kernel\n"
+    "@kernel('i8(i8)')\n"
+    "def twice(number):\n"
+    "    return 2 * number\n"
+)
+TOLD = "compiling the augmentations for this CPU: about ten seconds, once on this machine"
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Path:
+    """A module with a kernel, compiled once."""
+    monkeypatch.setattr(compiled, "_TOLD", [])
+    caplog.set_level(logging.INFO)
+    (tmp_path / "doubling.py").write_text(MODULE)
+    return tmp_path / "doubling.py"
+
+
+def loaded(module: Path) -> Any:
+    """The kernel as a new process would load it."""
+    made = runpy.run_path(str(module))["twice"]
+    assert made(21) == 42
+    return made.stats
+
+
+def test_compiling_is_told_once_and_loading_is_not(module: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert loaded(module).cache_misses
+    assert caplog.messages == [TOLD]
+    assert loaded(module).cache_hits
+    assert caplog.messages == [TOLD]
+
+
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+@pytest.mark.parametrize("kept", [0, 0.5])
+def test_a_damaged_file_is_compiled_anew_once(module: Path, kind: str, kept: float) -> None:
+    loaded(module)
+    (file,) = (module.parent / "__pycache__").glob(f"doubling.twice*.{kind}")
+    data = file.read_bytes()
+    file.write_bytes(data[: int(kept * len(data))])
+    assert loaded(module).cache_misses
+    assert loaded(module).cache_hits
