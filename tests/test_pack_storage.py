@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import stat
 import threading
 import time
 import uuid
@@ -245,6 +246,60 @@ def test_creating_needs_no_hard_links(local: LocalStore, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "link", no_links)
     test_creating_refuses_other_content_and_takes_equal_content_for_done(local)
     assert files(local.root) == {"a.tar"}
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The warnings of the test, which are given once a process."""
+    monkeypatch.setattr("pack.storage.trouble._TOLD", set())
+    return caplog
+
+
+@pytest.mark.parametrize("cause", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_written_with_one_warning(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch, told: pytest.LogCaptureFixture, cause: int
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(cause, os.strerror(cause))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    test_creating_refuses_other_content_and_takes_equal_content_for_done(local)
+    put(local, "b.tar")
+    assert files(local.root) == {"a.tar", "b.tar"}
+    assert len(told.messages) == 1
+    assert f"{local.root} has no locks ({os.strerror(cause)})" in told.messages[0]
+
+
+@pytest.mark.parametrize("cause", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_syncs_no_directory_is_written_with_one_warning(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch, told: pytest.LogCaptureFixture, cause: int
+) -> None:
+    sync = os.fsync
+
+    def only_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(cause, os.strerror(cause))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    for name in ("a.tar", "b.tar"):
+        put(local, name)
+    assert (local.read("a.tar"), local.read("b.tar")) == (DATA, DATA)
+    assert len(told.messages) == 1
+    assert "pack.verify" in told.messages[0]
+
+
+@pytest.mark.parametrize("call", ["flock", "fsync"])
+def test_a_failing_disk_is_not_taken_for_a_file_system_without_locks(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch, told: pytest.LogCaptureFixture, call: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl if call == "flock" else os, call, fail)
+    with pytest.raises(UserError, match=r"can't write .*a\.tar: Input/output error"):
+        put(local, "a.tar")
+    assert told.messages == []
 
 
 @pytest.mark.parametrize("in_place", [True, False])

@@ -1,8 +1,12 @@
 """What of a run's logs goes to a bucket, and when; what a checkpoint finds there again."""
 
+import errno
+import fcntl
+import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
@@ -104,3 +108,17 @@ def test_a_run_that_goes_on_finds_what_its_checkpoint_knew_and_drops_the_rest(se
     again.sync()
     assert len(open_store(out).read(METRICS).splitlines()) == 2
     again.close()
+
+
+def test_a_run_goes_on_where_the_file_system_has_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("pack.storage.trouble._TOLD", set())
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with closing(RunFolder(str(tmp_path), None)) as folder:
+        folder.append(METRICS, {"step": 1})
+        assert folder.lines(METRICS) == [{"step": 1}]
+    assert [f"{tmp_path} has no locks" in message for message in caplog.messages] == [True]

@@ -12,12 +12,14 @@ from typing import BinaryIO
 
 from pack.storage.pins import Pins
 from pack.storage.retry import Retry
-from pack.storage.trouble import BusyError, reading, taken, whole, writing
+from pack.storage.trouble import BusyError, reading, taken, warn_once, whole, writing
 from recon.base.paths import exists, expanded, is_dir, is_file
 from recon.base.walk import Files, Leave, listing, tell_nobody, walk
 
 # What os.link raises if the file system has no hard links, or no more of them.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # Lustre without -o flock, some NFS
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # of a directory: some FUSE and network ones
 
 Version = tuple[int, int, int]
 """Inode, size in bytes, modification time in nanoseconds."""
@@ -161,7 +163,7 @@ def _locked(partial: Path, target: Path) -> Iterator[BinaryIO]:
 def _lock(file: BinaryIO, partial: Path, target: Path) -> None:
     """Locks `partial`; BusyError if another process writes `target` or has just published it."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file.fileno(), partial.parent)
         # Another process may have renamed the file after we opened it and before we locked it.
         ours = os.path.samestat(os.fstat(file.fileno()), partial.stat())
     except (BlockingIOError, FileNotFoundError):
@@ -170,9 +172,35 @@ def _lock(file: BinaryIO, partial: Path, target: Path) -> None:
         raise BusyError(f"another process is writing {target}; wait for it or choose another --out")
 
 
+def lock(descriptor: int, folder: Path) -> None:
+    """Locks an open file of `folder` for this process; goes on with a warning where locks don't exist.
+
+    Raises:
+        BlockingIOError: another process holds the lock.
+        OSError: the disk fails.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        warn_once(
+            f"the file system of {folder} has no locks ({error.strerror}): a second process that writes "
+            "there at the same time is not refused; start one run at a time, or mount it with flock"
+        )
+
+
 def _sync_directory(path: Path) -> None:
+    """Writes the names of a directory to disk; goes on with a warning where that can't be done."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+        warn_once(
+            f"the file system of {path} can't write a directory to disk ({error.strerror}): a power cut may "
+            "lose the names of the files written last; run python -m pack.verify after one"
+        )
     finally:
         os.close(descriptor)

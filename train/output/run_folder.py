@@ -10,7 +10,6 @@ files have three times that, but no checkpoint needs them: they are sent every `
 the end.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pack.storage import LocalStore, Store, open_store
+from pack.storage.local import lock
 from recon.base.errors import UserError
 from train.output.lease import Lease
 
@@ -107,7 +107,7 @@ class RunFolder:
         if name != METRICS:
             return
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file.fileno(), self.path)
         except BlockingIOError as error:
             file.close()
             raise UserError(
