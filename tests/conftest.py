@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 from s3_server import proxy, s3, s3_env  # noqa: F401  # fixtures
+from s3_site import site  # noqa: F401  # a fixture
 
 from recon.image.codec import Pixels
 

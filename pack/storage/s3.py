@@ -97,10 +97,10 @@ class S3Store:
         try:
             return self._client.head_object(**self._target(name))
         except Exception as error:
-            if status_of(error) != 403:
+            if status_of(error) not in (400, 403):
                 raise
-        # An answer to HEAD has no body, which would tell wrong keys, a wrong clock and no permission apart.
-        # The error of a GET tells the cause.
+        # An answer to HEAD has no body, which would tell wrong or expired keys, a wrong clock or region and
+        # no permission apart. The error of a GET tells the cause.
         self._client.get_object(**self._target(name), Range="bytes=0-0")["Body"].close()
         return self._client.head_object(**self._target(name))
 

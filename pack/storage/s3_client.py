@@ -1,16 +1,16 @@
 """Makes an S3 client from the AWS SDK's own environment variables and files."""
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from pack.storage.retry import Retry
-from pack.storage.s3_errors import explained, no_credentials
+from pack.storage.s3_errors import explained, no_credentials, without_user
 from pack.storage.s3_http import demand_whole_heads
 from recon.base.errors import UserError
 
@@ -45,13 +45,13 @@ def connect(url: str, retry: Retry) -> Any:
 
 
 def endpoint_of(client: Any) -> str:
-    """Scheme and host of the endpoint, without a user name or password."""
-    parts = urlsplit(client.meta.endpoint_url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    """Scheme, host and path of the endpoint, without a user name or password."""
+    return without_user(client.meta.endpoint_url)
 
 
 def _client(session: Any, retry: Retry) -> Any:
-    region = session.region_name or _REGION
+    # botocore reads AWS_DEFAULT_REGION alone; the other AWS SDKs, and many machines of AWS, set AWS_REGION.
+    region = session.region_name or os.environ.get("AWS_REGION") or _REGION
     client = session.client("s3", region_name=region, config=_config(retry))
     if "amazonaws.com" in endpoint_of(client) or _style(session):
         return client

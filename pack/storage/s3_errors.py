@@ -3,6 +3,7 @@
 Their own texts are never passed on: a server's may repeat keys and signatures, botocore's a whole URL.
 """
 
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 import botocore.exceptions as boto
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
+from botocore.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError
 
 from pack.storage.retry import TransientError
@@ -43,6 +45,8 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _NO_KEYS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
 _NO_LOGIN = (boto.SSOError, boto.NoAuthTokenError, boto.TokenRetrievalError)
 _NO_CONNECTION = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError)
+_ON_THE_WAY = (boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError, HTTPError, OSError)
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d+)")  # of http.client, if a proxy refuses to connect
 
 
 class PastEndError(UserError):
@@ -53,7 +57,11 @@ class PreconditionError(UserError):
     """412: a condition failed: the object has another version, or exists although it should not."""
 
 
-class UnsupportedError(UserError):
+class RefusedError(UserError):
+    """The store refuses a request for a reason that its code does not tell."""
+
+
+class UnsupportedError(RefusedError):
     """501: the store does not support the request or one of its conditions."""
 
 
@@ -85,11 +93,35 @@ def explained(error: Exception, where: str, endpoint: str) -> Exception:
     Args:
         error: what botocore, urllib3 or the socket raised.
         where: the URL of the object or bucket.
-        endpoint: scheme and host that were asked.
+        endpoint: scheme, host and path that were asked.
 
     Returns:
         `error` itself if it comes from none of these libraries: then it is a mistake in our code.
     """
+    found = _explained(error, where, endpoint)
+    proxy = get_environ_proxies(endpoint).get(urlsplit(endpoint).scheme)
+    if not proxy or not _may_be_of_a_proxy(error):
+        return found
+    return type(found)(
+        f"{found}; the way goes through the proxy {without_user(proxy)}: check it, or leave it out by "
+        f"NO_PROXY={urlsplit(endpoint).hostname}"
+    )
+
+
+def without_user(url: str) -> str:
+    """Scheme, host and path of a URL, without user name, password and query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+
+def _may_be_of_a_proxy(error: Exception) -> bool:
+    """Whether an error can be that of a proxy: a broken connection, or an answer without a store's mark."""
+    if isinstance(error, ClientError):
+        return "x-amz-request-id" not in error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return isinstance(error, _ON_THE_WAY)
+
+
+def _explained(error: Exception, where: str, endpoint: str) -> Exception:
     # Special errors come first, their base classes last.
     if isinstance(error, ClientError):
         if target := _redirect(error, endpoint):
@@ -125,7 +157,7 @@ def explained(error: Exception, where: str, endpoint: str) -> Exception:
     if isinstance(error, boto.BotoCoreError | ValueError):
         return UserError(
             f"can't use {where} with these settings ({type(error).__name__}); check the URL, "
-            "AWS_ENDPOINT_URL, AWS_REGION and ~/.aws/config"
+            "AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and ~/.aws/config"
         )
     return error
 
@@ -135,8 +167,7 @@ def _redirect(error: ClientError, endpoint: str) -> str:
     location = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("location", "")
     if not location or status_of(error) not in _REDIRECTS:
         return ""
-    parts = urlsplit(urljoin(endpoint, location))
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return without_user(urljoin(endpoint, location))
 
 
 def complete(field: str, call: Callable[[], Any]) -> Any:
@@ -167,7 +198,7 @@ def _answer(code: str, status: int, where: str, endpoint: str) -> Exception:
         return UserError(f"{endpoint} refuses requests for {where}: this machine's clock is wrong ({told})")
     if code in _OTHER_REGION:
         return UserError(
-            f"wrong endpoint or region for {where} ({told}): check AWS_REGION and AWS_ENDPOINT_URL"
+            f"wrong endpoint or region for {where} ({told}): check AWS_DEFAULT_REGION and AWS_ENDPOINT_URL"
         )
     if code == "NoSuchBucket":
         return no_bucket(where, endpoint)
@@ -183,7 +214,7 @@ def _answer(code: str, status: int, where: str, endpoint: str) -> Exception:
     if status == 416:
         return PastEndError(f"{where} ends before the range ({told})")
     refused = f"{endpoint} refused the request for {where} ({told}): check the URL and AWS_ENDPOINT_URL"
-    return UnsupportedError(refused) if status == 501 else UserError(refused)
+    return UnsupportedError(refused) if status == 501 else RefusedError(refused)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -215,6 +246,8 @@ def _cause(error: Exception) -> str:
     for one in _chain(error):
         if isinstance(one, socket.gaierror):
             return "its name can't be resolved"
+        if isinstance(one, OSError) and (tunnel := _TUNNEL.search(str(one))):
+            return f"its proxy refuses the connection: {tunnel[1]}"
         if isinstance(one, OSError) and not isinstance(one, HTTPError) and one.strerror and one.errno:
             return one.strerror
     return type(error).__name__

@@ -12,7 +12,7 @@ from isal.isal_zlib import crc32
 
 from pack.storage.local import temporary_file
 from pack.storage.retry import Attempts, Retry, bounded
-from pack.storage.s3_errors import PreconditionError, UnsupportedError, complete
+from pack.storage.s3_errors import PreconditionError, RefusedError, UnsupportedError, complete
 
 T = TypeVar("T")
 
@@ -132,7 +132,16 @@ class Upload:
     def _ask(self, call: Callable[[], T], size: int = 0) -> T:
         # share=1: an upload can't go on where it stopped, so one attempt may take all the time.
         return Attempts(self._retry.for_bytes(size), share=1).run(
-            lambda limit_s: bounded(call, limit_s, self._explain), f"can't write {self._where}"
+            lambda limit_s: bounded(call, limit_s, self._hinted), f"can't write {self._where}"
+        )
+
+    def _hinted(self, error: Exception) -> Exception:
+        """Names the cure for a store that refuses checksums, which no answer of such a store does."""
+        found = self._explain(error)
+        if not (self._checked and isinstance(found, RefusedError)):
+            return found
+        return type(found)(
+            f"{found}; for a store that refuses checksums set AWS_REQUEST_CHECKSUM_CALCULATION=when_required"
         )
 
 
