@@ -83,16 +83,18 @@ def reconstruct_batch(
         uint8 images in the order and of the shapes given; `Identity` returns the same arrays.
 
     Raises:
-        UserError: the autoencoder returned values that are not finite, or another size, or a
-            single image doesn't fit into memory.
+        UserError: the autoencoder returned values that are not finite, or another size, or can't take
+            images of this size, or a single image doesn't fit into memory.
     """
     assert len(images) == len(keys), (len(images), len(keys))
     if isinstance(autoencoder, Identity):
         return list(images)  # no detour through float32, so that pixels are the same by construction
+    for image, key in zip(images, keys, strict=True):
+        _check_size(autoencoder, image, key)
     sizes = {_bucket(autoencoder, image) for image in images}
     assert len(sizes) == 1, sizes
     [size] = sizes
-    if size.pixels > autoencoder.provenance.tiling_pixels:
+    if size.pixels > autoencoder.provenance.tiling_pixels and autoencoder.only_side is None:
         return [_tiled(autoencoder, image, size, key) for image, key in zip(images, keys, strict=True)]
     x_BCHW = np.stack([_padded(image, size) for image in images])
     y_BCHW = _run(autoencoder, x_BCHW, [image_seed(autoencoder.provenance.seed, key) for key in keys])
@@ -114,6 +116,15 @@ def _tiled(autoencoder: Autoencoder, image: Pixels, size: Bucket, key: str) -> P
 
 def _bucket(autoencoder: Autoencoder, image: Pixels) -> Bucket:
     return bucket(image.shape[0], image.shape[1], autoencoder.multiple)
+
+
+def _check_size(autoencoder: Autoencoder, image: Pixels, key: str) -> None:
+    (height, width, _), side = image.shape, autoencoder.only_side
+    if side is not None and (height, width) != (side, side):
+        raise UserError(
+            f"{autoencoder.provenance.autoencoder} reconstructs only images of exactly {side}x{side} pixels, "
+            f"but {key!r} has {width}x{height}; give images of that size, or choose another --autoencoder"
+        )
 
 
 def _run(autoencoder: Autoencoder, x_BCHW: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float32]:

@@ -31,6 +31,7 @@ class Dimming:
         identity = load(ReconstructionConfig(autoencoder="identity"))
         self.provenance = replace(identity.provenance, autoencoder="dimming", downscale=8)
         self.batches: list[tuple[int, ...]] = []
+        self.only_side = None
 
     @property
     def multiple(self) -> int:

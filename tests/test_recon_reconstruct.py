@@ -24,6 +24,7 @@ class Stub:
     def __init__(self, change: Any = lambda x: x, multiple: int = 8) -> None:
         self.provenance = identity().provenance
         self.multiple = multiple
+        self.only_side: int | None = None
         self.change = change
         self.shapes: list[tuple[int, ...]] = []
 

@@ -15,13 +15,11 @@ from typing import Any
 
 from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
+from recon.models.adapters import check_posterior, known_class
 from recon.models.config import ReconstructionConfig
 from recon.models.locate import Location, locate, weight_files
 from recon.models.presets import IDENTITY
 from recon.models.types import Autoencoder, Identity, Provenance
-
-CLASSES = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
-"""Classes of diffusers that can be loaded, by `_class_name` in a model's config.json."""
 
 
 def load(config: ReconstructionConfig) -> Autoencoder:
@@ -32,29 +30,30 @@ def load(config: ReconstructionConfig) -> Autoencoder:
     """
     if config.autoencoder == IDENTITY:
         here = Location(name=IDENTITY, folder=Path(), subfolder=None, revision=None)
-        _check_posterior(here, IDENTITY, config.posterior)
+        check_posterior(IDENTITY, IDENTITY, config.posterior)
         return Identity(_provenance(config, here, model_class=IDENTITY, downscale=1, device="cpu", sha256=""))
     location = locate(config)
     settings = _settings(location.folder)
-    model_class = _model_class(settings, location)
-    _check_posterior(location, model_class, config.posterior)
+    model_class = known_class(settings.get("_class_name"), location.folder / "config.json")
+    check_posterior(location.name, model_class, config.posterior)
     files = weight_files(location.folder)
 
     # Imported after these checks, so that a mistake is reported before torch's slow import.
     from recon.base.device import find_device, local_rank, prepare_cpu
-    from recon.models.network import Network, from_pretrained
+    from recon.models.network import Network, from_pretrained, measured_downscale
 
     prepare_cpu(_threads(config))
     place = find_device(config.device, local_rank())
+    model = from_pretrained(model_class, files, config.dtype).to(place)
     provenance = _provenance(
         config,
         location,
         model_class=model_class,
-        downscale=_downscale(model_class, settings),
+        downscale=measured_downscale(model, model_class),
         device=place.type,
         sha256=_sha256(files),
     )
-    return Network(from_pretrained(model_class, files, config.dtype).to(place), provenance)
+    return Network(model, provenance)
 
 
 def load_several(config: ReconstructionConfig) -> list[Autoencoder]:
@@ -140,38 +139,6 @@ def _settings(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise UserError(f"{folder / 'config.json'} holds no JSON object, expected a model's config")
     return settings
-
-
-def _model_class(settings: dict[str, Any], location: Location) -> str:
-    found = settings.get("_class_name")
-    if found not in CLASSES:
-        raise UserError(
-            f"{location.folder / 'config.json'} is of class {found}, expected one of {', '.join(CLASSES)}; "
-            "check --subfolder"
-        )
-    if settings.get("in_channels", 3) != 3:
-        raise UserError(f"{location.name} takes {settings['in_channels']} channels, expected 3 (RGB)")
-    return str(found)
-
-
-def _check_posterior(location: Location, model_class: str, posterior: str) -> None:
-    if posterior == "sample" and model_class != "AutoencoderKL":
-        raise UserError(f"{location.name} ({model_class}) has no posterior; use --posterior mode")
-
-
-def _downscale(model_class: str, settings: dict[str, Any]) -> int:
-    """Returns image pixels per latent pixel: in all `CLASSES`, each stage after the first halves the size."""
-    stages = "num_encoder_blocks" if model_class == "AutoencoderTiny" else "block_out_channels"
-    if stages not in settings:
-        raise UserError(f"the autoencoder's config.json lacks {stages}; write it by save_pretrained")
-    found = settings[stages]
-    # `type`, not `isinstance`: true and false are instances of int.
-    if not (isinstance(found, list) and found and all(type(one) is int and one > 0 for one in found)):
-        raise UserError(
-            f"the autoencoder's config.json has {stages} {found!r}, expected a list of whole numbers; "
-            "write it by save_pretrained"
-        )
-    return int(2 ** (len(found) - 1))
 
 
 def _sha256(files: Sequence[Path]) -> str:

@@ -1,15 +1,14 @@
-"""Runs a batch through an autoencoder of diffusers: encode, then decode.
+"""Loads an autoencoder's weights, measures it, and runs batches of images through it.
 
-The latents are passed from encoder to decoder unchanged. A model's `scaling_factor` matters only to the
-diffusion between the two. `AutoencoderTiny.forward` is not used: it rounds the latents to 8 bits, which
-diffusers' pipelines don't (they call encode and decode). Only `recon.models.load.load` imports this
-module, when it runs, because torch and diffusers take seconds to import.
+Only `recon.models.load.load` imports this module, when it runs, because torch and diffusers take seconds to
+import.
 
 Shapes: B batch, C channels, H height, W width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,21 @@ from torch import Tensor
 
 from recon.base.device import is_out_of_memory
 from recon.base.errors import UserError
+from recon.models.adapters import ADAPTERS
+from recon.models.coder import Coder
 from recon.models.locate import quiet
 from recon.models.types import OutOfMemoryError, Provenance
 
+PROBE = 128
+"""Height and width in pixels of the image that measures a model's factor.
+
+All known factors are powers of two from 4 to 128, so every stage of an encoder divides this side without a
+rest: it measures the factor as exactly as a larger one. A side of 256 would take four times as long.
+"""
+
 
 class Network:
-    """A loaded model of one of the `recon.models.load.CLASSES`; implements `Autoencoder`."""
+    """A loaded model of one of the `recon.models.adapters.ADAPTERS`; implements `Autoencoder`."""
 
     def __init__(self, model: torch.nn.Module, provenance: Provenance) -> None:
         """Takes a model on its device, and the provenance, which says how the model runs.
@@ -35,9 +43,8 @@ class Network:
             UserError: the provenance says "compiled", but torch.compile doesn't work on this machine.
         """
         self.provenance = provenance
-        self._model: Any = model.eval().requires_grad_(False)
-        self._layout = torch.channels_last if provenance.channels_last else torch.contiguous_format
-        self._model.to(memory_format=self._layout)
+        self._coder = Coder(model, provenance.model_class, channels_last=provenance.channels_last)
+        self._model: Any = model
         if provenance.compiled:
             self._compile()
 
@@ -46,40 +53,82 @@ class Network:
         """Image pixels per latent pixel along each side."""
         return self.provenance.downscale
 
+    @property
+    def only_side(self) -> int | None:
+        """See `recon.models.types.Autoencoder.only_side`."""
+        return self._coder.only_side
+
     def reconstruct_batch(self, x_BCHW: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float32]:
         """See `recon.models.types.Autoencoder.reconstruct_batch`."""
-        with torch.inference_mode(), _repeatable_kernels(), _clear_errors(x_BCHW.shape):
-            x = torch.from_numpy(x_BCHW).to(self._model.device, self._model.dtype) * 2 - 1  # [-1, 1]
-            x = x.contiguous(memory_format=self._layout)
-            decoded: Tensor = self._model.decode(self._latents(x, seeds)).sample  # about [-1, 1]
-            return ((decoded.float() + 1) / 2).cpu().numpy()
+        sample = self.provenance.posterior == "sample"
+        with _running(x_BCHW.shape):
+            x = torch.from_numpy(x_BCHW).to(self._model.device)
+            return self._coder.reconstruct(x, self.multiple, seeds, sample=sample).cpu().numpy()
 
     def _compile(self) -> None:
         """Compiles for any shape and runs one batch, so that every process starts with the same kernels."""
         # Batch, channels, height and width differ: torch.compile would assume that equal sizes stay equal.
-        height, width = 8 * self.multiple, 16 * self.multiple
+        height, width = (self.only_side or side * self.multiple for side in (8, 16))
+        parts = ("encoder", "decoder", "decoder_unet")
         try:
-            for part in ("encoder", "decoder"):
+            for part in (one for one in parts if hasattr(self._model, one)):
                 setattr(self._model, part, torch.compile(getattr(self._model, part), dynamic=True))
             self.reconstruct_batch(np.zeros((2, 3, height, width), np.float32), [0, 0])
         except UserError:
             raise
         except Exception as error:  # from torch, Triton or the compiler: they have no common class
-            cause = (str(error).strip() or repr(error)).splitlines()[0]
             raise UserError(
-                f"--compile doesn't work here: {cause}; install a C++ compiler (g++), or leave --compile out"
+                f"--compile doesn't work here: {_first_line(error)}; install a C++ compiler (g++), "
+                "or leave --compile out"
             ) from error
 
-    def _latents(self, x_BCHW: Tensor, seeds: Sequence[int]) -> Tensor:
-        encoded = self._model.encode(x_BCHW)
-        if self.provenance.model_class != "AutoencoderKL":
-            latents: Tensor = encoded.latents
-            return latents
-        mean: Tensor = encoded.latent_dist.mean
-        if self.provenance.posterior == "mode":
-            return mean
-        std: Tensor = encoded.latent_dist.std
-        return mean + std * _noise(mean, seeds)
+
+def measured_downscale(model: torch.nn.Module, model_class: str) -> int:
+    """Encodes and decodes a black image, and returns its pixels for each value of the code, along each side.
+
+    What the class says of it doesn't count: LTX-2's `spatial_compression_ratio` is 64, and its factor 32.
+
+    Args:
+        model: a model of `model_class` on its device.
+        model_class: one of `ADAPTERS`.
+
+    Raises:
+        UserError: the model can't reconstruct RGB images.
+    """
+    coder = Coder(model, model_class)
+    side = coder.only_side or PROBE
+    try:
+        with _running((1, 3, side, side)):
+            x = torch.zeros(1, 3, side, side, device=coder.model.device)
+            code = coder.mode(coder.encode(x))
+            factor = _factor(code, side)
+            # A corner shows whether the decoder gives RGB of the right size, and costs nearly nothing.
+            part = code if coder.only_side else code[..., :2, :2]
+            decoded = coder.decode(part, [torch.Generator().manual_seed(0)])
+    except UserError:
+        raise
+    except Exception as error:  # torch and diffusers raise classes of every kind
+        raise UserError(
+            f"this {model_class} can't reconstruct an RGB image of {side}x{side} pixels: "
+            f"{_first_line(error)}; check its config.json, or choose another --autoencoder"
+        ) from error
+    expected = (1, 3, *(factor * length for length in part.shape[-2:]))
+    if tuple(decoded.shape) != expected:
+        raise UserError(
+            f"this {model_class} decodes to the shape {tuple(decoded.shape)}, expected {expected}: RGB of "
+            "the image's own size; choose another --autoencoder"
+        )
+    return factor
+
+
+def _factor(code: Tensor, side: int) -> int:
+    height, width = code.shape[-2:]
+    if height != width or not height or side % height:
+        raise UserError(
+            f"an image of {side}x{side} pixels has a code of shape {tuple(code.shape)}, expected a square "
+            f"whose side divides {side}; choose another --autoencoder"
+        )
+    return side // height
 
 
 def from_pretrained(model_class: str, files: Sequence[Path], dtype: str) -> torch.nn.Module:
@@ -96,7 +145,7 @@ def from_pretrained(model_class: str, files: Sequence[Path], dtype: str) -> torc
     folder = files[0].parent
     try:
         with quiet("diffusers"):
-            model, report = getattr(diffusers, model_class).from_pretrained(
+            model, report = _class(model_class).from_pretrained(
                 folder,
                 torch_dtype=getattr(torch, dtype),
                 local_files_only=True,
@@ -104,21 +153,51 @@ def from_pretrained(model_class: str, files: Sequence[Path], dtype: str) -> torc
                 use_safetensors=files[0].suffix == ".safetensors",
                 output_loading_info=True,
             )
+    except UserError:
+        raise
     except Exception as error:  # SafetensorError, UnpicklingError, ValueError...: all mean a broken model
-        cause = (str(error).strip() or repr(error)).splitlines()[0]
-        raise UserError(f"{folder} holds no whole {model_class}: {cause}") from error
-    # diffusers only warns of missing weights and leaves them random.
-    if missing := report["missing_keys"]:
-        raise UserError(f"{files[0]} lacks {len(missing)} weights of its {model_class}, e.g. {missing[0]}")
+        raise UserError(f"{folder} holds no whole {model_class}: {_first_line(error)}") from error
+    _check_weights(model_class, files[0], report)
     assert isinstance(model, torch.nn.Module)
     return model
 
 
-def _noise(like: Tensor, seeds: Sequence[int]) -> Tensor:
-    """Draws standard normal noise in the shape of `like`; each image has its own seed."""
-    # Drawn on the CPU: the generators of CPU and GPU give different numbers for one seed.
-    draws = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.stack(draws).to(like.device, like.dtype)
+def _class(model_class: str) -> Any:
+    adapter = ADAPTERS[model_class]
+    found = getattr(diffusers, model_class, None)
+    if found is None:
+        raise UserError(
+            f"{model_class} came with diffusers {adapter.since}, but {diffusers.__version__} is installed; "
+            f"pip install 'diffusers>={adapter.since}'"
+        )
+    if adapter.needs and not find_spec(adapter.needs):
+        raise UserError(f"{model_class} needs the package {adapter.needs}; pip install {adapter.needs}")
+    return found
+
+
+def _check_weights(model_class: str, file: Path, report: Mapping[str, Sequence[str]]) -> None:
+    """Refuses weights that diffusers left random, or left out: of both it only warns."""
+
+    def used(names: Sequence[str]) -> list[str]:
+        return sorted(name for name in names if not name.startswith(ADAPTERS[model_class].unused))
+
+    if missing := used(report["missing_keys"]):
+        raise UserError(f"{file} lacks {len(missing)} weights of its {model_class}, e.g. {missing[0]}")
+    if surplus := used(report["unexpected_keys"]):
+        raise UserError(
+            f"{file} has {len(surplus)} weights that its {model_class} does not use, e.g. {surplus[0]}: "
+            "config.json is that of another model, which would decode other pixels; fetch the model again"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
+@contextmanager
+def _running(shape: tuple[int, ...]) -> Iterator[None]:
+    with torch.inference_mode(), _repeatable_kernels(), _clear_errors(shape):
+        yield
 
 
 @contextmanager

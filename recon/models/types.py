@@ -19,7 +19,7 @@ class Provenance:
     autoencoder: str
     """Hub id, preset that needs no hub, or a local directory's own name."""
     model_class: str
-    """One of `CLASSES`, or ``identity``."""
+    """One of `recon.models.adapters.ADAPTERS`, or ``identity``."""
     subfolder: str | None
     """Folder of the autoencoder inside the model."""
     revision: str | None
@@ -37,7 +37,7 @@ class Provenance:
     threads: int
     """Number of CPU threads, never 0; it changes the pixels slightly."""
     downscale: int
-    """Image pixels per latent pixel along each side."""
+    """Image pixels per latent pixel along each side, as measured when the model was loaded."""
     channels_last: bool = False
     """Memory layout of the activations; it changes the pixels slightly."""
     compiled: bool = False
@@ -58,6 +58,10 @@ class Autoencoder(Protocol):
     @property
     def multiple(self) -> int:
         """Height and width of a batch must be multiples of this many pixels."""
+
+    @property
+    def only_side(self) -> int | None:
+        """Height and width in pixels of the only images that it takes; None: it takes any size."""
 
     def reconstruct_batch(self, x_BCHW: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float32]:
         """Reconstructs float32 RGB in [0, 1]; the result has the same shape and may exceed [0, 1].
@@ -83,6 +87,11 @@ class Identity:
     def multiple(self) -> int:
         """1: any size is possible."""
         return self.provenance.downscale
+
+    @property
+    def only_side(self) -> None:
+        """It takes any size."""
+        return None
 
     def reconstruct_batch(self, x_BCHW: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float32]:
         """Returns the batch unchanged."""
