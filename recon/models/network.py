@@ -156,7 +156,10 @@ def from_pretrained(model_class: str, files: Sequence[Path], dtype: str) -> torc
     except UserError:
         raise
     except Exception as error:  # SafetensorError, UnpicklingError, ValueError...: all mean a broken model
-        raise UserError(f"{folder} holds no whole {model_class}: {_first_line(error)}") from error
+        raise UserError(
+            f"{folder} holds no whole {model_class}: {_first_line(error)}; expected a config.json and "
+            "weights that save_pretrained wrote together"
+        ) from error
     _check_weights(model_class, files[0], report)
     assert isinstance(model, torch.nn.Module)
     return model
