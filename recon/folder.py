@@ -22,6 +22,7 @@ from recon.base.rejections import won_by_converting
 from recon.image.codec import SUFFIXES, Picture, decode, encode
 from recon.listing import FAKE, REAL, images_below
 from recon.models.config import ReconstructionConfig
+from recon.models.listing import table
 from recon.models.load import load
 from recon.models.types import Autoencoder
 from recon.reconstruct import reconstruct_each
@@ -83,7 +84,8 @@ class _Tally:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command with `argv`, by default the arguments of the process."""
-    cli.run(FolderConfig, reconstruct_folder, argv, prog="python -m recon", about=__doc__ or "")
+    shows = {"list": (table, "Print the presets, and which of them are in the hub's cache.")}
+    cli.run(FolderConfig, reconstruct_folder, argv, prog="python -m recon", about=__doc__ or "", shows=shows)
 
 
 def find_images(root: Path) -> list[str]:

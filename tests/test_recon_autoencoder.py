@@ -127,20 +127,12 @@ def test_half_precision_reconstructs_nearly_the_same(models: Path, dtype: Any) -
     assert np.abs(fakes[0] - fakes[1]).max() <= 12
 
 
-@pytest.mark.parametrize("name", ["sd-that-is-not-there", "./missing", "/missing/model", "a/b/c", "a\nb"])
+@pytest.mark.parametrize("name", ["sd-that-is-not-there", "./missing", "/missing/model", "a//c", "a\nb"])
 def test_name_that_cannot_be_a_hub_id_is_refused_without_network_and_lists_the_presets(name: str) -> None:
-    with pytest.raises(UserError, match="tiny, ldm-f8, sd15, sd21, sdxl, sd3, flux1, identity") as caught:
+    with pytest.raises(UserError, match=f"expected a preset .{', '.join(PRESETS)}.") as caught:
         load(config(name))
     assert repr(name) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_missing_neighbour_of_a_local_directory_is_not_looked_for_on_the_hub(
-    models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(models.parent)
-    with pytest.raises(UserError, match="is no directory and no hub id"):
-        load(config(f"{models.name}/typo"))
 
 
 def test_directory_without_config_names_the_subfolders_that_have_one(models: Path) -> None:
@@ -185,7 +177,8 @@ def broken(models: Path, tmp_path: Path, name: str, data: bytes | None) -> Path:
         (INDEX, b'{"weight_map": {}}', "names no file of weights"),
         (INDEX, b'{"weight_map": {"a": "part-1.safetensors"}}', r"lacks part-1.safetensors of the 1 files"),
         (WEIGHTS, None, "no weights in"),
-        (WEIGHTS, b"not safetensors", "no whole AutoencoderKL"),
+        (WEIGHTS, b"not safetensors", "is no safetensors file"),
+        (WEIGHTS, b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer .* run git lfs pull"),
     ],
 )
 def test_broken_directory_is_one_clear_line(
@@ -231,7 +224,7 @@ def test_settings_of_another_kind_are_one_clear_line_or_do_no_harm(
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
 def test_weights_cut_anywhere_are_one_clear_line(models: Path, tmp_path: Path, share: float) -> None:
     data = (models / "kl" / WEIGHTS).read_bytes()
-    with pytest.raises(UserError, match="holds no whole AutoencoderKL") as caught:
+    with pytest.raises(UserError, match="is cut|is empty") as caught:
         load(config(broken(models, tmp_path, WEIGHTS, data[: int(share * len(data))])))
     assert "\n" not in str(caught.value)
 
@@ -317,14 +310,6 @@ def test_hub_model_out_of_reach_is_one_clear_line(name: str) -> None:
     with pytest.raises(UserError, match=r"the hub can't be reached .* expected a preset \(tiny") as caught:
         load(config(name))
     assert "\n" not in str(caught.value)
-
-
-def test_every_preset_is_pinned_and_described() -> None:
-    for name, preset in PRESETS.items():
-        on_hub = "/" in preset.id
-        assert on_hub == (preset.revision is not None), name
-        assert not on_hub or len(preset.revision or "") == 40, name
-        assert preset.note, name
 
 
 def test_importing_recon_imports_no_torch() -> None:

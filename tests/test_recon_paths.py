@@ -158,7 +158,7 @@ def test_home_of_nobody_is_merely_not_there(
     nobody = "~nobody-of-that-name/data"
     assert not LocalStore(nobody).exists("a.tar")
     assert "holds nothing" in refused(monkeypatch, capsys, adopt_command.main, nobody)
-    with pytest.raises(UserError, match="is no directory and no hub id"):
+    with pytest.raises(UserError, match="is no directory, no file and no hub id"):
         locate(ReconstructionConfig(autoencoder=nobody))
 
 

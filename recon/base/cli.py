@@ -30,6 +30,7 @@ def parse(
     prog: str,
     about: str,
     recipes: Mapping[str, Path] | None = None,
+    shows: Mapping[str, tuple[Callable[[], str], str]] | None = None,
 ) -> Config:
     """Builds `config` from command line options and an optional ``--config FILE.yaml``.
 
@@ -42,6 +43,7 @@ def parse(
         about: the text above the options in ``--help``.
         recipes: the folder of a group's recipes. With ``{"augment": folder}``, ``--augment NAME`` (in a
             YAML file ``augment: NAME``) loads the options in ``folder/NAME.yaml``.
+        shows: options that only print a text, by name: what makes the text, and the help.
 
     Returns:
         The validated config. A mistake ends the process with status 2 and one line.
@@ -63,6 +65,8 @@ def parse(
     parser = Parser(prog=prog, description=about, formatter_class=Formatter, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with these options.")
     parser.add_class_arguments(config, as_group=False, as_positional=True)
+    for name, (make, help_text) in (shows or {}).items():
+        parser.add_argument(f"--{name}", action=_printing(make), nargs=0, help=help_text)
     _take_several(parser)
     for group, folder in (recipes or {}).items():
         _name_recipes(parser, group, folder)
@@ -71,6 +75,22 @@ def parse(
     # `instantiate` builds the groups; `config` itself is built below.
     parsed = parser.instantiate(parser.parse_args(words))
     return config(**{name: value for name, value in vars(parsed).items() if name != "config"})
+
+
+def _printing(make: Callable[[], str]) -> Any:
+    """Returns the action of an option that prints a text and ends the process."""
+    from argparse import SUPPRESS, Action
+
+    class Print(Action):
+        def __init__(self, option_strings: Sequence[str], **rest: Any) -> None:
+            # Not a value of the config, so it must not appear in --print_config or in a YAML file.
+            super().__init__(option_strings, **{**rest, "dest": SUPPRESS, "default": SUPPRESS})
+
+        def __call__(self, *_: Any) -> None:
+            sys.stdout.write(f"{make()}\n")
+            sys.exit()
+
+    return Print
 
 
 def _options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -148,7 +168,7 @@ def run(
         config: the dataclass of the command's options.
         job: the command; returns its exit status, None for 0.
         argv: the arguments, by default those of the process.
-        **parser: `prog`, `about` and `recipes` of `parse`.
+        **parser: `prog`, `about`, `recipes` and `shows` of `parse`.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     ignore_odd_metadata()

@@ -22,11 +22,11 @@ class ReconstructionConfig:
     """Which autoencoder, and how it runs; all of it is recorded with the result."""
 
     autoencoder: str = "tiny"
-    """A preset (tiny, ldm-f8, sd15, sd21, sdxl, sd3, flux1; identity is the null control), a hub id, or a directory written by save_pretrained."""  # noqa: E501
+    """A preset (python -m recon --list shows them; identity is the null control), a hub id (owner/model, owner/model/vae, owner/model@COMMIT), a directory written by save_pretrained, or a file of weights such as ae.safetensors. NAME=... records any of these as NAME."""  # noqa: E501
     subfolder: str | None = None
     """Folder of the autoencoder inside the model; a preset needs none."""
     revision: str | None = None
-    """Commit of a hub model; a preset has its own by default, a local directory has none."""
+    """Commit, branch or tag of a hub model; a preset has its own by default, local files have none."""
     posterior: Literal["mode", "sample"] = "mode"
     """Decode the mode of the posterior, or a sample of it; each image has its own seed."""
     seed: int = 0

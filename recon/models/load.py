@@ -7,7 +7,6 @@ Importing this module does not import torch; `load` does.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,8 @@ from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
 from recon.models.adapters import check_posterior, known_class
 from recon.models.config import ReconstructionConfig
-from recon.models.locate import Location, locate, weight_files
+from recon.models.files.source import open_source
+from recon.models.locate import Location, locate
 from recon.models.presets import IDENTITY
 from recon.models.types import Autoencoder, Identity, Provenance
 
@@ -33,10 +33,9 @@ def load(config: ReconstructionConfig) -> Autoencoder:
         check_posterior(IDENTITY, IDENTITY, config.posterior)
         return Identity(_provenance(config, here, model_class=IDENTITY, downscale=1, device="cpu", sha256=""))
     location = locate(config)
-    settings = _settings(location.folder)
-    model_class = known_class(settings.get("_class_name"), location.folder / "config.json")
+    source = open_source(location.folder)
+    model_class = known_class(source.settings.get("_class_name"), location.folder / "config.json")
     check_posterior(location.name, model_class, config.posterior)
-    files = weight_files(location.folder)
 
     # Imported after these checks, so that a mistake is reported before torch's slow import.
     from recon.base.device import find_device, local_rank, prepare_cpu
@@ -44,14 +43,15 @@ def load(config: ReconstructionConfig) -> Autoencoder:
 
     prepare_cpu(_threads(config))
     place = find_device(config.device, local_rank())
-    model = from_pretrained(model_class, files, config.dtype).to(place)
+    with source.as_folder() as files:
+        model = from_pretrained(model_class, files, config.dtype).to(place)
     provenance = _provenance(
         config,
         location,
         model_class=model_class,
         downscale=measured_downscale(model, model_class),
         device=place.type,
-        sha256=_sha256(files),
+        sha256=_sha256(source.files),
     )
     return Network(model, provenance)
 
@@ -94,7 +94,8 @@ def _different(names: Sequence[str], loaded: list[Autoencoder]) -> list[Autoenco
         recorded = autoencoder.provenance.autoencoder
         if other := seen.get(recorded):
             raise UserError(
-                f"autoencoders {other!r} and {name!r} are both recorded as {recorded!r}; leave one out"
+                f"autoencoders {other!r} and {name!r} are both recorded as {recorded!r}; leave one out, or "
+                f"give it a name: NAME={name}"
             )
         seen[recorded] = name
     return loaded
@@ -129,16 +130,6 @@ def _provenance(
 
 def _threads(config: ReconstructionConfig) -> int:
     return config.threads or available_cpus()
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'config.json'} is not readable JSON: {error}") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{folder / 'config.json'} holds no JSON object, expected a model's config")
-    return settings
 
 
 def _sha256(files: Sequence[Path]) -> str:
