@@ -224,7 +224,7 @@ def test_settings_of_another_kind_are_one_clear_line_or_do_no_harm(
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
 def test_weights_cut_anywhere_are_one_clear_line(models: Path, tmp_path: Path, share: float) -> None:
     data = (models / "kl" / WEIGHTS).read_bytes()
-    with pytest.raises(UserError, match="is cut|is empty") as caught:
+    with pytest.raises(UserError, match=r"is cut|is empty") as caught:
         load(config(broken(models, tmp_path, WEIGHTS, data[: int(share * len(data))])))
     assert "\n" not in str(caught.value)
 

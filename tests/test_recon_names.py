@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def located(name: Path | str, **options: Any) -> tuple[str, str | None]:
-    found = locate(config(name, **options))
-    return found.name, found.subfolder
+def located(name: Path | str, **options: Any) -> str:
+    return locate(config(name, **options)).name
 
 
 @pytest.mark.parametrize("generic", ["vae", "vqvae", "movq"])
@@ -42,13 +42,13 @@ def test_folder_with_a_pipelines_name_is_recorded_by_the_folder_above(
     model: Path, tmp_path: Path, generic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(model, tmp_path / "A" / generic)
-    assert located(tmp_path / "A" / generic) == ("A", generic)
-    assert located(f"{tmp_path}/A/{generic}/") == ("A", generic)
-    assert located(tmp_path / "A", subfolder=generic) == ("A", generic)
+    assert located(tmp_path / "A" / generic) == "A"
+    assert located(f"{tmp_path}/A/{generic}/") == "A"
+    assert located(tmp_path / "A", subfolder=generic) == "A"
     monkeypatch.chdir(tmp_path / "A")
-    assert located(f"./{generic}") == ("A", generic)
+    assert located(f"./{generic}") == "A"
     monkeypatch.chdir(generic)
-    assert located(".") == ("A", generic)
+    assert located(".") == "A"
 
 
 def test_two_models_whose_folders_have_one_name_go_together(model: Path, tmp_path: Path) -> None:
@@ -62,24 +62,40 @@ def test_two_models_whose_folders_have_one_name_go_together(model: Path, tmp_pat
         load_several(config(f"{tmp_path}/A/vae,{tmp_path}/A/../A/vae"))
 
 
+def test_name_of_before_can_be_given_so_that_a_dataset_begun_with_it_goes_on(
+    model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(model, tmp_path / "A" / "vae")
+    before = load(config(tmp_path / "A" / "vae")).provenance
+    assert load(config(f"vae={tmp_path}/A/vae")).provenance == replace(before, autoencoder="vae")
+    assert (before.autoencoder, before.subfolder, before.revision) == ("A", None, None)
+
+
 def test_links_keep_the_names_that_they_have(model: Path, tmp_path: Path) -> None:
     (tmp_path / "finetuned").symlink_to(model)
     (tmp_path / "B").mkdir()
     (tmp_path / "B" / "vae").symlink_to(model)
-    assert located(tmp_path / "finetuned") == ("finetuned", None)
-    assert located(tmp_path / "B" / "vae") == ("B", "vae")
+    assert located(tmp_path / "finetuned") == "finetuned"
+    assert located(tmp_path / "B" / "vae") == "B"
 
 
 def test_name_before_an_equals_sign_is_the_recorded_one(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert located(f"mine-v1.2={model}") == ("mine-v1.2", None)
+    assert located(f"mine-v1.2={model}") == "mine-v1.2"
     shutil.copytree(model, tmp_path / "lr=0.1")
-    assert located(tmp_path / "lr=0.1") == ("lr=0.1", None)
+    assert located(tmp_path / "lr=0.1") == "lr=0.1"
     monkeypatch.chdir(tmp_path)
-    assert located("lr=0.1") == ("lr=0.1", None)
-    assert located("x=lr=0.1") == ("x", None)
+    assert located("lr=0.1") == "lr=0.1"
+    assert located("x=lr=0.1") == "x"
     assert load(config("small=tiny")).provenance.autoencoder == "small"
+
+
+def test_folder_named_as_the_null_control_needs_another_name(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "identity" / "vae")
+    with pytest.raises(UserError, match="would be recorded as identity, the null control; name it: NAME="):
+        load(config(tmp_path / "identity" / "vae"))
+    assert located(f"mine={tmp_path}/identity/vae") == "mine"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +163,6 @@ def test_plain_weights_come_before_variants_and_a_variant_may_be_named(model: Pa
     save_file(halves, folder / f"{STEM}.fp16.safetensors")
     plain, variant = load(config(folder)), load(config(folder / f"{STEM}.fp16.safetensors"))
     assert plain.provenance.autoencoder == variant.provenance.autoencoder == "A"
-    assert plain.provenance.subfolder == variant.provenance.subfolder == "vae"
     assert plain.provenance.weights_sha256 == load(config(model)).provenance.weights_sha256
     assert plain.provenance.weights_sha256 != variant.provenance.weights_sha256
     assert not np.array_equal(pixels(folder), pixels(folder / f"{STEM}.fp16.safetensors"))

@@ -7,13 +7,13 @@ from recon.base.errors import UserError
 from recon.models.files.source import open_source
 from recon.models.presets import PRESETS, Preset
 
-COLUMNS = ("preset", "class", "factor", "weights", "note")
+COLUMNS = ("preset", "class", "factor", "weights", "to accept", "note")
 
 
 def rows() -> list[tuple[str, ...]]:
     """Returns the presets as text, in the `COLUMNS`."""
     return [
-        (name, one.model_class or "-", str(one.factor), _weights(one), f"{one.note}{_gate(one)}")
+        (name, one.model_class or "-", str(one.factor), _weights(one), one.gate or "-", one.note)
         for name, one in PRESETS.items()
     ]
 
@@ -34,10 +34,6 @@ def _aligned(lines: list[tuple[str, ...]]) -> Iterable[str]:
 
 def _weights(preset: Preset) -> str:
     return f"{preset.millions:.3g} M" if preset.millions else "-"
-
-
-def _gate(preset: Preset) -> str:
-    return f" ({preset.gate})" if preset.gate else ""
 
 
 def _cached(preset: Preset) -> str:

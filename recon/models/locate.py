@@ -45,13 +45,13 @@ def locate(config: ReconstructionConfig) -> Location:
         UserError: there is no such preset, path or model, or the hub can't be reached.
     """
     label, place = labelled(config.autoencoder)
-    found = _located(place, config)
+    found = _located(place, label, config)
     return replace(found, name=label) if label else found
 
 
-def _located(place: str, config: ReconstructionConfig) -> Location:
+def _located(place: str, label: str | None, config: ReconstructionConfig) -> Location:
     if place in _EMBEDDED:
-        return replace(_local(_EMBEDDED[place], config), name=place)
+        return _local(_EMBEDDED[place], place, config)
     if place in PRESETS:
         preset = PRESETS[place]
         wanted = HubName(model=preset.id, inside=preset.subfolder, revision=preset.revision)
@@ -64,7 +64,7 @@ def _located(place: str, config: ReconstructionConfig) -> Location:
         )
     path = expanded(place)
     if is_dir(path) or is_file(path):
-        return _local(path, config)
+        return _local(path, label or local_name(path), config)
     named = hub_name(place)
     # A folder of the owner's name hides nothing, one of the model's name does: it is the model that is meant.
     if named is None or is_dir(expanded(named.model)):
@@ -107,19 +107,17 @@ def _near(path: Path) -> str:
     return f" (the local folder {above} has {listed}{', ...' if len(names) > 8 else ''})"
 
 
-def _local(path: Path, config: ReconstructionConfig) -> Location:
+def _local(path: Path, name: str, config: ReconstructionConfig) -> Location:
     if config.revision:
-        raise UserError(f"--revision is for hub models, but autoencoder {str(path)!r} is local; leave it out")
-    name, inside = local_name(path)
+        raise UserError(f"--revision is for hub models, but autoencoder {name!r} is local; leave it out")
     if is_file(path):
         if config.subfolder:
             raise UserError(f"--subfolder is for directories, but {path} is a file; leave it out")
-        return Location(name=name, folder=path, subfolder=inside, revision=None)
+        return Location(name=name, folder=path, subfolder=None, revision=None)
     folder = path / (config.subfolder or "")
-    subfolder = "/".join(part for part in (inside, config.subfolder) if part) or None
     if not is_file(folder / "config.json"):
         folder = _without_config(path, folder)
-    return Location(name=name, folder=folder, subfolder=subfolder, revision=None)
+    return Location(name=name, folder=folder, subfolder=config.subfolder, revision=None)
 
 
 def _without_config(path: Path, folder: Path) -> Path:

@@ -64,21 +64,24 @@ def hub_name(text: str) -> HubName | None:
     )
 
 
-def local_name(path: Path) -> tuple[str, str | None]:
-    """Returns the name under which a local autoencoder is recorded, and its folder inside the model.
+def local_name(path: Path) -> str:
+    """Returns the name under which a local autoencoder is recorded.
 
     The folder's own name, or that of the folder above where it is one of `GENERIC`: more of its path would
-    make records depend on the machine. Links are not resolved: their names may be what tells two models
-    apart.
+    make records depend on the machine. Links are not resolved: their names may be what tells models apart.
+
+    Raises:
+        UserError: it is the null control's name.
     """
     place = Path(os.path.abspath(path))
     if is_file(place):
-        if not place.name.startswith(STEM):
-            return re.sub(r"_(encoder|decoder)$", "", place.stem), None
-        place = place.parent
+        name = re.sub(r"_(encoder|decoder)$", "", place.stem)
+        place = place.parent if name.startswith(STEM) else place.with_name(name)
     if place.name in GENERIC and place.parent.name:
-        return place.parent.name, place.name
-    return place.name, None
+        place = place.parent
+    if place.name == IDENTITY:
+        raise UserError(f"{path} would be recorded as {IDENTITY}, the null control; name it: NAME={path}")
+    return place.name
 
 
 def choices() -> str:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 IDENTITY = "identity"
 """Name of the null control, whose reconstruction equals the image."""
 
-_ACCEPT = "accept on the hub, then hf auth login"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
@@ -30,7 +28,7 @@ class Preset:
     millions: float
     """Number of its weights, in millions; the download has two or four bytes for each."""
     gate: str = ""
-    """What must be done before the first download, empty if nothing."""
+    """The licence to accept on the hub before the first download, then `hf auth login`; empty if none."""
     note: str
     """What it is, and what a user must know."""
 
@@ -40,7 +38,7 @@ PRESETS: dict[str, Preset] = {
         id="tiny",
         model_class="AutoencoderKL",
         factor=8,
-        millions=0.65,
+        millions=1.3,
         note="embedded, trained by python -m recon.fit; needs no network",
     ),
     "ldm-f8": Preset(
@@ -94,7 +92,7 @@ PRESETS: dict[str, Preset] = {
         model_class="AutoencoderKL",
         factor=8,
         millions=83.8,
-        gate=f"Stability Community License: {_ACCEPT}",
+        gate="Stability Community License",
         note="Stable Diffusion 3",
     ),
     "sd35": Preset(
@@ -104,7 +102,7 @@ PRESETS: dict[str, Preset] = {
         model_class="AutoencoderKL",
         factor=8,
         millions=83.8,
-        gate=f"Stability Community License: {_ACCEPT}",
+        gate="Stability Community License",
         note="Stable Diffusion 3.5",
     ),
     "flux1": Preset(
@@ -114,7 +112,7 @@ PRESETS: dict[str, Preset] = {
         model_class="AutoencoderKL",
         factor=8,
         millions=83.8,
-        gate=f"Apache 2.0, gated: {_ACCEPT}",
+        gate="Apache 2.0",
         note="FLUX.1, schnell and dev alike",
     ),
     "z-image": Preset(
