@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from foreign_files import BLOCKS, random_model
+from foreign_files import BLOCKS, TINY, ldm_tensors, random_model, save_tensors, taesd_halves
 from hub_server import hub
 from recon_images import config, noise
 
@@ -303,6 +303,15 @@ def test_variants_and_parts_load_from_the_hubs_cache_without_network(
     assert np.array_equal(pixels("owner/model/vae"), pixels(model))
 
 
+def test_cache_without_weights_and_no_network_is_one_clear_line(model: Path, offline: Path) -> None:
+    renamed(model, in_cache(offline, "vae"), a="model.onnx")
+    with pytest.raises(
+        UserError, match=r"no weights in owner/model, .* it has model.onnx .*can't be asked"
+    ) as told:
+        load(config("owner/model/vae"))
+    assert "\n" not in str(told.value)
+
+
 @pytest.fixture
 def serving(
     tmp_path: Path, offline: Path, monkeypatch: pytest.MonkeyPatch
@@ -339,13 +348,20 @@ def test_only_the_chosen_weights_are_fetched_from_the_hub(
 
 
 def test_single_file_is_fetched_from_the_hub(serving: tuple[Path, list[str]], tmp_path: Path) -> None:
-    from foreign_files import ldm_tensors, save_tensors
-
     kl = random_model("AutoencoderKL", tmp_path / "saved", **BLOCKS)
     save_tensors(ldm_tensors(kl), serving[0] / "ae.safetensors")
     found = load(config("owner/model/ae.safetensors")).provenance
     assert (found.autoencoder, found.subfolder, found.revision) == ("owner/model", "ae.safetensors", COMMIT)
     assert np.array_equal(pixels("owner/model/ae.safetensors"), pixels(tmp_path / "saved"))
+
+
+def test_both_halves_of_a_pair_are_fetched_from_the_hub(
+    serving: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    tiny = random_model("AutoencoderTiny", tmp_path / "saved", **TINY)
+    for half, tensors in taesd_halves(tiny).items():
+        save_tensors(tensors, serving[0] / f"taesd_{half}.safetensors")
+    assert np.array_equal(pixels("owner/model/taesd_decoder.safetensors"), pixels(tmp_path / "saved"))
 
 
 def test_model_without_config_is_told_what_it_has(model: Path, serving: tuple[Path, list[str]]) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from foreign_files import BLOCKS, TINY, ldm_tensors, random_model, save_tensors, taesd_halves
 from recon_images import config, noise
+from safetensors import SafetensorError
 
 from recon.base.errors import UserError
 from recon.models.files.source import open_source
@@ -101,6 +102,12 @@ def test_autoencoder_is_taken_out_of_a_whole_model(saved: Any, tmp_path: Path, p
     assert load(config(file)).provenance.autoencoder == "v1-5-pruned"
 
 
+def test_pickle_of_the_oldest_kind_loads(saved: Any, tmp_path: Path) -> None:
+    folder, model = saved("sd")
+    torch.save(ldm_tensors(model), tmp_path / "kl-f8.pt", _use_new_zipfile_serialization=False)
+    check_equal(tmp_path / "kl-f8.pt", folder)
+
+
 def test_what_only_the_training_used_is_left_out(saved: Any, tmp_path: Path) -> None:
     folder, model = saved("sd")
     training = {"loss.logvar": torch.ones(()), "loss.discriminator.main.0.weight": torch.ones(2, 2)}
@@ -183,6 +190,25 @@ def test_hub_is_never_asked_for_a_file(saved: Any, tmp_path: Path, monkeypatch: 
     load(config(save_tensors(ldm_tensors(model), tmp_path / "ae.safetensors")))
 
 
+def test_folder_for_the_conversion_that_is_full_or_not_there_is_one_clear_line(
+    saved: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tempfile
+
+    file = save_tensors(ldm_tensors(saved("sd")[1]), tmp_path / "ae.safetensors")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    assert "can't convert" in refusal(file)
+    assert "set TMPDIR to another folder" in refusal(file)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def full(*_: object) -> None:
+        raise SafetensorError('Error while serializing: I/O error: Os { code: 28, message: "No space left" }')
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    assert "No space left" in refusal(file)
+    assert [one.name for one in tmp_path.iterdir()] == ["ae.safetensors"]
+
+
 def refusal(place: Path) -> str:
     with pytest.raises(UserError) as caught:
         load(config(place))
@@ -212,6 +238,12 @@ def refusal(place: Path) -> str:
             "wrongly shaped .*quant_conv",
         ),
         (lambda one: one.pop("encoder.conv_in.weight"), "no autoencoder that is known"),
+        (lambda one: one.update({"encoder.conv_in.weight": torch.ones(())}), "wrongly shaped"),
+        (lambda one: one.update({"encoder.mid.attn_1.q.weight": torch.ones(64, 64, 3, 3)}), "wrongly shaped"),
+        (
+            lambda one: one.update({"encoder.down.0.block.0.conv1.weight": torch.ones(5, 5, 3, 3)}),
+            "can't be an",
+        ),
     ],
 )
 def test_file_of_other_weights_is_one_clear_line(

@@ -82,6 +82,16 @@ def exists(path: str | os.PathLike[str]) -> bool:
     return _mode(path) is not None
 
 
+def names_in(folder: Path) -> list[str]:
+    """Sorted names of what a folder holds; raises as `is_file` does."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise UserError(
+            f"can't look into {folder}: {error.strerror or error}; check its permissions"
+        ) from error
+
+
 def _mode(path: str | os.PathLike[str]) -> int | None:
     try:
         return os.stat(path).st_mode

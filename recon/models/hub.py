@@ -7,8 +7,10 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub import HfApi, errors, hf_hub_download
 
 from recon.base.errors import UserError
-from recon.models.files.choice import STEM, SUFFIXES, Choice, chosen, without_weights
+from recon.base.paths import names_in
+from recon.models.files.choice import SUFFIXES, Choice, chosen, without_weights
 from recon.models.files.source import CONFIG
+from recon.models.files.tiny import pair_names
 from recon.models.names import HubName, choices
 
 
@@ -33,7 +35,10 @@ def _fetched(wanted: HubName) -> tuple[Path, str]:
     inside = PurePosixPath(wanted.inside or "")
     if inside.suffix in SUFFIXES:
         file = Path(hf_hub_download(wanted.model, str(inside), revision=wanted.revision))
-        return file, _commit(file, inside)
+        commit = _commit(file, inside)
+        for name in pair_names(inside.name) or ():
+            hf_hub_download(wanted.model, str(inside.with_name(name)), revision=commit)
+        return file, commit
     config = inside / CONFIG
     folder = Path(hf_hub_download(wanted.model, str(config), revision=wanted.revision)).parent
     commit = _commit(folder / CONFIG, config)
@@ -56,19 +61,17 @@ def _commit(path: Path, inside: PurePosixPath) -> str:
 
 def _choice(wanted: HubName, folder: Path, commit: str) -> Choice:
     """Returns which weights to fetch; what the cache has is enough if it has the best."""
-    cached = [path.name for path in folder.iterdir()]
-    found = chosen(cached)
-    if found and found.name.startswith(f"{STEM}.safetensors"):
-        return found
-    names = cached
+    names, unreachable = names_in(folder), ""
+    cached = chosen(names)
+    if cached and cached.is_safe and cached.variant is None:
+        return cached
     try:
         names = _names(wanted.model, commit, wanted.inside)
-    except Exception:  # no network: see _fetched
-        if not found:
-            raise
+    except Exception as error:  # as in `fetched`; the cache may do
+        unreachable = f"; the hub can't be asked for more: {_cause(error)}"
     choice = chosen(names)
     if choice is None:
-        raise UserError(without_weights(_where(wanted), names))
+        raise UserError(without_weights(_where(wanted), names) + unreachable)
     return choice
 
 
@@ -114,8 +117,11 @@ def _message(error: Exception, wanted: HubName) -> str:
     for kind, advice in causes:
         if isinstance(error, kind):
             return f"can't load autoencoder {_where(wanted)}: {advice()}"
-    cause = str(error).strip().splitlines()[:1] or [type(error).__name__]
-    return f"can't load autoencoder {_where(wanted)}: {cause[0]}; {choices()}"
+    return f"can't load autoencoder {_where(wanted)}: {_cause(error)}; {choices()}"
+
+
+def _cause(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _not_there(wanted: HubName) -> str:

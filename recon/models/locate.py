@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recon.base.errors import UserError
-from recon.base.paths import expanded, is_dir, is_file
+from recon.base.paths import expanded, is_dir, is_file, names_in
 from recon.models.config import ReconstructionConfig
 from recon.models.files.choice import single_files
 from recon.models.files.tiny import pair_of
@@ -54,14 +54,8 @@ def _located(place: str, label: str | None, config: ReconstructionConfig) -> Loc
         return _local(_EMBEDDED[place], place, config)
     if place in PRESETS:
         preset = PRESETS[place]
-        wanted = HubName(model=preset.id, inside=preset.subfolder, revision=preset.revision)
-        return _on_hub(
-            replace(
-                wanted,
-                inside=config.subfolder or preset.subfolder,
-                revision=config.revision or preset.revision,
-            )
-        )
+        inside, revision = config.subfolder or preset.subfolder, config.revision or preset.revision
+        return _on_hub(HubName(model=preset.id, inside=inside, revision=revision))
     path = expanded(place)
     if is_dir(path) or is_file(path):
         return _local(path, label or local_name(path), config)
@@ -102,7 +96,7 @@ def _near(path: Path) -> str:
     above = next((folder for folder in path.parents if is_dir(folder)), None)
     if above is None or above in (Path(), Path("/")):
         return ""
-    names = sorted(one.name for one in above.iterdir() if not one.name.startswith("."))
+    names = [name for name in names_in(above) if not name.startswith(".")]
     listed = ", ".join(names[:8]) or "nothing"
     return f" (the local folder {above} has {listed}{', ...' if len(names) > 8 else ''})"
 
@@ -122,7 +116,7 @@ def _local(path: Path, name: str, config: ReconstructionConfig) -> Location:
 
 def _without_config(path: Path, folder: Path) -> Path:
     """Returns the weights of a folder that has no config.json but a pair of files."""
-    names = [one.name for one in folder.iterdir()] if is_dir(folder) else []
+    names = names_in(folder) if is_dir(folder) else []
     pairs = [name for name in single_files(names) if Path(name).stem.endswith("_encoder")]
     whole = [folder / name for name in pairs if pair_of(folder / name)]
     if whole and len({one.stem for one in whole}) == 1:

@@ -1,10 +1,12 @@
 """What the names of autoencoders mean, apart from whether there is such a thing.
 
-sd15                          a preset
-models/FLUX.1-dev/vae         a directory, recorded as FLUX.1-dev
-models/vae/ae.safetensors     a file of weights, recorded as ae
-owner/model                   a model of the hub, also owner/model/vae, owner/model/vae@COMMIT
-NAME=...                      any of these, recorded as NAME
+A name is one of
+
+    sd15                          a preset
+    models/FLUX.1-dev/vae         a directory, recorded as FLUX.1-dev
+    models/vae/ae.safetensors     a file of weights, recorded as ae
+    owner/model                   a model of the hub, also owner/model/vae, owner/model/vae@COMMIT
+    NAME=...                      any of these, recorded as NAME
 """
 
 import os

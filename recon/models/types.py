@@ -17,7 +17,7 @@ class Provenance:
     """What made the reconstructions, recorded with them; data are the same only if all fields are equal."""
 
     autoencoder: str
-    """Hub id, preset that needs no hub, or a local directory's own name."""
+    """Hub id, preset that needs no hub, or the name of a local autoencoder (`recon.models.names`)."""
     model_class: str
     """One of `recon.models.adapters.ADAPTERS`, or ``identity``."""
     subfolder: str | None

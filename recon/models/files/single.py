@@ -34,9 +34,8 @@ def open_single(path: Path) -> tuple[dict[str, Any], list[Path], Read]:
     Raises:
         UserError: a file is damaged, or holds no autoencoder of a known kind.
     """
-    pair = tiny.pair_of(path)
-    if pair:
-        return _open_pair(pair[1])
+    if pair := tiny.pair_of(path):
+        return _open_pair(pair)
     file = TensorFile(path)
     if tiny.is_tiny(list(file.shapes)):
         return _found(path, [path], file.shapes, "AutoencoderTiny", lambda: file.read(file.shapes))
@@ -64,7 +63,7 @@ def open_single(path: Path) -> tuple[dict[str, Any], list[Path], Read]:
 
 def _as_kept(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Returns the shape in which diffusers keeps a weight."""
-    return shape[:2] if kl.is_linear(name) else shape
+    return shape[:2] if kl.is_linear(name) and set(shape[2:]) == {1} else shape
 
 
 def _open_pair(files: list[Path]) -> tuple[dict[str, Any], list[Path], Read]:
@@ -91,6 +90,8 @@ def _found(
         settings = derive(shapes, base)
     except KeyError as error:
         raise UserError(f"{path} lacks {error.args[0]} of an {model_class}; {_PERHAPS}") from error
+    except (IndexError, ValueError) as error:  # a tensor of fewer dimensions
+        raise UserError(f"{path} has wrongly shaped weights of an {model_class}; {_PERHAPS}") from error
 
     def read_checked() -> dict[str, Any]:
         _check_complete(path, settings, shapes)
@@ -107,8 +108,9 @@ def _check_complete(path: Path, settings: dict[str, Any], shapes: Shapes) -> Non
     try:
         with torch.device("meta"):  # shapes alone, no memory
             model = getattr(diffusers, settings["_class_name"]).from_config(settings)
-    except (AttributeError, ValueError, TypeError) as error:
-        raise UserError(f"{path} can't be an {settings['_class_name']}: {error}") from error
+    except Exception as error:  # diffusers and torch have many kinds for settings that make no model
+        cause = (str(error).strip() or repr(error)).splitlines()[0]
+        raise UserError(f"{path} can't be an {settings['_class_name']}: {cause}; {_PERHAPS}") from error
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     lacks = [name for name in expected if name not in shapes and not name.endswith("num_batches_tracked")]
     surplus = [name for name in shapes if name not in expected]

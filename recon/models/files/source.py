@@ -3,14 +3,14 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from recon.base.errors import UserError
-from recon.base.paths import is_dir, is_file
+from recon.base.paths import is_dir, is_file, names_in
 from recon.models.files.choice import STEM, SUFFIXES, Choice, chosen, is_part, without_weights
 from recon.models.files.damage import check_whole, read_index
 from recon.models.files.single import Read, open_single
@@ -43,14 +43,14 @@ class Source:
         if self._fill is None:
             yield self.files
             return
-        with TemporaryDirectory(prefix="pairstream-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
+        with ExitStack() as stack:
             try:
-                (folder / CONFIG).write_text(json.dumps(self.settings), "utf-8")
-                files = self._fill(folder)
+                name = stack.enter_context(TemporaryDirectory(prefix="pairstream-"))
+                (Path(name) / CONFIG).write_text(json.dumps(self.settings), "utf-8")
+                files = self._fill(Path(name))
             except OSError as error:
                 raise UserError(
-                    f"can't convert {self.place} in {folder.parent}: {error.strerror or error}; "
+                    f"can't convert {self.place} in {gettempdir()}: {error.strerror or error}; "
                     "free space there, or set TMPDIR to another folder"
                 ) from error
             try:
@@ -86,7 +86,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def _open_folder(folder: Path) -> Source:
     settings = read_settings(folder / CONFIG)
-    names = [path.name for path in folder.iterdir()]
+    names = names_in(folder)
     choice = chosen(names)
     if choice is None:
         raise UserError(without_weights(str(folder), names))

@@ -58,7 +58,15 @@ def _unpickled(path: Path) -> dict[str, Any]:
 
 
 def write(tensors: Mapping[str, Any], path: Path) -> None:
-    """Writes a safetensors file as `save_pretrained` would."""
+    """Writes a safetensors file as `save_pretrained` would.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
+    except SafetensorError as error:  # hides the system's error, such as a full disk
+        raise OSError(str(error)) from error

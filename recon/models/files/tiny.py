@@ -17,20 +17,28 @@ from recon.models.files.damage import Shapes
 _HALVES = ("encoder", "decoder")
 
 
-def pair_of(path: Path) -> tuple[str, list[Path]] | None:
-    """Returns the pair that a file belongs to by its name: what both names share, then encoder and decoder.
+def pair_names(name: str) -> list[str] | None:
+    """Returns the names of encoder and decoder if `name` is that of one of them."""
+    stem, dot, suffix = name.rpartition(".")
+    for half in _HALVES:
+        if stem.endswith(f"_{half}"):
+            return [f"{stem.removesuffix(half)}{each}{dot}{suffix}" for each in _HALVES]
+    return None
+
+
+def pair_of(path: Path) -> list[Path] | None:
+    """Returns encoder and decoder if a file is one of them, by its name.
 
     Raises:
-        UserError: the other half is not there.
+        UserError: the other one is not there.
     """
-    for half in _HALVES:
-        if path.stem.endswith(f"_{half}"):
-            shared = path.stem.removesuffix(f"_{half}")
-            both = [path.with_name(f"{shared}_{each}{path.suffix}") for each in _HALVES]
-            if missing := [one.name for one in both if not is_file(one)]:
-                raise UserError(f"{path} is half an autoencoder: {missing[0]} is not beside it")
-            return shared, both
-    return None
+    names = pair_names(path.name)
+    if names is None:
+        return None
+    both = [path.with_name(name) for name in names]
+    if missing := [one.name for one in both if not is_file(one)]:
+        raise UserError(f"{path} is half an autoencoder: {missing[0]} is not beside it")
+    return both
 
 
 def layer_names(names: list[str], half: str) -> dict[str, str]:
