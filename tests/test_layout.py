@@ -21,7 +21,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "pack/base": "pack/storage recon/base recon/models",
     "pack/shard": "pack/base pack/storage recon/base recon/image",
     "pack/sources": "pack/base pack/shard pack/storage recon recon/base recon/image",
-    "pack/plan": "pack/base pack/sources recon/base recon/image",
+    "pack/plan": "pack/base pack/shard pack/sources recon/base recon/image",
     "pack/pipeline": "pack/base pack/shard recon recon/base recon/image recon/models",
     "pack/card": "pack/shard pack/storage recon/base recon/image",
     "pack/publish": (

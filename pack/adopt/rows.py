@@ -8,6 +8,7 @@ from typing import Any
 
 from isal.isal_zlib import crc32
 
+from pack.adopt.config import IMAGES
 from pack.base.names import pair_id, printable
 from pack.shard.pair import jpeg_columns
 from pack.shard.schema import MEMBERS, field_names
@@ -22,6 +23,9 @@ JSON = "json"
 # Both are from webdataset 1.0.2, tariterators.py: base_plus_ext, and the names that tar_file_iterator skips.
 _KEY_AND_FIELD = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 _META = re.compile(r"__[^/]*__($|/)")
+
+_ANY_FAKE = tuple(f"fake.{suffix}" for suffix in IMAGES.split(","))  # where --fake is not given
+_FURTHER = re.compile(r"fake\d+\.")
 
 _SHOWN = 6  # at most so many fields of a sample in a message
 
@@ -122,12 +126,22 @@ def make_row(sample: TarSample, naming: Naming) -> dict[str, Any]:
 
 def _field(sample: TarSample, who: str, names: Sequence[str]) -> str:
     found = next((name for name in names if name in sample.data), None)
+    if found is not None and who == "fake" and tuple(names) == _ANY_FAKE and (further := _further(sample)):
+        raise UserError(
+            f"key {sample.key} has {found} and {further}; the index of tars that others wrote has one fake a "
+            f"sample: name the one to take, such as --fake {further}"
+        )
     if found is None:
         # With a dot inside the key, webdataset takes the rest of the key for a part of the field.
         dotted = any(name.endswith(tuple(f".{one}" for one in names)) for name in sample.members)
         hint = " (a key ends at the first dot of a name)" if dotted else ""
         raise RejectedImageError(f"no {who}, only {_fields(sample)}{hint}")
     return found
+
+
+def _further(sample: TarSample) -> str | None:
+    """A member named as packing names a second reconstruction."""
+    return next((name for name in sample.members if _FURTHER.match(name)), None)
 
 
 def _fields(sample: TarSample) -> str:

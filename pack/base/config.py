@@ -18,8 +18,8 @@ IMAGE_FIELD = "jpg;jpeg;png;webp"
 """Default of `PackConfig.image_field`."""
 
 _MAKING = (  # options of the autoencoder, which do nothing if the reconstructions are ready
-    *("autoencoder", "autoencoder_mode", "subfolder", "revision", "posterior", "seed", "dtype", "device"),
-    *("batch_size", "channels_last", "compile", "tiling_pixels"),
+    *("autoencoder", "autoencoder_mode", "fakes_per_real", "subfolder", "revision", "posterior", "seed"),
+    *("dtype", "device", "batch_size", "channels_last", "compile", "tiling_pixels"),
 )
 
 
@@ -67,6 +67,8 @@ class PackConfig(ReconstructionConfig):
     """Take at most this many images of each split, the first in sorted order."""
     autoencoder_mode: Literal["deal", "each"] = "deal"
     """If --autoencoder names several (a,b,c). deal: each image goes to one of them, chosen by a hash of its path; each: each image makes a pair with every autoencoder."""  # noqa: E501
+    fakes_per_real: int | Literal["all"] = 1
+    """Reconstructions in one sample: KEY.fake.EXT, KEY.fake2.EXT, ... With several autoencoders, this many of them or all, from the one that the image is dealt to on; with one and --posterior sample, samples of the seeds SEED, SEED + 1, ..."""  # noqa: E501
     val_fraction: float = 0.0
     """Share of the images that goes to the validation split, chosen by a hash of their path."""
     shard_mb: int = 256
@@ -106,10 +108,18 @@ class PackConfig(ReconstructionConfig):
             refuse_idle(self, "shard_mb", because="shard_pairs fixes the shards")
         if not 0.0 <= self.val_fraction < 1.0:
             raise UserError(f"val_fraction={self.val_fraction}, expected 0 <= val_fraction < 1")
+        self._check_fakes()
         self._check_layout()
         self._check_reconstructions()
         self._check_codec()
         self._check_rank()
+
+    def _check_fakes(self) -> None:
+        if self.fakes_per_real != "all" and self.fakes_per_real < 1:
+            raise UserError(f"fakes_per_real={self.fakes_per_real}, expected at least 1, or all")
+        if self.autoencoder_mode == "each":
+            because = "autoencoder_mode=each makes a pair of its own with each autoencoder"
+            refuse_idle(self, "fakes_per_real", because=because)
 
     def _check_layout(self) -> None:
         if self.layout == "tree" and (self.reconstructions or self.val_fraction):
@@ -148,6 +158,11 @@ class PackConfig(ReconstructionConfig):
             raise UserError(
                 f"rank={self.rank} and world_size={self.world_size}, expected 0 <= rank < world_size"
             )
+
+    @property
+    def has_several(self) -> bool:
+        """Whether several autoencoders are named."""
+        return "," in self.autoencoder
 
     @property
     def has_reconstructions(self) -> bool:

@@ -89,7 +89,7 @@ class File:
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class Item:
-    """One pair to make: a photograph or a tile of it, and the autoencoder that reconstructs it."""
+    """One pair to make: a photograph or a tile of it, and what reconstructs it."""
 
     path: str
     """Path below the source, with ``/`` between its parts; key and pair id are computed from it."""
@@ -98,12 +98,19 @@ class Item:
     variant: str = ""
     """Distinguishes the pairs that several autoencoders make of one photograph; empty if it has one pair."""
     autoencoder: int = 0
-    """Index of the autoencoder in --autoencoder, from 0."""
+    """Number of what makes its reconstruction, from 0: of an autoencoder in --autoencoder, or of a seed."""
+    more: tuple[int, ...] = ()
+    """The same of its further reconstructions, which become ``fake2``, ``fake3``, ... of the sample."""
     group: str
     """Label group: the generator of a tree, the class of an image folder, else the folder of the image."""
     real: File
     fake: File | None = None
     """The ready reconstruction; None if an autoencoder makes it."""
+
+    @property
+    def makers(self) -> tuple[int, ...]:
+        """What makes its reconstructions, in the order of the sample."""
+        return (self.autoencoder, *self.more)
 
 
 @cache

@@ -11,7 +11,8 @@ from typing import Any
 from pack.base.config import PackConfig
 from pack.base.names import printable
 from pack.pipeline.decoding import Prepared, Rejection
-from pack.shard.pair import Pair, jpeg_columns
+from pack.shard.pair import Fake, Pair, jpeg_columns
+from pack.shard.schema import MAKER
 from recon.base.errors import RejectedImageError
 from recon.image.codec import LOADABLE, Picture, Pixels, encode, with_look_of
 from recon.image.jpeg import standard_coding
@@ -25,22 +26,22 @@ class Encoder:
 
     Args:
         config: the options of packing.
-        provenances: for each autoencoder its id, revision, weights and arithmetic, for the records.
+        provenances: for each maker its id, revision, weights and arithmetic, for the records.
     """
 
     def __init__(self, config: PackConfig, provenances: Sequence[dict[str, Any]]) -> None:
         self.config = config
         self.provenances = provenances
 
-    def finish(self, one: Prepared, fake: Pixels | None) -> Pair | Rejection:
+    def finish(self, one: Prepared, fakes: Sequence[Pixels]) -> Pair | Rejection:
         """Compresses the images that have no stored bytes yet, and describes the pair.
 
         Args:
             one: a prepared item.
-            fake: its reconstruction, (H, W, C) uint8; None if the item brings its own.
+            fakes: its reconstructions, (H, W, C) uint8; none if the item brings its own.
         """
         try:
-            return self._encoded(one, fake) if fake is not None else self._given(one)
+            return self._encoded(one, *fakes) if fakes else self._given(one)
         except RejectedImageError as error:
             return Rejection.of(one.item, error)
 
@@ -67,9 +68,17 @@ class Encoder:
             raise RejectedImageError(_LOSSY.format(fake.lossy))
         return self._encoded(one, fake.pixels)
 
-    def _encoded(self, one: Prepared, fake: Pixels) -> Pair:
+    def _encoded(self, one: Prepared, fake: Pixels, *further: Pixels) -> Pair:
         like, codec = self._coding(one.picture)
-        return self._pair(one, _compressed(fake, like, codec), codec, like)
+        pair = self._pair(one, _compressed(fake, like, codec), codec, like)
+        more = (
+            Fake(data=_compressed(pixels, like, codec), codec=codec, maker=self._maker(which))
+            for which, pixels in zip(one.item.more, further, strict=True)
+        )
+        return replace(pair, more=tuple(more)) if further else pair
+
+    def _maker(self, which: int) -> dict[str, Any]:
+        return {name: self.provenances[which].get(name) for name in MAKER}
 
     def _coding(self, real: Picture) -> tuple[Picture, str]:
         """The picture whose coding a reconstruction must repeat, and the codec."""

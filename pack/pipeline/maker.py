@@ -30,7 +30,7 @@ class PairMaker:
     Args:
         config: the options of packing.
         autoencoders: items refer to them by number; empty if every item brings its reconstruction.
-        provenances: for each autoencoder its id, revision, weights and arithmetic, for the records;
+        provenances: for each autoencoder its id, revision, weights, arithmetic and seed, for the records;
             exactly one if there are no autoencoders.
     """
 
@@ -105,8 +105,8 @@ class _Given:
     def batches(self, units: Iterator[Unit]) -> Iterator[list[Unit]]:
         return ([unit] for unit in units)
 
-    def run(self, batch: list[Unit]) -> list[Pixels | None]:
-        return [None for _ in batch]
+    def run(self, _batch: list[Unit]) -> list[Pixels] | None:
+        return None
 
 
 class _Made:
@@ -123,11 +123,10 @@ class _Made:
         return batched(units, self._bucket, self._batch_size)
 
     def _bucket(self, unit: Unit) -> Bucket:
-        which = unit.image.item.autoencoder
-        return bucket(*unit.image.picture.size, self._autoencoders[which].multiple, which)
+        return bucket(*unit.image.picture.size, self._autoencoders[unit.which].multiple, unit.which)
 
-    def run(self, batch: list[Unit]) -> list[Pixels | None]:
+    def run(self, batch: list[Unit]) -> list[Pixels] | None:
         # `_bucket` holds the autoencoder's number, so all units of a batch share one autoencoder.
-        autoencoder = self._autoencoders[batch[0].image.item.autoencoder]
+        autoencoder = self._autoencoders[batch[0].which]
         images = [unit.image.picture.pixels for unit in batch]
-        return [*reconstruct_batch(autoencoder, images, [unit.image.key for unit in batch])]
+        return reconstruct_batch(autoencoder, images, [unit.image.key for unit in batch])

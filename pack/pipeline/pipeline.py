@@ -4,7 +4,8 @@
 
 All stages work at the same time, also past the end of a shard, so that the autoencoder never waits for
 a writer. The list of a shard alone decides which images share a batch; everything else is a function of
-one item. So the results depend neither on threads nor on buffers nor on time.
+one item. So the results depend neither on threads nor on buffers nor on time. An image with several
+reconstructions passes the autoencoders once for each, and waits for the last of them.
 
 In addition to the interpreter, the autoencoder and its activations, a process holds at most
 
@@ -15,6 +16,8 @@ In addition to the interpreter, the autoencoder and its activations, a process h
     + RESULTS + what SEGMENT_PIXELS give        encoded pairs; never more than two shards
     + 2 KiB x the pairs of two shards           rows of the index: of the shard that is written, and of the
                                                 one that is published meanwhile (pack/publish/publisher.py)
+
+    + 3 B x PENDING_PIXELS x (F - 1)            where an image has F reconstructions: those that wait
 
 A segment gives about .8 B a pixel as JPEG, 3.2 B as PNG. Its pairs pile up only behind an image of a size
 so rare that its batch stays incomplete; photographs of a few sizes stay far below this.
@@ -51,11 +54,13 @@ Result = Pair | Rejection
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """An image on its way through the autoencoder."""
+    """An image on its way through one autoencoder."""
 
     position: int
     """Position of its result, counted over all shards."""
     image: Prepared
+    which: int
+    """Number of the autoencoder."""
 
 
 class Stage(Protocol):
@@ -64,8 +69,8 @@ class Stage(Protocol):
     def batches(self, units: Iterator[Unit]) -> Iterator[list[Unit]]:
         """Yields every unit, in batches that depend on the sizes and the order of the units alone."""
 
-    def run(self, batch: list[Unit]) -> list[Pixels | None]:
-        """The reconstruction of each unit; None if the item brings its own."""
+    def run(self, batch: list[Unit], /) -> list[Pixels] | None:
+        """The reconstruction of each unit; None if the items bring their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,7 @@ class Pipeline:
         self._shared = Shared()
         self._announced: InOrder[tuple[int, int]] = InOrder(self._shared)
         self._decoded: InOrder[Opened] = InOrder(self._shared, buffer_bytes)
-        self._tasks: Tasks[tuple[Unit, Pixels | None]] = Tasks(self._shared, BACKLOG)
+        self._tasks: Tasks[tuple[Unit, list[Pixels]]] = Tasks(self._shared, BACKLOG)
         self._results: InOrder[Result] = InOrder(self._shared, RESULTS)
         work = [self._decode_all] * readers + [self._reconstruct_all] + [self._encode_all] * encoders
         # Daemons: a read that hangs must not keep the process alive after an error.
@@ -193,15 +198,28 @@ class Pipeline:
             return next(self._photographs, None)
 
     def _reconstruct_all(self) -> None:
+        waiting: dict[int, dict[int, Pixels]] = {}  # by position: reconstructions that wait for others
         for segment in self._segments():
             for batch in self._stage.batches(segment):
                 self._tasks.wait_for_room()
-                for unit, fake in zip(batch, self._stage.run(batch), strict=True):
-                    # Before the task is visible to the encoders: as long as `_results` does not know that
-                    # its next value comes, `wait_for_room` lets more images in than the limit allows.
-                    self._results.promise(unit.position)
-                    self._tasks.put((unit, fake), unit.image.size + (0 if fake is None else fake.nbytes))
+                made = self._stage.run(batch)
+                for number, unit in enumerate(batch):
+                    if made is None:
+                        self._hand_on(unit, [])
+                        continue
+                    fakes = waiting.setdefault(unit.position, {})
+                    fakes[unit.which] = made[number]
+                    if len(fakes) == len(unit.image.item.makers):
+                        del waiting[unit.position]
+                        self._hand_on(unit, [fakes[which] for which in unit.image.item.makers])
         self._tasks.end()
+
+    def _hand_on(self, unit: Unit, fakes: list[Pixels]) -> None:
+        """Gives the encoders an image with all of its reconstructions."""
+        # Before the task is visible to the encoders: as long as `_results` does not know that
+        # its next value comes, `wait_for_room` lets more images in than the limit allows.
+        self._results.promise(unit.position)
+        self._tasks.put((unit, fakes), unit.image.size + sum(fake.nbytes for fake in fakes))
 
     def _segments(self) -> Iterator[Iterator[Unit]]:
         """Yields the images of all shards in segments, which end with a shard or after `SEGMENT_PIXELS`.
@@ -224,8 +242,9 @@ class Pipeline:
                 if isinstance(one, Rejection):
                     self._results.put(position, one, _stored(one))
                     continue
-                yield Unit(position, one)
-                pixels += one.picture.pixels.size // one.picture.pixels.shape[2]
+                makers = one.item.makers
+                yield from (Unit(position, one, which) for which in makers)
+                pixels += one.picture.pixels.size // one.picture.pixels.shape[2] * len(makers)
                 if pixels >= SEGMENT_PIXELS:
                     yield None
                     pixels = 0
@@ -237,13 +256,13 @@ class Pipeline:
 
     def _encode_all(self) -> None:
         while (task := self._tasks.take()) is not None:
-            unit, fake = task
-            result = self._encoder.finish(unit.image, fake)
+            unit, fakes = task
+            result = self._encoder.finish(unit.image, fakes)
             self._results.put(unit.position, result, _stored(result))
 
 
 def _stored(result: Result) -> int:
-    held = 0 if isinstance(result, Rejection) else len(result.real) + len(result.fake)
+    held = 0 if isinstance(result, Rejection) else sum(map(len, result.images))
     return _ITEM_BYTES + held
 
 

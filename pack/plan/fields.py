@@ -1,4 +1,4 @@
-"""Names the two images of every sample before the first is read: ``real.jpg`` and ``fake.png``.
+"""Names the images of every sample before the first is read: ``real.jpg``, ``fake.png``, ``fake2.png``.
 
 Readers of plain WebDataset take their columns from the first samples, or ask for members by one name. So one
 name stands for each half of all pairs, as in the tars of img2dataset: the true suffix if only one codec is
@@ -10,6 +10,7 @@ from posixpath import splitext
 
 from pack.base.config import PackConfig
 from pack.base.items import Item
+from pack.shard.schema import fake_name
 from recon.image.codec import LOADABLE, SUFFIXES
 
 _CODECS = dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "jpeg") | {".png": "png", ".webp": "webp"}
@@ -18,7 +19,7 @@ _SEVERAL = "jpg"
 
 
 def field_names(items: Iterable[Item], config: PackConfig) -> dict[str, str] | None:
-    """The names of ``real`` and ``fake`` in every sample; None if each is named by its codec.
+    """The names of ``real``, ``fake``, ``fake2``, ... in every sample; None if each is named by its codec.
 
     They follow from the options and the suffixes of the listed files alone, so all ranks agree. A file whose
     content is not what its suffix says is stored under the same name.
@@ -32,7 +33,9 @@ def field_names(items: Iterable[Item], config: PackConfig) -> dict[str, str] | N
     suffixes = {(_suffix(item.path), _suffix(item.fake.name) if item.fake else None) for item in items}
     reals = set[str]().union(*(_real(real, config) for real, _ in suffixes))
     fakes = set[str]().union(*(_fake(real, fake, config) for real, fake in suffixes))
-    return {"real": f"real.{_name(reals)}", "fake": f"fake.{_name(fakes)}"}
+    assert isinstance(config.fakes_per_real, int), "its number is known by now"
+    suffix, names = _name(fakes), map(fake_name, range(config.fakes_per_real))
+    return {"real": f"real.{_name(reals)}"} | {name: f"{name}.{suffix}" for name in names}
 
 
 def _suffix(name: str) -> str:

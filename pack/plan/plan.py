@@ -45,6 +45,9 @@ _PLACES = {
     "world_size",
     "dry_run",
 }
+# Options that older versions did not have. They are recorded where they change something, so that an older
+# version's dataset is still the one that its options make, byte by byte.
+_LATER = {"fakes_per_real": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,8 @@ def make_plan(
     Args:
         items: the items to pack, sorted.
         config: the options of packing.
-        autoencoders: the provenance of each autoencoder, recorded in the manifest.
+        autoencoders: the provenance of each autoencoder (and of several seeds of one, of each), recorded in
+            the manifest.
         fields: the names of the images in every sample; None names them by their codecs.
 
     Raises:
@@ -92,7 +96,8 @@ def make_plan(
     items = _dealt(items, config, autoencoders)
     _check_keys(items)
     count = config.shard_pairs or _pairs_per_shard(items, config)
-    options = {name: value for name, value in asdict(config).items() if name not in _PLACES}
+    recorded = ((name, value) for name, value in asdict(config).items() if name not in _PLACES)
+    options = {name: value for name, value in recorded if (name, value) not in _LATER.items()}
     libraries = {name: version(name) for name in LIBRARIES} | _plugins()
     made_by = autoencoders[0] if len(autoencoders) == 1 else list(autoencoders)
     provenance = {"autoencoder": made_by, "options": options, "libraries": libraries}
@@ -127,11 +132,19 @@ def _dealt(
     if count == 1:
         return items
     if config.autoencoder_mode == "deal":
-        return [replace(item, autoencoder=dealt(item.path, count)) for item in items]
+        return [_dealt_to(item, config, count) for item in items]
     names = [str(one["autoencoder"]) for one in autoencoders]  # does not depend on where a model is stored
     return [
         replace(item, autoencoder=number, variant=name) for item in items for number, name in enumerate(names)
     ]
+
+
+def _dealt_to(item: Item, config: PackConfig, count: int) -> Item:
+    """The item with what makes its reconstructions: one of `count`, and those after it, round the list."""
+    assert isinstance(config.fakes_per_real, int), "its number is known by now"
+    first = dealt(item.path, count) if config.has_several else 0
+    which, *more = ((first + step) % count for step in range(config.fakes_per_real))
+    return replace(item, autoencoder=which, more=tuple(more))
 
 
 def _check_keys(items: Sequence[Item]) -> None:
@@ -156,7 +169,8 @@ def _key(item: Item) -> str:
 def _facts(item: Item) -> list[Any]:
     """The properties of an item that decide the bytes of its pair."""
     who = [item.variant, item.autoencoder]
-    return [printable(item.path), item.tile, *who, item.group, _size(item.real), _size(item.fake)]
+    facts = [printable(item.path), item.tile, *who, item.group, _size(item.real), _size(item.fake)]
+    return [*facts, item.more] if item.more else facts
 
 
 def _size(file: File | None) -> int | None:
@@ -179,13 +193,14 @@ def _pair_bytes(config: PackConfig, item: Item) -> float:
         fake = item.fake.measured() if item.fake else 0
     except RejectedImageError:  # it will not be in the shard
         return 0.0
+    images = 1 + len(item.makers)
     if config.codec == "both":
         qualities, sizes = zip(*_JPEG_BYTES_PER_PIXEL.items(), strict=True)
-        return 2 * height * width * float(np.interp(config.quality, qualities, sizes))
+        return images * height * width * float(np.interp(config.quality, qualities, sizes))
     lossless = _PNG_BYTES_PER_PIXEL * height * width
     if config.tile:
-        return 2 * lossless
+        return images * lossless
     if item.fake is not None and config.codec == "keep":
         return real + fake
     matched = config.codec == "match" and item.path.lower().endswith((".jpg", ".jpeg"))
-    return 2.0 * real if matched else real + lossless
+    return float(images * real) if matched else real + (images - 1) * lossless

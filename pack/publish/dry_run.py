@@ -97,8 +97,9 @@ def _autoencoders(plan: Plan, items: Sequence[Item]) -> str:
     made_by = plan.provenance["autoencoder"]
     if isinstance(made_by, dict):
         return str(made_by["autoencoder"])
-    counts = Counter(item.autoencoder for item in items)
-    return ", ".join(f"{one['autoencoder']} ({counts[number]} pairs)" for number, one in enumerate(made_by))
+    counts = Counter(which for item in items for which in item.makers)
+    what = "fakes" if items[0].more else "pairs"
+    return ", ".join(f"{one['autoencoder']} ({counts[number]} {what})" for number, one in enumerate(made_by))
 
 
 def _state(url: str, claim: Claim) -> str:
@@ -134,7 +135,7 @@ def _made(maker: PairMaker, runs: Sequence[Sequence[Item]]) -> _Trial:
             if isinstance(one, Rejection):
                 sample.rejected.append({"path": one.path, "cause": one.cause})
             else:
-                sample.bytes += _framed(one.real) + _framed(one.fake) + HEADER + _RECORD
+                sample.bytes += sum(map(_framed, one.images)) + HEADER + _RECORD
     sample.seconds = max(time.monotonic() - begun, 1e-3)  # never 0: callers divide by it
     return sample
 

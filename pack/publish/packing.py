@@ -42,6 +42,7 @@ from pack.publish.prepare import build_maker, output_of, refuse_other_splits, wi
 from pack.publish.publisher import Publisher
 from pack.shard.index import index_bytes
 from pack.shard.pair import Pair
+from pack.shard.schema import columns_of
 from pack.shard.writer import ShardWriter
 from pack.sources import Splits, find_items
 from pack.storage import open_store
@@ -213,7 +214,7 @@ class _Packing:
         """Publishes the tar, then its index; the index marks the shard as finished."""
         tar.close()  # closing a written tar publishes it
         with self.store.publish(f"{name}.parquet") as file:
-            file.write(index_bytes(rows, facts))
+            file.write(index_bytes(rows, facts, columns_of(rows)))
 
 
 class _Tally:

@@ -1,6 +1,7 @@
 """What packing and its dry run decide before the first pair: the output, the autoencoders, the threads."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from pack.publish.claim import claimed_threads, is_begun
 from pack.shard.manifest import SPLITS
 from pack.storage import open_store
 from recon.base.errors import UserError
+from recon.models.types import Autoencoder
 
 
 def output_of(config: PackConfig, split: str | None) -> str:
@@ -51,15 +53,40 @@ def build_maker(config: PackConfig) -> tuple[PackConfig, PairMaker, list[dict[st
     Raises:
         UserError: an autoencoder can't be loaded.
     """
-    if config.autoencoder_mode == "each" and "," not in config.autoencoder:
+    if config.autoencoder_mode == "each" and not config.has_several:
         raise UserError(f"autoencoder_mode=each needs several (a,b,c), but autoencoder={config.autoencoder}")
     if config.has_reconstructions:  # no autoencoder to load, but every row of the index names one
         provenances: list[dict[str, Any]] = [{"autoencoder": "given"}]
         return config, PairMaker(config, [], provenances), provenances
     from recon.models.load import load_several
 
+    fakes = _fakes(config)  # before the autoencoders are loaded, so that a mistake shows at once
     autoencoders = load_several(config)
+    if not config.has_several:  # for each posterior sample one of its own
+        autoencoders = [_with_seed(autoencoders[0], config.seed + number) for number in range(fakes)]
     provenances = [asdict(one.provenance) for one in autoencoders]
     # 0 threads (all CPUs) becomes the real number, so that the claim and other ranks can repeat it.
-    config = replace(config, threads=autoencoders[0].provenance.threads)
+    config = replace(config, threads=autoencoders[0].provenance.threads, fakes_per_real=fakes)
     return config, PairMaker(config, autoencoders, provenances), provenances
+
+
+def _fakes(config: PackConfig) -> int:
+    """The number of reconstructions in a sample; refuses more than can be made."""
+    wanted, count = config.fakes_per_real, len(config.autoencoder.split(","))
+    if count > 1 and wanted != "all" and wanted > count:
+        raise UserError(
+            f"fakes_per_real={wanted}, but --autoencoder names {count}; name more, or pass at most {count}"
+        )
+    if count == 1 and wanted != 1 and (wanted == "all" or config.posterior == "mode"):
+        raise UserError(
+            f"fakes_per_real={wanted}, but one autoencoder ({config.autoencoder}) makes one reconstruction; "
+            "name several (a,b,c), or give a number of samples with --posterior sample"
+        )
+    return count if wanted == "all" else wanted
+
+
+def _with_seed(autoencoder: Autoencoder, seed: int) -> Autoencoder:
+    """The same autoencoder, its weights in memory once, with another seed for its posterior samples."""
+    other = copy(autoencoder)
+    other.provenance = replace(autoencoder.provenance, seed=seed)
+    return other

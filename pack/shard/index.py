@@ -22,7 +22,7 @@ def index_bytes(
     Args:
         rows: one dict per pair, with the columns of `columns`.
         facts: what a resumed run needs to know about the finished shard; stored as file metadata.
-        columns: `INDEX_SCHEMA`, or `ADOPTED_SCHEMA`.
+        columns: of `columns_of`, or `ADOPTED_SCHEMA`.
     """
     schema = columns.with_metadata({"pairstream": json.dumps(facts, sort_keys=True)})
     out = BytesIO()

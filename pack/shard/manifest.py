@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from pack.shard.schema import fake_name
 from pack.shard.verified_read import read_verified
 from pack.storage import Store, open_store
 from recon.base.errors import MissingError, UserError
@@ -57,8 +58,8 @@ class Manifest:
     """Autoencoder, options and library versions that made it."""
     format: str = FORMAT
     fields: dict[str, str] | None = None
-    """The names of ``real`` and ``fake`` in every sample, such as ``real.jpg``, whatever their bytes; None if
-    the names go by the codecs, and for tars that others wrote."""
+    """The names of ``real``, ``fake`` and, of several, ``fake2``, ... in every sample, such as ``real.jpg``,
+    whatever their bytes; None if the names go by the codecs, and for tars that others wrote."""
 
     @cached_property
     def pairs(self) -> int:
@@ -69,6 +70,13 @@ class Manifest:
     def bytes(self) -> int:
         """Bytes of all tars."""
         return sum(shard.bytes for shard in self.shards)
+
+    @cached_property
+    def fakes(self) -> int:
+        """Reconstructions in each sample."""
+        if self.fields:
+            return len(self.fields) - 1
+        return int(self.provenance.get("options", {}).get("fakes_per_real", 1))
 
     @property
     def has_records(self) -> bool:
@@ -172,7 +180,8 @@ def _check_fields(fields: Any, where: str) -> None:
     """Refuses names of images that no reader would find."""
     names = fields if isinstance(fields, dict) else {}
     found = {who: name for who, name in names.items() if str(name).startswith(f"{who}.")}
-    if fields is not None and found.keys() != {"real", "fake"}:
+    expected = {"real", *(fake_name(number) for number in range(max(1, len(names) - 1)))}
+    if fields is not None and found.keys() != expected:
         raise UserError(
             f"{where}: fields {fields!r}, expected null or names such as real.jpg and fake.jpg; "
             "pack the dataset again"

@@ -7,6 +7,16 @@ from recon.image.jpeg import JpegCoding
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fake:
+    """A reconstruction after the first one of its sample."""
+
+    data: bytes
+    codec: str
+    maker: dict[str, Any]
+    """The columns of `pack.shard.schema.MAKER`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """The images of a sample with their codecs, and the facts that the index holds about it."""
 
@@ -17,6 +27,13 @@ class Pair:
     fake_codec: str
     record: dict[str, Any]
     """The columns of the index row, except offsets, sizes and checksums."""
+    more: tuple[Fake, ...] = ()
+    """The reconstructions after the first."""
+
+    @property
+    def images(self) -> tuple[bytes, ...]:
+        """The files of all images."""
+        return (self.real, self.fake, *(fake.data for fake in self.more))
 
 
 def jpeg_columns(jpeg: JpegCoding | None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The schema of ``pairstream/2``: a shard's index, its optional columns, and the JSON of each pair.
 
 A shard is a plain USTAR WebDataset tar and its Parquet index. The members of a sample are adjacent:
-``KEY.real.EXT``, ``KEY.fake.EXT``, ``KEY.json``. The index has one row per pair, with offset, size and CRC-32
+``KEY.real.EXT``, ``KEY.fake.EXT``, then ``KEY.fake2.EXT`` and so on in a dataset of several fakes,
+``KEY.json``. The index has one row per pair, with offset, size and CRC-32
 of every member. Therefore one ranged read gets any number of adjacent pairs, and each payload can be checked.
 
 Readers of plain WebDataset take their columns from the first samples. Therefore the names of the two images
@@ -12,7 +13,7 @@ In tars that others wrote (`pack.adopt.adopt`), the members of a sample may have
 other members between them; their index has three more columns.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -27,11 +28,16 @@ NEW_COLUMNS = ("real_field", "fake_field", "jpeg_phase")
 
 
 _PLACE = [("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32())]
-# What made a reconstruction.
 _MAKER = [
     *((name, pa.string()) for name in ("autoencoder", "revision", "weights_sha256", "dtype", "posterior")),
     ("seed", pa.int64()),
 ]
+
+MAKER = tuple(name for name, _ in _MAKER)
+"""The columns that say what made a reconstruction."""
+
+MORE_FAKES = "more_fakes"
+"""The column of the further reconstructions, which only datasets of several fakes have."""
 
 
 def _place(member: str) -> list[tuple[str, pa.DataType]]:
@@ -81,7 +87,7 @@ OPTIONAL_SCHEMA = pa.schema(
     [
         *_place("mask"),
         (
-            "more_fakes",
+            MORE_FAKES,
             pa.list_(pa.struct([("field", pa.string()), ("codec", pa.string()), *_MAKER, *_PLACE])),
         ),
         ("real_entries", pa.binary()),
@@ -90,10 +96,14 @@ OPTIONAL_SCHEMA = pa.schema(
         ("fake_lattice", pa.binary()),
     ]
 )
-"""Columns that an index may have in addition; nothing writes them yet, ``pack.verify`` checks their types.
+"""Columns that an index may have in addition; ``pack.verify`` checks their types.
 
 * ``mask_*``: the place of a member that marks which pixels were changed.
-* ``more_fakes``: the other reconstructions of the real image, each with its own maker and place.
+* ``more_fakes``: the reconstructions after ``fake``, in their order in the tar, each with its own maker and
+  place. All samples of a dataset have equally many.
+
+Nothing writes the others yet.
+
 * ``real_entries``, ``fake_entries``: where the decoding of a baseline JPEG can begin below its first row.
 * ``real_lattice``, ``fake_lattice``: the pixels whose mean grey stands for that of the whole image.
 """
@@ -130,14 +140,23 @@ and for a JPEG phase, 1 for the orientation of an upright image."""
 def record_of(key: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """The content of ``KEY.json``: always the same keys, each with a value of the same type.
 
+    In a dataset of several fakes it has ``more_fakes`` too: the column without the places.
+
     Args:
         key: of the pair.
         row: its columns; one that is missing or None becomes its default.
     """
-    values = {name: row.get(name) for name in RECORD_FIELDS}
-    return {"key": key} | {
-        name: RECORD_DEFAULTS[name] if value is None else value for name, value in values.items()
-    }
+    record = {"key": key} | _filled(row, RECORD_FIELDS)
+    if row.get(MORE_FAKES):
+        record[MORE_FAKES] = [
+            {"field": one["field"], "codec": one["codec"]} | _filled(one, MAKER) for one in row[MORE_FAKES]
+        ]
+    return record
+
+
+def _filled(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    values = {name: row.get(name) for name in names}
+    return {name: RECORD_DEFAULTS[name] if value is None else value for name, value in values.items()}
 
 
 def field_names(real_codec: str, fake_codec: str, fields: Mapping[str, str] | None = None) -> tuple[str, str]:
@@ -145,3 +164,20 @@ def field_names(real_codec: str, fake_codec: str, fields: Mapping[str, str] | No
     if fields is not None:
         return fields["real"], fields["fake"]
     return f"real.{LOADABLE[real_codec]}", f"fake.{LOADABLE[fake_codec]}"
+
+
+def fake_name(number: int) -> str:
+    """The name of a reconstruction in its sample, by its number from 0: ``fake``, ``fake2``, ``fake3``."""
+    return f"fake{number + 1}" if number else "fake"
+
+
+def further_field(number: int, codec: str, fields: Mapping[str, str] | None = None) -> str:
+    """As `field_names`, of a further reconstruction: number 1 is ``fake2``."""
+    name = fake_name(number)
+    return fields[name] if fields is not None else f"{name}.{LOADABLE[codec]}"
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> pa.Schema:
+    """The schema of an index with these rows: the optional columns are those that the first row has."""
+    optional = [column for column in OPTIONAL_SCHEMA if column.name in rows[0]]
+    return pa.schema([*INDEX_SCHEMA, *optional])

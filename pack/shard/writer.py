@@ -11,7 +11,7 @@ from isal.isal_zlib import crc32
 
 from pack.base.names import pair_id
 from pack.shard.pair import Pair
-from pack.shard.schema import RECORD_FIELDS, field_names, record_of
+from pack.shard.schema import MORE_FAKES, RECORD_FIELDS, field_names, further_field, record_of
 from pack.shard.tar_header import HEADER
 
 _WRITTEN = 1 << 20  # bytes of one write
@@ -25,7 +25,8 @@ class ShardWriter:
     Args:
         file: an open binary file, written once from start to end.
         dataset: name of the dataset, a part of the pair ids.
-        fields: the names of ``real`` and ``fake`` in every sample; None names each image by its codec.
+        fields: the names of ``real``, ``fake``, ``fake2``, ... in every sample; None names each image by its
+            codec.
     """
 
     def __init__(self, file: BinaryIO, dataset: str, fields: Mapping[str, str] | None = None) -> None:
@@ -37,15 +38,29 @@ class ShardWriter:
         """Appends one pair."""
         real, fake = field_names(pair.real_codec, pair.fake_codec, self.fields)
         row: dict[str, Any] = {name: pair.record.get(name) for name in RECORD_FIELDS}
-        text = json.dumps(record_of(pair.key, row), sort_keys=True, ensure_ascii=False).encode()
+        more = self._described(pair)
+        record = record_of(pair.key, row | {MORE_FAKES: more})
+        text = json.dumps(record, sort_keys=True, ensure_ascii=False).encode()
         row |= {"key": pair.key, "pair_id": pair_id(self.dataset, pair.key)}
         row |= {"real_field": real, "fake_field": fake}
-        row |= self._add_member(pair.key, "real", real, pair.real)
-        row |= self._add_member(pair.key, "fake", fake, pair.fake)
-        row |= self._add_member(pair.key, "json", "json", text)
+        for member, field, data in (("real", real, pair.real), ("fake", fake, pair.fake)):
+            row |= _columns(member, self._add_member(pair.key, field, data))
+        if more:
+            row[MORE_FAKES] = [
+                about | self._add_member(pair.key, about["field"], fake.data)
+                for about, fake in zip(more, pair.more, strict=True)
+            ]
+        row |= _columns("json", self._add_member(pair.key, "json", text))
         self.rows.append(row)
 
-    def _add_member(self, key: str, member: str, field: str, data: bytes) -> dict[str, int]:
+    def _described(self, pair: Pair) -> list[dict[str, Any]]:
+        """The further reconstructions of a pair, without their places."""
+        return [
+            {"field": further_field(number, fake.codec, self.fields), "codec": fake.codec} | fake.maker
+            for number, fake in enumerate(pair.more, 1)
+        ]
+
+    def _add_member(self, key: str, field: str, data: bytes) -> dict[str, int]:
         header = TarInfo(f"{key}.{field}")
         # No time, owner or group: a rerun must write the same bytes.
         header.size, header.mode = len(data), 0o644
@@ -53,11 +68,7 @@ class ShardWriter:
         offset = self.sink.size
         self.sink.write(data)
         self.sink.write(bytes(-len(data) % HEADER))
-        return {
-            f"{member}_offset": offset,
-            f"{member}_size": len(data),
-            f"{member}_crc32": crc32(data),
-        }
+        return {"offset": offset, "size": len(data), "crc32": crc32(data)}
 
     def close(self) -> tuple[int, str]:
         """Ends the tar and returns its (size in bytes, SHA-256)."""
@@ -66,6 +77,10 @@ class ShardWriter:
         self.sink.write(bytes(end + -end % tarfile.RECORDSIZE - self.sink.size))
         self.sink.flush()
         return self.sink.size, self.sink.sha256.hexdigest()
+
+
+def _columns(member: str, place: dict[str, int]) -> dict[str, int]:
+    return {f"{member}_{name}": value for name, value in place.items()}
 
 
 class _HashingFile:
