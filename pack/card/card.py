@@ -25,7 +25,8 @@ _TEXT = """\
 # {title}
 
 Aligned pairs for training detectors of generated images: a photograph, `{real}`, and its reconstruction by
-the autoencoder of a latent generator, `{fake}`. Both have the same size. Apart from the decoder's trace,
+the autoencoder of a latent generator, `{fake}`{more}. Both have the same size. \
+Apart from the decoder's trace,
 nothing should tell them apart.
 
 {about}
@@ -72,6 +73,7 @@ def card(parts: Sequence[Part]) -> bytes:
         title=title(parts),
         real="` or `".join(fields.real),
         fake="` or `".join(fields.fake),
+        more=_more(fields),
         about=_RECORD if fields.has_record else _FOREIGN,
         table=_table(parts),
         autoencoders=_autoencoders(provenance["autoencoder"]),
@@ -107,6 +109,12 @@ def with_audit(data: bytes, findings: str) -> bytes:
             f"expected the lines {AUDIT} and {AUDIT_END}, between which an audit writes; add them"
         )
     return b"".join((before, begin, b"\n", findings.strip().encode(), b"\n", end, after))
+
+
+def _more(fields: Fields) -> str:
+    """The further reconstructions, in the sentence that names the first."""
+    several = ", ".join(f"`{'` or `'.join(names)}`" for names in fields.more.values())
+    return f" (others of the same photograph: {several})" if several else ""
 
 
 def _table(parts: Sequence[Part]) -> str:

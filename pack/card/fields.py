@@ -1,10 +1,11 @@
 """The names of the images in the samples of a dataset, for readers that must know them beforehand."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pack.shard.manifest import Manifest
-from pack.shard.schema import INDEX_SCHEMA, RECORD_FIELDS
+from pack.shard.schema import INDEX_SCHEMA, MAKER, MORE_FAKES, RECORD_FIELDS, fake_name
 from recon.image.codec import LOADABLE
 
 Feature = dict[str, Any]  # as Hugging Face's cards write one
@@ -16,6 +17,8 @@ class Fields:
 
     real: tuple[str, ...]
     fake: tuple[str, ...]
+    more: dict[str, tuple[str, ...]]
+    """The same of ``fake2``, ``fake3``, ..., where each sample has several reconstructions."""
     has_record: bool
     """Whether ``json`` is as packing writes it; in tars that others wrote it may be anything."""
 
@@ -24,22 +27,38 @@ class Fields:
         """The fields of a dataset."""
         adopted = manifest.provenance.get("adopted")
         if adopted:
-            return cls(real=tuple(adopted["real"]), fake=tuple(adopted["fake"]), has_record=False)
-        if manifest.fields:
-            return cls(real=(manifest.fields["real"],), fake=(manifest.fields["fake"],), has_record=True)
-        real, fake = (tuple(f"{name}.{suffix}" for suffix in _SUFFIXES) for name in ("real", "fake"))
-        return cls(real=real, fake=fake, has_record=True)
+            return cls(real=tuple(adopted["real"]), fake=tuple(adopted["fake"]), more={}, has_record=False)
+        real, fake, *more = (
+            (manifest.fields[name],) if manifest.fields else tuple(f"{name}.{suffix}" for suffix in _SUFFIXES)
+            for name in ("real", *map(fake_name, range(manifest.fakes)))
+        )
+        further = {fake_name(number): names for number, names in enumerate(more, 1)}
+        return cls(real=real, fake=fake, more=further, has_record=True)
+
+    @property
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """The names of all images by what they are: ``real``, ``fake``, ``fake2``, ..."""
+        return {"real": self.real, "fake": self.fake, **self.more}
 
     @property
     def features(self) -> list[Feature]:
         """The columns of the dataset for ``datasets``, which else takes them from the first five samples."""
-        record = [{"name": "json", "struct": _RECORD}] if self.has_record else []
-        images = [{"name": name, "dtype": "image"} for name in (*self.real, *self.fake)]
+        about = [*_RECORD, *([_MORE] if self.more else [])]
+        record = [{"name": "json", "struct": about}] if self.has_record else []
+        names = [name for column in self.columns.values() for name in column]
+        images = [{"name": name, "dtype": "image"} for name in names]
         return [*images, *record, *({"name": name, "dtype": "string"} for name in ("__key__", "__url__"))]
 
 
 _SUFFIXES = tuple(dict.fromkeys(LOADABLE.values()))
-_RECORD = [
-    {"name": "key", "dtype": "string"},
-    *({"name": name, "dtype": str(INDEX_SCHEMA.field(name).type)} for name in RECORD_FIELDS),
-]
+
+
+def _typed(names: Iterable[str]) -> list[Feature]:
+    return [{"name": name, "dtype": str(INDEX_SCHEMA.field(name).type)} for name in names]
+
+
+_RECORD = [{"name": "key", "dtype": "string"}, *_typed(RECORD_FIELDS)]
+_MORE = {
+    "name": MORE_FAKES,
+    "list": [*({"name": name, "dtype": "string"} for name in ("field", "codec")), *_typed(MAKER)],
+}

@@ -38,7 +38,7 @@ def snippets(fields: Fields, split: str, folder: str) -> dict[str, str]:
         split: its name for ``datasets``.
         folder: where it lies below the dataset, such as ``train/``; may be empty.
     """
-    columns = {"real": fields.real, "fake": fields.fake} | ({"about": ("json",)} if fields.has_record else {})
+    columns = fields.columns | ({"about": ("json",)} if fields.has_record else {})
     values = "\n".join(f"    {name} = {_value(column)}" for name, column in columns.items())
     joined = ", ".join(f'"{";".join(column)}"' for column in columns.values())
     return {

@@ -17,7 +17,7 @@ from pack.dataset.index import ShardIndex, shard_index
 from pack.dataset.pairs import DamagedPair, StoredPair, sound
 from pack.shard.index import read_index
 from pack.shard.manifest import OLD_FORMAT, Manifest, read_manifest
-from pack.shard.schema import MEMBERS, NEW_COLUMNS
+from pack.shard.schema import NEW_COLUMNS
 from pack.shard.verified_read import read_verified
 from pack.storage import Retry, Store, open_store
 from recon.base.errors import UserError
@@ -196,7 +196,7 @@ class Dataset:
             offset = int(index.offsets[row, column]) - start
             data = block[offset : offset + int(index.sizes[row, column])]
             if crc32(data) != index.crcs[row, column]:
-                return DamagedPair(key=key, url=url, cause=f"CRC-32 of {MEMBERS[column]} differs")
+                return DamagedPair(key=key, url=url, cause=f"CRC-32 of {index.members[column]} differs")
             members[field] = bytes(data)  # a copy: a view would keep the whole block in memory
         pair_id, group = int(index.pair_ids[row]), index.groups[row]
         return StoredPair(key=key, url=url, group=group, pair_id=pair_id, members=members)

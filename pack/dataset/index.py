@@ -10,27 +10,30 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pack.shard.manifest import ShardEntry
-from pack.shard.schema import HEADERS, MEMBERS, field_names
+from pack.shard.schema import HEADERS, MEMBERS, MORE_FAKES, fake_name, field_names
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardIndex:
-    """The columns of a shard's index that reading needs; n rows, one a pair."""
+    """The columns of a shard's index that reading needs; n rows, one a pair, with m members each."""
 
     entry: ShardEntry
     keys: list[str]
     groups: list[str]
     pair_ids: NDArray[np.uint64]
     """(n,)"""
+    members: tuple[str, ...]
+    """(m,) real, fake, json, and then what not every dataset has: fake2, fake3, ..."""
     fields: list[tuple[str, ...]]
-    """The WebDataset field names of each pair's members: real.jpg, fake.jpg and, where there is one, json.
-    The bytes tell how to decode an image; the suffix may be that of another codec."""
+    """The WebDataset field names of each pair's members: real.jpg, fake.jpg and, where there is one, json;
+    then those of further members. The bytes tell how to decode an image; the suffix may be that of another
+    codec."""
     offsets: NDArray[np.int64]
-    """(n, 3) bytes from the tar's start to the payload of real, fake and json."""
+    """(n, m) bytes from the tar's start to the payload of each member."""
     sizes: NDArray[np.int64]
-    """(n, 3) bytes; 0 where an adopted pair has no json."""
+    """(n, m) bytes; 0 where an adopted pair has no json."""
     crcs: NDArray[np.uint32]
-    """(n, 3)"""
+    """(n, m)"""
     starts: NDArray[np.int64]
     """(n,) bytes from the tar's start to the first payload of each pair, rising."""
     ends: NDArray[np.int64]
@@ -39,7 +42,7 @@ class ShardIndex:
     @property
     def memory(self) -> int:
         """About how many bytes are held."""
-        return len(self.keys) * 336
+        return len(self.keys) * (276 + 20 * len(self.members))
 
     def span(self, first: int, count: int) -> tuple[int, int]:
         """(offset, length) of the bytes that hold pairs first..first+count-1."""
@@ -49,13 +52,15 @@ class ShardIndex:
 
 def shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
     """Takes the columns that reading needs out of the table of a shard's index."""
+    more = _more_fakes(table)
 
     def columns(name: str) -> NDArray[np.int64]:
-        return np.stack([table[f"{member}_{name}"].to_numpy() for member in MEMBERS], axis=1)
+        own = [table[f"{member}_{name}"].to_numpy() for member in MEMBERS]
+        return np.stack([*own, *(one.field(name).to_numpy() for one in more)], axis=1)
 
     @cache  # one tuple for all pairs of these names, not one for each pair
-    def fields(real: str, fake: str, json: bool) -> tuple[str, ...]:
-        return (real, fake, "json") if json else (real, fake)
+    def fields(real: str, fake: str, json: bool, *further: str) -> tuple[str, ...]:
+        return (real, fake, "json", *further) if json else (real, fake)
 
     has_json = repeat(True, table.num_rows)
     if HEADERS[2] in table.column_names:
@@ -66,13 +71,26 @@ def shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
         keys=table["key"].to_pylist(),
         groups=list(map(sys.intern, table["group"].to_pylist())),
         pair_ids=table["pair_id"].to_numpy(),
-        fields=list(map(fields, *_image_fields(table), has_json)),
+        members=(*MEMBERS, *(fake_name(number) for number in range(1, len(more) + 1))),
+        fields=list(
+            map(fields, *_image_fields(table), has_json, *(one.field("field").to_pylist() for one in more))
+        ),
         offsets=offsets,
         sizes=sizes,
         crcs=columns("crc32").astype(np.uint32),
         starts=offsets.min(axis=1),
         ends=(offsets + sizes).max(axis=1),
     )
+
+
+def _more_fakes(table: pa.Table) -> list[pa.StructArray]:
+    """The further reconstructions: for fake2, fake3 and so on the column of all pairs."""
+    if MORE_FAKES not in table.column_names or not table.num_rows:
+        return []
+    column = table[MORE_FAKES].combine_chunks()
+    every, count = column.flatten(), len(column[0])
+    assert len(every) == count * len(column), "all pairs of a dataset have equally many"
+    return [every.take(pa.array(range(number, len(every), count))) for number in range(count)]
 
 
 def _image_fields(table: pa.Table) -> tuple[list[str], list[str]]:

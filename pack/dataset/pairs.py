@@ -15,8 +15,8 @@ class StoredPair:
     group: str
     pair_id: int
     members: dict[str, bytes]
-    """Payloads by ``real.EXT``, ``fake.EXT`` and ``json`` (if there is one), even where an adopted tar has
-    other names for them."""
+    """Payloads by ``real.EXT``, ``fake.EXT``, ``json`` (if there is one) and, of several fakes, ``fake2.EXT``
+    and so on, even where an adopted tar has other names for them."""
 
     @property
     def real(self) -> bytes:
@@ -25,8 +25,13 @@ class StoredPair:
 
     @property
     def fake(self) -> bytes:
-        """The reconstruction's file."""
+        """The (first) reconstruction's file."""
         return next(data for field, data in self.members.items() if field.startswith("fake."))
+
+    @property
+    def fakes(self) -> list[bytes]:
+        """The files of all reconstructions."""
+        return [data for field, data in self.members.items() if field.startswith("fake")]
 
 
 @dataclass(frozen=True, kw_only=True)

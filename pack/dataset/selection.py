@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pack.dataset.fakes import OF_FAKE
 from pack.dataset.filter import Filter
 from pack.shard.manifest import Manifest
 from recon.base.errors import UserError
@@ -113,6 +114,11 @@ def select(dataset: "Dataset", text: str, threads: int = 16) -> Selection:
     """
     asked = Filter(text)
     manifest = dataset.manifest
+    if manifest.fakes > 1 and (of_fakes := sorted(asked.columns & OF_FAKE.keys())):
+        raise UserError(
+            f"filter {text!r}: each pair of {dataset.store.url} has {manifest.fakes} fakes, "
+            f"and {of_fakes[0]} differs between them; filter by other columns"
+        )
     shards = range(len(manifest.shards))
     with ThreadPoolExecutor(threads, thread_name_prefix="filter") as pool:
         masks = pool.map(lambda shard: _packed_mask(dataset, shard, asked), shards)

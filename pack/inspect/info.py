@@ -59,16 +59,22 @@ def _job(config: InfoConfig) -> None:
 
 
 def describe(dataset: "Dataset") -> dict[str, Any]:
-    """Totals of a dataset, and for each property the number of pairs by value, most frequent first."""
+    """Totals of a dataset, and for each property the number of pairs by value, most frequent first.
+
+    What belongs to a reconstruction, as ``autoencoder``, is counted over all of them.
+    """
+    from pack.dataset.fakes import values_of
     from pack.shard.manifest import OLD_FORMAT
+    from pack.shard.schema import MORE_FAKES
 
     columns = _COLUMNS if dataset.manifest.format == OLD_FORMAT else [*_COLUMNS, "jpeg_phase"]
     counts: dict[str, Counter[str]] = {name: Counter() for name in [*columns, "megapixels"]}
+    more = [MORE_FAKES] if dataset.manifest.fakes > 1 else []
     for shard in range(len(dataset.manifest.shards)):
         # Only these columns: an index of a million pairs is large, and a remote one takes time.
-        table = dataset.table(shard, [*columns, "width", "height"])
+        table = dataset.table(shard, [*columns, "width", "height", *more])
         for name in columns:
-            counts[name].update(str(value) for value in table[name].to_pylist())
+            counts[name].update(map(str, values_of(table, name)))
         sizes = zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)
         counts["megapixels"].update(_megapixels(width * height) for width, height in sizes)
     manifest = dataset.manifest
@@ -76,6 +82,7 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
         "name": manifest.name,
         "split": manifest.split,
         "pairs": manifest.pairs,
+        "fakes": manifest.pairs * manifest.fakes,
         "shards": len(manifest.shards),
         "bytes": manifest.bytes,
         "rejected": manifest.rejected,
@@ -91,14 +98,17 @@ def _megapixels(pixels: int) -> str:
 
 
 def _text(facts: dict[str, Any], top: int) -> str:
+    several = facts["fakes"] > facts["pairs"]
+    fakes = f" of {facts['fakes'] // facts['pairs']} fakes each" if several else ""
     lines = [
-        f"{facts['name']} ({facts['split'] or 'no split'}): {counted(facts['pairs'], 'pair')} in "
+        f"{facts['name']} ({facts['split'] or 'no split'}): {counted(facts['pairs'], 'pair')}{fakes} in "
         f"{counted(facts['shards'], 'shard')}, {facts['bytes'] / 1e6:.1f} MB, {facts['rejected']} rejected",
         f"manifest sha256 {facts['sha256']}",
     ]
     for name, values in facts["counts"].items():
         lines += ["", name]
-        lines += [_bar(value, count, facts["pairs"]) for value, count in list(values.items())[:top]]
+        total = sum(values.values())
+        lines += [_bar(value, count, total) for value, count in list(values.items())[:top]]
         if len(values) > top:
             lines.append(f"  ... {len(values) - top} more values")
     return "\n".join(lines)

@@ -1,9 +1,12 @@
 """Draws a contact sheet of pairs: real image, reconstruction, and their amplified difference.
 
+Of several reconstructions, each has two such columns, and the name of its autoencoder above it.
+
 python -m pack.preview data/mine --out preview.png
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -64,36 +67,54 @@ def _job(config: PreviewConfig) -> None:
 
 
 def contact_sheet(dataset: "Dataset", *, count: int, gain: int, side: int) -> Pixels:
-    """The sheet as (H, W, 3) uint8: one row of three pictures per pair, titles at the top."""
-    pairs = dataset.manifest.pairs
+    """The sheet as (H, W, 3) uint8: one row of pictures per pair, titles at the top.
+
+    A row has the real image, and for each reconstruction two pictures.
+    """
+    pairs, fakes = dataset.manifest.pairs, dataset.manifest.fakes
     count = min(count, pairs)
     numbers = [round(i * (pairs - 1) / max(1, count - 1)) for i in range(count)]
-    rows = [_row(_nth(dataset, number), gain, side) for number in numbers]
-    titles = ("real", "reconstruction", f"difference x{gain}")
-    head = np.concatenate([text_strip(title, side + 2 * _GAP) for title in titles], axis=1)
-    return np.concatenate([head, *rows])
+    rows = [_nth(dataset, number, gain, side) for number in numbers]
+    titles = ["real", *["reconstruction", f"difference x{gain}"] * fakes]
+    return np.concatenate([_strip(titles, side), *rows])
 
 
-def _nth(dataset: "Dataset", number: int) -> "StoredPair":
-    """The pair with this number, counted over all shards."""
+def _nth(dataset: "Dataset", number: int, gain: int, side: int) -> Pixels:
+    """The row of the pair with this number, counted over all shards."""
+    from pack.dataset.fakes import values_of
     from pack.dataset.pairs import sound
+    from pack.shard.schema import MORE_FAKES
 
+    fakes = dataset.manifest.fakes
     for shard, entry in enumerate(dataset.manifest.shards):
         if number < entry.pairs:
-            return sound(dataset.read_block(shard, number, 1)[0])
+            row = _row(sound(dataset.read_block(shard, number, 1)[0]), gain, side)
+            if fakes == 1:
+                return row
+            table = dataset.table(shard, ["autoencoder", MORE_FAKES]).slice(number, 1)
+            names = [title for name in values_of(table, "autoencoder") for title in (name, "")]
+            return np.concatenate([_strip(["", *names], side), row])
         number -= entry.pairs
     raise AssertionError("number is below the manifest's pairs")
 
 
+def _strip(titles: Sequence[str], side: int) -> Pixels:
+    """A line of text with a title for each picture of a row."""
+    return np.concatenate([text_strip(title, side + 2 * _GAP) for title in titles], axis=1)
+
+
 def _row(pair: "StoredPair", gain: int, side: int) -> Pixels:
     try:
-        real, fake = decode_rgb(pair.real), decode_rgb(pair.fake)
+        real, *fakes = (decode_rgb(data) for data in (pair.real, *pair.fakes))
     except (OSError, ValueError) as error:
         raise UserError(f"{pair.url}: {pair.key} can't be decoded ({error}); pack it again") from error
+    pictures = [picture for fake in fakes for picture in (fake, _amplified(real, fake, gain))]
+    return np.concatenate([_cell(pixels, side) for pixels in (real, *pictures)], axis=1)
+
+
+def _amplified(real: Pixels, fake: Pixels, gain: int) -> Pixels:
     difference = fake.astype(np.int16) - real  # int16: uint8 would wrap below 0
-    amplified = (difference * gain + 128).clip(0, 255).astype(np.uint8)
-    cells = [_cell(pixels, side) for pixels in (real, fake, amplified)]
-    return np.concatenate(cells, axis=1)
+    return (difference * gain + 128).clip(0, 255).astype(np.uint8)
 
 
 def _cell(pixels: Pixels, side: int) -> Pixels:

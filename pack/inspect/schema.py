@@ -10,10 +10,12 @@ from pack.shard.manifest import OLD_FORMAT, Manifest
 from pack.shard.schema import (
     ADOPTED_SCHEMA,
     INDEX_SCHEMA,
+    MORE_FAKES,
     NEW_COLUMNS,
     OPTIONAL_SCHEMA,
     RECORD_FIELDS,
     field_names,
+    further_field,
     record_of,
 )
 
@@ -23,6 +25,8 @@ def wrong_columns(found: pa.Schema, manifest: Manifest) -> Iterator[str]:
     schema = ADOPTED_SCHEMA if "adopted" in manifest.provenance else INDEX_SCHEMA
     needed = {column.name: column.type for column in schema}
     allowed = {column.name: column.type for column in OPTIONAL_SCHEMA}
+    if manifest.fakes > 1:
+        needed[MORE_FAKES] = allowed[MORE_FAKES]
     if manifest.format == OLD_FORMAT:
         needed = {name: kind for name, kind in needed.items() if name not in NEW_COLUMNS}
         allowed = {}
@@ -47,13 +51,26 @@ def wrong_fields(table: pa.Table, manifest: Manifest) -> Iterator[str]:
         if (real, fake) != expected:
             yield f"{key} has {real} and {fake}, the manifest says {' and '.join(expected)}"
             return
+    if manifest.fakes > 1:
+        yield from _wrong_more(table, manifest)
+
+
+def _wrong_more(table: pa.Table, manifest: Manifest) -> Iterator[str]:
+    for key, more in zip(table["key"].to_pylist(), table[MORE_FAKES].to_pylist(), strict=True):
+        found = [one["field"] for one in more or []]
+        codecs = [one["codec"] for one in more or []]
+        expected = [further_field(number, codec, manifest.fields) for number, codec in enumerate(codecs, 1)]
+        if found != expected or len(found) != manifest.fakes - 1:
+            yield f"{key} has {found} after its first fake, the manifest says {manifest.fakes - 1} more"
+            return
 
 
 def records(table: pa.Table, rows: range, manifest: Manifest) -> Sequence[dict[str, Any] | None]:
     """What the JSON of some pairs must hold; None for JSON of others, or of the older format."""
     if not manifest.has_records:
         return [None] * len(rows)
-    columns = table.select(["key", *RECORD_FIELDS]).slice(rows.start, len(rows))
+    more = [MORE_FAKES] if manifest.fakes > 1 else []
+    columns = table.select(["key", *RECORD_FIELDS, *more]).slice(rows.start, len(rows))
     return [record_of(row["key"], row) for row in columns.to_pylist()]
 
 

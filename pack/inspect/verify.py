@@ -185,7 +185,6 @@ def _verify_pair(
     `record` is what its json must hold; None if that may be anything.
     """
     from pack.inspect.schema import wrong_record
-    from pack.shard.schema import MEMBERS
 
     for column, name in enumerate(names):
         if name is None:
@@ -202,24 +201,25 @@ def _verify_pair(
             yield f"{where}: broken tar header ({error})"
         if crc32(data[start : start + size]) != index.crcs[row, column]:
             yield f"{where}: CRC-32 differs from the index"
-        elif MEMBERS[column] == "json" and record is not None:
+        elif index.members[column] == "json" and record is not None:
             yield from (f"{where}: {one}" for one in wrong_record(bytes(data[start : start + size]), record))
 
 
 def _verify_look(
     index: "ShardIndex", row: int, policy: str, data: memoryview, position: int
 ) -> Iterator[str]:
-    """Compares the headers of a pair's images, if packing wrote both; `data` is as for `_verify_pair`."""
+    """Compares the headers of a pair's images, if packing wrote them; `data` is as for `_verify_pair`."""
     from pack.inspect.looks import NOT_OURS, unlike
 
     if policy not in NOT_OURS:
-        starts = (int(index.offsets[row, column]) - position for column in range(2))
-        real, fake = (
-            bytes(data[start : start + int(size)])
-            for start, size in zip(starts, index.sizes[row, :2], strict=True)
-        )
-        for difference in unlike(real, fake):
-            yield f"{index.entry.name}.tar: {index.keys[row]}: {difference}"
+        images: dict[str, bytes] = {}
+        for column, member in enumerate(index.members):
+            start = int(index.offsets[row, column]) - position
+            images[member] = bytes(data[start : start + int(index.sizes[row, column])])
+        for member in (one for one in index.members if one.startswith("fake")):
+            for difference in unlike(images["real"], images[member]):
+                about = "" if member == "fake" else f" ({member})"
+                yield f"{index.entry.name}.tar: {index.keys[row]}{about}: {difference}"
 
 
 def _strangers(dataset: "Dataset") -> Iterator[str]:

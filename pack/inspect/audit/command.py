@@ -34,7 +34,8 @@ class AuditConfig:
     urls: list[str] = field(kw_only=False)
     """Directories or URLs of one or more datasets; several are the splits of one dataset."""
     pairs: int = 2000
-    """Pairs to measure, spread evenly over all datasets; 4 KB of memory each."""
+    """Pairs to measure, spread evenly over all datasets; 4 KB of memory each. Where a sample has several
+    reconstructions, so many samples: each reconstruction makes a pair with the real image."""
     bound: float = 0.6
     """Share of right decisions, .5 (chance) to 1, that a nuisance alone may reach without being a leak."""
     probe: Literal["numbers", "net"] = "numbers"
@@ -145,7 +146,9 @@ def _net(config: AuditConfig, datasets: "list[Dataset]") -> "list[Finding]":
     from recon.base.device import prepare_cpu
 
     prepare_cpu(config.threads or available_cpus())
-    found, total = ControlPairs(), min(PAIRS, config.pairs, sum(one.manifest.pairs for one in datasets))
+    fakes = max(one.manifest.fakes for one in datasets)
+    samples = min(config.pairs, sum(one.manifest.pairs for one in datasets))
+    found, total = ControlPairs(), min(-(-PAIRS // fakes), samples)
     for _ in progress(read_controls(found, datasets, total), total=total, unit="pairs", what="control pairs"):
         pass
     return [net.judge_net(found, config.bound, steps=net.STEPS)]

@@ -7,7 +7,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -17,6 +17,7 @@ from pack.dataset.dataset import Dataset
 from pack.dataset.pairs import DamagedPair, StoredPair
 from pack.inspect.audit.features import Features, Numbers, measure, scatter, window
 from pack.inspect.audit.traces.pairs import UNRELATED, beats, pair_values
+from pack.shard.schema import fake_name
 from recon.base.errors import RejectedImageError
 from recon.image.codec import Picture, Pixels, decode, encode, is_lossless_webp
 
@@ -108,21 +109,26 @@ class Measurements:
         return np.stack([(pair.real if name == "real" else pair.fake).empty for pair in self.pairs])
 
 
+Measured = tuple[MeasuredPair | str, list[Features]]
+
+
 def measure_all(
     sample: Measurements, datasets: Sequence[Dataset], count: int, threads: int
 ) -> Iterator[None]:
-    """Measures pairs spread evenly over all datasets; yields after each pair, to show progress.
+    """Measures pairs spread evenly over all datasets; yields after each sample, to show progress.
+
+    Each reconstruction of a sample makes a pair with the real image.
 
     Args:
         sample: the measurements are added to this.
         datasets: the splits.
-        count: maximum number of pairs, over all datasets together.
+        count: maximum number of samples, over all datasets together.
         threads: number of threads that decode and measure.
 
     Raises:
         UserError: storage fails, or a shard differs from the manifest.
     """
-    waiting = deque[Future[tuple[MeasuredPair | str, list[Features]]]]()
+    waiting = deque[Future[list[Measured]]]()
     pairs = read_sample(datasets, count)
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -131,7 +137,8 @@ def measure_all(
                 waiting += [pool.submit(_measure, *one) for one in islice(pairs, 2 * threads - len(waiting))]
                 if not waiting:
                     return
-                sample.add(*waiting.popleft().result())
+                for found in waiting.popleft().result():
+                    sample.add(*found)
                 yield
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -161,38 +168,57 @@ def read_sample(
                     yield split, paths[row] or pair.key, pair
 
 
-def _measure(
-    split: int, path: str, pair: StoredPair | DamagedPair
-) -> tuple[MeasuredPair | str, list[Features]]:
+@dataclass(frozen=True)
+class _Looked:
+    """An image of a sample, measured by itself."""
+
+    picture: Picture
+    features: Features
+    image: MeasuredImage
+
+
+def _measure(split: int, path: str, pair: StoredPair | DamagedPair) -> list[Measured]:
+    """The pairs of a sample, one for each reconstruction, or what is wrong with it."""
     where = f"{pair.url}: {pair.key}"
     if isinstance(pair, DamagedPair):
-        return f"{where} is damaged ({pair.cause})", []
-    pictures, files = [], [member(pair, name) for name in CLASSES]
-    for name, data in zip(CLASSES, files, strict=True):
-        if not data:
-            return f"{where} has no {name} image", []
-        try:
-            pictures.append(decode(data, max_pixels=MAX_PIXELS, convert=True))
-        except RejectedImageError as error:
-            return f"{where}.{name} can't be decoded: {error}", []
-    features = [measure(picture.pixels) for picture in pictures]
-    real, fake = map(_image, pictures, files, features)
-    pixels = pictures[0].pixels, pictures[1].pixels
-    real.values.update(UNRELATED)
-    fake.values.update(pair_values(*map(window, pixels)))
-    if all(picture.jpeg for picture in pictures):
-        for image in (real, fake):
-            image.values.update(dict.fromkeys(_SAID_BY_JPEG, np.nan))
-    found = MeasuredPair(
+        return [(f"{where} is damaged ({pair.cause})", [])]
+    files = [member(pair, "real"), *(pair.fakes or [b""])]
+    try:
+        real, *fakes = (_looked_at(data, number, where) for number, data in enumerate(files))
+    except RejectedImageError as error:
+        return [(str(error), [])]
+    return [
+        (_measured_pair(split, pair.key, path, real, fake), [real.features, fake.features]) for fake in fakes
+    ]
+
+
+def _looked_at(data: bytes, number: int, where: str) -> _Looked:
+    """Decodes and measures an image; 0 is the number of the real one."""
+    name = fake_name(number - 1) if number else "real"
+    if not data:
+        raise RejectedImageError(f"{where} has no {name} image")
+    try:
+        picture = decode(data, max_pixels=MAX_PIXELS, convert=True)
+    except RejectedImageError as error:
+        raise RejectedImageError(f"{where}.{name} can't be decoded: {error}") from error
+    features = measure(picture.pixels)
+    return _Looked(picture, features, _image(picture, data, features))
+
+
+def _measured_pair(split: int, key: str, path: str, real: _Looked, fake: _Looked) -> MeasuredPair:
+    pixels = real.picture.pixels, fake.picture.pixels
+    is_jpeg = real.picture.jpeg and fake.picture.jpeg
+    said = dict.fromkeys(_SAID_BY_JPEG, np.nan) if is_jpeg else {}
+    related = pair_values(*map(window, pixels))
+    return MeasuredPair(
         split=split,
-        key=pair.key,
+        key=key,
         photograph=path,
-        real=real,
-        fake=fake,
+        real=replace(real.image, values=real.image.values | UNRELATED | said),
+        fake=replace(fake.image, values=fake.image.values | related | said),
         scatter=scatter(*pixels),
         beats=beats(*pixels),
     )
-    return found, features
 
 
 def member(pair: StoredPair, name: str) -> bytes:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pack.dataset.dataset import Dataset
+from pack.dataset.fakes import each_fake
 from pack.dataset.pairs import DamagedPair, StoredPair
 from pack.inspect.audit.images import CLASSES, MAX_PIXELS, member, read_sample, recoded
 from pack.inspect.audit.separation import photographs
@@ -51,19 +52,20 @@ class ControlPairs:
 
 
 def read_controls(found: ControlPairs, datasets: Sequence[Dataset], count: int) -> Iterator[None]:
-    """Adds the control pairs of at most `count` stored pairs to `found`; yields after each.
+    """Adds the control pairs of at most `count` samples to `found`; yields after each sample.
 
     Raises:
         UserError: storage fails, or a shard differs from the manifest.
     """
     for _, path, pair in read_sample(datasets, count):
-        try:
-            halves = control(pair)
-        except RejectedImageError as error:
-            found.causes.append(f"{pair.key}: {error}")
-        else:
-            found.windows.append(np.stack([_window(half) for half in halves]))
-            found.names.append(path)
+        for one in [pair] if isinstance(pair, DamagedPair) else each_fake(pair):
+            try:
+                halves = control(one)
+            except RejectedImageError as error:
+                found.causes.append(f"{pair.key}: {error}")
+            else:
+                found.windows.append(np.stack([_window(half) for half in halves]))
+                found.names.append(path)
         yield
 
 
