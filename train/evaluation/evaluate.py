@@ -42,7 +42,8 @@ class EvaluateConfig:
     out: str | None = None
     """Directory or URL of the results; by default eval-FOLDER-NAME in the folder of the checkpoint."""
     group_by: str = "group"
-    """Column of a packed dataset's index that gives the label groups, e.g. autoencoder, jpeg_quality."""
+    """Column of a packed dataset's index that gives the label groups, e.g. autoencoder, jpeg_quality. All
+    fakes of a sample are scored; where they belong to several groups, the real image counts in each group."""
     crop: int | None = None
     """Score only the centre crop of this side in pixels; smaller images are mirrored. None: whole images."""
     batch_size: int = 16
@@ -63,7 +64,7 @@ class ScoredImage:
     """An image's score."""
 
     name: str
-    """Path relative to the source, or the pair's key with ``.real`` or ``.fake``."""
+    """Path relative to the source, or the pair's key with ``.real``, ``.fake``, ``.fake2``, ..."""
     group: str
     """Label group; empty for a real image that counts in all groups."""
     label: int

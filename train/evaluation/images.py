@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from pack.dataset.dataset import Dataset, iterate_pairs, open_dataset
-from pack.shard.schema import INDEX_SCHEMA
+from pack.dataset.fakes import values_of
+from pack.shard.schema import INDEX_SCHEMA, MORE_FAKES, fake_name
 from pack.storage.trouble import reading
 from recon.base.errors import RejectedImageError, UserError
 from recon.base.paths import expanded, is_dir, is_file
@@ -33,7 +34,7 @@ class LabelledImage:
     """The bytes of an image file, with its name and labels."""
 
     name: str
-    """Path relative to the source, or the pair's key with ``.real`` or ``.fake``."""
+    """Path relative to the source, or the pair's key with ``.real``, ``.fake``, ``.fake2``, ..."""
     group: str
     """Label group (generator); `train.evaluation.metrics.SHARED` for a real image that has none."""
     label: Literal[0, 1]
@@ -101,18 +102,28 @@ def _packed(url: str, group_by: str) -> ImageSource:
         )
     dataset = open_dataset(url)
 
+    fakes = dataset.manifest.fakes
+
     def images() -> Iterator[LabelledImage]:
-        for group, pair in zip(_groups(dataset, group_by), iterate_pairs(url), strict=True):
-            yield LabelledImage(name=f"{pair.key}.real", group=group, label=0, data=pair.real)
-            yield LabelledImage(name=f"{pair.key}.fake", group=group, label=1, data=pair.fake)
+        for groups, pair in zip(_groups(dataset, group_by), iterate_pairs(url), strict=True):
+            # The fakes of one photograph may belong to several groups: then it is compared with all of them.
+            own = groups[0] if len(set(groups)) == 1 else SHARED
+            yield LabelledImage(name=f"{pair.key}.real", group=own, label=0, data=pair.real)
+            for number, (group, data) in enumerate(zip(groups, pair.fakes, strict=True)):
+                yield LabelledImage(name=f"{pair.key}.{fake_name(number)}", group=group, label=1, data=data)
 
-    return ImageSource(total=2 * dataset.manifest.pairs, images=images)
+    return ImageSource(total=(1 + fakes) * dataset.manifest.pairs, images=images)
 
 
-def _groups(dataset: Dataset, column: str) -> Iterator[str]:
-    """The values of an index column for all pairs, in stored order, as text."""
+def _groups(dataset: Dataset, column: str) -> Iterator[list[str]]:
+    """For all pairs in stored order the values of an index column, one for each fake, as text."""
+    fakes = dataset.manifest.fakes
+    more = [MORE_FAKES] if fakes > 1 else []
     for shard in range(len(dataset.manifest.shards)):
-        yield from map(str, dataset.table(shard, [column])[column].to_pylist())
+        values = list(map(str, values_of(dataset.table(shard, [column, *more]), column)))
+        each = len(values) // dataset.manifest.shards[shard].pairs  # 1 where it is a column of the pair
+        for start in range(0, len(values), each):
+            yield values[start : start + each] * (fakes // each)
 
 
 @dataclass(frozen=True, kw_only=True)
