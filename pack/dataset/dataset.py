@@ -129,12 +129,15 @@ class Dataset:
         """When a block, an index or a manifest that is asked for now must have come."""
         return time.monotonic() + self.store.retry.deadline_s
 
-    def read_rows(self, shard: int, rows: NDArray[np.int64]) -> list[StoredPair | DamagedPair]:
+    def read_rows(
+        self, shard: int, rows: NDArray[np.int64], fakes: NDArray[np.int64] | None = None
+    ) -> list[StoredPair | DamagedPair]:
         """Reads some pairs of a shard; pairs that lie near each other in one request.
 
         Args:
             shard: its number in the manifest.
             rows: (n,) rising numbers of pairs within the shard.
+            fakes: (n,) which of several fakes each pair is to have alone; None gives all.
 
         Raises:
             UserError: see `read_block`.
@@ -142,7 +145,11 @@ class Dataset:
         pairs: list[StoredPair | DamagedPair] = []
         for near in self._near(shard, rows):
             first, count = int(near[0]), int(near[-1] - near[0]) + 1
-            block = self.read_block(shard, first, count)
+            chosen = None
+            if fakes is not None:
+                chosen = np.zeros(count, np.int64)
+                chosen[near - first] = fakes[len(pairs) : len(pairs) + len(near)]
+            block = self.read_block(shard, first, count, chosen)
             pairs += [block[row - first] for row in near]
         return pairs
 
@@ -154,8 +161,12 @@ class Dataset:
             return np.split(rows, np.flatnonzero(between > _GAP_BYTES) + 1)
         return [rows]
 
-    def read_block(self, shard: int, first: int, count: int) -> list[StoredPair | DamagedPair]:
-        """Reads `count` successive pairs of a shard and checks the CRC of each payload.
+    def read_block(
+        self, shard: int, first: int, count: int, fakes: NDArray[np.int64] | None = None
+    ) -> list[StoredPair | DamagedPair]:
+        """Reads `count` successive pairs of a shard and checks the CRC of each payload that it gives.
+
+        With `fakes`, (count,), each pair has only that one of its fakes, from 0.
 
         A payload with a wrong CRC is read again. A `DamagedPair` came wrong each time, and with the same
         bytes: so it is the storage that holds it damaged, and not the way from there.
@@ -164,49 +175,80 @@ class Dataset:
             UserError: the shard is missing, short or replaced, or storage fails for too long.
         """
         index, key = self.index(shard), block_key(self.manifest.shards[shard].sha256, first, count)
-        start, length = index.span(first, count)
+        _, length = index.span(first, count)
         if self.cache and (kept := self.cache.get(key)) is not None:
-            pairs = self._pairs(index, shard, first, count, memoryview(kept)) if len(kept) == length else []
+            whole = len(kept) == length
+            pairs = self._pairs(index, shard, first, count, memoryview(kept), fakes) if whole else []
             if pairs and not _damaged(pairs):
                 return pairs
             self.cache.drop(key)  # harmed on the local disk: taken from the storage again
         until = self._deadline()
-        block = self.store.read_range(f"{index.entry.name}.tar", start, length, until=until)
-        pairs = self._pairs(index, shard, first, count, block)
+        block = self._fetched(index, first, count, fakes, until)
+        pairs = self._pairs(index, shard, first, count, block, fakes)
         wrong = _damaged(pairs)
         for number in wrong:
-            pairs[number] = self._read_again(index, shard, first + number, until)
+            fake = None if fakes is None else int(fakes[number])
+            pairs[number] = self._read_again(index, shard, first + number, until, fake)
         if self.cache and not wrong:  # a block that came right at the second try holds the wrong bytes still
             self.cache.put(key, block)
         return pairs
 
+    def _fetched(
+        self, index: ShardIndex, first: int, count: int, fakes: NDArray[np.int64] | None, until: float
+    ) -> memoryview:
+        """The bytes of a block; zeros in place of long parts that only hold fakes that nobody asks for."""
+        name, (start, length) = f"{index.entry.name}.tar", index.span(first, count)
+        # A cache keeps all fakes: other epochs ask for others.
+        parts = [] if fakes is None or self.cache else index.parts(first, fakes, _GAP_BYTES)
+        if len(parts) < 2:
+            return self.store.read_range(name, start, length, until=until)
+        block = memoryview(bytearray(length))
+        for begin, end in parts:
+            part = self.store.read_range(name, begin, end - begin, until=until)
+            block[begin - start : end - start] = part
+        return block
+
     def _pairs(
-        self, index: ShardIndex, shard: int, first: int, count: int, block: memoryview
+        self,
+        index: ShardIndex,
+        shard: int,
+        first: int,
+        count: int,
+        block: memoryview,
+        fakes: NDArray[np.int64] | None,
     ) -> list[StoredPair | DamagedPair]:
         """The pairs in the bytes of a block."""
         start = index.span(first, count)[0]
-        return [self._pair(index, shard, row, block, start) for row in range(first, first + count)]
+        chosen = [None] * count if fakes is None else fakes.tolist()
+        return [
+            self._pair(index, shard, row, block, start, fake)
+            for row, fake in zip(range(first, first + count), chosen, strict=True)
+        ]
 
     def _pair(
-        self, index: ShardIndex, shard: int, row: int, block: memoryview, start: int
+        self, index: ShardIndex, shard: int, row: int, block: memoryview, start: int, fake: int | None
     ) -> StoredPair | DamagedPair:
         key, url = index.keys[row], self.tar_url(shard)
         members: dict[str, bytes] = {}
-        for column, field in enumerate(index.fields[row]):
+        for column, field in index.columns_with(row, fake):
             offset = int(index.offsets[row, column]) - start
             data = block[offset : offset + int(index.sizes[row, column])]
             if crc32(data) != index.crcs[row, column]:
                 return DamagedPair(key=key, url=url, cause=f"CRC-32 of {index.members[column]} differs")
             members[field] = bytes(data)  # a copy: a view would keep the whole block in memory
         pair_id, group = int(index.pair_ids[row]), index.groups[row]
-        return StoredPair(key=key, url=url, group=group, pair_id=pair_id, members=members)
+        return StoredPair(
+            key=key, url=url, group=group, pair_id=pair_id, members=members, fake_number=fake or 0
+        )
 
-    def _read_again(self, index: ShardIndex, shard: int, row: int, until: float) -> StoredPair | DamagedPair:
+    def _read_again(
+        self, index: ShardIndex, shard: int, row: int, until: float, fake: int | None
+    ) -> StoredPair | DamagedPair:
         """Reads a pair until it comes right, or has come wrong with the same bytes often enough."""
         start, length = index.span(row, 1)
 
         def unpack(data: memoryview) -> StoredPair | DamagedPair:
-            return self._pair(index, shard, row, data, start)
+            return self._pair(index, shard, row, data, start, fake)
 
         data, _ = read_verified(
             lambda until: self.store.read_range(f"{index.entry.name}.tar", start, length, until=until),

@@ -10,8 +10,33 @@ import pyarrow as pa
 from pack.dataset.pairs import StoredPair
 from pack.shard.schema import MAKER, MORE_FAKES
 
-OF_FAKE = {"fake_codec": "codec", "fake_field": "field"} | {name: name for name in MAKER}
+OF_FAKE = {f"fake_{name}": name for name in ("codec", "field", "offset", "size", "crc32")}
+OF_FAKE |= {name: name for name in MAKER}
 """The columns that belong to a reconstruction, and what they are called within ``more_fakes``."""
+
+
+def more_fakes(table: pa.Table) -> list[pa.StructArray]:
+    """The further reconstructions: for fake2, fake3 and so on the column of all pairs."""
+    if MORE_FAKES not in table.column_names or not table.num_rows:
+        return []
+    column = table[MORE_FAKES].combine_chunks()
+    every, count = column.flatten(), len(column[0])
+    assert len(every) == count * len(column), "all pairs of a dataset have equally many"
+    return [every.take(pa.array(range(number, len(every), count))) for number in range(count)]
+
+
+def by_fake(table: pa.Table) -> Iterator[pa.Table]:
+    """The table of some columns once for each fake, as if the pairs had no other.
+
+    Args:
+        table: an index; without ``more_fakes`` it stands for the first fakes.
+    """
+    yield table
+    for more in more_fakes(table):
+        one = table
+        for column in OF_FAKE.keys() & set(table.column_names):
+            one = one.set_column(one.column_names.index(column), column, more.field(OF_FAKE[column]))
+        yield one
 
 
 def values_of(table: pa.Table, column: str) -> list[Any]:

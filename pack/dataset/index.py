@@ -1,6 +1,7 @@
 """The columns of a shard's index that reading needs."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import repeat
@@ -9,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pack.dataset.fakes import more_fakes
 from pack.shard.manifest import ShardEntry
-from pack.shard.schema import HEADERS, MEMBERS, MORE_FAKES, fake_name, field_names
+from pack.shard.schema import HEADERS, MEMBERS, fake_name, field_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,36 @@ class ShardIndex:
         """About how many bytes are held."""
         return len(self.keys) * (276 + 20 * len(self.members))
 
+    def columns_with(self, row: int, fake: int | None) -> Iterator[tuple[int, str]]:
+        """(number, field) of a pair's members: of all, or of those that are no fakes and of one fake.
+
+        The one fake has the field of a first one.
+        """
+        for column, (member, field) in enumerate(zip(self.members, self.fields[row], strict=False)):
+            if fake is None or not member.startswith("fake"):
+                yield column, field
+            elif member == fake_name(fake):
+                yield column, f"fake.{field.partition('.')[2]}"
+
+    def parts(self, first: int, fakes: NDArray[np.int64], gap: int) -> list[tuple[int, int]]:
+        """(start, end) of the bytes that hold pairs from `first` on, each with one of its fakes.
+
+        Args:
+            first: the first pair.
+            fakes: (n,) which fake of each pair, from 0.
+            gap: bytes between two payloads up to which they belong to one part.
+        """
+        rows = slice(first, first + len(fakes))
+        wanted = np.ones((len(fakes), len(self.members)), np.bool_)
+        for number in range(sum(member.startswith("fake") for member in self.members)):
+            wanted[:, self.members.index(fake_name(number))] = fakes == number
+        starts = self.offsets[rows][wanted]
+        ends = (starts + self.sizes[rows][wanted])[order := np.argsort(starts)]
+        starts = starts[order]
+        cuts = np.flatnonzero(starts[1:] - ends[:-1] > gap)
+        firsts, lasts = [0, *(cuts + 1)], [*cuts, len(ends) - 1]
+        return [(int(starts[one]), int(ends[last])) for one, last in zip(firsts, lasts, strict=True)]
+
     def span(self, first: int, count: int) -> tuple[int, int]:
         """(offset, length) of the bytes that hold pairs first..first+count-1."""
         start = int(self.starts[first])
@@ -52,7 +84,7 @@ class ShardIndex:
 
 def shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
     """Takes the columns that reading needs out of the table of a shard's index."""
-    more = _more_fakes(table)
+    more = more_fakes(table)
 
     def columns(name: str) -> NDArray[np.int64]:
         own = [table[f"{member}_{name}"].to_numpy() for member in MEMBERS]
@@ -81,16 +113,6 @@ def shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
         starts=offsets.min(axis=1),
         ends=(offsets + sizes).max(axis=1),
     )
-
-
-def _more_fakes(table: pa.Table) -> list[pa.StructArray]:
-    """The further reconstructions: for fake2, fake3 and so on the column of all pairs."""
-    if MORE_FAKES not in table.column_names or not table.num_rows:
-        return []
-    column = table[MORE_FAKES].combine_chunks()
-    every, count = column.flatten(), len(column[0])
-    assert len(every) == count * len(column), "all pairs of a dataset have equally many"
-    return [every.take(pa.array(range(number, len(every), count))) for number in range(count)]
 
 
 def _image_fields(table: pa.Table) -> tuple[list[str], list[str]]:

@@ -16,7 +16,10 @@ class StoredPair:
     pair_id: int
     members: dict[str, bytes]
     """Payloads by ``real.EXT``, ``fake.EXT``, ``json`` (if there is one) and, of several fakes, ``fake2.EXT``
-    and so on, even where an adopted tar has other names for them."""
+    and so on, even where an adopted tar has other names for them. Where one of several fakes was asked for,
+    it alone is here, as ``fake.EXT``."""
+    fake_number: int = 0
+    """Which of several fakes `fake` is, from 0."""
 
     @property
     def real(self) -> bytes:

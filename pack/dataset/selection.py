@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pack.dataset.fakes import OF_FAKE
+from pack.dataset.fakes import OF_FAKE, by_fake
 from pack.dataset.filter import Filter
 from pack.shard.manifest import Manifest
+from pack.shard.schema import MORE_FAKES
 from recon.base.errors import UserError
 from recon.base.progress import counted, progress
 
@@ -36,6 +37,9 @@ class Selection:
     bits: NDArray[np.uint8]
     """One for each pair in stored order, packed big-endian. Every shard begins with a new byte, so that one
     shard's bits are unpacked without the rest."""
+    fakes: NDArray[np.uint8] | None = None
+    """(F, bytes) where pairs have F fakes and the filter asks something of them: the bits of each fake. A
+    pair is selected if one of its fakes is."""
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
@@ -52,18 +56,30 @@ class Selection:
     def sha256(self) -> str:
         """Hash of what was asked, of which dataset, and of the answer."""
         asked = f"{self.text}\n{self.manifest_sha256}\n".encode()
-        return hashlib.sha256(asked + self.bits.tobytes()).hexdigest()
+        fakes = b"" if self.fakes is None else self.fakes.tobytes()
+        return hashlib.sha256(asked + self.bits.tobytes() + fakes).hexdigest()
 
     def rows(self, shard: int) -> NDArray[np.int64]:
         """The selected rows of a shard, ascending."""
         start, end = self._starts[shard : shard + 2]
         return np.flatnonzero(np.unpackbits(self.bits[start:end], count=int(self.pairs[shard])))
 
+    def allowed(self, shard: int, rows: NDArray[np.int64], fakes: int) -> NDArray[np.bool_]:
+        """(n, fakes): which of their fakes the filter leaves to some pairs of a shard."""
+        if self.fakes is None:
+            return np.ones((len(rows), fakes), np.bool_)
+        start, end = self._starts[shard : shard + 2]
+        bits_FN = np.unpackbits(self.fakes[:, start:end], axis=1, count=int(self.pairs[shard]))
+        return bits_FN[:, rows].T.astype(np.bool_)
+
     def to_bytes(self) -> bytes:
         """The content of a file, for `from_bytes`."""
         out = BytesIO()
         text = [self.text, self.manifest_sha256, self.sha256]
-        np.savez_compressed(out, about=np.array(text), bits=self.bits)
+        arrays = {"about": np.array(text), "bits": self.bits}
+        if self.fakes is not None:
+            arrays["fakes"] = self.fakes
+        np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
         return out.getvalue()
 
     @classmethod
@@ -82,7 +98,7 @@ class Selection:
         try:
             with np.load(BytesIO(data), allow_pickle=False) as file:
                 stored_text, stored_manifest, sha256 = map(str, file["about"])
-                bits = file["bits"]
+                bits, fakes = file["bits"], file.get("fakes")
         except (ValueError, KeyError, OSError, EOFError, BadZipFile, zlib.error) as error:
             raise UserError(f"the stored selection can't be read ({error}); delete it") from error
         if stored_manifest != manifest.sha256:
@@ -95,7 +111,8 @@ class Selection:
                 f"the stored selection is of another filter: expected {canonical!r}, found {stored_text!r}; "
                 "delete it, or give that filter"
             )
-        selection = cls(text=canonical, manifest_sha256=stored_manifest, pairs=_pairs(manifest), bits=bits)
+        pairs = _pairs(manifest)
+        selection = cls(text=canonical, manifest_sha256=stored_manifest, pairs=pairs, bits=bits, fakes=fakes)
         if bits.shape != (selection._starts[-1],) or bits.dtype != np.uint8 or selection.sha256 != sha256:
             raise UserError("the stored selection is damaged (sha256); delete it")
         return selection
@@ -114,17 +131,18 @@ def select(dataset: "Dataset", text: str, threads: int = 16) -> Selection:
     """
     asked = Filter(text)
     manifest = dataset.manifest
-    if manifest.fakes > 1 and (of_fakes := sorted(asked.columns & OF_FAKE.keys())):
-        raise UserError(
-            f"filter {text!r}: each pair of {dataset.store.url} has {manifest.fakes} fakes, "
-            f"and {of_fakes[0]} differs between them; filter by other columns"
-        )
     shards = range(len(manifest.shards))
     with ThreadPoolExecutor(threads, thread_name_prefix="filter") as pool:
-        masks = pool.map(lambda shard: _packed_mask(dataset, shard, asked), shards)
-        bits = np.concatenate(list(progress(masks, total=len(shards), unit="indexes", what="filter")))
+        masks = pool.map(lambda shard: _packed_masks(dataset, shard, asked), shards)
+        shown = progress(masks, total=len(shards), unit="indexes", what="filter")
+        fakes_F = np.concatenate(list(shown), axis=1)
+    bits = np.bitwise_or.reduce(fakes_F, axis=0)
     selection = Selection(
-        text=asked.canonical, manifest_sha256=manifest.sha256, pairs=_pairs(manifest), bits=bits
+        text=asked.canonical,
+        manifest_sha256=manifest.sha256,
+        pairs=_pairs(manifest),
+        bits=bits,
+        fakes=fakes_F if len(fakes_F) > 1 else None,
     )
     if not bits.any():
         raise UserError(
@@ -138,22 +156,27 @@ def _pairs(manifest: Manifest) -> NDArray[np.int64]:
     return np.array([shard.pairs for shard in manifest.shards], np.int64)
 
 
-def _packed_mask(dataset: "Dataset", shard: int, asked: Filter) -> NDArray[np.uint8]:
-    """The bits of one shard."""
+def _packed_masks(dataset: "Dataset", shard: int, asked: Filter) -> NDArray[np.uint8]:
+    """(F, bytes): the bits of one shard for each fake, or one row if the filter asks nothing of fakes."""
     entry = dataset.manifest.shards[shard]
     where = f"{dataset.store.url}/{entry.name}.parquet"
-    table = dataset.table(shard, sorted(asked.columns) or ["key"])
+    of_fakes = dataset.manifest.fakes > 1 and asked.columns & OF_FAKE.keys()
+    table = dataset.table(shard, [*sorted(asked.columns), *([MORE_FAKES] if of_fakes else [])] or ["key"])
     if table.num_rows != entry.pairs:
         raise UserError(
             f"{where}: expected {counted(entry.pairs, 'row')} as in the manifest, found {table.num_rows}; "
             "run python -m pack.verify"
         )
-    # pyarrow gives the rows that are left. They are numbered, to tell which of the shard's rows these are.
-    numbered = table.append_column("row number", pa.array(np.arange(entry.pairs)))
     try:
-        rows = numbered.filter(asked.expression)["row number"].to_numpy()
+        masks = [_mask(one, asked) for one in by_fake(table)]
     except pa.ArrowException as error:
         raise UserError(f"filter {asked.text!r} can't be evaluated on {where}: {error}") from error
-    mask = np.zeros(entry.pairs, np.bool_)
-    mask[rows] = True
-    return np.packbits(mask)
+    return np.packbits(masks, axis=1)
+
+
+def _mask(table: pa.Table, asked: Filter) -> NDArray[np.bool_]:
+    # pyarrow gives the rows that are left. They are numbered, to tell which of the shard's rows these are.
+    numbered = table.append_column("row number", pa.array(np.arange(table.num_rows)))
+    mask = np.zeros(table.num_rows, np.bool_)
+    mask[numbered.filter(asked.expression)["row number"].to_numpy()] = True
+    return mask
