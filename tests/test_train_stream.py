@@ -126,10 +126,10 @@ class CountingSource(StoredSource):
     def expected_bytes(self, run: Run) -> int:
         return 1000 * run.count
 
-    def read_alone(self, run: Run) -> Visit:
-        return self.read(run, 1)[0]
+    def read_alone(self, run: Run, order: EpochOrder) -> Visit:
+        return self.read(run, order)[0]
 
-    def read(self, run: Run, block: int) -> list[Visit]:  # noqa: ARG002
+    def read(self, run: Run, order: EpochOrder) -> list[Visit]:  # noqa: ARG002
         with self._lock:
             self.bytes_read += 1000 * run.count
         rows = [100 * run.shard + row for row in range(run.first, run.first + run.count)]

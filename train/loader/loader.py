@@ -7,7 +7,7 @@ for batch in loader:                     # one epoch
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from train.loader.reader import BatchReader, LoaderPlan, SourcePlan, Stage
 from train.loader.transfer import Batch, Transfer
 from train.loader.worker import Worker
 from train.order.epoch import check_world
+from train.stream.samples import Fakes
 from train.window.masked_batch import WindowBatch
 
 Choice = Callable[[Dataset], Selection]
@@ -49,6 +50,8 @@ class PairLoader:
         centre_crop: side of the centre crop, where augment is None.
         filter: takes only pairs whose index columns say so, e.g. ``width >= 256 and group == "coco"``
             (see `pack.dataset.filter`); or a function that makes the selection of each dataset.
+        fakes: of datasets with several fakes of one photograph: drawn, one at each visit, by seed, epoch and
+            pair; or always the first. A filter by ``autoencoder``, say, leaves those fakes alone.
         lanes: readers that work side by side (see `train.order`). Lanes, block and window change the order.
         block: pairs read together.
         window: blocks of a lane that are shuffled together: the shuffle window.
@@ -82,6 +85,7 @@ class PairLoader:
         augment: AugmentConfig | None = AugmentConfig(),  # noqa: B008 - frozen
         centre_crop: int = 256,
         filter: str | Choice | None = None,
+        fakes: Fakes = "drawn",
         lanes: int = 192,
         block: int = 16,
         window: int = 3,
@@ -99,7 +103,7 @@ class PairLoader:
         counts |= {"window": window, "threads": threads, "reads": reads, "read_ahead_mb": read_ahead_mb}
         _check_arguments(counts | {"centre_crop": centre_crop}, rank, workers)
         self.global_batch = batch_size * world_size
-        _check_recipe(augment)
+        _check_choices(augment, fakes)
         check_world(world_size=world_size, lanes=lanes, global_batch=self.global_batch)
         self.plan = LoaderPlan(
             sources=_plan_sources(url, filter, deadline_s),
@@ -118,6 +122,7 @@ class PairLoader:
             deadline_s=deadline_s,
             cache_dir=cache_dir,
             cache_gb=cache_gb,
+            fakes=fakes,
             stages=tuple(stages),
         )
         self.pairs = sum(source.ordered().epoch_pairs for source in self.plan.sources)
@@ -197,8 +202,10 @@ class PairLoader:
             self._worker = None
 
 
-def _check_recipe(augment: object) -> None:
-    """Refuses a recipe that would be ignored or fail later."""
+def _check_choices(augment: object, fakes: object) -> None:
+    """Refuses a recipe that would be ignored or fail later, and unknown words."""
+    if fakes not in get_args(Fakes):
+        raise UserError(f"fakes={fakes!r}, expected {' or '.join(get_args(Fakes))}")
     if not isinstance(augment, AugmentConfig | None):
         raise UserError(
             f"augment={augment!r}, expected an AugmentConfig or None; "

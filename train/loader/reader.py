@@ -21,7 +21,7 @@ from recon.image.codec import Pixels
 from train.draws.config import AugmentConfig
 from train.order.epoch import EpochOrder
 from train.order.mixture import Source
-from train.stream.samples import Sample, StoredSource, read_samples
+from train.stream.samples import Fakes, Sample, StoredSource, read_samples
 from train.window.cutter import WindowCutter, map_ahead
 from train.window.masked_batch import WindowBatch, collate
 
@@ -65,6 +65,7 @@ class LoaderPlan:
     deadline_s: float
     cache_dir: str | None
     cache_gb: float
+    fakes: Fakes = "drawn"
     stages: tuple[Stage, ...] = ()
 
     @property
@@ -156,6 +157,7 @@ def _open_sources(plan: LoaderPlan) -> list[StoredSource]:
         StoredSource(
             dataset=Dataset(source.url, retry=retry, cache=cache, manifest=source.manifest),
             selection=source.selection,
+            fakes=plan.fakes,
         )
         for source in plan.sources
     ]

@@ -26,7 +26,7 @@ def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, PairLo
     """Builds the loaders of augmented training pairs and of clean validation pairs (None without them)."""
     order, data = config.order, config.data
     check_world(world_size=world.size, lanes=order.lanes, global_batch=order.global_batch)
-    names = ("workers", "threads", "reads", "read_ahead_mb", "deadline_s", "cache_dir", "cache_gb")
+    names = ("workers", "threads", "reads", "read_ahead_mb", "deadline_s", "cache_dir", "cache_gb", "fakes")
     shared: dict[str, Any] = {name: getattr(data, name) for name in names}
     shared |= {name: getattr(order, name) for name in ("seed", "lanes", "block", "window")}
     shared |= {"rank": world.rank, "world_size": world.size, "device": world.device}

@@ -23,6 +23,10 @@ class DataConfig:
     dataset once and half of the pairs of the second; the next epoch takes the other half."""
     filter: str | None = None
     """Train only on pairs whose index columns fulfil this: 'width >= 256 and group == "coco"'."""
+    fakes: Literal["drawn", "first"] = "drawn"
+    """Of datasets with several fakes of one photograph. drawn: one at each visit, by seed, epoch and pair, in
+    training and in validation, which sees the same ones each time; first: always the first. A filter by
+    autoencoder, say, leaves those fakes alone. train.evaluate scores every fake."""
     val: str | None = None
     """Directory or URL of the packed validation dataset; without it there is no validation."""
     val_filter: str | None = None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from pack.dataset.dataset import Dataset
 from pack.dataset.pairs import DamagedPair, StoredPair
 from pack.dataset.selection import Selection
+from train.draws.fakes import drawn_fakes
+from train.draws.parameters import visit_ids
 from train.order.counter import signed
 from train.order.epoch import EpochOrder, Run, ShuffleWindow
 
 Sample = dict[str, Any]
+Fakes = Literal["drawn", "first"]
 Visit = tuple[StoredPair | DamagedPair, int]  # a pair, and the `copy` of its run
 Reading = tuple[ShuffleWindow, list[Future[list[Visit]]]]  # a shuffle window, and its runs as they come
 
@@ -31,34 +34,50 @@ class StoredSource:
     dataset: Dataset
     selection: Selection | None = None
     """Of a filter; None takes all pairs."""
+    fakes: Fakes = "drawn"
+    """Which of several fakes a pair has at a visit: one drawn by seed, epoch and visit, or the first."""
 
-    def read(self, run: Run, block: int) -> list[Visit]:
+    def read(self, run: Run, order: EpochOrder) -> list[Visit]:
         """The pairs of a run.
 
         Args:
             run: of this source.
-            block: pairs of the order's blocks.
+            order: that the run is part of.
         """
         # The cache knows whole blocks only, as every epoch cuts other ones. So with a cache, what the order
         # cut is read whole: later epochs find it.
-        first, stop = run.first, run.first + run.count
+        first, stop, block = run.first, run.first + run.count, order.block
         if self.dataset.cache:
             first -= first % block
             stop = min(-(-stop // block) * block, self._pairs_of(run.shard))
         rows = np.arange(first, stop)
         if self.selection is not None:  # the order counts selected pairs, the shard all of them
             rows = self.selection.rows(run.shard)[first:stop]
-        pairs = self.dataset.read_rows(run.shard, rows)
+        pairs = self.dataset.read_rows(run.shard, rows, self._fakes_of(run, rows, order))
         return [(pair, run.copy) for pair in pairs[run.first - first :][: run.count]]
 
     def _pairs_of(self, shard: int) -> int:
         counts = self.selection.counts if self.selection is not None else None
         return self.dataset.manifest.shards[shard].pairs if counts is None else int(counts[shard])
 
-    def read_alone(self, run: Run) -> Visit:
+    def read_alone(self, run: Run, order: EpochOrder) -> Visit:
         """The one pair of a run, without its block."""
         row = run.first if self.selection is None else int(self.selection.rows(run.shard)[run.first])
-        return self.dataset.read_block(run.shard, row, 1)[0], run.copy
+        rows = np.array([row])
+        return self.dataset.read_rows(run.shard, rows, self._fakes_of(run, rows, order))[0], run.copy
+
+    def _fakes_of(self, run: Run, rows: NDArray[np.int64], order: EpochOrder) -> NDArray[np.int64] | None:
+        """(n,) which of its fakes each pair has at this visit; None if pairs have one fake."""
+        fakes = self.dataset.manifest.fakes
+        if fakes == 1:
+            return None
+        allowed_nF = np.ones((len(rows), fakes), np.bool_)
+        if self.selection is not None:
+            allowed_nF = self.selection.allowed(run.shard, rows, fakes)
+        if self.fakes == "first":
+            return np.asarray(allowed_nF.argmax(axis=1))
+        ids_n = visit_ids(self.dataset.index(run.shard).pair_ids[rows].view(np.int64), run.copy)
+        return drawn_fakes(order.seed, order.epoch, ids_n, allowed_nF)
 
     def expected_bytes(self, run: Run) -> int:
         """About the bytes of a run: the mean of its shard, as no index is read to plan ahead."""
@@ -95,8 +114,8 @@ def read_samples(
 
     Yields:
         The position, and the sample: ``__key__``, ``__url__``, ``__position__``, ``__pair_id__`` (int64),
-        ``__copy__``, and the members ``real.EXT``, ``fake.EXT``, ``json`` as bytes whose CRC was
-        checked. In place of a sample, a damaged pair.
+        ``__copy__``, ``__fake__`` (which of several fakes this is, from 0), and the members ``real.EXT``,
+        ``fake.EXT``, ``json`` as bytes whose CRC was checked. In place of a sample, a damaged pair.
 
     Raises:
         UserError: a shard is missing, short or replaced, or storage fails.
@@ -107,10 +126,10 @@ def read_samples(
     initial = [] if cached else list(islice(coming, min(len(positions), order.lanes // world_size)))
     later = _after_first_pairs(initial, coming, order)
     windows = _read_ahead(sources, order, later, pool, read_ahead_bytes)
-    alone = _read_alone(sources, initial[:urgent], pool)
+    alone = _read_alone(sources, order, initial[:urgent], pool)
     for number, current in enumerate(positions[: len(initial)]):
         if number == urgent:
-            alone += _read_alone(sources, initial[urgent:], pool)
+            alone += _read_alone(sources, order, initial[urgent:], pool)
             # `windows` is a generator, which does nothing before its first item is taken. Taken now and put
             # back: the blocks are on their way while the trainer works on its first batch.
             windows = chain(list(islice(windows, 1)), windows)
@@ -119,11 +138,14 @@ def read_samples(
 
 
 def _read_alone(
-    sources: Sequence[StoredSource], windows: Sequence[ShuffleWindow], pool: ThreadPoolExecutor
+    sources: Sequence[StoredSource],
+    order: EpochOrder,
+    windows: Sequence[ShuffleWindow],
+    pool: ThreadPoolExecutor,
 ) -> deque[Future[Visit]]:
     """Starts to read the first pair of each shuffle window."""
     runs = [_first_of(window) for window in windows]
-    return deque(pool.submit(sources[run.source].read_alone, run) for run in runs)
+    return deque(pool.submit(sources[run.source].read_alone, run, order) for run in runs)
 
 
 def _after_first_pairs(
@@ -189,7 +211,7 @@ def _read_ahead(
     """Starts to read shuffle windows in their order, new ones while fewer than `limit` bytes are ahead."""
 
     def read(run: Run) -> list[Visit]:
-        return sources[run.source].read(run, order.block)
+        return sources[run.source].read(run, order)
 
     ahead: deque[tuple[ShuffleWindow, int, list[Future[list[Visit]]]]] = deque()
     held, more = 0, True
@@ -219,5 +241,6 @@ def sample_of(pair: StoredPair | DamagedPair, copy: int, position: int) -> Sampl
         "__position__": position,
         "__pair_id__": signed(pair.pair_id),
         "__copy__": copy,
+        "__fake__": pair.fake_number,
         **pair.members,
     }
