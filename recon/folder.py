@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -153,7 +153,7 @@ def _mirrored(name: str, codec: str) -> str:
 
 def _record(config: FolderConfig, autoencoder: Autoencoder) -> str:
     about = {"codec": config.format, "convert": config.convert}
-    return json.dumps({**asdict(autoencoder.provenance), **about}, indent=2) + "\n"
+    return json.dumps({**autoencoder.provenance.recorded(), **about}, indent=2) + "\n"
 
 
 def _claim(out: Path, record: str, jobs: Sequence[Job]) -> None:

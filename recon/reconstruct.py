@@ -72,7 +72,8 @@ def reconstruct_batch(
 ) -> list[Pixels]:
     """Reconstructs images of one bucket together; if memory runs out, half of them at a time.
 
-    Images of more than the autoencoder's `tiling_pixels` are reconstructed one by one in tiles.
+    Images of more than the autoencoder's `tiling_pixels` are reconstructed one by one in tiles. Where its
+    provenance says so, the reconstructions are reconstructed again, as if they had been saved in between.
 
     Args:
         autoencoder: what encodes and decodes.
@@ -87,6 +88,13 @@ def reconstruct_batch(
             images of this size, or a single image doesn't fit into memory.
     """
     assert len(images) == len(keys), (len(images), len(keys))
+    fakes = _once(autoencoder, images, keys)
+    for generation in range(2, autoencoder.provenance.generations + 1):
+        fakes = _once(autoencoder, fakes, [f"{key}\ngeneration {generation}" for key in keys])
+    return fakes
+
+
+def _once(autoencoder: Autoencoder, images: Sequence[Pixels], keys: Sequence[str]) -> list[Pixels]:
     if isinstance(autoencoder, Identity):
         return list(images)  # no detour through float32, so that pixels are the same by construction
     for image, key in zip(images, keys, strict=True):

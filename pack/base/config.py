@@ -19,7 +19,7 @@ IMAGE_FIELD = "jpg;jpeg;png;webp"
 
 _MAKING = (  # options of the autoencoder, which do nothing if the reconstructions are ready
     *("autoencoder", "autoencoder_mode", "fakes_per_real", "subfolder", "revision", "posterior", "seed"),
-    *("dtype", "device", "batch_size", "channels_last", "compile", "tiling_pixels"),
+    *("generations", "dtype", "device", "batch_size", "channels_last", "compile", "tiling_pixels"),
 )
 
 

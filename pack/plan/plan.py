@@ -47,7 +47,7 @@ _PLACES = {
 }
 # Options that older versions did not have. They are recorded where they change something, so that an older
 # version's dataset is still the one that its options make, byte by byte.
-_LATER = {"fakes_per_real": 1}
+_LATER = {"fakes_per_real": 1, "generations": 1}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from pack.base.config import PackConfig
@@ -64,7 +64,7 @@ def build_maker(config: PackConfig) -> tuple[PackConfig, PairMaker, list[dict[st
     autoencoders = load_several(config)
     if not config.has_several:  # for each posterior sample one of its own
         autoencoders = [_with_seed(autoencoders[0], config.seed + number) for number in range(fakes)]
-    provenances = [asdict(one.provenance) for one in autoencoders]
+    provenances = [one.provenance.recorded() for one in autoencoders]
     # 0 threads (all CPUs) becomes the real number, so that the claim and other ranks can repeat it.
     config = replace(config, threads=autoencoders[0].provenance.threads, fakes_per_real=fakes)
     return config, PairMaker(config, autoencoders, provenances), provenances

@@ -31,6 +31,8 @@ class ReconstructionConfig:
     """Decode the mode of the posterior, or a sample of it; each image has its own seed."""
     seed: int = 0
     """Seed of the posterior samples; combined with each image's key."""
+    generations: int = 1
+    """How often an image goes through the autoencoder, each time from the 8-bit image of the time before."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format in which the autoencoder computes."""
     device: str = "auto"
@@ -47,7 +49,7 @@ class ReconstructionConfig:
     """Largest padded image that is reconstructed in one piece, in pixels, at least 262144. A larger one is cut into tiles of at most this many pixels; tiles overlap by 256 pixels and are blended linearly across the middle 64."""  # noqa: E501
 
     def __post_init__(self) -> None:
-        at_least_one(self, "batch_size")
+        at_least_one(self, "batch_size", "generations")
         if self.tiling_pixels < MIN_TILING_PIXELS:
             raise UserError(f"tiling_pixels={self.tiling_pixels}, expected at least {MIN_TILING_PIXELS}")
         if not 0 <= self.threads <= MAX_THREADS:

@@ -125,6 +125,7 @@ def _provenance(
         channels_last=config.channels_last,
         compiled=config.compile,
         tiling_pixels=config.tiling_pixels,
+        generations=config.generations,
     )
 
 

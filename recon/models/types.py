@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,13 @@ class Provenance:
     """Whether torch.compile made the kernels."""
     tiling_pixels: int = TILING_PIXELS
     """Images of more padded pixels were reconstructed in tiles."""
+    generations: int = 1
+    """How often each image went through the autoencoder."""
+
+    def recorded(self) -> dict[str, Any]:
+        """The fields by name. Older records have no `generations`, so it is there only if it is above 1."""
+        fields = asdict(self)
+        return {name: fields[name] for name in fields if (name, fields[name]) != ("generations", 1)}
 
 
 class OutOfMemoryError(UserError):
