@@ -29,7 +29,8 @@ from train.model.checkpoint import (
 TRAINING, TRAINED, VALIDATED = "training", "trained", "validated"
 """The stages of an epoch in a checkpoint: not all steps done, not validated yet, validated."""
 
-_FIXED = ("augment.", "data.fakes", "model.backbone", "model.normalize", "optim.lr")  # may not change within a run
+# May not change within a run.
+_FIXED = ("augment.", "data.fakes", "model.backbone", "model.normalize", "optim.lr")
 _TOLD = (  # may change; the run logs a warning
     *("optim.patience", "optim.min_lr", "optim.max_nonfinite", "precision", "channels_last", "compile"),
     *("data.val", "data.val_crop", "data.val_filter", "log_every"),
