@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
