@@ -54,7 +54,7 @@ class Coder:
     def encode(self, x_BCHW: Tensor) -> Any:
         """Encodes RGB in [0, 1]: a distribution, or the code itself."""
         black = self._adapter.black
-        x = x_BCHW * (1 - black) + black
+        x = (x_BCHW * (1 - black)).add_(black)
         if self._adapter.channels and self._settings.get(self._adapter.channels) == 4:
             x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)  # opaque
         # Cast last, as the pipelines do: scaled in bfloat16, many of the 256 levels would fall together.
@@ -76,7 +76,7 @@ class Coder:
         if self._adapter.channels:
             y = y[:, :3]
         black = self._adapter.black
-        return (y.float() - black) / (1 - black)
+        return y.float().sub_(black).div_(1 - black)
 
     def _together(self, x_BCHW: Tensor, downscale: int, seeds: Sequence[int], sample: bool) -> Tensor:
         # On the CPU: the generators of CPU and GPU give different numbers for one seed.
