@@ -41,7 +41,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "train/stream": "pack/dataset train/draws train/order",
     "train/ops/cpu": "recon/image",
     "train/ops": "recon/image train/ops/cpu train/draws",
-    "train/window": "pack/dataset recon/base recon/image train/draws train/ops train/stream",
+    "train/window": "pack/dataset pack/shard recon/base recon/image train/draws train/ops train/stream",
     "train/augment": ("recon/base recon/image train/ops/cpu train/draws train/ops train/order train/window"),
     "train/loader": (
         "pack/dataset pack/shard pack/storage recon/base recon/image train/augment "

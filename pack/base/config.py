@@ -32,7 +32,7 @@ class PackConfig(ReconstructionConfig):
     out: str
     """Directory or fsspec URL of the dataset. If there are splits, they are train/ and val/ below it."""
     reconstructions: str | None = None
-    """Folder or URL prefix of ready reconstructions; a pair has the same relative name, with any suffix."""
+    """Folder or URL prefix of ready reconstructions; a pair has the same relative name, with any suffix. NAME.mask.png beside each, if there is one, marks the changed pixels."""  # noqa: E501
     layout: Layout = "auto"
     """What source is. auto: webdataset for tars, table for .csv and .parquet, else folder. tree: {train,val|valid}/GENERATOR/{0_real,1_fake}. imagefolder: {train,validation|val|valid,test}/CLASS/IMAGE or CLASS/IMAGE, as in Hugging Face's ImageFolder."""  # noqa: E501
     image_field: str = IMAGE_FIELD

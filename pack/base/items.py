@@ -106,6 +106,8 @@ class Item:
     real: File
     fake: File | None = None
     """The ready reconstruction; None if an autoencoder makes it."""
+    mask: File | None = None
+    """A grey image that marks which pixels of the ready reconstruction were changed, if there is one."""
 
     @property
     def makers(self) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pack.shard.manifest import Manifest
-from pack.shard.schema import INDEX_SCHEMA, MAKER, MORE_FAKES, RECORD_FIELDS, fake_name
+from pack.shard.schema import INDEX_SCHEMA, MAKER, MASK_FIELD, MORE_FAKES, RECORD_FIELDS, fake_name
 from recon.image.codec import LOADABLE
 
 Feature = dict[str, Any]  # as Hugging Face's cards write one
@@ -19,6 +19,8 @@ class Fields:
     fake: tuple[str, ...]
     more: dict[str, tuple[str, ...]]
     """The same of ``fake2``, ``fake3``, ..., where each sample has several reconstructions."""
+    mask: bool
+    """Whether each sample has a mask."""
     has_record: bool
     """Whether ``json`` is as packing writes it; in tars that others wrote it may be anything."""
 
@@ -27,18 +29,25 @@ class Fields:
         """The fields of a dataset."""
         adopted = manifest.provenance.get("adopted")
         if adopted:
-            return cls(real=tuple(adopted["real"]), fake=tuple(adopted["fake"]), more={}, has_record=False)
+            return cls(
+                real=tuple(adopted["real"]),
+                fake=tuple(adopted["fake"]),
+                more={},
+                mask=False,
+                has_record=False,
+            )
         real, fake, *more = (
             (manifest.fields[name],) if manifest.fields else tuple(f"{name}.{suffix}" for suffix in _SUFFIXES)
             for name in ("real", *map(fake_name, range(manifest.fakes)))
         )
         further = {fake_name(number): names for number, names in enumerate(more, 1)}
-        return cls(real=real, fake=fake, more=further, has_record=True)
+        return cls(real=real, fake=fake, more=further, mask=manifest.masks, has_record=True)
 
     @property
     def columns(self) -> dict[str, tuple[str, ...]]:
-        """The names of all images by what they are: ``real``, ``fake``, ``fake2``, ..."""
-        return {"real": self.real, "fake": self.fake, **self.more}
+        """The names of all images by what they are: ``real``, ``fake``, ``fake2``, ..., ``mask``."""
+        mask = {"mask": (MASK_FIELD,)} if self.mask else {}
+        return {"real": self.real, "fake": self.fake, **self.more, **mask}
 
     @property
     def features(self) -> list[Feature]:

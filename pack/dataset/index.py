@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pack.dataset.fakes import more_fakes
 from pack.shard.manifest import ShardEntry
-from pack.shard.schema import HEADERS, MEMBERS, fake_name, field_names
+from pack.shard.schema import HEADERS, MASK_FIELD, MEMBERS, fake_name, field_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class ShardIndex:
     pair_ids: NDArray[np.uint64]
     """(n,)"""
     members: tuple[str, ...]
-    """(m,) real, fake, json, and then what not every dataset has: fake2, fake3, ..."""
+    """(m,) real, fake, json, and then what not every dataset has: fake2, fake3, ..., mask."""
     fields: list[tuple[str, ...]]
     """The WebDataset field names of each pair's members: real.jpg, fake.jpg and, where there is one, json;
     then those of further members. The bytes tell how to decode an image; the suffix may be that of another
@@ -85,10 +85,11 @@ class ShardIndex:
 def shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
     """Takes the columns that reading needs out of the table of a shard's index."""
     more = more_fakes(table)
+    mask = ("mask",) if "mask_offset" in table.column_names else ()
 
     def columns(name: str) -> NDArray[np.int64]:
-        own = [table[f"{member}_{name}"].to_numpy() for member in MEMBERS]
-        return np.stack([*own, *(one.field(name).to_numpy() for one in more)], axis=1)
+        own, others = ([table[f"{member}_{name}"].to_numpy() for member in part] for part in (MEMBERS, mask))
+        return np.stack([*own, *(one.field(name).to_numpy() for one in more), *others], axis=1)
 
     @cache  # one tuple for all pairs of these names, not one for each pair
     def fields(real: str, fake: str, json: bool, *further: str) -> tuple[str, ...]:
@@ -97,16 +98,15 @@ def shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
     has_json = repeat(True, table.num_rows)
     if HEADERS[2] in table.column_names:
         has_json = table[HEADERS[2]].is_valid().to_pylist()
+    further = [one.field("field").to_pylist() for one in more] + [repeat(MASK_FIELD) for _ in mask]
     offsets, sizes = columns("offset"), columns("size")
     return ShardIndex(
         entry=entry,
         keys=table["key"].to_pylist(),
         groups=list(map(sys.intern, table["group"].to_pylist())),
         pair_ids=table["pair_id"].to_numpy(),
-        members=(*MEMBERS, *(fake_name(number) for number in range(1, len(more) + 1))),
-        fields=list(
-            map(fields, *_image_fields(table), has_json, *(one.field("field").to_pylist() for one in more))
-        ),
+        members=(*MEMBERS, *(fake_name(number) for number in range(1, len(more) + 1)), *mask),
+        fields=list(map(fields, *_image_fields(table), has_json, *further)),
         offsets=offsets,
         sizes=sizes,
         crcs=columns("crc32").astype(np.uint32),

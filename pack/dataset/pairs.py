@@ -15,9 +15,9 @@ class StoredPair:
     group: str
     pair_id: int
     members: dict[str, bytes]
-    """Payloads by ``real.EXT``, ``fake.EXT``, ``json`` (if there is one) and, of several fakes, ``fake2.EXT``
-    and so on, even where an adopted tar has other names for them. Where one of several fakes was asked for,
-    it alone is here, as ``fake.EXT``."""
+    """Payloads by ``real.EXT``, ``fake.EXT``, ``json`` (if there is one) and, where there are such,
+    ``fake2.EXT`` and so on, and ``mask.png``, even where an adopted tar has other names for them. Where one
+    of several fakes was asked for, it alone is here, as ``fake.EXT``."""
     fake_number: int = 0
     """Which of several fakes `fake` is, from 0."""
 

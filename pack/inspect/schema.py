@@ -27,6 +27,8 @@ def wrong_columns(found: pa.Schema, manifest: Manifest) -> Iterator[str]:
     allowed = {column.name: column.type for column in OPTIONAL_SCHEMA}
     if manifest.fakes > 1:
         needed[MORE_FAKES] = allowed[MORE_FAKES]
+    if manifest.masks:
+        needed |= {name: kind for name, kind in allowed.items() if name.startswith("mask_")}
     if manifest.format == OLD_FORMAT:
         needed = {name: kind for name, kind in needed.items() if name not in NEW_COLUMNS}
         allowed = {}

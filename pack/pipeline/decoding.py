@@ -49,6 +49,8 @@ class Prepared:
     fake: Picture | None = None
     """The decoded reconstruction, if the source brings one."""
     fake_data: bytes = b""
+    mask: bytes | None = None
+    """The file of its mask, a grey PNG of the same size."""
 
     @property
     def size(self) -> int:
@@ -159,7 +161,23 @@ class Decoder:
             raise RejectedImageError(
                 f"reconstruction {file.name} is {_shape(found)}, the real image {_shape(expected)}"
             )
-        return replace(one, fake=fake, fake_data=data)
+        return replace(one, fake=fake, fake_data=data, mask=self._mask(one, admit))
+
+    def _mask(self, one: Prepared, admit: Admit) -> bytes | None:
+        if (file := one.item.mask) is None:
+            return None
+        data = file.read()
+        try:
+            mask = self._decode(data, admit)
+        except RejectedImageError as error:
+            raise RejectedImageError(f"mask {file.name}: {error}") from error
+        expected = (*one.picture.size, 1)
+        if mask.pixels.shape != expected or mask.codec != "png" or mask.converted:
+            found = f"{mask.converted or mask.codec} of {_shape(mask.pixels.shape)}"
+            raise RejectedImageError(
+                f"mask {file.name} is {found}, expected an 8-bit grey PNG of {_shape(expected)}"
+            )
+        return data
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -102,7 +102,13 @@ class Encoder:
         record = self._record(one) | jpeg_columns(coding)
         record |= {"real_codec": real_codec, "fake_codec": fake_codec}
         return Pair(
-            key=one.key, real=real, real_codec=real_codec, fake=fake, fake_codec=fake_codec, record=record
+            key=one.key,
+            real=real,
+            real_codec=real_codec,
+            fake=fake,
+            fake_codec=fake_codec,
+            record=record,
+            mask=one.mask,
         )
 
     def _record(self, one: Prepared) -> dict[str, Any]:

@@ -100,7 +100,9 @@ def make_plan(
     options = {name: value for name, value in recorded if (name, value) not in _LATER.items()}
     libraries = {name: version(name) for name in LIBRARIES} | _plugins()
     made_by = autoencoders[0] if len(autoencoders) == 1 else list(autoencoders)
-    provenance = {"autoencoder": made_by, "options": options, "libraries": libraries}
+    provenance: dict[str, Any] = {"autoencoder": made_by, "options": options, "libraries": libraries}
+    if any(item.mask for item in items):
+        provenance["masks"] = True
     shards = tuple(tuple(items[start : start + count]) for start in range(0, len(items), count))
     return Plan(dataset=dataset_name(config), shards=shards, provenance=provenance, fields=fields)
 
@@ -170,7 +172,8 @@ def _facts(item: Item) -> list[Any]:
     """The properties of an item that decide the bytes of its pair."""
     who = [item.variant, item.autoencoder]
     facts = [printable(item.path), item.tile, *who, item.group, _size(item.real), _size(item.fake)]
-    return [*facts, item.more] if item.more else facts
+    further = [item.more] if item.more else []
+    return [*facts, *further, *(["mask", _size(item.mask)] if item.mask else [])]
 
 
 def _size(file: File | None) -> int | None:

@@ -79,6 +79,11 @@ class Manifest:
         return int(self.provenance.get("options", {}).get("fakes_per_real", 1))
 
     @property
+    def masks(self) -> bool:
+        """Whether each sample has a mask of the changed pixels."""
+        return bool(self.provenance.get("masks", False))
+
+    @property
     def has_records(self) -> bool:
         """Whether each KEY.json is as `pack.shard.schema.record_of` says; older and foreign ones are not."""
         return self.format == FORMAT and not {"adopted", UPGRADED} & self.provenance.keys()

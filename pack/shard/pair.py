@@ -29,11 +29,14 @@ class Pair:
     """The columns of the index row, except offsets, sizes and checksums."""
     more: tuple[Fake, ...] = ()
     """The reconstructions after the first."""
+    mask: bytes | None = None
+    """A grey PNG that marks which pixels were changed; all pairs of a dataset have one, or none has."""
 
     @property
     def images(self) -> tuple[bytes, ...]:
         """The files of all images."""
-        return (self.real, self.fake, *(fake.data for fake in self.more))
+        mask = () if self.mask is None else (self.mask,)
+        return (self.real, self.fake, *(fake.data for fake in self.more), *mask)
 
 
 def jpeg_columns(jpeg: JpegCoding | None) -> dict[str, Any]:

@@ -23,6 +23,9 @@ from recon.image.codec import LOADABLE
 MEMBERS = ("real", "fake", "json")
 """The members of a sample, in their order in the tar."""
 
+MASK_FIELD = "mask.png"
+"""The name of a mask in its sample."""
+
 NEW_COLUMNS = ("real_field", "fake_field", "jpeg_phase")
 """The columns that ``pairstream/1`` lacks."""
 
@@ -98,7 +101,8 @@ OPTIONAL_SCHEMA = pa.schema(
 )
 """Columns that an index may have in addition; ``pack.verify`` checks their types.
 
-* ``mask_*``: the place of a member that marks which pixels were changed.
+* ``mask_*``: the place of ``KEY.mask.png``, a grey image that marks which pixels were changed. All samples
+  of a dataset have one, or none has.
 * ``more_fakes``: the reconstructions after ``fake``, in their order in the tar, each with its own maker and
   place. All samples of a dataset have equally many.
 

@@ -11,7 +11,7 @@ from isal.isal_zlib import crc32
 
 from pack.base.names import pair_id
 from pack.shard.pair import Pair
-from pack.shard.schema import MORE_FAKES, RECORD_FIELDS, field_names, further_field, record_of
+from pack.shard.schema import MASK_FIELD, MORE_FAKES, RECORD_FIELDS, field_names, further_field, record_of
 from pack.shard.tar_header import HEADER
 
 _WRITTEN = 1 << 20  # bytes of one write
@@ -50,6 +50,8 @@ class ShardWriter:
                 about | self._add_member(pair.key, about["field"], fake.data)
                 for about, fake in zip(more, pair.more, strict=True)
             ]
+        if pair.mask is not None:
+            row |= _columns("mask", self._add_member(pair.key, MASK_FIELD, pair.mask))
         row |= _columns("json", self._add_member(pair.key, "json", text))
         self.rows.append(row)
 

@@ -1,6 +1,6 @@
 """Matches each real image with its reconstruction. Nothing is guessed, and no image may be left over."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from pack.base.config import PackConfig
@@ -10,6 +10,10 @@ from recon.base.errors import UserError
 from recon.listing import FAKE
 
 Splits = dict[str | None, list[Item]]
+
+
+MASK = ".mask.png"
+"""``a.mask.png`` beside the reconstruction ``a.png`` marks its changed pixels."""
 
 
 def with_reconstructions(splits: Splits, source: str, fakes: str) -> Splits:
@@ -27,7 +31,9 @@ def with_reconstructions(splits: Splits, source: str, fakes: str) -> Splits:
 
 def paired(reals: Mapping[str, Item], fakes: Mapping[str, File], source: str, folder: str) -> list[Item]:
     """The items of `reals` with their partners. Names are relative to `source` and `folder`."""
-    real_of, fake_of = _by_stem(reals, source), _by_stem(fakes, folder)
+    real_of = _by_stem(reals, source)
+    masks = _masks(fakes, real_of, folder)
+    fake_of = _by_stem(sorted(fakes.keys() - set(masks.values())), folder)
     # Both ways: a reconstruction without a real image is an error too.
     for here, there, place in ((real_of, fake_of, folder), (fake_of, real_of, source)):
         missing = sorted(here.keys() - there.keys())
@@ -36,7 +42,27 @@ def paired(reals: Mapping[str, Item], fakes: Mapping[str, File], source: str, fo
                 f"{len(missing)} of {len(here)} images have no partner in {place}, "
                 f"the first is {here[missing[0]]}; add or remove them"
             )
-    return [replace(reals[path], fake=fakes[fake_of[stem]]) for stem, path in real_of.items()]
+    return [
+        replace(reals[path], fake=fakes[fake_of[stem]], mask=fakes[masks[stem]] if masks else None)
+        for stem, path in real_of.items()
+    ]
+
+
+def _masks(fakes: Collection[str], reals: Mapping[str, str], folder: str) -> dict[str, str]:
+    """The mask of each real image by stem; none, or one of every image, as all samples have equal names."""
+    found = {}
+    for name in fakes:
+        stem = _stem(name)
+        place = stem.removesuffix(".mask")
+        # A photograph may itself be called a.mask: then this is its reconstruction.
+        if name.endswith(MASK) and stem not in reals and place in reals:
+            found[place] = name
+    if found and (missing := sorted(reals.keys() - found.keys())):
+        raise UserError(
+            f"{len(missing)} of {len(reals)} reconstructions in {folder} have no mask, the first is that of "
+            f"{reals[missing[0]]}; add NAME{MASK} (white where all is changed), or remove the other masks"
+        )
+    return found
 
 
 def refuse_fakes(splits: Splits, config: PackConfig) -> None:

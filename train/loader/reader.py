@@ -74,6 +74,13 @@ class LoaderPlan:
         side = self.augment.window_side if self.augment else self.centre_crop
         return self.batch_size, 2, side, side, 3
 
+    @property
+    def changed_side(self) -> int:
+        """Side of the crops of mask images; 0 if no dataset has such."""
+        if not any(source.manifest.masks for source in self.sources):
+            return 0
+        return self.augment.crop if self.augment else self.centre_crop
+
     def order(self, epoch: int) -> EpochOrder:
         """The order of an epoch."""
         return EpochOrder(
@@ -125,7 +132,8 @@ class BatchReader:
                     # meanwhile would wait for that too.
                     check()
                     row.append(next(cuts))
-                yield collate(row, memory())  # memory only now: no slot is held while storage is waited for
+                # Memory only now: no slot is held while storage is waited for.
+                yield collate(row, memory(), plan.changed_side)
 
     def _samples(
         self, order: EpochOrder, position: int, readers: ThreadPoolExecutor

@@ -26,6 +26,9 @@ class Batch:
     a damaged one."""
     keys: list[str]
     """Keys of the valid pairs, in the order of ``images[mask]``."""
+    changed: torch.Tensor | None = None
+    """(B, H, W) uint8 on the loader's device: the crops of the samples' mask images, which mark changed
+    pixels; 255 everywhere for a pair without one. None if no dataset of the loader has masks."""
     damaged: list[DamagedPair] = field(default_factory=list)
     """Pairs whose slots are masked because they are damaged in the storage."""
 
@@ -65,7 +68,8 @@ class Transfer:
         """The batch for the trainer's stream, which waits until the batch is done."""
         current = torch.cuda.current_stream(self.device)
         current.wait_event(done)
-        for tensor in (batch.images, batch.mask):
+        given = [batch.images, batch.mask]
+        for tensor in given if batch.changed is None else [*given, batch.changed]:
             # The memory belongs to our stream. Without this, the allocator would give it to the next batch as
             # soon as Python drops the tensor, though the trainer's stream may still read it.
             tensor.record_stream(current)
@@ -84,7 +88,10 @@ class Transfer:
             drawn = (batch.ids_B[rows], batch.frames_B[rows], batch.grey_BP[rows])
             made = self._augment(epoch, windows[valid], *drawn)
             images = made.new_zeros((len(windows), *made.shape[1:])).index_copy_(0, valid, made)
-        return Batch(images=images, mask=mask, keys=batch.keys, damaged=batch.damaged)
+        changed = None
+        if batch.changed_BHW is not None:
+            changed = self._moved(torch.from_numpy(batch.changed_BHW))
+        return Batch(images=images, mask=mask, keys=batch.keys, changed=changed, damaged=batch.damaged)
 
     def _moved(self, host: torch.Tensor) -> torch.Tensor:
         """The same values on the device.

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from pack.dataset.pairs import DamagedPair
+from pack.shard.schema import MASK_FIELD
 from recon.base.errors import UserError
 from recon.image.codec import Pixels, decode_rgb
 from train.draws.config import AugmentConfig
@@ -33,6 +34,7 @@ from train.window.geometry import (
     augmented_image,
     centre_crop,
     cut_window,
+    final_crop,
     lattice,
     plan_window,
     whole_window,
@@ -107,17 +109,24 @@ class WindowCutter:
         if isinstance(drawn, DamagedPair):
             return drawn
         sample = drawn.sample
-        images = _decode_pair(sample)
-        if isinstance(images, DamagedPair):
-            return images
+        decoded = _decode_sample(sample)
+        if isinstance(decoded, DamagedPair):
+            return decoded
+        real, fake, *masks = decoded
+        images, mask = (real, fake), masks[0] if masks else None
         height, width = images[0].shape[:2]
         if self.augment is None or drawn.geometry is None:
             crops = np.stack([centre_crop(image, self.side) for image in images])
-            return Cut(key=sample["__key__"], windows_PHWC=crops, plan=whole_window(self.side))
+            plan = whole_window(self.side)
+            if mask is not None:
+                mask = centre_crop(mask, self.side)[..., 0]
+            return Cut(key=sample["__key__"], windows_PHWC=crops, plan=plan, mask_HW=mask)
         if not self.augment.pad and min(height, width) < self.augment.crop:
             raise UserError(_too_small(sample, height, width, self.augment.crop))
         plan = plan_window(drawn.geometry, drawn.row, height, width, self.augment)
         images = augmented_image(images[0], plan), augmented_image(images[1], plan)
+        if mask is not None:
+            mask = final_crop(augmented_image(mask, plan), plan, self.augment.crop)[..., 0]
         # The crop comes first, but the mean grey is the whole image's: so it is taken here.
         return Cut(
             key=sample["__key__"],
@@ -125,6 +134,7 @@ class WindowCutter:
             plan=plan,
             visit_id=drawn.visit_id,
             grey_P=self._mean_greys(images, drawn),
+            mask_HW=mask,
         )
 
     def _mean_greys(self, images: tuple[Pixels, Pixels], drawn: Drawn) -> tuple[int, int]:
@@ -170,9 +180,10 @@ def _where(sample: Sample) -> str:
     return f"key {sample['__key__']!r} in {sample['__url__']}"
 
 
-def _decode_pair(sample: Sample) -> tuple[Pixels, Pixels] | DamagedPair:
+def _decode_sample(sample: Sample) -> tuple[Pixels, ...] | DamagedPair:
+    """The real image, the fake and, where there is one, the mask, each (H, W, 3)."""
     images = []
-    for name in ("real", "fake"):
+    for name in ("real", "fake", *(["mask"] if MASK_FIELD in sample else [])):
         data = _member(sample, name)
         try:
             images.append(decode_rgb(data))
@@ -181,11 +192,11 @@ def _decode_pair(sample: Sample) -> tuple[Pixels, Pixels] | DamagedPair:
         except Exception:  # Pillow's decoders let struct, zlib, EOF and index errors through
             cause = f"{name} can't be decoded"
             return DamagedPair(key=sample["__key__"], url=sample["__url__"], cause=cause)
-    real, fake = images
-    if real.shape != fake.shape:
+    if len({one.shape for one in images}) > 1:
+        names = "real and fake" if len(images) == 2 else "real, fake and mask"
         sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in images)
-        raise UserError(f"{_where(sample)}: real and fake are {sizes}, expected equal sizes; pack them again")
-    return real, fake
+        raise UserError(f"{_where(sample)}: {names} are {sizes}, expected equal sizes; pack them again")
+    return tuple(images)
 
 
 def _member(sample: Sample, name: str) -> bytes:

@@ -166,6 +166,16 @@ def cut_window(pixels: Pixels, plan: WindowPlan) -> Pixels:
     return cut(pixels, plan.top, plan.left, plan.side)
 
 
+def final_crop(pixels: Pixels, plan: WindowPlan, crop: int) -> Pixels:
+    """The (crop, crop, 3) final crop of an augmented image, turned and mirrored as the recipe ends.
+
+    The images of a pair get it on the device, after the ops in between; a mask has no such ops.
+    """
+    square = cut(pixels, plan.crop_top, plan.crop_left, crop)
+    turned = np.rot90(square, plan.rotation)
+    return np.ascontiguousarray(turned[:, ::-1] if plan.flip else turned)
+
+
 def centre_crop(pixels: Pixels, side: int) -> Pixels:
     """The (side, side, 3) centre of an image (H, W, 3); a smaller image is padded symmetrically."""
     height, width = pixels.shape[:2]

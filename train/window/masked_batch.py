@@ -30,6 +30,8 @@ class WindowBatch:
     """Mean grey levels for the jitter's contrast; 0 where it is not drawn."""
     keys: list[str]
     """Of the valid pairs, in the order of the rows that the mask keeps."""
+    changed_BHW: Pixels | None
+    """The final crops of the samples' mask images, uint8; None if no dataset has such."""
     damaged: list[DamagedPair]
     """Pairs whose slots are masked because they are damaged."""
 
@@ -43,14 +45,17 @@ class Cut:
     plan: WindowPlan
     visit_id: int = 0
     grey_P: tuple[int, int] = (0, 0)
+    mask_HW: Pixels | None = None
+    """The final crop of the sample's mask image."""
 
 
-def collate(cuts: Sequence[Cut | DamagedPair], windows_BPHWC: Pixels) -> WindowBatch:
+def collate(cuts: Sequence[Cut | DamagedPair], windows_BPHWC: Pixels, changed_side: int = 0) -> WindowBatch:
     """Puts pairs into the slots of a batch. Slots without a pair, or with a damaged one, are masked.
 
     Args:
         cuts: at most B.
         windows_BPHWC: the memory to fill.
+        changed_side: side of the crops of mask images; 0 if no dataset has such.
     """
     slots, _, side = windows_BPHWC.shape[:3]
     nothing = np.array(whole_window(side).frame(), FRAME)  # zeros would be divided by on the device
@@ -58,8 +63,11 @@ def collate(cuts: Sequence[Cut | DamagedPair], windows_BPHWC: Pixels) -> WindowB
     ids_B = np.zeros(slots, np.int64)
     frames_B = np.full(slots, nothing, FRAME)
     grey_BP = np.zeros((slots, 2), np.int64)
+    changed_BHW = np.zeros((slots, changed_side, changed_side), np.uint8) if changed_side else None
     for row, cut in enumerate(cuts):
         if isinstance(cut, Cut):
+            if changed_BHW is not None:  # without a mask, the whole image went through the decoder
+                changed_BHW[row] = 255 if cut.mask_HW is None else cut.mask_HW
             windows_BPHWC[row], mask_B[row] = cut.windows_PHWC, True
             ids_B[row], frames_B[row], grey_BP[row] = cut.visit_id, cut.plan.frame(), cut.grey_P
     windows_BPHWC[~mask_B] = 0  # the memory is used again and again: no pixel of an old batch is left
@@ -70,5 +78,6 @@ def collate(cuts: Sequence[Cut | DamagedPair], windows_BPHWC: Pixels) -> WindowB
         frames_B=frames_B,
         grey_BP=grey_BP,
         keys=[cut.key for cut in cuts if isinstance(cut, Cut)],
+        changed_BHW=changed_BHW,
         damaged=[cut for cut in cuts if isinstance(cut, DamagedPair)],
     )
