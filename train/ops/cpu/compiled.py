@@ -53,7 +53,8 @@ def _cached(signature: str, function: Function) -> Any:
 def _anew(signature: str, function: Function) -> Any:
     """Compiles in place of what the cache holds, or without a cache."""
     try:
-        FunctionCache(function).flush()
+        cache: Any = FunctionCache
+        cache(function).flush()
         return _cached(signature, function)
     except (RuntimeError, OSError):  # it can be written neither next to the source nor in the user's home
         return numba.njit(signature, **_OPTIONS)(function)
