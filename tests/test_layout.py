@@ -48,8 +48,13 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "train/draws train/order train/stream train/window"
     ),
     "train/model": "pack/storage recon/base train/ops/cpu",
+    "train/evaluation/inputs": (
+        "pack/base pack/dataset pack/shard pack/sources pack/storage recon/base recon/image"
+    ),
+    "train/evaluation/work": "pack/storage recon/base train/evaluation/inputs",
     "train/evaluation": (
-        "pack/dataset pack/shard pack/storage recon recon/base recon/image train/model train/window"
+        "pack/storage recon/base recon/image train/evaluation/inputs train/evaluation/work train/model "
+        "train/window"
     ),
     "train/output": "pack/storage recon/base",
     "train/loop": (

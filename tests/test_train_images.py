@@ -51,8 +51,8 @@ def test_a_tree_follows_links_to_its_halves_and_refuses_links_that_lead_nowhere(
     assert len(found) == 12
     assert found[:2] == [("linked/0_real/b.png", "linked", 0), ("linked/1_fake/a.png", "linked", 1)]
     (tree / "linked/1_fake/gone.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(UserError, match=r"1_fake/gone\.png .*link"):
-        open_source(str(tree))
+    with pytest.raises(UserError, match=r"1_fake/gone\.png: can't be read: No such file"):
+        list(open_source(str(tree)).images())
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".png", "a\0.png"])

@@ -1,6 +1,28 @@
-"""The command ``python -m train.evaluate``: scores images with a trained detector."""
+"""The command ``python -m train.evaluate``: scores images with a trained detector, on any number of ranks."""
 
-from train.evaluation.evaluate import main
+import os
+
+from recon.base.cli import run
+from train.evaluation import evaluate
+from train.evaluation.evaluate import EvaluateConfig
+from train.loop.launch import find_launch
+
+
+def main() -> None:
+    """Runs the command line."""
+    run(EvaluateConfig, _job, prog="python -m train.evaluate", about=evaluate.__doc__ or "")
+
+
+def _job(config: EvaluateConfig) -> None:
+    launch = find_launch(os.environ)
+    if launch.size == 1:
+        evaluate.report(config)
+        return
+    from train.loop.world import open_world
+
+    with open_world(config.device, launch) as world:
+        evaluate.report(config, world)
+
 
 if __name__ == "__main__":
     main()

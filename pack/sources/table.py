@@ -38,13 +38,13 @@ def find_table(config: PackConfig) -> Splits:
     """
     place = located(config.source)
     folder, name = split_path(place)
-    table = _read(place, store_of(folder).read(name))
+    table = read_table(place, store_of(folder).read(name))
     paths = _values(table, place, config.column, "--column")
     groups = _values(table, place, config.group_column, "--group_column") if config.group_column else None
     otherwise = folder_name(folder)
     items: dict[str, Item] = {}
     for number, path in enumerate(paths):
-        path, file = _file(folder, path, f"{place}, row {number + 1}")
+        path, file = file_of(folder, path, f"{place}, row {number + 1}")
         if path in items:
             rows = f"rows {list(items).index(path) + 1} and {number + 1}"
             raise UserError(f"{place}: {rows} both name {path}; keep one of them")
@@ -55,7 +55,16 @@ def find_table(config: PackConfig) -> Splits:
     return {None: list(items.values())}
 
 
-def _read(place: str, data: bytes) -> Table:
+def read_table(place: str, data: bytes) -> Table:
+    """Reads the columns of a table.
+
+    Args:
+        place: path or URL, for its suffix and for messages.
+        data: its bytes.
+
+    Raises:
+        UserError: it is no table of the kind that its suffix says.
+    """
     try:
         return _parquet(data) if place.lower().endswith(".parquet") else _csv(data)
     except (ValueError, csv.Error, OSError) as error:  # pyarrow raises ValueError or OSError
@@ -120,7 +129,7 @@ def _values(table: Table, place: str, name: str | None, option: str) -> list[str
     return [str(value) for value in values]
 
 
-def _file(folder: str, value: str, where: str) -> tuple[str, File]:
+def file_of(folder: str, value: str, where: str) -> tuple[str, File]:
     """The path that identifies a row's image, and its file."""
     if is_url(folder):
         _refuse_local(folder, value, where)

@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 Splits = dict[str | None, list[Item]]
 
 
-class _Group(NamedTuple):
+class Sample(NamedTuple):
     """The members of a tar that share a key: one sample."""
 
     key: str
@@ -75,7 +75,7 @@ def find_tars(config: PackConfig) -> Splits:
 def _scan(tar: File, wanted: Sequence[str]) -> _Scan:
     scan = _Scan([], [], set())
     otherwise = parent(tar.name, folder_name(tar.root))
-    for sample in _samples(tar):
+    for sample in samples_of(tar):
         image = next((sample.fields[one] for one in wanted if one in sample.fields), None)
         if image is None:
             scan.lacking.append(f"{tar.name}/{sample.key}")
@@ -87,7 +87,7 @@ def _scan(tar: File, wanted: Sequence[str]) -> _Scan:
     return scan
 
 
-def _samples(tar: File) -> Iterator[_Group]:
+def samples_of(tar: File) -> Iterator[Sample]:
     """Yields the samples of a tar, grouped as webdataset groups members.
 
     Raises:
@@ -96,7 +96,7 @@ def _samples(tar: File) -> Iterator[_Group]:
     """
     assert tar.size is not None, tar
     seen: set[str] = set()
-    sample: _Group | None = None
+    sample: Sample | None = None
     for member in listed_members(store_of(tar.root), tar.name, tar.size):
         match = _KEY.fullmatch(member.name)
         if not match or _META.match(member.name) or not (member.is_file or member.is_link):
@@ -108,7 +108,7 @@ def _samples(tar: File) -> Iterator[_Group]:
             if key in seen:  # webdataset ends a sample when the key changes
                 raise _twice(tar, member, f"sample {key} begins again", "put its members side by side")
             seen.add(key)
-            sample = _Group(key, {})
+            sample = Sample(key, {})
         if field in sample.fields:
             raise _twice(tar, member, f"{member.name} comes again", "give each sample a key of its own")
         if member.is_file:  # a link belongs to its sample, but has no bytes of its own

@@ -1,34 +1,33 @@
 """Scores images with a trained detector, and computes its metrics for each label group.
 
     python -m train.evaluate --checkpoint out/mine/best.pt --data data/test
+    torchrun --standalone --nproc-per-node 2 -m train.evaluate --checkpoint ... --data ...
 
-The data are a packed dataset (a directory or URL), a folder tree (``.../0_real``, ``.../1_fake``)
-or a CSV with the columns filename,typ. Whole images are scored unless ``--crop`` is given. The command
-writes to ``--out``: ``scores.csv`` (a row for each image), ``table.md`` and, last, ``metrics.json``.
+The data are a packed dataset, a folder of images, a table, Parquet files or tars with images, or one image,
+on disk or at a URL; the README lists the layouts. What was understood is told first. Whole images are scored
+unless ``--crop`` is given. The command writes to ``--out``: ``scores.csv`` (a row for each image),
+``rejected.jsonl`` (images that can't be scored, if there are any), ``table.md`` and, last, ``metrics.json``.
+Killed, the same command goes on where it was.
 """
 
-import csv
-import io
 import json
+import logging
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from recon.base.cli import run
+from recon.base.errors import UserError
 from recon.base.options import at_least_one
 from recon.base.paths import safe_name, split_path
+from train.evaluation.work.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:  # these imports are heavy; the functions below do them, so that --help answers at once
-    import torch
-    from torch import nn
-
     from train.evaluation.images import ImageSource
     from train.evaluation.metrics import Summary
-    from train.evaluation.scoring import Waiting
 
-SCORES_COLUMNS = ("name", "group", "label", "logit")
-"""The columns of scores.csv; the group is empty for a real image that counts in all groups."""
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +37,24 @@ class EvaluateConfig:
     checkpoint: str
     """Checkpoint of a training run."""
     data: str
-    """Packed dataset (directory or URL), folder tree with 0_real and 1_fake, or CSV with filename,typ."""
+    """The images: a packed dataset, a folder, a table (.csv, .parquet), Parquet files or tars with images, or one image; a path, a pattern (quoted), or a URL."""  # noqa: E501
     out: str | None = None
     """Directory or URL of the results; by default eval-FOLDER-NAME in the folder of the checkpoint."""
     group_by: str = "group"
     """Column of a packed dataset's index that gives the label groups, e.g. autoencoder, jpeg_quality. All
     fakes of a sample are scored; where they belong to several groups, the real image counts in each group."""
+    label: Literal["real", "fake"] | None = None
+    """What all images are, where neither folders nor columns tell."""
+    real: str | None = None
+    """Folders or values of the label column that mean real, with commas between; they replace the usual ones."""
+    fake: str | None = None
+    """The same for fakes. With --real alone, every other value of the column is a generator's name."""
+    path_column: str | None = None
+    """Column of a table that holds the paths, or of Parquet files that holds the images."""
+    label_column: str | None = None
+    """Column of the labels."""
+    group_column: str | None = None
+    """Column of the label groups, e.g. the generators."""
     crop: int | None = None
     """Score only the centre crop of this side in pixels; smaller images are mirrored. None: whole images."""
     batch_size: int = 16
@@ -51,135 +62,95 @@ class EvaluateConfig:
     a CPU, equal images get equal scores."""
     device: str = "auto"
     """cuda, cpu, or auto: cuda if there is a GPU."""
+    threads: int | None = None
+    """Threads that decode; by default one for each CPU of this process."""
     max_pixels: int = 100_000_000
-    """Refuse images with more pixels than this."""
+    """Leave out images with more pixels than this."""
+    max_rejected: float = 1.0
+    """Stop if more than this share of the images can't be scored."""
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        at_least_one(self, "crop", "batch_size", "max_pixels")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoredImage:
-    """An image's score."""
-
-    name: str
-    """Path relative to the source, or the pair's key with ``.real``, ``.fake``, ``.fake2``, ..."""
-    group: str
-    """Label group; empty for a real image that counts in all groups."""
-    label: int
-    """0 real, 1 fake."""
-    logit: float
-    """Above 0 for fake."""
+        at_least_one(self, "crop", "batch_size", "max_pixels", "threads")
+        if not 0.0 <= self.max_rejected <= 1.0:
+            raise UserError(f"max_rejected={self.max_rejected}, expected a share 0 to 1")
 
 
 def main() -> None:
     """Runs the command line."""
-    run(EvaluateConfig, _job, prog="python -m train.evaluate", about=__doc__ or "")
+    run(EvaluateConfig, report, prog="python -m train.evaluate", about=__doc__ or "")
 
 
-def evaluate(config: EvaluateConfig) -> "dict[str, Summary]":
+def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "dict[str, Summary]":
     """Scores the images, writes the results and returns the metrics by label group.
 
-    Raises:
-        UserError: the checkpoint, the data or the device can't be used, an image can't be read
-            (the message names it, and no file is written), or a logit is not finite.
-    """
-    from recon.base.device import find_device
-    from train.evaluation.images import open_source
-    from train.model.build import model_from_checkpoint, normalization_of
-    from train.model.checkpoint import load_checkpoint
+    Args:
+        config: the options.
+        ranks: the processes that evaluate together; each calls this function, and the first one writes.
 
-    source = open_source(config.data, config.group_by)  # a mistake in --data shows before the model loads
-    checkpoint = load_checkpoint(config.checkpoint)
-    device = find_device(config.device)
-    model = model_from_checkpoint(checkpoint).to(device)
-    scores = score_source(
-        model,
-        source,
-        device,
-        crop=config.crop,
-        batch_size=config.batch_size,
-        max_pixels=config.max_pixels,
-        normalization=normalization_of(checkpoint),
-    )
+    Raises:
+        UserError: the checkpoint, the data or the device can't be used, a logit is not finite, or more images
+            than `max_rejected` can't be scored.
+    """
+    from pack.storage import open_store
+    from train.evaluation.results import ScoredImage, summarize_scores, too_many_lost, write_results
+    from train.evaluation.scored import scored_parts
+    from train.evaluation.work.parts import parts_of, remove_parts
+
+    source = _source(config)  # a mistake in --data shows before the model loads
+    store = open_store(out_of(config))
+    facts, outcomes = scored_parts(config, source, store, ranks)
+    known = list(zip(source.listed, outcomes, strict=True))
+    scores = [
+        ScoredImage(name=one.name, group=one.group, label=one.label, logit=found, photograph=one.photograph)
+        for one, found in known
+        if isinstance(found, float)
+    ]
+    lost = [(one.name, found) for one, found in known if not isinstance(found, float)]
+    too_many = too_many_lost(lost, len(known), config.max_rejected)
+    if too_many and ranks.rank == 0:
+        remove_parts(store, parts_of(source))  # or the next run would not look for these images again
+    if too_many:
+        raise UserError(too_many)
     rows = summarize_scores(scores)
-    facts = {
-        "checkpoint": config.checkpoint,
-        "backbone": checkpoint["config"]["model"]["backbone"],
-        "data": config.data,
-        "crop": config.crop,
-        "images": len(scores),
-    }
-    _write(config.out or _beside(config), scores, rows, facts)
+    if ranks.rank == 0:
+        facts |= {"images": len(scores), "rejected": dict(Counter(one.kind for _, one in lost))}
+        write_results(store, scores, lost, rows, facts)
+        remove_parts(store, parts_of(source))
     return rows
 
 
-def score_source(
-    model: "nn.Module",
-    source: "ImageSource",
-    device: "torch.device",
-    *,
-    crop: int | None,
-    batch_size: int,
-    max_pixels: int,
-    normalization: str = "resnet",
-) -> list[ScoredImage]:
-    """Scores every image of a source and shows the progress.
+def report(config: EvaluateConfig, ranks: Ranks = ALONE) -> None:
+    """Evaluates, and prints the table; the last line, in the log, tells what was left out."""
+    from pack.storage import open_store
+    from train.evaluation.results import left_out
 
-    Args:
-        model: a detector on `device`.
-        source: the images.
-        device: the device of the model.
-        crop: side of the centre crop in pixels; None scores whole images.
-        batch_size: most images, all of one size, in a batch on a GPU.
-        max_pixels: larger images are refused.
-        normalization: a name in `train.model.normalize.NORMALIZATIONS`, as in training.
-
-    Returns:
-        A score for each image, in the order of the source.
-    """
-    from recon.base.progress import Progress
-    from train.evaluation.images import pixels_of
-    from train.evaluation.scoring import Waiting, score
-    from train.window.geometry import centre_crop
-
-    # Filled while the model scores, because the images are read only once.
-    known: list[tuple[str, str, int]] = []
-
-    def waiting() -> "Iterator[Waiting]":
-        for index, image in enumerate(source.images()):
-            known.append((image.name, image.group, image.label))
-            pixels = pixels_of(image, max_pixels)
-            yield Waiting(index=index, pixels=pixels if crop is None else centre_crop(pixels, crop))
-
-    logits: dict[int, float] = {}  # by place in the source: batches by size come in another order
-    with Progress(total=source.total, unit="images", what="evaluate") as shown:
-        scored = score(model, waiting(), batch_size=batch_size, device=device, normalization=normalization)
-        for places, batch_B in scored:
-            logits.update(zip(places, batch_B.tolist(), strict=True))
-            shown.update(len(places))
-    return [
-        ScoredImage(name=name, group=group, label=label, logit=logits[index])
-        for index, (name, group, label) in enumerate(known)
-    ]
+    evaluate(config, ranks)
+    if ranks.rank == 0:
+        store = open_store(out_of(config))
+        sys.stdout.write(store.read("table.md").decode())
+        sys.stdout.flush()
+        facts = json.loads(store.read("metrics.json"))
+        _LOG.info("%s; see %s", left_out(facts["rejected"], facts["images"]), store.url)
 
 
-def summarize_scores(scores: Sequence[ScoredImage]) -> "dict[str, Summary]":
-    """The metrics by label group; those of all images come last, with the key `metrics.OVERALL`."""
-    import numpy as np
-
-    from train.evaluation.metrics import by_group
-
-    labels_N = np.array([one.label for one in scores])
-    logits_N = np.array([one.logit for one in scores])
-    return by_group([one.group for one in scores], labels_N, logits_N)
+def out_of(config: EvaluateConfig) -> str:
+    """Where the results go."""
+    return config.out or _beside(config)
 
 
-def _job(config: EvaluateConfig) -> None:
-    from train.evaluation.metrics import markdown_table
+def _source(config: EvaluateConfig) -> "ImageSource":
+    from train.evaluation.images import open_source
+    from train.evaluation.inputs.labels import words_of
+    from train.evaluation.inputs.source import described
+    from train.evaluation.inputs.tables import Columns
 
-    sys.stdout.write(markdown_table(evaluate(config)))
+    columns = Columns(path=config.path_column, label=config.label_column, group=config.group_column)
+    source = open_source(
+        config.data, config.group_by, words_of(config.real, config.fake, config.label), columns
+    )
+    _LOG.info("%s", described(source, config.data))
+    return source
 
 
 def _beside(config: EvaluateConfig) -> str:
@@ -188,29 +159,3 @@ def _beside(config: EvaluateConfig) -> str:
     parts = [part for part in config.data.removesuffix(".csv").split("/") if part not in ("", ".", "..")]
     name = "-".join(["eval", *parts[-2:], *([f"crop{config.crop}"] if config.crop else [])])
     return f"{split_path(config.checkpoint)[0].rstrip('/')}/{safe_name(name)}"
-
-
-def _write(out: str, scores: list[ScoredImage], rows: "dict[str, Summary]", facts: dict[str, Any]) -> None:
-    from pack.storage import open_store
-    from train.evaluation.metrics import OVERALL, markdown_table
-
-    groups = {name: asdict(summary) for name, summary in rows.items()}
-    overall = groups.pop(OVERALL)
-    content = {
-        "scores.csv": _csv(scores),
-        "table.md": markdown_table(rows),
-        "metrics.json": json.dumps(facts | {"overall": overall, "groups": groups}, indent=2) + "\n",
-    }
-    store = open_store(out)
-    for name, text in content.items():  # metrics.json is last: if it is there, all files are
-        with store.publish(name) as file:
-            file.write(text.encode())
-
-
-def _csv(scores: list[ScoredImage]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(SCORES_COLUMNS)
-    # float32 has about 7 significant decimal digits.
-    writer.writerows((one.name, one.group, one.label, f"{one.logit:.7g}") for one in scores)
-    return text.getvalue()

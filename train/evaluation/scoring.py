@@ -3,14 +3,18 @@
 Equal images must get equal scores, bit for bit. But the order in which a kernel adds may depend on the
 row of the image in the batch (in the last layer, on x86) or on the size of the batch (in convolutions).
 So on a CPU the model gets one image in each call: equal bytes, shape, layout, alignment and threads give
-equal bits. On a GPU this would be much slower for small images; `images_a_call` says what holds there.
+equal bits. Several images are scored side by side there, each by one thread; only an image that is too large
+for that is shared among all threads. Which of the two it is, its size alone says (`threads_for`).
+On a GPU single images would be much slower; `images_a_call` says what holds there.
 
 Shapes: B images of a batch, P = (real, fake), H rows, W columns.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -21,12 +25,18 @@ from torch import nn
 from recon.base.device import is_out_of_memory
 from recon.base.errors import UserError
 from recon.image.codec import Pixels
+from train.evaluation.work.threads import inner_threads, single_threads
 from train.model.normalize import normalize
 
 BATCH_PIXELS = 1 << 21
 """Most pixels in a batch of several images (2 MP; res50nodown then needs about 5 GB)."""
+THREAD_PIXELS = 1 << 18
+"""Pixels that each thread may score beside the others, however many threads there are (512x512)."""
 HELD_PIXELS = 1 << 26
 """Most pixels of the images that wait for others of the same size (200 MB)."""
+
+Scored = tuple[list[int], NDArray[np.float32]]
+"""Places of images in the source, and their logits."""
 
 
 def images_a_call(device: torch.device, batch_size: int) -> int:
@@ -37,6 +47,18 @@ def images_a_call(device: torch.device, batch_size: int) -> int:
     kind of GPU, library version and stream. This was not measured.
     """
     return 1 if device.type == "cpu" else batch_size
+
+
+def threads_for(pixels: int, threads: int) -> int:
+    """How many threads share the call for an image on a CPU: one, or all if it has too many pixels.
+
+    Threads that score an image each hold `BATCH_PIXELS` together (or `THREAD_PIXELS` each, if that is more).
+
+    Args:
+        pixels: height x width of the image.
+        threads: torch's number of threads in this process.
+    """
+    return 1 if pixels * threads <= max(BATCH_PIXELS, threads * THREAD_PIXELS) else threads
 
 
 def pair_logits(model: nn.Module, pairs_BPCHW: torch.Tensor, normalization: str) -> torch.Tensor:
@@ -55,7 +77,9 @@ def pair_logits(model: nn.Module, pairs_BPCHW: torch.Tensor, normalization: str)
         (B, P) float32 logits.
     """
     if pairs_BPCHW.device.type == "cpu":
-        single = [_call(model, one, normalization) for one in pairs_BPCHW.flatten(0, 1)[:, None]]
+        height, width = pairs_BPCHW.shape[-2:]
+        with inner_threads(threads_for(height * width, torch.get_num_threads())):
+            single = [_call(model, one, normalization) for one in pairs_BPCHW.flatten(0, 1)[:, None]]
         return torch.cat(single).view(-1, 2)
     return torch.stack([_call(model, half, normalization) for half in pairs_BPCHW.unbind(1)], dim=1)
 
@@ -74,6 +98,8 @@ class Waiting:
     """Place of the image in the source."""
     pixels: Pixels
     """(H, W, 3) uint8."""
+    part: int = 0
+    """Images of different parts never share a batch, so that a part's scores depend on no other part."""
 
 
 def by_size(
@@ -143,7 +169,7 @@ def score(
     batch_size: int,
     device: torch.device,
     normalization: str = "resnet",
-) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+) -> Iterator[Scored]:
     """Scores a stream of images of any sizes.
 
     Args:
@@ -157,9 +183,35 @@ def score(
         For each batch, the places of its images in the source, and their logits.
     """
     model.eval()
-    for batch in by_size(images, images_a_call(device, batch_size)):
-        pixels_BHWC = np.stack([image.pixels for image in batch])
-        yield [image.index for image in batch], logits_of(model, pixels_BHWC, device, normalization)
+    if device.type == "cpu":
+        yield from _side_by_side(model, images, normalization)
+        return
+    for _, part in groupby(images, key=lambda image: image.part):
+        for batch in by_size(part, images_a_call(device, batch_size)):
+            yield _score_batch(model, batch, device, normalization)
+
+
+def _side_by_side(model: nn.Module, images: Iterable[Waiting], normalization: str) -> Iterator[Scored]:
+    """Scores one image a thread, and those that are too large for that alone; in the order of the stream."""
+    threads, device = torch.get_num_threads(), torch.device("cpu")
+    pending: deque[Future[Scored]] = deque()
+    with single_threads(threads) as pool:
+        for image in images:
+            is_large = threads_for(_pixels([image]), threads) > 1
+            if not is_large:
+                pending.append(pool.submit(_score_batch, model, [image], device, normalization))
+            # One image waits for each thread, so that none is idle while the oldest result is handed over.
+            while len(pending) > (0 if is_large else 2 * threads):
+                yield pending.popleft().result()
+            if is_large:
+                yield _score_batch(model, [image], device, normalization)
+        while pending:
+            yield pending.popleft().result()
+
+
+def _score_batch(model: nn.Module, batch: list[Waiting], device: torch.device, normalization: str) -> Scored:
+    pixels_BHWC = np.stack([image.pixels for image in batch])
+    return [image.index for image in batch], logits_of(model, pixels_BHWC, device, normalization)
 
 
 def _pixels(bucket: list[Waiting]) -> int:

@@ -41,23 +41,28 @@ class HighPass(nn.Module):
     """A residual of this many grey levels becomes tanh(1)."""
 
     def __init__(self, std: tuple[float, ...]) -> None:
-        """Makes the fixed filters, which are neither trained nor saved."""
+        """Makes the fixed factors, which are neither trained nor saved."""
         super().__init__()
-        taps = torch.tensor([1.0, -3.0, 3.0, -1.0]) / 3.0
         # The factor undoes `normalize`, so that the residuals are in grey levels. Its mean cancels in them.
-        levels = 255.0 * torch.tensor(std).view(3, 1, 1, 1)
-        self.register_buffer("rows", levels * taps.view(1, 1, 1, 4) / self.SCALE, persistent=False)
-        self.register_buffer("columns", levels * taps.view(1, 1, 4, 1) / self.SCALE, persistent=False)
+        scale = 255.0 / (3.0 * self.SCALE) * torch.tensor(std).repeat(2).view(self.CHANNELS, 1, 1)
+        self.register_buffer("scale", scale, persistent=False)
 
     def forward(self, x_B3HW: Tensor) -> Tensor:
         """Maps normalised images (B, 3, H, W) to residuals (B, 6, H, W) in -1..1."""
-        rows, columns = self.get_buffer("rows"), self.get_buffer("columns")
         # Without autocast: bfloat16 has 8 bits, and rounding to them would destroy the residual.
         with torch.autocast(x_B3HW.device.type, enabled=False):
             # One pixel before and two after keep the size with four taps. Zeros would make edges at borders.
-            across = F.conv2d(F.pad(x_B3HW, (1, 2, 0, 0), mode="replicate"), rows, groups=3)
-            down = F.conv2d(F.pad(x_B3HW, (0, 0, 1, 2), mode="replicate"), columns, groups=3)
-            return torch.tanh(torch.cat([across, down], dim=1))
+            across = _third(F.pad(x_B3HW, (1, 2, 0, 0), mode="replicate"), dim=3)
+            down = _third(F.pad(x_B3HW, (0, 0, 1, 2), mode="replicate"), dim=2)
+            residual_B6HW = torch.cat([across, down], dim=1) * self.get_buffer("scale")
+            # Channels last: on a CPU the convolutions that follow need half the time.
+            return torch.tanh(residual_B6HW).contiguous(memory_format=torch.channels_last)
+
+
+def _third(x: Tensor, dim: int) -> Tensor:
+    """Third-order differences x[i] - 3 x[i+1] + 3 x[i+2] - x[i+3]; a convolution takes 8 times as long."""
+    first, second, third, fourth = (x.narrow(dim, start, x.shape[dim] - 3) for start in range(4))
+    return torch.add(first - fourth, third - second, alpha=3.0)
 
 
 def _highpass(normalization: Normalization) -> nn.Module:

@@ -1,0 +1,167 @@
+"""Scores a source part by part: what an earlier run has published is taken, the rest is scored."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from pack.storage import Store
+from recon.base.cpus import available_cpus
+from recon.base.device import find_device
+from recon.base.errors import UserError
+from recon.base.memory import keep_freed_memory
+from recon.base.progress import Progress
+from train.evaluation.images import ImageSource, Lost, Ready, ready
+from train.evaluation.scoring import Waiting, score
+from train.evaluation.work.parts import (
+    Outcome,
+    Part,
+    job_of,
+    parts_of,
+    publish_part,
+    published_part,
+    remove_parts,
+    share,
+)
+from train.evaluation.work.ranks import Ranks
+from train.model.build import model_from_checkpoint, normalization_of
+from train.model.checkpoint import load_checkpoint
+from train.model.normalize import find_normalization
+
+if TYPE_CHECKING:
+    from train.evaluation.evaluate import EvaluateConfig
+
+
+def scored_parts(
+    config: "EvaluateConfig", source: ImageSource, store: Store, ranks: Ranks
+) -> tuple[dict[str, Any], list[Outcome]]:
+    """Scores every image of a source, on all ranks together.
+
+    Args:
+        config: the options.
+        source: the images, the same on all ranks.
+        store: where the parts are published.
+        ranks: all of them call this together.
+
+    Returns:
+        Facts about the detector and the images; and the outcome of each image, in the order of the source.
+
+    Raises:
+        UserError: see `train.evaluation.evaluate.evaluate`.
+    """
+    keep_freed_memory()
+    checkpoint = load_checkpoint(config.checkpoint)
+    device = find_device(config.device, ranks.local_rank)
+    model, normalization = model_from_checkpoint(checkpoint).to(device), normalization_of(checkpoint)
+    how = Ready(
+        max_pixels=config.max_pixels,
+        crop=config.crop,
+        min_side=find_normalization(normalization).min_side,
+        threads=config.threads or max(1, available_cpus() // ranks.local_size),
+    )
+    options = {"crop": config.crop, "max_pixels": config.max_pixels, "normalization": normalization}
+    if device.type != "cpu":
+        options["batch_size"] = config.batch_size
+    mine = list(share(parts_of(source), ranks.rank, ranks.size))
+    with Progress(total=sum(part.count for part in mine), unit="images", what="evaluate") as shown:
+        job = job_of(model, source, device=device.type, **options)
+        parts = _Parts(source, store, job, config.max_rejected, shown)
+        images = parts.waiting(parts.without_published(mine), how)
+        scored = score(
+            model, images, batch_size=config.batch_size, device=device, normalization=normalization
+        )
+        for places, logits_B in scored:
+            parts.add(zip(places, logits_B.tolist(), strict=True))
+    outcomes = dict(one for rank in ranks.gather_objects(parts.outcomes) for one in rank.items())
+    facts = {
+        "checkpoint": config.checkpoint,
+        "backbone": checkpoint["config"]["model"]["backbone"],
+        "data": config.data,
+        "crop": config.crop,
+    }
+    return facts, [outcomes[place] for place in range(source.total)]
+
+
+class _Parts:
+    """Collects outcomes, and publishes each part that is whole.
+
+    Args:
+        source: the images.
+        store: where parts are published.
+        job: a hash of all that decides the scores.
+        limit: share of the images that may be without a score.
+        shown: the progress.
+    """
+
+    def __init__(self, source: ImageSource, store: Store, job: str, limit: float, shown: Progress) -> None:
+        self.outcomes: dict[int, Outcome] = {}
+        """By place in the source."""
+        self._source, self._store, self._job, self._limit, self._shown = source, store, job, limit, shown
+        self._todo: list[Part] = []
+        self._missing: list[int] = []  # images of each part that have no outcome yet
+        self._published: list[Part] = []
+        self._lost = 0
+
+    def without_published(self, parts: Iterable[Part]) -> list[Part]:
+        """Takes the outcomes that an earlier run has published, and returns the other parts."""
+        for part in parts:
+            found = published_part(self._store, part, self._job)
+            if found is None:
+                self._todo.append(part)
+                continue
+            self._published.append(part)
+            self.outcomes.update(enumerate(found, part.first))
+            self._shown.skip(part.count)
+            self._count_lost(found)
+        self._missing = [part.count for part in self._todo]
+        return self._todo
+
+    def waiting(self, parts: list[Part], how: Ready) -> Iterator[Waiting]:
+        """The images of some parts for the model; those that it can't get have their outcome at once."""
+        blocks = (block for part in parts for block in part.blocks)
+        for place, found in ready(self._source, blocks, how):
+            if isinstance(found, Lost):
+                self.add([(place, found)])
+            else:
+                yield Waiting(index=place, pixels=found, part=self._number(place))
+
+    def add(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+        """Takes outcomes by place.
+
+        Raises:
+            UserError: too many images have no score, or a logit is not finite.
+        """
+        for place, outcome in outcomes:
+            self.outcomes[place] = outcome
+            number = self._number(place)
+            self._missing[number] -= 1
+            self._shown.update()
+            self._count_lost([outcome])
+            if not self._missing[number]:
+                self._publish(self._todo[number])
+
+    def _number(self, place: int) -> int:
+        return bisect_right(self._todo, place, key=lambda part: part.first) - 1
+
+    def _publish(self, part: Part) -> None:
+        found = [self.outcomes[place] for place in range(part.first, part.first + part.count)]
+        logits = [one for one in found if not isinstance(one, Lost)]
+        if bad := sum(not isfinite(logit) for logit in logits):
+            raise UserError(f"{bad} of {len(logits)} logits are not finite; the model has diverged")
+        publish_part(self._store, part, self._job, found)
+        self._published.append(part)
+
+    def _lacks(self, part: Part) -> bool:
+        return any(isinstance(self.outcomes[part.first + row], Lost) for row in range(part.count))
+
+    def _count_lost(self, outcomes: Iterable[Outcome]) -> None:
+        found = [one for one in outcomes if isinstance(one, Lost)]
+        self._lost += len(found)
+        total = self._source.total
+        if found and self._lost > self._limit * total:
+            # A part that lacks images would be taken by the next run, which should look for them again.
+            remove_parts(self._store, [part for part in self._published if self._lacks(part)])
+            raise UserError(
+                f"{self._lost} of {total} images can't be scored, more than max_rejected={self._limit:g} "
+                f"allows; the last is {found[-1].kind}: {found[-1].cause}"
+            )
