@@ -49,7 +49,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     ),
     "train/model": "pack/storage recon/base train/ops/cpu",
     "train/evaluation/inputs": (
-        "pack/base pack/dataset pack/shard pack/sources pack/storage recon/base recon/image"
+        "pack/base pack/dataset pack/shard pack/sources recon recon/base recon/image"
     ),
     "train/evaluation/work": "pack/storage recon/base train/evaluation/inputs",
     "train/evaluation": (

@@ -1,7 +1,8 @@
-"""Inputs of evaluation as they lie about: what each layout means, on disk and at a URL, and what is refused."""
+"""Inputs of evaluation as they lie about: what each layout means, on disk and at a URL; what is refused."""
 
 import io
 import json
+import re
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -268,9 +269,9 @@ def refusals(root: Path) -> dict[str, tuple[str, dict[str, Any], str]]:
 
 def test_what_can_not_be_guessed_is_refused_with_the_choices(tmp_path: Path) -> None:
     for case, (name, options, message) in refusals(tmp_path).items():
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(UserError) as refused:
             open_source(str(tmp_path / name), **options)
-            pytest.fail(case)
+        assert re.search(message, str(refused.value)), case
     with pytest.raises(UserError, match="label=fake is for all images"):
         words_of("a", None, "fake")
     with pytest.raises(UserError, match="a is among the words of both"):

@@ -14,6 +14,7 @@ from torch import nn
 
 from train.evaluation.metrics import summarize
 from train.evaluation.scoring import Waiting, images_a_call, pair_logits, score
+from train.model.backbones import HighPass
 from train.model.build import build_model
 from train.model.config import ModelConfig
 
@@ -119,3 +120,13 @@ def test_equal_scores_of_pairs_are_ties() -> None:
     summary = summarize(labels_BP.ravel(), logits_BP.ravel())
     assert summary.auc == 0.5
     assert summary.balanced_accuracy == 0.5
+
+
+def test_the_residuals_of_highpass_are_the_convolutions_of_their_taps() -> None:
+    x_13HW = torch.from_numpy(photograph(21, 34, 5)).permute(2, 0, 1)[None].float() / 255 / 0.5
+    taps = torch.tensor([1.0, -3.0, 3.0, -1.0]).repeat(3, 1) * (255 * 0.5 / 3 / HighPass.SCALE)
+    pad = torch.nn.functional.pad
+    across = torch.conv2d(pad(x_13HW, (1, 2, 0, 0), mode="replicate"), taps.view(3, 1, 1, 4), groups=3)
+    down = torch.conv2d(pad(x_13HW, (0, 0, 1, 2), mode="replicate"), taps.view(3, 1, 4, 1), groups=3)
+    found = HighPass((0.5, 0.5, 0.5))(x_13HW)
+    torch.testing.assert_close(found, torch.cat([across, down], dim=1).tanh(), rtol=0, atol=1e-5)

@@ -46,7 +46,7 @@ class EvaluateConfig:
     label: Literal["real", "fake"] | None = None
     """What all images are, where neither folders nor columns tell."""
     real: str | None = None
-    """Folders or values of the label column that mean real, with commas between; they replace the usual ones."""
+    """Folders or values of the label column that mean real, with commas between; in place of the usual."""
     fake: str | None = None
     """The same for fakes. With --real alone, every other value of the column is a generator's name."""
     path_column: str | None = None

@@ -4,7 +4,9 @@ from pack.base.items import File, store_of
 from pack.sources.place import TABLES, first_wild, is_url, located, walked
 from recon.base.errors import UserError
 from recon.base.paths import is_dir, is_file, split_path
+from recon.base.walk import LeftOut
 from recon.image.codec import SUFFIXES
+from recon.listing import HALVES, images_among, tell
 from train.evaluation.inputs.folders import open_folder, open_image
 from train.evaluation.inputs.labels import Words
 from train.evaluation.inputs.packed import open_packed
@@ -18,6 +20,7 @@ FORMS = (
     "1_fake, nature and ai, real and fake, real beside generators, or no labels), one image, a table (.csv, "
     ".parquet) of paths, Parquet files with images, or tars of a WebDataset"
 )
+_CONTAINERS = (".parquet", ".tar")
 _TABLE_OF_FOLDER = ("metadata.csv", "metadata.parquet")  # beside the images, as Hugging Face's ImageFolder
 
 
@@ -65,22 +68,25 @@ def _names_file(place: str) -> bool:
 
 def _folder(place: str, words: Words, columns: Columns) -> ImageSource:
     """A folder or prefix, by what lies in it: a table beside the images, images, Parquet files, or tars."""
-    names = [name for name, _ in walked(place)]
+    left_out = LeftOut()
+    files = list(walked(place, (*HALVES, *words.real, *words.fake), left_out.add))
+    names, root = [name for name, _ in files], place.rstrip("/")
     if table := next((name for name in _TABLE_OF_FOLDER if name in names), None):
-        return open_table(f"{place.rstrip('/')}/{table}", words, columns)
+        return open_table(f"{root}/{table}", words, columns)
     if packed := sorted(name.rpartition("/")[0] for name in names if name.endswith("/dataset.json")):
         raise UserError(f"{place} holds packed datasets in {', '.join(packed)}; name one of them")
-    kinds = {
-        kind: any(name.lower().endswith(kind) for name in names) for kind in (SUFFIXES, ".parquet", ".tar")
-    }
-    if not kinds[SUFFIXES] and kinds[".parquet"] and kinds[".tar"]:
-        raise UserError(f"{place} holds both Parquet files and tars; name them, e.g. '{place}/*.tar'")
-    if not kinds[SUFFIXES] and kinds[".parquet"]:
-        return open_parquet(f"{place.rstrip('/')}/**/*.parquet", words, columns)
-    if not kinds[SUFFIXES] and kinds[".tar"]:
-        return open_tars(place, words, columns)
+    if not any(name.lower().endswith(SUFFIXES) for name in names):
+        has_parquet, has_tars = (any(name.endswith(suffix) for name in names) for suffix in _CONTAINERS)
+        if has_parquet and has_tars:
+            raise UserError(f"{place} holds both Parquet files and tars; name them, e.g. '{root}/*.tar'")
+        if has_parquet:
+            return open_parquet(f"{root}/**/*.parquet", words, columns)
+        if has_tars:
+            return open_tars(place, words, columns)
     _refuse(columns != Columns(), "columns", f"{place} is a folder of images")
-    return open_folder(place, words)
+    images = [File(place, name, size) for name, size in images_among(iter(files), left_out.add)]
+    tell(place, left_out)
+    return open_folder(place, images, words)
 
 
 def _file(place: str, words: Words, columns: Columns) -> ImageSource:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pack.base.items import File
-from pack.sources.place import images
 from recon.base.errors import UserError
 from recon.base.paths import folder_name
 from train.evaluation.inputs.files import source_of_files
@@ -21,8 +20,8 @@ class _Place(NamedTuple):
     """The path below the folder that gave the label."""
 
 
-def open_folder(place: str, words: Words) -> ImageSource:
-    """A folder or URL prefix of images, searched recursively.
+def open_folder(place: str, files: list[File], words: Words) -> ImageSource:
+    """The images below a folder or URL prefix.
 
     The innermost folder whose name is one of the words gives the label, and what lies above it the group:
     ``GEN/0_real``, ``GEN/val/ai``. Folders beside one of real images are generators: ``real``, ``gen_0``.
@@ -31,8 +30,7 @@ def open_folder(place: str, words: Words) -> ImageSource:
     Raises:
         UserError: some images have a label and others none.
     """
-    files = images(place)
-    files.sort(key=lambda file: file.name.split("/"))
+    files = sorted(files, key=lambda file: file.name.split("/"))
     listed = label_by_folders([file.name for file in files], place, words)
     return source_of_files("a folder", listed, files)
 
