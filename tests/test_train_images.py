@@ -14,7 +14,7 @@ from train.evaluation.images import open_source
 
 
 def test_groups_by_what_no_index_has_are_refused(tree: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="group_by=autoencoder is for packed datasets"):
+    with pytest.raises(UserError, match="group_by=autoencoder would be ignored: it is for packed datasets"):
         open_source(str(tree), "autoencoder")
     with pytest.raises(UserError, match="group_by=genre, expected a column of the index: key, "):
         open_source(make_dataset(tmp_path, pairs=1, shard_pairs=1), "genre")

@@ -49,7 +49,11 @@ def open_source(
         )
         source = open_packed(place, group_by)
     else:
-        _refuse(group_by != "group", f"group_by={group_by}", "it is for packed datasets; see --group_column")
+        _refuse(
+            group_by != "group",
+            f"group_by={group_by}",
+            "it is for packed datasets (--group_column is for tables)",
+        )
         source = _folder(place, words, columns) if is_folder else _file(place, words, columns)
     if not source.total:
         raise UserError(f"data={data} holds no image; expected {FORMS}")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pack.base.items import File
+from pack.sources.place import source_name
 from recon.base.errors import UserError
 from recon.base.paths import folder_name
 from train.evaluation.inputs.files import source_of_files
@@ -37,7 +38,7 @@ def open_folder(place: str, files: list[File], words: Words) -> ImageSource:
 
 def label_by_folders(names: Sequence[str], place: str, words: Words) -> list[Listed]:
     """The label, group and photograph of each path below `place`; see `open_folder`."""
-    own = folder_name(place)
+    own = source_name(place)
     if words.label is not None:
         return [Listed(name, _first(name, own), words.label, name) for name in names]
     found = [_by_word(name, own, words) for name in names]

@@ -55,6 +55,11 @@ def _metadata(file: File) -> pq.FileMetaData:
     return pq.ParquetFile(_Object(file)).metadata
 
 
+def _rows(file: File, group: int) -> int:
+    """The number of rows of a row group."""
+    return int(_metadata(file).row_group(group).num_rows)
+
+
 def _opened(file: File) -> pq.ParquetFile:
     """Opens a file anew, because one reader must not serve several threads."""
     try:
@@ -93,8 +98,9 @@ def open_parquet(place: str, words: Words, columns: Columns) -> ImageSource:
     readers = list(zip(files, opened, strict=True))
     names = [f"{file.name}#{row}" for file, one in readers for row in range(one.metadata.num_rows)]
     listed = list_rows(_table(opened), names, place, words, columns)
-    groups = [(file, group) for file, one in readers for group in range(one.num_row_groups)]
-    counts = [_metadata(file).row_group(group).num_rows for file, group in groups]
+    every = [(file, group) for file, one in readers for group in range(one.num_row_groups)]
+    groups = [one for one in every if _rows(*one)]
+    counts = [_rows(*one) for one in groups]
     starts = np.cumsum([0, *counts])
 
     def read(first: int, count: int) -> list[Read]:

@@ -67,8 +67,8 @@ def _images(tar: File) -> Iterator[_Image]:
         for field, member in pictures.items():
             name = member.name.removeprefix("./")
             folder, _, _ = name.rpartition("/")
-            own = [_NUMBER.sub("", part) for part in tar.name.removesuffix(".tar").split("/")]
-            parts = [*own, *folder.split("/"), *field.split(".")[:-1], name.rpartition("/")[2]]
+            own = _NUMBER.sub("", tar.name.removesuffix(".tar"))
+            parts = [*own.split("/"), *folder.split("/"), *field.split(".")[:-1], name.rpartition("/")[2]]
             yield _Image(
                 name=f"{tar.name}/{name}",
                 file=_part(tar, member),

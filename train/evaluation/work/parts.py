@@ -51,15 +51,15 @@ class Part:
         return f"scores.part-{self.number:06}.json"
 
 
-def parts_of(source: ImageSource, size: int = PART) -> list[Part]:
-    """Cuts a source into parts of `size` images or a little more; a block is never cut."""
+def parts_of(source: ImageSource) -> list[Part]:
+    """Cuts a source into parts of `PART` images or a little more; a block is never cut."""
     parts: list[Part] = []
     blocks: list[tuple[int, int]] = []
     first = 0
     for count in source.blocks or [1] * source.total:
         blocks.append((first, count))
         first += count
-        if first - blocks[0][0] >= size or first == source.total:
+        if first - blocks[0][0] >= PART or first == source.total:
             parts.append(Part(number=len(parts), blocks=tuple(blocks)))
             blocks = []
     return parts
