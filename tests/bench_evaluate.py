@@ -26,7 +26,10 @@ from train.model.config import ModelConfig
 ROOT = Path(__file__).parents[1]
 _SCRIPT = """
 import json, os, sys, time
-from train.evaluation.evaluate import EvaluateConfig, evaluate
+try:
+    from train.evaluation.evaluate import EvaluateConfig, evaluate
+except ModuleNotFoundError:  # earlier, it lay in one file
+    from train.evaluate import EvaluateConfig, evaluate
 
 def run(data, out):
     evaluate(EvaluateConfig(checkpoint=sys.argv[1], data=data, out=out, device="cpu"))
@@ -52,7 +55,7 @@ def timed(root: Path, checkpoint: Path, work: Path, out: Path) -> tuple[float, f
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT, *map(str, arguments)],
         cwd=root,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     )

@@ -249,7 +249,9 @@ def refusals(root: Path) -> dict[str, tuple[str, dict[str, Any], str]]:
     shutil.move(packed, root / "two/train")
     csv_of(root / "odd", "filename,label\nr.png,cat\nf.png,dog\n")
     put_all(root / "plain", "a.png")
+    put_all(root / "views", "nature/a.png", "city/a.png")
     return {
+        "a word by chance": ("views", {}, r"1 of 2 images lie in no folder .* the first is city/a\.png"),
         "some without": ("mixed", {}, r"1 of 2 images lie in no folder .* b\.png; name the words by --real"),
         "packed splits": ("two", {}, "holds packed datasets in train; name one of them"),
         "odd values": (

@@ -1,6 +1,6 @@
 """Labels of images by the folders that they lie in."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from pack.base.items import File
@@ -10,6 +10,9 @@ from recon.base.paths import folder_name
 from train.evaluation.inputs.files import source_of_files
 from train.evaluation.inputs.labels import CHOICES, Words
 from train.evaluation.inputs.source import ImageSource, Label, Listed, with_shared
+
+_PLAIN = ("0_real", "real", "reals")
+"""Folders whose neighbours may be generators. Beside ``nature`` there may lie ``city``, too."""
 
 
 class _Place(NamedTuple):
@@ -42,7 +45,7 @@ def label_by_folders(names: Sequence[str], place: str, words: Words) -> list[Lis
     if words.label is not None:
         return [Listed(name, _first(name, own), words.label, name) for name in names]
     found = [_by_word(name, own, words) for name in names]
-    found = _beside_reals(names, found, own)
+    found = _beside_reals(names, found, _PLAIN if words == Words() else words.real)
     lacking = [name for name, one in zip(names, found, strict=True) if one.label is None]
     if lacking and len(lacking) < len(names):
         raise UserError(
@@ -65,18 +68,19 @@ def _by_word(name: str, own: str, words: Words) -> _Place:
     return _Place(None, "", "")
 
 
-def _beside_reals(names: Sequence[str], found: list[_Place], own: str) -> list[_Place]:
+def _beside_reals(names: Sequence[str], found: list[_Place], reals: Container[str]) -> list[_Place]:
     """Labels the images in folders beside a folder of real images: each such folder is a generator."""
     above = set()  # folders that hold a folder of real images
     for name, one in zip(names, found, strict=True):
-        if one.label == 0:
-            above.add("/".join(name.split("/")[: -len(one.rest.split("/")) - 1]))
+        parts = name.split("/")[: -len(one.rest.split("/"))]
+        if one.label == 0 and parts[-1].casefold() in reals:
+            above.add("/".join(parts[:-1]))
     places = []
     for name, one in zip(names, found, strict=True):
         parts = name.split("/")
         for depth in reversed(range(len(parts) - 1)) if one.label is None else ():
             if "/".join(parts[:depth]) in above:
-                one = _Place(1, "/".join(parts[: depth + 1]) or own, "/".join(parts[depth + 1 :]))
+                one = _Place(1, "/".join(parts[: depth + 1]), "/".join(parts[depth + 1 :]))
                 break
         places.append(one)
     return places
