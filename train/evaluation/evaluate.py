@@ -1,7 +1,7 @@
 """Scores images with a trained detector, and computes its metrics for each label group.
 
     python -m train.evaluate --checkpoint out/mine/best.pt --data data/test
-    torchrun --standalone --nproc-per-node 2 -m train.evaluate --checkpoint ... --data ...
+    torchrun --standalone --nproc-per-node 2 -m train.evaluate ...
 
 The data are a packed dataset, a folder of images, a table, Parquet files or tars with images, or one image,
 on disk or at a URL; the README lists the layouts. What was understood is told first. Whole images are scored
