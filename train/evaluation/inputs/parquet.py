@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pack.base.items import File, store_of
+from pack.sources.place import first_wild
 from pack.sources.tar_names import find_tar_files
 from recon.base.errors import RejectedImageError, UserError
 from recon.base.paths import split_path
@@ -90,7 +91,8 @@ def open_parquet(place: str, words: Words, columns: Columns) -> ImageSource:
     Raises:
         UserError: there is none, one can't be read or has no column of images, or labels can't be told.
     """
-    files = find_tar_files(place)
+    # `find_tar_files` finds all that a pattern matches; a URL without one it takes for a prefix.
+    files = find_tar_files(place) if first_wild(place) >= 0 else [File(*split_path(place))]
     opened = [_opened(file) for file in files]
     image = _image_column(opened[0], columns.path)
     if image is None:
