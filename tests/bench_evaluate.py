@@ -3,8 +3,8 @@
     python tests/bench_evaluate.py --before fcb05d0 --images 200 --rounds 5
 
 Clones this repository at the earlier commit into a temporary folder and evaluates the same JPEG photographs
-with the small detector by both builds in turn, each in a process of its own after a warm-up, on the CPUs that
-this process may use. Prints medians over the rounds: images/s, CPU seconds an image, and their ratios; and
+with the small detector by both builds in turn, each in a warm process of its own, on the CPUs that this
+process may use. Prints medians over the rounds: images/s, CPU seconds an image, and their ratios; and
 whether the two tables of scores agree.
 """
 
@@ -35,9 +35,10 @@ def run(data, out):
     evaluate(EvaluateConfig(checkpoint=sys.argv[1], data=data, out=out, device="cpu"))
 
 run(sys.argv[2], sys.argv[4] + "-warm")
-wall, cpu = time.perf_counter(), sum(os.times()[:2])
-run(sys.argv[3], sys.argv[4])
-print(json.dumps([time.perf_counter() - wall, sum(os.times()[:2]) - cpu]))
+for line in sys.stdin:
+    wall, cpu = time.perf_counter(), sum(os.times()[:2])
+    run(sys.argv[3], sys.argv[4])
+    print(json.dumps([time.perf_counter() - wall, sum(os.times()[:2]) - cpu]), flush=True)
 """
 
 
@@ -49,18 +50,27 @@ def write_photographs(folder: Path, count: int) -> None:
         save(folder / half / f"{number:05}.jpg", pictures[number % 8], quality=90)
 
 
-def timed(root: Path, checkpoint: Path, work: Path, out: Path) -> tuple[float, float]:
-    """Wall and CPU seconds of one evaluation by the build at `root`."""
-    arguments = [checkpoint, work / "warm", work / "set", out]
-    done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, *map(str, arguments)],
-        cwd=root,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    wall, cpu = json.loads(done.stdout.splitlines()[-1])
-    return wall, cpu
+class Build:
+    """A process of the build at `root`, warm."""
+
+    def __init__(self, root: Path, checkpoint: Path, work: Path, out: Path) -> None:
+        arguments = [checkpoint, work / "warm", work / "set", out]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _SCRIPT, *map(str, arguments)],
+            cwd=root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def timed(self) -> tuple[float, float]:
+        """Wall and CPU seconds of one evaluation."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        wall, cpu = json.loads(self.process.stdout.readline())
+        return wall, cpu
 
 
 def logits(out: Path) -> list[float]:
@@ -88,11 +98,12 @@ def main() -> None:
         config = {"model": {"backbone": "highpass", "weights": None}}
         checkpoint = work / "best.pt"
         torch.save({"format": "pairstream-checkpoint/1", "config": config, "model": state}, checkpoint)
-        builds = {options.before: earlier, "this build": ROOT}
+        roots = {options.before: earlier, "this build": ROOT}
+        builds = {build: Build(root, checkpoint, work, work / build) for build, root in roots.items()}
         found: dict[str, list[tuple[float, float]]] = {build: [] for build in builds}
         for round_ in range(options.rounds):
-            for build, root in builds.items():
-                found[build].append(timed(root, checkpoint, work, work / build))
+            for build, process in builds.items():
+                found[build].append(process.timed())
                 wall, cpu = found[build][-1]
                 sys.stdout.write(f"round {round_ + 1}, {build}: {options.images / wall:.1f} images/s, ")
                 sys.stdout.write(f"{1e3 * cpu / options.images:.1f} ms of CPU an image\n")
@@ -112,6 +123,8 @@ def main() -> None:
         sys.stdout.write(
             f"{ratios[0]:.2f} times the images/s, {ratios[1]:.2f} times the images a CPU second\n"
         )
+        for process in builds.values():
+            process.process.communicate()
         pairs = zip(*(logits(work / build) for build in builds), strict=True)
         sys.stdout.write(f"largest difference of a logit: {max(abs(a - b) for a, b in pairs):.2g}\n")
 
