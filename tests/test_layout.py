@@ -48,12 +48,17 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "train/draws train/order train/stream train/window"
     ),
     "train/model": "pack/storage recon/base train/ops/cpu",
+    "train/evaluation/figures": "pack/storage recon/base",
     "train/evaluation/inputs": (
         "pack/base pack/dataset pack/shard pack/sources recon recon/base recon/image"
     ),
     "train/evaluation/work": "pack/storage recon/base train/evaluation/inputs",
     "train/evaluation": (
-        "pack/storage recon/base recon/image train/evaluation/inputs train/evaluation/work train/model "
+        "pack/storage recon/base recon/image train/evaluation/figures train/evaluation/inputs "
+        "train/evaluation/work train/model train/window"
+    ),
+    "train/detector": (
+        "pack/storage recon recon/base recon/image train/evaluation train/evaluation/figures train/model "
         "train/window"
     ),
     "train/output": "pack/storage recon/base",
@@ -65,7 +70,10 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "pack/dataset pack/shard recon/base recon/image train/augment train/draws train/model "
         "train/stream train/window"
     ),
-    "train": "recon/base train/draws train/evaluation train/loader train/loop train/model",
+    "train": (
+        "recon/base train/detector train/draws train/evaluation train/evaluation/figures train/loader "
+        "train/loop train/model"
+    ),
 }
 FORBIDDEN = {"launch", "tests", "configs", "conftest"}
 OWNERS = {  # a dependency, and the files or folders that alone may import it
@@ -95,8 +103,12 @@ COMMANDS = (
     "recon.fit",
     "train",
     "train.bench",
+    "train.calibrate",
+    "train.compare",
     "train.evaluate",
+    "train.export",
     "train.report",
+    "train.score",
 )
 
 FILES = sorted(

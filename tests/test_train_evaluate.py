@@ -91,8 +91,8 @@ def test_a_table_holds_each_generator_against_all_reals(tmp_path: Path, checkpoi
         put(tmp_path / name, png(index))
     lines = ["filename,typ,extra", *(f"{name},{kind},x" for name, kind in kinds.items())]
     put(tmp_path / "list.csv", "\n".join(lines).encode("utf-8-sig"))
-    rows = evaluate(EvaluateConfig(checkpoint=checkpoint, data=str(tmp_path / "list.csv"), device="cpu"))
-    assert {name: (row.n_real, row.n_fake) for name, row in rows.items()} == {
+    report = evaluate(EvaluateConfig(checkpoint=checkpoint, data=str(tmp_path / "list.csv"), device="cpu"))
+    assert {name: (row.n_real, row.n_fake) for name, row in report.rows.items()} == {
         "flux": (2, 2),
         "sd": (2, 1),
         OVERALL: (2, 3),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recon.base.errors import UserError
-from train.evaluation.metrics import OVERALL, SHARED, by_group, markdown_table, summarize
+from train.evaluation.metrics import summarize
 
 LOGITS = np.array([-2.0, 0.5, -1.0, 3.0, 0.0])
 LABELS = np.array([0, 0, 1, 1, 1])
@@ -78,25 +78,6 @@ def test_exchanging_the_classes_mirrors_the_auc(
         assert exchanged.auc == pytest.approx(1 - plain.auc)
 
 
-@given(scored())
-def test_groups_hold_every_image_once(scores: tuple[NDArray[np.int64], NDArray[np.float64]]) -> None:
-    labels, logits = scores
-    groups = [f"g{position % 3}" for position in range(len(labels))]
-    rows = by_group(groups, labels, logits)
-    overall = rows.pop(OVERALL)
-    assert overall == summarize(labels, logits)
-    assert sum(row.n_real for row in rows.values()) == overall.n_real
-    assert sum(row.n_fake for row in rows.values()) == overall.n_fake
-
-
-def test_shared_reals_stand_against_every_group_and_count_once_overall() -> None:
-    groups = [SHARED, SHARED, "b", "a", "a"]
-    rows = by_group(groups, LABELS, LOGITS)
-    assert list(rows) == ["a", "b", OVERALL]
-    assert [(row.n_real, row.n_fake) for row in rows.values()] == [(2, 2), (2, 1), (2, 3)]
-    assert rows["b"].auc == 0.5
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_not_finite_is_refused(bad: float) -> None:
     with pytest.raises(UserError, match="1 of 2 logits are not finite"):
@@ -106,21 +87,3 @@ def test_a_score_that_is_not_finite_is_refused(bad: float) -> None:
 def test_a_strange_label_is_refused() -> None:
     with pytest.raises(UserError, match=r"labels \[0, 2\]"):
         summarize(np.array([0, 2]), np.zeros(2))
-
-
-def test_a_group_named_overall_has_a_row_of_its_own() -> None:
-    rows = by_group(["overall", "overall", "z", SHARED], np.array([0, 1, 1, 0]), np.array([-1.0, 1, -1, 2]))
-    assert list(rows) == ["overall", "z", OVERALL]
-    assert [(row.n_real, row.n_fake) for row in rows.values()] == [(2, 1), (1, 1), (2, 2)]
-    names = [line.split(" | ")[0] for line in markdown_table(rows).splitlines()[2:]]
-    assert names == ["| overall", "| z", "| **overall**"]
-
-
-def test_the_table_has_a_row_a_group_and_a_dash_for_what_is_missing() -> None:
-    rows = by_group(["a|b", "a|b", "c", "c", "c"], np.array([0, 1, 1, 1, 1]), LOGITS)
-    lines = markdown_table(rows).splitlines()
-    assert lines[0].startswith("| group | AUC | AP | balanced accuracy |")
-    assert lines[2] == r"| a\|b | 1.000 | 1.000 | 100.0% | 100.0% | 100.0% | 100.0% | 1 | 1 |"
-    assert lines[3] == "| c | – | – | – | 33.3% | – | 33.3% | 0 | 3 |"  # noqa: RUF001
-    assert lines[4].startswith("| overall |")
-    assert {line.count(" | ") for line in lines} == {8}

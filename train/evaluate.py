@@ -16,12 +16,12 @@ def main() -> None:
 def _job(config: EvaluateConfig) -> None:
     launch = find_launch(os.environ)
     if launch.size == 1:
-        evaluate.report(config)
+        evaluate.tell(config)
         return
     from train.loop.world import open_world
 
     with open_world(config.device, launch) as world:
-        evaluate.report(config, world)
+        evaluate.tell(config, world)
 
 
 if __name__ == "__main__":

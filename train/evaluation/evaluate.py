@@ -24,8 +24,8 @@ from recon.base.paths import safe_name, split_path
 from train.evaluation.work.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:  # these imports are heavy; the functions below do them, so that --help answers at once
+    from train.evaluation.figures.table import Report
     from train.evaluation.images import ImageSource
-    from train.evaluation.metrics import Summary
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,21 +68,28 @@ class EvaluateConfig:
     """Leave out images with more pixels than this."""
     max_rejected: float = 1.0
     """Stop if more than this share of the images can't be scored."""
+    threshold: str | float | None = None
+    """An image counts as fake above this probability; or 'from SCORES at fpr=.01', or 'from SCORES balanced',
+    with an evaluation's folder or scores.csv. None: as train.calibrate found, if it was run, else .5."""
+    resamples: int = 1000
+    """Bootstrap resamples for the intervals."""
+    seed: int = 0
+    """Seed of the resamples."""
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        at_least_one(self, "crop", "batch_size", "max_pixels", "threads")
+        at_least_one(self, "crop", "batch_size", "max_pixels", "threads", "resamples")
         if not 0.0 <= self.max_rejected <= 1.0:
             raise UserError(f"max_rejected={self.max_rejected}, expected a share 0 to 1")
 
 
 def main() -> None:
     """Runs the command line."""
-    run(EvaluateConfig, report, prog="python -m train.evaluate", about=__doc__ or "")
+    run(EvaluateConfig, tell, prog="python -m train.evaluate", about=__doc__ or "")
 
 
-def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "dict[str, Summary]":
-    """Scores the images, writes the results and returns the metrics by label group.
+def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
+    """Scores the images, writes the results and returns the figures by label group; None without labels.
 
     Args:
         config: the options.
@@ -93,11 +100,14 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "dict[str, Summary
             than `max_rejected` can't be scored.
     """
     from pack.storage import open_store
-    from train.evaluation.results import ScoredImage, summarize_scores, too_many_lost, write_results
+    from train.evaluation.figures.bootstrap import Bootstrap
+    from train.evaluation.figures.calibration import decision_for
+    from train.evaluation.results import ScoredImage, report_on, too_many_lost, write_results
     from train.evaluation.scored import scored_parts
     from train.evaluation.work.parts import parts_of, remove_parts
 
     source = _source(config)  # a mistake in --data shows before the model loads
+    decision = decision_for(config.checkpoint, config.threshold, config.crop)
     store = open_store(out_of(config))
     facts, outcomes = scored_parts(config, source, store, ranks)
     known = list(zip(source.listed, outcomes, strict=True))
@@ -112,15 +122,15 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "dict[str, Summary
         remove_parts(store, parts_of(source))  # or the next run would not look for these images again
     if too_many:
         raise UserError(too_many)
-    rows = summarize_scores(scores)
+    report = report_on(scores, decision, Bootstrap(resamples=config.resamples, seed=config.seed))
     if ranks.rank == 0:
         facts |= {"images": len(scores), "rejected": dict(Counter(one.kind for _, one in lost))}
-        write_results(store, scores, lost, rows, facts)
+        write_results(store, scores, lost, report, facts)
         remove_parts(store, parts_of(source))
-    return rows
+    return report
 
 
-def report(config: EvaluateConfig, ranks: Ranks = ALONE) -> None:
+def tell(config: EvaluateConfig, ranks: Ranks = ALONE) -> None:
     """Evaluates, and prints the table; the last line, in the log, tells what was left out."""
     from pack.storage import open_store
     from train.evaluation.results import left_out

@@ -1,9 +1,9 @@
-"""Metrics of a detector's scores by label group: AP, AUC and accuracies.
+"""The metrics of a validation during training, by scikit-learn: AP, AUC and accuracies.
 
-Labels are 0 (real) and 1 (fake). A logit above 0, that is a probability above .5, means fake.
+Labels are 0 (real) and 1 (fake). A logit above 0, that is a probability above .5, means fake. What an
+evaluation reports, with intervals and by label group, is in `train.evaluation.figures`.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,24 +11,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from recon.base.errors import UserError
+from train.evaluation.figures.scores import OVERALL, SHARED
+
+__all__ = ["OVERALL", "SHARED", "Summary", "summarize"]
 
 Labels = NDArray[np.integer]
 Logits = NDArray[np.floating]
-
-SHARED = ""
-"""The label group of real images that are compared with the fakes of every group."""
-OVERALL = SHARED
-"""The key of the row for all images together. No group can have this name, because it means `SHARED`."""
-_OVERALL_SHOWN = "overall"
-
-_COLUMNS = {
-    "AUC": "auc",
-    "AP": "ap",
-    "balanced accuracy": "balanced_accuracy",
-    "accuracy": "accuracy",
-    "real accuracy": "real_accuracy",
-    "fake accuracy": "fake_accuracy",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,45 +73,6 @@ def summarize(labels_N: Labels, logits_N: Logits) -> Summary:
     )
 
 
-def by_group(groups: Sequence[str], labels_N: Labels, logits_N: Logits) -> dict[str, Summary]:
-    """Computes the metrics of each label group and, with the key `OVERALL`, of all images together.
-
-    Args:
-        groups: the label group of each image. Images of the group `SHARED` (real images without a
-            generator of their own) count in every group, but only once in `OVERALL`.
-        labels_N: (N,) 0 for real, 1 for fake.
-        logits_N: (N,) finite scores.
-
-    Returns:
-        The groups in alphabetical order, `OVERALL` last.
-
-    Raises:
-        UserError: `summarize` refuses the scores.
-    """
-    names = sorted(set(groups) - {SHARED})
-    groups_N = np.asarray(groups, dtype=object)  # numpy's own strings lose trailing NULs
-    rows = {}
-    for name in names:
-        chosen_N = (groups_N == name) | (groups_N == SHARED)
-        rows[name] = summarize(labels_N[chosen_N], logits_N[chosen_N])
-    return rows | {OVERALL: summarize(labels_N, logits_N)}
-
-
-def markdown_table(rows: Mapping[str, Summary]) -> str:
-    """A Markdown table with a row for each group: AUC and AP in 0..1, accuracies in per cent, a dash if None.
-
-    The last row is that of all images. It is bold if a group has the name ``overall``, too.
-    """
-    total = f"**{_OVERALL_SHOWN}**" if _OVERALL_SHOWN in rows else _OVERALL_SHOWN
-    head = ["group", *_COLUMNS, "real", "fake"]
-    lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
-    for name, summary in rows.items():
-        figures = [_figure(field, getattr(summary, field)) for field in _COLUMNS.values()]
-        shown = total if name == OVERALL else name.replace("|", r"\|")  # a bar would end the cell
-        lines.append(_row([shown, *figures, str(summary.n_real), str(summary.n_fake)]))
-    return "\n".join(lines) + "\n"
-
-
 def _checked(labels_N: Labels, logits_N: Logits) -> tuple[Labels, Logits]:
     assert labels_N.shape == logits_N.shape, (labels_N.shape, logits_N.shape)
     assert labels_N.ndim == 1, labels_N.shape
@@ -137,13 +86,3 @@ def _checked(labels_N: Labels, logits_N: Logits) -> tuple[Labels, Logits]:
 
 def _share(right_N: NDArray[np.bool_]) -> float | None:
     return float(right_N.mean()) if len(right_N) else None
-
-
-def _figure(field: str, value: float | None) -> str:
-    if value is None:
-        return "–"  # noqa: RUF001  # an en dash, not a minus sign
-    return f"{value:.3f}" if field in ("auc", "ap") else f"{value:.1%}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -97,7 +97,6 @@ def compose(config: ReportConfig, history: History, facts: dict[str, Any], table
     """
     out = Path(config.out)
     parts = [f"# {config.title}", _facts(config.run, history, facts), table.strip()]
-    parts.append("An image counts as fake if its logit is above 0.")
     if config.preview is not None:
         parts.append(f"![Pairs: real, reconstruction, difference]({_link(Path(config.preview), out.parent)})")
     parts.append("![Loss by step; validation by epoch](curves.png)")

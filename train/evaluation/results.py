@@ -4,14 +4,17 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pack.storage import Store
+from train.evaluation.figures.bootstrap import Bootstrap
+from train.evaluation.figures.decision import Decision
+from train.evaluation.figures.scores import Scores
+from train.evaluation.figures.table import Report, report_of
 from train.evaluation.inputs.source import Lost
-from train.evaluation.metrics import OVERALL, Summary, by_group, markdown_table
 
 SCORES_COLUMNS = ("name", "group", "label", "logit", "photograph")
 """The columns of scores.csv; the group is empty for a real image that counts in all groups, the label where
@@ -34,17 +37,25 @@ class ScoredImage:
     """Images that share it show the same photograph."""
 
 
-def summarize_scores(scores: Sequence[ScoredImage]) -> dict[str, Summary]:
-    """The metrics by label group; those of all images come last, with the key `metrics.OVERALL`.
+def report_on(
+    scored: Sequence[ScoredImage], decision: Decision, bootstrap: Bootstrap | None
+) -> Report | None:
+    """The figures by label group, for the images that have a label; None if none has one.
 
-    Images without a label are left out; if none has one, there are no metrics.
+    Raises:
+        UserError: a logit is not finite.
     """
-    known = [one for one in scores if one.label is not None]
+    known = [one for one in scored if one.label is not None]
     if not known:
-        return {}
-    labels_N = np.array([one.label for one in known])
-    logits_N = np.array([one.logit for one in known])
-    return by_group([one.group for one in known], labels_N, logits_N)
+        return None
+    scores = Scores(
+        names=[one.name for one in known],
+        groups=[one.group for one in known],
+        photographs=[one.photograph for one in known],
+        labels_N=np.array([one.label for one in known]),
+        logits_N=np.array([one.logit for one in known], dtype=np.float64),
+    )
+    return report_of(scores, decision, bootstrap)
 
 
 def too_many_lost(lost: list[tuple[str, Lost]], total: int, limit: float) -> str | None:
@@ -69,7 +80,7 @@ def write_results(
     store: Store,
     scores: list[ScoredImage],
     lost: list[tuple[str, Lost]],
-    rows: dict[str, Summary],
+    report: Report | None,
     facts: dict[str, Any],
 ) -> None:
     """Writes the files of an evaluation; metrics.json comes last, so that all are there if it is.
@@ -78,17 +89,16 @@ def write_results(
         store: where.
         scores: of the images that have one.
         lost: name and cause of the others.
-        rows: the metrics by label group.
+        report: the figures; None if no image has a label.
         facts: what metrics.json says beside them.
     """
-    groups = {name: asdict(summary) for name, summary in rows.items()}
-    overall = groups.pop(OVERALL, None)
+    figures = report.values() if report else {"overall": None, "groups": {}}
     rejected = [{"name": name, "kind": one.kind, "cause": one.cause} for name, one in lost]
     content = {
         "scores.csv": _csv(scores),
         "rejected.jsonl": "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rejected),
-        "table.md": _table(rows, scores, facts["rejected"]),
-        "metrics.json": json.dumps(facts | {"overall": overall, "groups": groups}, indent=2) + "\n",
+        "table.md": _table(report, scores, facts["rejected"]),
+        "metrics.json": json.dumps(facts | figures, indent=2) + "\n",
     }
     for name, text in content.items():
         if text:
@@ -98,9 +108,9 @@ def write_results(
             store.remove(name)  # of an earlier evaluation
 
 
-def _table(rows: dict[str, Summary], scores: list[ScoredImage], rejected: dict[str, int]) -> str:
-    if rows:
-        table = markdown_table(rows)
+def _table(report: Report | None, scores: list[ScoredImage], rejected: dict[str, int]) -> str:
+    if report:
+        table = report.markdown()
     else:
         fakes = sum(one.logit > 0 for one in scores)
         table = f"No image has a label; the logit of {fakes} of {len(scores)} is above 0, which means fake.\n"
@@ -111,9 +121,9 @@ def _csv(scores: list[ScoredImage]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(SCORES_COLUMNS)
-    # float32 has about 7 significant decimal digits.
+    # All digits: a threshold that is one of these scores must equal it.
     writer.writerows(
-        (one.name, one.group, "" if one.label is None else one.label, f"{one.logit:.7g}", one.photograph)
+        (one.name, one.group, "" if one.label is None else one.label, repr(one.logit), one.photograph)
         for one in scores
     )
     return text.getvalue()

@@ -1,0 +1,131 @@
+"""The figures as Markdown: three tables with the groups as rows, and notes that say what is what."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from train.evaluation.figures.bootstrap import Bootstrap, Interval
+from train.evaluation.figures.decision import Decision
+from train.evaluation.figures.figures import FIGURES, Figures, OverGroups, by_group, over_groups
+from train.evaluation.figures.scores import OVERALL, Scores
+
+DASH = "–"  # noqa: RUF001  # an en dash, not a minus sign
+_TABLES = {
+    "Ranking": ("auc", "ap", "tpr_at_fpr_1", "tpr_at_fpr_5", "pd_at_far_10", "eer"),
+    "Verdicts": ("balanced_accuracy", "accuracy", "real_accuracy", "fake_accuracy", "best_accuracy"),
+    "Probabilities": ("nll", "brier", "ece"),
+}
+_OVERALL_SHOWN = "**all images**"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The figures of an evaluation and what they were computed with."""
+
+    rows: Mapping[str, Figures]
+    """By label group, see `by_group`."""
+    decision: Decision
+    """Threshold and temperature."""
+    bootstrap: Bootstrap | None
+    """Of the intervals."""
+
+    def markdown(self) -> str:
+        """The tables. Our own rows are bold, and asterisks in the names of groups are escaped."""
+        over = over_groups(self.rows)
+        parts = [_table(title, names, self.rows, over) for title, names in _TABLES.items()]
+        return "\n".join([*parts, *_notes(self)])
+
+    def values(self) -> dict[str, Any]:
+        """The same for a JSON file: ``overall``, ``groups``, ``over_groups``, ``decision``, ``bootstrap``."""
+        rows = {name: asdict(row) for name, row in self.rows.items()}
+        return {
+            "decision": asdict(self.decision),
+            "bootstrap": self.bootstrap and asdict(self.bootstrap),
+            "overall": rows.pop(OVERALL),
+            "groups": rows,
+            "over_groups": asdict(over_groups(self.rows)),
+        }
+
+
+def report_of(scores: Scores, decision: Decision, bootstrap: Bootstrap | None = None) -> Report:
+    """Computes the figures of a set of scores; for the arguments see `by_group`."""
+    rows = by_group(scores, decision, bootstrap)
+    return Report(rows=rows, decision=decision, bootstrap=bootstrap)
+
+
+def shown(name: str, value: float | None, ends: Interval | None = None) -> str:
+    """A figure as text, with its interval behind it; a dash for None."""
+    if value is None:
+        return DASH
+    text = f"{value:.1%}" if FIGURES[name].percent else f"{value:.3f}"
+    if ends is None:
+        return text
+    low, high = (f"{100 * end:.1f}" if FIGURES[name].percent else f"{end:.3f}" for end in ends)
+    return f"{text} [{low}, {high}]"
+
+
+def cell(text: str) -> str:
+    """A name as the cell of a table: characters that Markdown would take for its own are escaped."""
+    return re.sub(r"([\\|*_`<\[])", r"\\\1", " ".join(text.split()) or text)
+
+
+def line(cells: Sequence[str]) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def head(cells: Sequence[str]) -> list[str]:
+    """The first two lines of a table: names to the left, numbers to the right."""
+    return [line(cells), line(["---", *["---:"] * (len(cells) - 1)])]
+
+
+def _table(title: str, names: Sequence[str], rows: Mapping[str, Figures], over: OverGroups) -> str:
+    lines = [f"### {title}", "", *head(["group", *(FIGURES[name].title for name in names), "real", "fake"])]
+    for group, row in rows.items():
+        figures = [shown(name, getattr(row, name), row.intervals.get(name)) for name in names]
+        first = _OVERALL_SHOWN if group == OVERALL else cell(group)
+        lines.append(line([first, *figures, str(row.n_real), str(row.n_fake)]))
+    for first, values in (("mean of groups", over.mean), ("standard deviation of groups", over.deviation)):
+        lines.append(line([f"**{first}**", *(shown(name, values.get(name)) for name in names), "", ""]))
+    lines.append(line(["**worst group**", *(_worst(name, over) for name in names), "", ""]))
+    return "\n".join([*lines, ""])
+
+
+def _worst(name: str, over: OverGroups) -> str:
+    if name not in over.worst:
+        return DASH
+    group, value = over.worst[name]
+    return f"{shown(name, value)} {cell(group)}"
+
+
+def _notes(report: Report) -> list[str]:
+    decision, bootstrap = report.decision, report.bootstrap
+    notes = [
+        f"Verdicts: an image counts as fake if its logit is above {decision.threshold:.6g}, that is, its "
+        f"probability is above {decision.probability:.4g} ({decision.origin}).",
+        f"Probabilities: sigmoid(logit / {decision.temperature:.6g}).",
+    ]
+    if bootstrap:
+        notes.append(
+            f"In brackets: 95 % intervals of {bootstrap.resamples} bootstrap resamples by photograph, seed "
+            f"{bootstrap.seed}."
+        )
+    notes += [f"{one.title}: {one.meaning}." for one in FIGURES.values() if one.meaning]
+    return [*(f"- {note}" for note in [*notes, *_reasons(report.rows)]), ""]
+
+
+def _reasons(rows: Mapping[str, Figures]) -> list[str]:
+    """Why there are dashes: a line for each reason, with its groups."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for group, row in rows.items():
+        by_reason: dict[str, list[str]] = {}
+        for name, why in row.missing.items():
+            by_reason.setdefault(why, []).append("intervals" if name == "intervals" else FIGURES[name].title)
+        for why, names in by_reason.items():
+            where = "all images" if group == OVERALL else cell(group)
+            groups.setdefault((", ".join(names), why), []).append(where)
+    found = [f"{DASH} {names} of {', '.join(where)}: {why}." for (names, why), where in groups.items()]
+    if len(rows) == 2:  # one group, and all images
+        found.append(f"{DASH} standard deviation of groups: there is one group.")
+    return found
