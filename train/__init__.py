@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from train.detector.detector import Detector
     from train.draws.config import load_recipe
     from train.loader.loader import PairLoader
     from train.loader.transfer import Batch
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
     from train.model.config import ModelConfig
     from train.model.normalize import normalize
 
-__all__ = ["Batch", "ModelConfig", "PairLoader", "build_model", "load_recipe", "normalize"]
+__all__ = ["Batch", "Detector", "ModelConfig", "PairLoader", "build_model", "load_recipe", "normalize"]
 
 _HOMES = {  # the module of each name; imported on first use, because torch takes seconds
     "Batch": "train.loader.transfer",
+    "Detector": "train.detector.detector",
     "ModelConfig": "train.model.config",
     "PairLoader": "train.loader.loader",
     "build_model": "train.model.build",

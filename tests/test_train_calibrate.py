@@ -1,0 +1,188 @@
+"""Calibration: fitted on a sample, kept beside the checkpoint it belongs to, and used from then on."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from figure_scores import scores_of
+from scored_images import png, put
+
+from recon.base.errors import UserError
+from train.detector.calibrate import CalibrateConfig, calibrate, main, sample, temperature_of
+from train.detector.detector import Detector
+from train.evaluation.evaluate import EvaluateConfig, evaluate
+from train.evaluation.figures.calibration import (
+    Calibration,
+    calibration_name,
+    read_calibration,
+    sha256_of,
+    write_calibration,
+)
+from train.evaluation.figures.decision import choose_threshold, fit_temperature
+from train.evaluation.figures.scores import read_scores
+from train.evaluation.images import open_source
+from train.model.build import build_model
+from train.model.config import ModelConfig
+
+
+@pytest.fixture(name="checkpoint")
+def untrained(tmp_path: Path) -> str:
+    """A detector whose logits are large enough to differ from image to image."""
+    torch.manual_seed(3)
+    state = build_model(ModelConfig(backbone="highpass")).state_dict()
+    state["fc.weight"] *= -50  # with this sign, the fakes below score higher on the whole
+    config = {"model": {"backbone": "highpass", "weights": None}}
+    content = {"format": "pairstream-checkpoint/1", "config": config, "model": state}
+    torch.save(content, tmp_path / "best.pt")
+    return str(tmp_path / "best.pt")
+
+
+@pytest.fixture(name="data")
+def labelled(tmp_path: Path) -> str:
+    for index in range(12):
+        put(tmp_path / f"val/{('0_real', '1_fake')[index % 2]}/{index}.png", png(index, (16, 16 + index)))
+    return str(tmp_path / "val")
+
+
+def calibration(checkpoint: str, **changed: object) -> Calibration:
+    values = {
+        "temperature": 2.0, "threshold": 0.5, "rule": "balanced", "data": "val", "images": 3, "seed": 0,
+        "crop": None, "checkpoint_sha256": sha256_of(checkpoint),
+    }  # fmt: skip
+    return Calibration(**(values | changed))  # type: ignore[arg-type]
+
+
+def test_temperature_and_threshold_are_those_of_the_scores_and_evaluate_and_score_use_them(
+    checkpoint: str, data: str, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "plain")
+    evaluate(EvaluateConfig(checkpoint=checkpoint, data=data, out=out, device="cpu", resamples=5))
+    scores = read_scores(out)
+    found = calibrate(CalibrateConfig(checkpoint=checkpoint, data=data, rule="fpr=.2", device="cpu"))
+    assert found.temperature == pytest.approx(fit_temperature(scores))
+    assert found.threshold == choose_threshold("fpr=.2", scores)
+    assert (found.images, found.rule, found.crop) == (12, "fpr=.2", None)
+    assert read_calibration(checkpoint) == found
+    assert calibration_name(checkpoint) == str(tmp_path / "best.calibration.json")
+
+    report = evaluate(EvaluateConfig(checkpoint=checkpoint, data=data, out=out, device="cpu", resamples=5))
+    assert (report.decision.temperature, report.decision.threshold) == (found.temperature, found.threshold)
+    reals = scores.logits_N[scores.labels_N == 0]
+    assert report.rows[""].real_accuracy == (reals <= found.threshold).mean()
+    assert json.loads((tmp_path / "plain/metrics.json").read_text())["decision"]["origin"].startswith(
+        "calibrated: fpr=.2 in 12 images of "
+    )
+    verdicts = Detector.load(checkpoint, device="cpu").score([f"{data}/0_real/0.png"])
+    assert verdicts[0].is_fake == (verdicts[0].logit > found.threshold)
+    assert verdicts[0].probability == pytest.approx(1 / (1 + np.exp(-verdicts[0].logit / found.temperature)))
+
+
+def test_a_threshold_on_the_command_line_keeps_the_temperature(checkpoint: str) -> None:
+    write_calibration(checkpoint, calibration(checkpoint))
+    found = Detector.load(checkpoint, device="cpu", threshold=0.9).decision
+    assert (found.temperature, found.threshold) == (2.0, pytest.approx(2 * np.log(9)))
+
+
+def test_a_calibration_of_other_weights_is_refused(checkpoint: str) -> None:
+    write_calibration(checkpoint, calibration(checkpoint, checkpoint_sha256="0" * 64))
+    with pytest.raises(
+        UserError, match=r"belongs to another checkpoint .* run python -m train.calibrate again"
+    ):
+        Detector.load(checkpoint, device="cpu")
+
+
+def test_another_crop_than_the_calibrations_is_warned_of(
+    checkpoint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_calibration(checkpoint, calibration(checkpoint, crop=96))
+    with caplog.at_level(logging.WARNING):
+        Detector.load(checkpoint, device="cpu", crop=96)
+        assert caplog.text == ""
+        Detector.load(checkpoint, device="cpu")
+    assert "calibrated with crop=96, now crop=None" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", "{}", '{"temperature": 1, "else": 2}'])
+def test_a_damaged_calibration_is_refused(checkpoint: str, text: str) -> None:
+    Path(calibration_name(checkpoint)).write_text(text)
+    with pytest.raises(UserError, match=r"is no calibration: .* run python -m train.calibrate again"):
+        read_calibration(checkpoint)
+
+
+@pytest.mark.parametrize("changed", [{"temperature": 0.0}, {"threshold": np.inf}, {"format": "x/9"}])
+def test_a_calibration_without_valid_numbers_is_refused(checkpoint: str, changed: dict[str, object]) -> None:
+    write_calibration(checkpoint, calibration(checkpoint, **changed))
+    with pytest.raises(UserError, match="expected 'pairstream-calibration/1' and finite numbers"):
+        read_calibration(checkpoint)
+
+
+def test_a_sample_is_drawn_by_its_seed() -> None:
+    one, again, other = (sample(100, 30, seed) for seed in (0, 0, 1))
+    assert one == again != other
+    assert len(one) == 30
+    assert one < set(range(100)) == sample(100, 100, 0)
+
+
+def test_where_no_temperature_is_best_it_stays_1_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    assert temperature_of(scores_of([0, 1], [-1.0, 1.0])) == 1.0
+    assert "the scores separate the classes without an error: it stays 1" in caplog.text
+    with pytest.raises(UserError, match="needs both classes"):
+        temperature_of(scores_of([0], [1.0]))
+
+
+def test_a_new_calibration_replaces_one_of_other_weights(checkpoint: str, data: str) -> None:
+    write_calibration(checkpoint, calibration(checkpoint, checkpoint_sha256="0" * 64))
+    found = calibrate(CalibrateConfig(checkpoint=checkpoint, data=data, device="cpu"))
+    assert read_calibration(checkpoint) == found
+
+
+def test_the_command_scores_a_sample_alone_and_prints_what_it_wrote(
+    checkpoint: str, data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--checkpoint", checkpoint, "--data", data, "--sample", "10", "--seed", "1", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["x", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    text = capsys.readouterr()
+    assert (ended.value.code, "best.calibration.json: temperature" in text.out) == (0, True), text
+    found = read_calibration(checkpoint)
+    assert found is not None
+    assert (found.images, found.seed) == (10, 1)
+
+
+def test_a_damaged_image_is_left_out_with_a_warning(
+    checkpoint: str, data: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(Path(data) / "0_real/broken.png", png(1)[:-30])
+    found = calibrate(CalibrateConfig(checkpoint=checkpoint, data=data, device="cpu"))
+    assert found.images == 12
+    assert "left out of the calibration: 0_real/broken.png: broken or truncated png" in caplog.text
+
+
+def test_mistakes_are_told_before_the_images_are_scored(
+    checkpoint: str,
+    data: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put(tmp_path / "fakes/1_fake/a.png", png(0))
+    fakes = str(tmp_path / "fakes")
+    cases = {
+        "rule 'best', expected fpr=SHARE": ["--data", data, "--rule", "best"],
+        "fpr=2, expected a share": ["--data", data, "--rule", "fpr=2"],
+        "sample=0, expected at least 1": ["--data", data, "--sample", "0"],
+        "a calibration needs both classes, and there are no real images": ["--data", fakes],
+    }
+    for complaint, words in cases.items():
+        monkeypatch.setattr(sys, "argv", ["x", "--checkpoint", checkpoint, "--device", "cpu", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        error = capsys.readouterr().err
+        assert (ended.value.code, complaint in error, "Traceback" in error) == (2, True, False), error
+    assert not Path(calibration_name(checkpoint)).exists()
+    assert open_source(fakes).total == 1

@@ -1,0 +1,134 @@
+"""Exports: weights and options alone, equal scores from them, and from ONNX within 1e-4."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from scored_images import pixels
+
+from recon.base.errors import UserError
+from train.detector.detector import Detector
+from train.detector.export import ONNX, ExportConfig, export, main, onnx_bytes
+from train.model.build import build_model
+from train.model.config import ModelConfig
+
+SIZES = ((32, 32), (24, 56), (51, 37))
+
+
+def checkpoint(folder: Path, backbone: str = "highpass", normalize: str = "resnet") -> str:
+    torch.manual_seed(1)
+    model = build_model(ModelConfig(backbone=backbone, normalize=normalize))
+    config = {"model": {"backbone": backbone, "normalize": normalize}, "data": {"train": "s3://b/mine"}}
+    content = {
+        "format": "pairstream-checkpoint/1", "config": config, "model": model.state_dict(),
+        "epoch": 7, "step": 120, "val": {"auc": 0.9375, "balanced_accuracy": 0.875},
+    }  # fmt: skip
+    torch.save(content | {"optimizer": {"secret": 1}}, folder / "best.pt")
+    return str(folder / "best.pt")
+
+
+def test_an_export_holds_weights_and_options_alone_and_scores_as_the_checkpoint(tmp_path: Path) -> None:
+    path, out = checkpoint(tmp_path, normalize="clip"), tmp_path / "out"
+    names = export(ExportConfig(checkpoint=path, out=str(out)))
+    assert sorted(names) == ["README.md", "detector.json", "detector.safetensors"]
+    assert sorted(one.name for one in out.iterdir()) == sorted(names)
+    weights = load_file(out / "detector.safetensors")
+    state = torch.load(path, weights_only=True)["model"]
+    assert set(weights) == set(state)
+    assert all(torch.equal(weights[name], state[name]) for name in state)
+    options = json.loads((out / "detector.json").read_text())
+    assert options["model"] == {"backbone": "highpass", "normalize": "clip"}
+    images = [pixels(1, size) for size in SIZES]
+    one, other = (Detector.load(place, device="cpu") for place in (path, out / "detector.safetensors"))
+    assert one.score(images) == other.score(images)
+
+
+def test_an_export_takes_the_calibration_along_and_a_threshold_may_replace_it(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path)
+    from test_train_calibrate import calibration
+
+    from train.evaluation.figures.calibration import write_calibration
+
+    write_calibration(path, calibration(path))
+    export(ExportConfig(checkpoint=path, out=str(tmp_path / "out")))
+    weights = tmp_path / "out/detector.safetensors"
+    assert Detector.load(weights, device="cpu").decision == Detector.load(path, device="cpu").decision
+    assert Detector.load(weights, device="cpu", threshold=0.5).decision.threshold == 0.0
+
+
+def test_the_card_is_filled_in(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(ExportConfig(checkpoint=checkpoint(tmp_path), out=str(out), license="mit"))
+    text = (out / "README.md").read_text()
+    for fact in (
+        "license: mit", "Backbone `highpass`", "17,217 parameters", "epoch 7, step 120", "`s3://b/mine`",
+        "auc 0.938, balanced_accuracy 0.875", "fake above logit 0, probability 0.5 (as trained)",
+    ):  # fmt: skip
+        assert fact in text
+
+
+def test_a_damaged_export_is_refused_in_one_line(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(ExportConfig(checkpoint=checkpoint(tmp_path), out=str(out)))
+    weights, options = out / "detector.safetensors", out / "detector.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
+    with pytest.raises(UserError, match=r"is damaged: .*export again"):
+        Detector.load(weights, device="cpu")
+    weights.write_bytes(whole)
+    for text in ("x", "{}", '{"format": "other"}'):
+        options.write_text(text)
+        with pytest.raises(UserError, match="is not an export's JSON of format 'pairstream-detector/1'"):
+            Detector.load(weights, device="cpu")
+    options.unlink()
+    with pytest.raises(UserError, match=r"detector.json not found"):
+        Detector.load(weights, device="cpu")
+
+
+def test_a_missing_checkpoint_is_one_line_and_status_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "--checkpoint", "gone.pt", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, "gone.pt not found" in capsys.readouterr().err) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("backbone", ["highpass", "res18nodown"])
+def test_onnxruntime_gives_the_logits_of_torch_for_any_size_and_batch(tmp_path: Path, backbone: str) -> None:
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    out = tmp_path / "out"
+    assert ONNX in export(ExportConfig(checkpoint=checkpoint(tmp_path, backbone), out=str(out), onnx=True))
+    session = runtime.InferenceSession(out / ONNX, providers=["CPUExecutionProvider"])
+    detector = Detector.load(out / "detector.safetensors", device="cpu")
+    for size in SIZES:
+        images = [pixels(seed, size) for seed in range(2)]
+        levels_B3HW = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32)
+        (logits_B,) = session.run(["logit"], {"levels": levels_B3HW})
+        expected = [one.logit for one in detector.score(images)]
+        np.testing.assert_allclose(logits_B, expected, rtol=0, atol=1e-4)
+
+
+def test_a_detector_without_an_onnx_form_or_without_onnx_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = Detector.load(checkpoint(tmp_path), device="cpu")
+
+    def fail(*given: object, **more: object) -> None:  # noqa: ARG001
+        raise RuntimeError("no symbolic function for aten::fft\nmore")
+
+    monkeypatch.setattr("train.detector.export.find_spec", lambda name: name)
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(
+        UserError, match=r"highpass with normalize=resnet has no ONNX form: no symbolic .*fft; le"
+    ):
+        onnx_bytes(detector)
+    monkeypatch.setattr("train.detector.export.find_spec", lambda name: None)  # noqa: ARG005
+    with pytest.raises(UserError, match=r"--onnx needs onnx; pip install pairstream\[onnx\]"):
+        onnx_bytes(detector)

@@ -1,0 +1,156 @@
+"""Fits the temperature and chooses the threshold of a detector on a validation set.
+
+    python -m train.calibrate --checkpoint runs/mine/best.pt --data data/mine/val --rule fpr=.01
+
+Both go into a file beside the checkpoint, ``runs/mine/best.calibration.json``. From then on
+``train.evaluate`` and ``train.score`` use them for this checkpoint. The data have any form that
+``train.evaluate`` reads; take none that the detector is tested on. A temperature changes no ranking, only the
+probabilities.
+"""
+
+import logging
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from recon.base.cli import run
+from recon.base.errors import UserError
+from recon.base.options import at_least_one
+
+if TYPE_CHECKING:
+    from train.detector.detector import Detector
+    from train.evaluation.figures.calibration import Calibration
+    from train.evaluation.figures.scores import Scores
+    from train.evaluation.images import ImageSource
+
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateConfig:
+    """Which detector, which images, and the rule of the threshold."""
+
+    checkpoint: str
+    """Checkpoint of a training run."""
+    data: str
+    """Validation set, in any form that train.evaluate reads."""
+    rule: str = "balanced"
+    """balanced: the highest balanced accuracy; fpr=SHARE: the lowest threshold that takes at most this share
+    of the real images for fakes."""
+    sample: int = 5000
+    """Score this many images, drawn at random; all if there are fewer."""
+    seed: int = 0
+    """Seed of the sample."""
+    crop: int | None = None
+    """Score only the centre crop of this side in pixels, as in the evaluation to come. None: whole images."""
+    device: str = "auto"
+    """cuda, cpu, or auto: cuda if there is a GPU."""
+    max_pixels: int = 100_000_000
+    """Refuse images with more pixels than this."""
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least_one(self, "sample", "crop", "max_pixels")
+
+
+def main() -> None:
+    """Runs the command line."""
+    run(CalibrateConfig, _job, prog="python -m train.calibrate", about=__doc__ or "")
+
+
+def calibrate(config: CalibrateConfig) -> "Calibration":
+    """Scores the sample, and writes temperature and threshold beside the checkpoint.
+
+    Raises:
+        UserError: the checkpoint, the data or the device can't be used, the rule is unknown, or no threshold
+            follows from the scores (see `train.evaluation.figures.decision`).
+    """
+    from train.detector.detector import Detector
+    from train.evaluation.figures.calibration import Calibration, sha256_of, write_calibration
+    from train.evaluation.figures.decision import choose_threshold, rate_of
+    from train.evaluation.images import open_source
+
+    rate_of(config.rule)  # a mistake in --rule shows before the images are scored
+    source = open_source(config.data)
+    # Of other weights, or of none: an old calibration beside the checkpoint has no say here.
+    detector = Detector.load(config.checkpoint, device=config.device, is_calibrated=False)
+    scores = score_sample(detector, source, config)
+    found = Calibration(
+        temperature=temperature_of(scores),
+        threshold=choose_threshold(config.rule, scores),
+        rule=config.rule,
+        data=config.data,
+        images=len(scores.names),
+        seed=config.seed,
+        crop=config.crop,
+        checkpoint_sha256=sha256_of(config.checkpoint),
+    )
+    write_calibration(config.checkpoint, found)
+    return found
+
+
+def temperature_of(scores: "Scores") -> float:
+    """The best temperature; 1, with a warning, if none is best."""
+    from train.evaluation.figures.decision import NoTemperatureError, fit_temperature
+
+    try:
+        return fit_temperature(scores)
+    except NoTemperatureError as error:
+        _LOG.warning("%s: it stays 1; more images, or harder ones, would tell", error)
+        return 1.0
+
+
+def score_sample(detector: "Detector", source: "ImageSource", config: CalibrateConfig) -> "Scores":
+    """Scores a random sample of a source's images, each in a call of its own; damaged ones are left out."""
+    import numpy as np
+
+    from recon.base.progress import Progress
+    from train.detector.detector import read_pixels
+    from train.evaluation.figures.scores import Scores
+
+    chosen = sample(source.total, config.sample, config.seed)
+    names, labels, logits = [], [], []
+    with Progress(total=len(chosen), unit="images", what="calibrate") as shown:
+        for place, image in enumerate(source.images()):
+            if place not in chosen:
+                continue
+            shown.update()
+            try:
+                pixels = read_pixels(image.data, image.name, config.max_pixels)
+            except UserError as error:
+                _LOG.warning("left out of the calibration: %s", error)
+                continue
+            names.append(image.name)
+            labels.append(image.label)
+            logits.append(detector.verdict(image.name, pixels, config.crop).logit)
+    # Groups and photographs change neither temperature nor threshold.
+    return Scores(
+        names=names,
+        groups=[""] * len(names),
+        photographs=names,
+        labels_N=np.array(labels),
+        logits_N=np.array(logits),
+    )
+
+
+def sample(total: int, count: int, seed: int) -> set[int]:
+    """The places of a random sample of `count` of `total` images; all of them if there are not more."""
+    import numpy as np
+
+    if total <= count:
+        return set(range(total))
+    return set(np.random.default_rng(seed).choice(total, count, replace=False).tolist())
+
+
+def _job(config: CalibrateConfig) -> None:
+    from train.evaluation.figures.calibration import calibration_name
+    from train.evaluation.figures.decision import Decision
+
+    found = calibrate(config)
+    chosen = Decision(temperature=found.temperature, threshold=found.threshold)
+    sys.stdout.write(
+        f"{calibration_name(config.checkpoint)}: temperature {found.temperature:.4g}; fake above logit "
+        f"{found.threshold:.4g}, probability {chosen.probability:.4g} ({found.rule} in {found.images} images "
+        f"of {found.data})\n"
+    )
