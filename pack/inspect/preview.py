@@ -88,12 +88,14 @@ def _nth(dataset: "Dataset", number: int, gain: int, side: int) -> Pixels:
     fakes = dataset.manifest.fakes
     for shard, entry in enumerate(dataset.manifest.shards):
         if number < entry.pairs:
-            row = _row(sound(dataset.read_block(shard, number, 1)[0]), gain, side)
+            pair = sound(dataset.read_block(shard, number, 1)[0])
             if fakes == 1:
-                return row
+                return _row(pair, [0], gain, side)
             table = dataset.table(shard, ["autoencoder", MORE_FAKES]).slice(number, 1)
-            names = [title for name in values_of(table, "autoencoder") for title in (name, "")]
-            return np.concatenate([_strip(["", *names], side), row])
+            names = values_of(table, "autoencoder")
+            order = sorted(range(fakes), key=names.__getitem__)  # else a column would change its autoencoder
+            titles = ["", *(title for which in order for title in (names[which], ""))]
+            return np.concatenate([_strip(titles, side), _row(pair, order, gain, side)])
         number -= entry.pairs
     raise AssertionError("number is below the manifest's pairs")
 
@@ -103,12 +105,13 @@ def _strip(titles: Sequence[str], side: int) -> Pixels:
     return np.concatenate([text_strip(title, side + 2 * _GAP) for title in titles], axis=1)
 
 
-def _row(pair: "StoredPair", gain: int, side: int) -> Pixels:
+def _row(pair: "StoredPair", order: Sequence[int], gain: int, side: int) -> Pixels:
     try:
         real, *fakes = (decode_rgb(data) for data in (pair.real, *pair.fakes))
     except (OSError, ValueError) as error:
         raise UserError(f"{pair.url}: {pair.key} can't be decoded ({error}); pack it again") from error
-    pictures = [picture for fake in fakes for picture in (fake, _amplified(real, fake, gain))]
+    shown = [fakes[which] for which in order]
+    pictures = [picture for fake in shown for picture in (fake, _amplified(real, fake, gain))]
     return np.concatenate([_cell(pixels, side) for pixels in (real, *pictures)], axis=1)
 
 
