@@ -185,7 +185,7 @@ def test_reconstructions_of_odd_modes_are_converted_even_where_they_are_kept(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--autoencoder", "sd99"], "'sd99' is no directory and no hub id"),
+        (["--autoencoder", "sd99"], "'sd99' is no directory, no file and no hub id"),
         (["--source", "/nowhere"], "source /nowhere is not a directory"),
         (["--reconstructions", "/nowhere"], "/nowhere is not a directory"),
         (["--layout", "tree"], "holds none of train, val, valid"),

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import photograph, save
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pack_runs import identity
 
@@ -227,6 +227,7 @@ def test_reconstructions_are_paired_with_the_paths_of_a_table(table: Path, tmp_p
         )
     )
 )
+@example({"1_fake"})  # a photograph of that name, not a folder of fakes
 def test_csv_and_parquet_of_the_same_rows_give_the_same_items(
     tmp_path_factory: pytest.TempPathFactory, names: set[str]
 ) -> None:

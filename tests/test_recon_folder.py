@@ -318,7 +318,7 @@ def test_unknown_autoencoder_is_told_before_anything_is_written(
     with pytest.raises(SystemExit) as refused:
         main(["--source", str(source), "--out", str(out), "--autoencoder", "sd99"])
     assert refused.value.code == 2
-    assert "'sd99' is no directory and no hub id" in capsys.readouterr().err
+    assert "'sd99' is no directory, no file and no hub id" in capsys.readouterr().err
     assert not out.exists()
 
 

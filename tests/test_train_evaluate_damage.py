@@ -19,7 +19,7 @@ from train_data import make_dataset
 from pack.storage import open_store
 from recon.base.errors import UserError
 from train.evaluation import scored
-from train.evaluation.evaluate import EvaluateConfig, evaluate, report
+from train.evaluation.evaluate import EvaluateConfig, evaluate, tell
 from train.evaluation.images import ImageSource, open_source
 from train.evaluation.inputs.source import Listed, Lost
 from train.evaluation.scoring import BATCH_PIXELS, Waiting, score, threads_for
@@ -70,7 +70,7 @@ def test_what_is_damaged_is_counted_by_cause_listed_and_told_last(
 ) -> None:
     out = tmp_path / "o"
     with caplog.at_level("INFO"):
-        report(config_of(checkpoint, hurt, out, max_pixels=1000))
+        tell(config_of(checkpoint, hurt, out, max_pixels=1000))
     lines = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
     assert {line["name"].rpartition("/")[2]: line["kind"] for line in lines} == {
         "cut.png": "unreadable",

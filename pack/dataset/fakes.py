@@ -17,8 +17,8 @@ OF_FAKE |= {name: name for name in MAKER}
 
 def more_fakes(table: pa.Table) -> list[pa.StructArray]:
     """The further reconstructions: for fake2, fake3 and so on the column of all pairs."""
-    if MORE_FAKES not in table.column_names or not table.num_rows:
-        return []
+    if MORE_FAKES not in table.column_names or not table.num_rows or not table[MORE_FAKES][0].is_valid:
+        return []  # no column, no pair, or a column of nulls
     column = table[MORE_FAKES].combine_chunks()
     every, count = column.flatten(), len(column[0])
     assert len(every) == count * len(column), "all pairs of a dataset have equally many"
@@ -54,7 +54,9 @@ def values_of(table: pa.Table, column: str) -> list[Any]:
         return first
     name, more = OF_FAKE[column], table[MORE_FAKES].to_pylist()
     return [
-        value for own, rest in zip(first, more, strict=True) for value in (own, *(one[name] for one in rest))
+        value
+        for own, rest in zip(first, more, strict=True)
+        for value in (own, *(one[name] for one in rest or ()))
     ]
 
 

@@ -85,7 +85,8 @@ class ShardIndex:
 def shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
     """Takes the columns that reading needs out of the table of a shard's index."""
     more = more_fakes(table)
-    mask = ("mask",) if "mask_offset" in table.column_names else ()
+    has_mask = "mask_offset" in table.column_names and table["mask_offset"].null_count == 0
+    mask = ("mask",) if has_mask else ()
 
     def columns(name: str) -> NDArray[np.int64]:
         own, others = ([table[f"{member}_{name}"].to_numpy() for member in part] for part in (MEMBERS, mask))

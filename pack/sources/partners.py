@@ -70,7 +70,7 @@ def refuse_fakes(splits: Splits, config: PackConfig) -> None:
     for items in splits.values():
         for item in items:
             # the quick test first, because there may be millions of paths
-            if FAKE in item.path and FAKE in item.path.split("/"):
+            if FAKE in item.path and FAKE in item.path.split("/")[:-1]:
                 raise UserError(
                     f"{config.source} holds fakes ({item.path}), expected photographs only; "
                     "pass --layout tree, or a 0_real folder as --source and its 1_fake as --reconstructions"
