@@ -27,6 +27,7 @@ if [ -z "${PYTHON:-}" ]; then
   [ -x "$root/.venv/bin/python" ] && PYTHON=$root/.venv/bin/python
 fi
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONSAFEPATH=1 # a train.py or pack.py where this is started is not ours
 
 # From Slurm 22.05 to 23.02, srun doesn't inherit --cpus-per-task of sbatch: without this variable a task
 # would get one CPU.

@@ -24,6 +24,7 @@ if [ -z "${PYTHON:-}" ]; then
   [ -x "$root/.venv/bin/python" ] && PYTHON=$root/.venv/bin/python
 fi
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONSAFEPATH=1 # a train.py or pack.py where this is started is not ours
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # the trainer sets its own number of threads
 processes=${NPROC_PER_NODE:-auto}
 nodes=${NNODES:-1}

@@ -171,13 +171,17 @@ def test_launcher_for_slurm_hands_the_cpus_of_a_task_on(tmp_path: Path) -> None:
 
 
 def launched(script: str, bin_: Path, photographs: Path, out: Path, **environment: str) -> str:
-    """Standard error of a launch script, called from elsewhere."""
+    """Standard error of a launch script, called in a folder that has modules of our names."""
+    theirs = bin_ / "theirs"
+    theirs.mkdir(exist_ok=True)
+    for name in ("pack.py", "recon.py", "torch.py"):
+        (theirs / name).write_text("raise SystemExit('run in place of ours')\n")
     given = ["--autoencoder", "identity", "--threads", "2", "--shard_pairs", "4"]
     line = [ROOT / "launch" / script, "--source", photographs, "--out", out, *given]
     common = {name: value for name, value in os.environ.items() if name not in LAUNCHERS}
     common |= {"PYTHON": sys.executable, "PATH": f"{bin_}:{os.environ['PATH']}"}
     done = subprocess.run(
-        [*map(str, line)], env=common | environment, cwd="/", capture_output=True, text=True, check=False
+        [*map(str, line)], env=common | environment, cwd=theirs, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stderr
