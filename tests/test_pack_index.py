@@ -270,14 +270,17 @@ def test_suffix_may_lie_about_the_codec(tmp_path: Path) -> None:
 
 
 def test_groups_come_from_the_option_the_json_or_the_key(tmp_path: Path) -> None:
-    samples = [pair(n) | {"__key__": f"{'ab'[n % 2]}/k{n}"} for n in range(4)]
-    for name in ("constant", "json", "key"):
+    for name, start in {"constant": "", "json": "", "key": "", "dot": "./", "root": "/", "up": "../"}.items():
+        samples = [pair(n) | {"__key__": f"{start}{'ab'[n % 2]}/k{n}"} for n in range(4)]
         write_samples(tmp_path / name / "a.tar", samples)
     adopted(tmp_path / "constant", group="coco")
     adopted(tmp_path / "json", group_field="label")
     adopted(tmp_path / "key")
     groups = [[one.group for one in pairs(tmp_path / name)] for name in ("constant", "json", "key")]
     assert groups == [["coco"] * 4, ["l0", "l1", "l0", "l1"], ["a", "b", "a", "b"]]
+    for name in ("dot", "root", "up"):  # as tar writes a whole folder
+        adopted(tmp_path / name)
+        assert [one.group for one in pairs(tmp_path / name)] == ["a", "b", "a", "b"]
 
 
 def test_filter_selects_pairs_of_adopted_tars(theirs: Path) -> None:

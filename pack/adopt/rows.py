@@ -175,9 +175,9 @@ def _facts(real: Header) -> dict[str, Any]:
 
 def _group(sample: TarSample, naming: Naming) -> str:
     if naming.group_field is None:
-        folder, slash, _ = sample.key.partition("/")
-        # "", "." and "..": keys such as "/a" and "./a", as tar writes them, have no folder worth a label.
-        return naming.group or (folder if slash and folder not in ("", ".", "..") else naming.dataset)
+        # "", "." and "..": the beginning of keys such as "./g/a", which tar writes for a whole folder.
+        folders = [folder for folder in sample.key.split("/")[:-1] if folder not in ("", ".", "..")]
+        return naming.group or (folders[0] if folders else naming.dataset)
     try:
         record = json.loads(sample.data.get(JSON, b"null"))
     except (ValueError, RecursionError) as error:
