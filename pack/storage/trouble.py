@@ -4,7 +4,6 @@ import errno
 import logging
 import os
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,16 +144,18 @@ def writing(where: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"disk full while writing {where}{_free(where)}; free some space and run again"
-            ) from error
+            raise UserError(f"disk full while writing {where}{_cure(where)} and run again") from error
         raise UserError(f"can't write {where}: {error.strerror or error}") from error
 
 
-def _free(where: Path | str) -> str:
+def _cure(where: Path | str) -> str:
+    """What is used up, and what to do."""
     if not isinstance(where, Path) or not os.path.isdir(where.parent):
-        return ""
-    return f" ({shutil.disk_usage(where.parent).free >> 20} MiB free)"
+        return "; free some space"
+    disk = os.statvfs(where.parent)
+    if disk.f_files and not disk.f_favail:
+        return " (no inodes are left: it holds too many files); remove some files"
+    return f" ({disk.f_bavail * disk.f_frsize >> 20} MiB free); free some space"
 
 
 def unopened(error: Exception, url: str) -> Exception:
