@@ -13,6 +13,8 @@ REAL, FAKE = "0_real", "1_fake"
 """Folder names of the two halves in the published trees of detector datasets; they may be links."""
 
 HALVES = (REAL, FAKE)
+MASK = ".mask.png"
+"""``a.mask.png`` beside the image ``a.png`` marks its changed pixels."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ def images_below(root: Path) -> list[tuple[str, int | None]]:
         UserError: see `recon.base.walk.walk`.
     """
     left_out = LeftOut()
-    found = images_among(walk(root, HALVES, left_out.add), left_out.add)
+    found = without_masks(images_among(walk(root, HALVES, left_out.add), left_out.add), left_out.add)
     tell(root, left_out)
     return found
 
@@ -43,6 +45,18 @@ def images_among(files: Files, leave: Leave) -> list[tuple[str, int | None]]:
         else:
             leave(_kind(name), name)
     return sorted(found)
+
+
+def without_masks(found: list[tuple[str, int | None]], leave: Leave) -> list[tuple[str, int | None]]:
+    """The images without those that mark the changed pixels of another: ``a.mask.png`` beside ``a.jpg``."""
+    stems = {name.rpartition(".")[0] for name, _ in found}
+    kept = []
+    for name, size in found:
+        if name.endswith(MASK) and name.removesuffix(MASK) in stems:
+            leave("masks", name)
+        else:
+            kept.append((name, size))
+    return kept
 
 
 def tell(place: object, left_out: LeftOut) -> None:

@@ -188,9 +188,7 @@ def test_full_disk_is_one_line_and_leaves_nothing_half_written(
     with pytest.raises(UserError, match=r"disk full while writing .*a\.tar \(\d+ MiB free\); free some"):
         put(local, "a.tar")
     monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((4096, 4096, 99, 50, 50, 9, 0, 0, 0, 255)))
-    with pytest.raises(
-        UserError, match=r"while writing .*a\.tar \(no inodes are left: .*; remove some"
-    ):
+    with pytest.raises(UserError, match=r"while writing .*a\.tar \(no inodes are left: .*; remove some"):
         put(local, "a.tar")
     assert files(local.root) == {"whole.tar"}
 

@@ -51,11 +51,16 @@ def test_folder_with_a_pipelines_name_is_recorded_by_the_folder_above(
     assert located(".") == "A"
 
 
-def test_two_models_whose_folders_have_one_name_go_together(model: Path, tmp_path: Path) -> None:
+def test_two_models_whose_folders_have_one_name_go_together(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in "AB":
         shutil.copytree(model, tmp_path / name / "vae")
     names = f"{tmp_path}/A/vae,{tmp_path}/B/vae,C={tmp_path}/B/vae"
     assert [one.provenance.autoencoder for one in load_several(config(names))] == ["A", "B", "C"]
+    assert [message.endswith("the same weights: their fakes are equal") for message in caplog.messages] == [
+        True
+    ] * 2
     with pytest.raises(
         UserError, match=r"both recorded as 'A'; leave one out, or give it a name: NAME=.*A/vae"
     ):

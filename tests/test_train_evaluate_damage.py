@@ -127,6 +127,7 @@ def test_the_images_of_a_damaged_pair_are_left_out_and_no_other(tmp_path: Path, 
     lines = [json.loads(line) for line in (tmp_path / "o/rejected.jsonl").read_text().splitlines()]
     assert len(lines) == 2
     assert all("CRC-32 of real differs" in line["cause"] for line in lines)
+    assert {line["kind"] for line in lines} == {"unreadable"}
     assert len(names_of(tmp_path / "o")) == 6
 
 

@@ -7,13 +7,9 @@ from pack.base.config import PackConfig
 from pack.base.items import File, Item
 from pack.sources.place import check_folder, images
 from recon.base.errors import UserError
-from recon.listing import FAKE
+from recon.listing import FAKE, MASK
 
 Splits = dict[str | None, list[Item]]
-
-
-MASK = ".mask.png"
-"""``a.mask.png`` beside the reconstruction ``a.png`` marks its changed pixels."""
 
 
 def with_reconstructions(splits: Splits, source: str, fakes: str) -> Splits:

@@ -7,6 +7,7 @@ Importing this module does not import torch; `load` does.
 """
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from recon.models.files.source import open_source
 from recon.models.locate import Location, locate
 from recon.models.presets import IDENTITY
 from recon.models.types import Autoencoder, Identity, Provenance
+
+_LOG = logging.getLogger(__name__)
 
 
 def load(config: ReconstructionConfig) -> Autoencoder:
@@ -97,6 +100,14 @@ def _different(names: Sequence[str], loaded: list[Autoencoder]) -> list[Autoenco
                 f"give it a name: NAME={name}"
             )
         seen[recorded] = name
+    weights = [(one.provenance.weights_sha256, one.provenance.model_class) for one in loaded]
+    for number, name in enumerate(names):
+        if weights[number] in weights[:number]:
+            _LOG.warning(
+                "autoencoders %r and %r have the same weights: their fakes are equal",
+                names[weights.index(weights[number])],
+                name,
+            )
     return loaded
 
 

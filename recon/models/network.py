@@ -194,7 +194,8 @@ def _check_weights(model_class: str, file: Path, report: Mapping[str, Sequence[s
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]
+    first, *rest = (str(error).strip() or repr(error)).splitlines()
+    return f"{first} {rest[0].strip()}" if first.endswith(":") and rest else first
 
 
 @contextmanager

@@ -73,6 +73,11 @@ def calibrate(config: CalibrateConfig) -> "Calibration":
 
     rate_of(config.rule)  # a mistake in --rule shows before the images are scored
     source = open_source(config.data)
+    if any(one.label is None for one in source.listed):
+        raise UserError(
+            f"{config.data} has images without a label, which a calibration can't use; see "
+            "'Evaluating what you have' in the README for the folders and columns that have them"
+        )
     # Of other weights, or of none: an old calibration beside the checkpoint has no say here.
     detector = Detector.load(config.checkpoint, device=config.device, is_calibrated=False)
     scores = score_sample(detector, source, config)

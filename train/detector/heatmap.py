@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from recon.base.errors import UserError
+from recon.base.paths import printable
 from recon.image.codec import Pixels
 from train.evaluation.figures.decision import Decision
 
@@ -82,7 +83,7 @@ def heatmap(
     shown = right.imshow(probability_HW, vmin=0, vmax=1, cmap="coolwarm", alpha=0.6)
     for axes in (left, right):
         axes.set_axis_off()
-    figure.suptitle(title)
+    figure.suptitle(printable(title))
     right.set_title(f"{logits_YX.size} windows of {side}x{side} pixels", fontsize="medium")
     legend = figure.colorbar(shown, ax=right, label="probability of fake, mean of the windows at a pixel")
     legend.ax.axhline(decision.probability, color="black", linewidth=2)  # the threshold

@@ -78,7 +78,7 @@ def _images_at(place: str) -> Iterator[str]:
     from pack.storage import open_store
     from recon.base.walk import LeftOut
     from recon.image.codec import SUFFIXES
-    from recon.listing import images_among, tell
+    from recon.listing import images_among, tell, without_masks
 
     is_url = "://" in place
     path = place if is_url else str(expanded(place))
@@ -87,6 +87,7 @@ def _images_at(place: str) -> Iterator[str]:
         return
     left_out = LeftOut()
     found = images_among(open_store(path).walk((), left_out.add), left_out.add)
+    found = without_masks(found, left_out.add)
     tell(place, left_out)
     if not found:
         raise UserError(f"{place} holds no image; expected files such as {', '.join(SUFFIXES)}")
@@ -163,7 +164,7 @@ def _write(config: ScoreConfig, detector: "Detector", rows: list[dict[str, objec
         writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        _publish(config.csv, text.getvalue().encode())
+        _publish(config.csv, text.getvalue().encode("utf-8", "surrogateescape"))
     if config.json is not None:
         content = {"checkpoint": config.checkpoint, "decision": asdict(detector.decision), "images": rows}
         _publish(config.json, (json.dumps(content, indent=2) + "\n").encode())

@@ -81,6 +81,8 @@ class EvaluateConfig:
         at_least_one(self, "crop", "batch_size", "max_pixels", "threads", "resamples")
         if not 0.0 <= self.max_rejected <= 1.0:
             raise UserError(f"max_rejected={self.max_rejected}, expected a share 0 to 1")
+        if self.crop is not None and self.crop**2 > self.max_pixels:
+            raise UserError(f"crop={self.crop} has more pixels than max_pixels={self.max_pixels}")
 
 
 def main() -> None:
@@ -125,7 +127,7 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
     report = report_on(scores, decision, Bootstrap(resamples=config.resamples, seed=config.seed))
     if ranks.rank == 0:
         facts |= {"images": len(scores), "rejected": dict(Counter(one.kind for _, one in lost))}
-        write_results(store, scores, lost, report, facts)
+        write_results(store, scores, lost, report or decision, facts)
         remove_parts(store, parts_of(source))
     return report
 
@@ -138,7 +140,7 @@ def tell(config: EvaluateConfig, ranks: Ranks = ALONE) -> None:
     evaluate(config, ranks)
     if ranks.rank == 0:
         store = open_store(out_of(config))
-        sys.stdout.write(store.read("table.md").decode())
+        sys.stdout.write(store.read("table.md").decode("utf-8", "backslashreplace"))
         sys.stdout.flush()
         facts = json.loads(store.read("metrics.json"))
         _LOG.info("%s; see %s", left_out(facts["rejected"], facts["images"]), store.url)

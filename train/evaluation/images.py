@@ -15,6 +15,7 @@ from train.evaluation.inputs.source import (
     MISSING,
     SMALL,
     UNREADABLE,
+    DamagedError,
     ImageSource,
     LabelledImage,
     Lost,
@@ -47,7 +48,7 @@ class Ready:
     def pixels(self, read: Read) -> Pixels | Lost:
         """Decodes an image to (H, W, 3) uint8 RGB as it is stored, or tells why that can't be."""
         if isinstance(read, RejectedImageError):
-            return Lost(kind=MISSING, cause=str(read))
+            return Lost(kind=UNREADABLE if isinstance(read, DamagedError) else MISSING, cause=str(read))
         try:
             pixels = _decoded(read, self.max_pixels)
         except _TooLargeError as error:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ def write_results(
     store: Store,
     scores: list[ScoredImage],
     lost: list[tuple[str, Lost]],
-    report: Report | None,
+    found: Report | Decision,
     facts: dict[str, Any],
 ) -> None:
     """Writes the files of an evaluation; metrics.json comes last, so that all are there if it is.
@@ -89,15 +89,18 @@ def write_results(
         store: where.
         scores: of the images that have one.
         lost: name and cause of the others.
-        report: the figures; None if no image has a label.
+        found: the figures, or what decides where no image has a label.
         facts: what metrics.json says beside them.
     """
-    figures = report.values() if report else {"overall": None, "groups": {}}
+    if isinstance(found, Report):
+        figures = found.values()
+    else:
+        figures = {"overall": None, "groups": {}, "decision": asdict(found)}
     rejected = [{"name": name, "kind": one.kind, "cause": one.cause} for name, one in lost]
     content = {
         "scores.csv": _csv(scores),
         "rejected.jsonl": "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rejected),
-        "table.md": _table(report, scores, facts["rejected"]),
+        "table.md": _table(found, scores, facts["rejected"]),
         "metrics.json": json.dumps(facts | figures, indent=2) + "\n",
     }
     for name, text in content.items():
@@ -108,12 +111,15 @@ def write_results(
             store.remove(name)  # of an earlier evaluation
 
 
-def _table(report: Report | None, scores: list[ScoredImage], rejected: dict[str, int]) -> str:
-    if report:
-        table = report.markdown()
+def _table(found: Report | Decision, scores: list[ScoredImage], rejected: dict[str, int]) -> str:
+    if isinstance(found, Report):
+        table = found.markdown()
     else:
-        fakes = sum(one.logit > 0 for one in scores)
-        table = f"No image has a label; the logit of {fakes} of {len(scores)} is above 0, which means fake.\n"
+        fakes = sum(one.logit > found.threshold for one in scores)
+        table = (
+            f"No image has a label; {fakes} of {len(scores)} count as fake: their probability is above "
+            f"{found.probability:.4g} ({found.origin}).\n"
+        )
     return table + (f"\n{left_out(rejected, len(scores)).capitalize()}.\n" if rejected else "")
 
 

@@ -113,7 +113,7 @@ def read_scores(place: str) -> Scores:
     if not store.exists(name):
         raise UserError(f"{path} not found; expected scores that python -m train.evaluate wrote")
     try:
-        text = store.read(name).decode("utf-8-sig")
+        text = store.read(name).decode("utf-8-sig", "surrogateescape")
         reader = csv.DictReader(io.StringIO(text, newline=""))
         if set(NEEDED) - set(reader.fieldnames or ()):
             found = ",".join(reader.fieldnames or ()) or "none"

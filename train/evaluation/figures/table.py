@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from recon.base.paths import printable
 from train.evaluation.figures.bootstrap import Bootstrap, Interval
 from train.evaluation.figures.decision import Decision
 from train.evaluation.figures.figures import FIGURES, Figures, OverGroups, by_group, over_groups
@@ -67,7 +68,8 @@ def shown(name: str, value: float | None, ends: Interval | None = None) -> str:
 
 def cell(text: str) -> str:
     """A name as the cell of a table: characters that Markdown would take for its own are escaped."""
-    return re.sub(r"([\\|*_`<\[])", r"\\\1", " ".join(text.split()) or text)
+    shown = printable(" ".join(text.split()) or text)
+    return re.sub(r"([\\|*_`<\[])", r"\\\1", shown)
 
 
 def line(cells: Sequence[str]) -> str:

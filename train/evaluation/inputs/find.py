@@ -6,7 +6,7 @@ from recon.base.errors import UserError
 from recon.base.paths import is_dir, is_file, split_path
 from recon.base.walk import LeftOut
 from recon.image.codec import SUFFIXES
-from recon.listing import HALVES, images_among, tell
+from recon.listing import HALVES, images_among, tell, without_masks
 from train.evaluation.inputs.folders import open_folder, open_image
 from train.evaluation.inputs.labels import Words
 from train.evaluation.inputs.packed import open_packed
@@ -88,7 +88,8 @@ def _folder(place: str, words: Words, columns: Columns) -> ImageSource:
         if has_tars:
             return open_tars(place, words, columns)
     _refuse(columns != Columns(), "columns", f"{place} is a folder of images")
-    images = [File(place, name, size) for name, size in images_among(iter(files), left_out.add)]
+    found = without_masks(images_among(iter(files), left_out.add), left_out.add)
+    images = [File(place, name, size) for name, size in found]
     tell(place, left_out)
     return open_folder(place, images, words)
 

@@ -42,9 +42,15 @@ def open_folder(place: str, files: list[File], words: Words) -> ImageSource:
 def label_by_folders(names: Sequence[str], place: str, words: Words) -> list[Listed]:
     """The label, group and photograph of each path below `place`; see `open_folder`."""
     own = source_name(place)
-    if words.label is not None:
-        return [Listed(name, _first(name, own), words.label, name) for name in names]
     found = [_by_word(name, own, words) for name in names]
+    if words.label is not None:
+        if said := [name for name, one in zip(names, found, strict=True) if one.label is not None]:
+            raise UserError(
+                f"{place}: the folders of {len(said)} of {len(names)} images say real or fake, the first is "
+                f"that of {said[0]}; leave --label out, or name other folders by --real and --fake"
+            )
+        return [Listed(name, _first(name, own), words.label, name) for name in names]
+    words.check_used(place, "folder", [own, *(part for name in names for part in name.split("/")[:-1])])
     found = _beside_reals(names, found, _PLAIN if words == Words() else words.real)
     lacking = [name for name, one in zip(names, found, strict=True) if one.label is None]
     if lacking and len(lacking) < len(names):

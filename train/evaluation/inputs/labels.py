@@ -27,6 +27,21 @@ class Words:
     """The label of all images, where the user says so."""
     real_only: bool = False
     """Whether --real alone was given: in a column, every other value is then a fake's."""
+    given: frozenset[str] = frozenset()
+    """The words that the user gave."""
+
+    def check_used(self, place: str, kind: str, found: Iterable[object]) -> None:
+        """Refuses words of the user that nothing is called.
+
+        Args:
+            place: that was searched, for the message.
+            kind: of what was searched.
+            found: the names of the folders, or the values of the column.
+        """
+        there = set(_plain(map(str, found)))
+        if idle := sorted(self.given - there):
+            shown = ", ".join(sorted(there)[:8]) or "none"
+            raise UserError(f"{place}: no {kind} is called {idle[0]}; found {shown}; see --real and --fake")
 
     def label_of(self, word: object) -> Label:
         """The label that a folder's name means; None if it means none."""
@@ -50,7 +65,7 @@ class Words:
 def words_of(real: str | None, fake: str | None, label: str | None) -> Words:
     """The words of the options ``--real``, ``--fake`` (several with commas) and ``--label``.
 
-    The words given replace the usual ones of both classes.
+    The words given replace the usual ones of their class.
 
     Raises:
         UserError: they contradict each other.
@@ -64,7 +79,12 @@ def words_of(real: str | None, fake: str | None, label: str | None) -> Words:
     reals, fakes = _split(real), _split(fake)
     if both := sorted(reals & fakes):
         raise UserError(f"{both[0]} is among the words of both --real and --fake")
-    return Words(real=reals, fake=fakes, real_only=not fakes)
+    return Words(
+        real=reals or frozenset(REALS) - fakes,
+        fake=fakes or frozenset(FAKES) - reals,
+        real_only=not fakes,
+        given=reals | fakes,
+    )
 
 
 def _split(text: str | None) -> frozenset[str]:

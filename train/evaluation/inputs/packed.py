@@ -8,8 +8,8 @@ from pack.dataset.dataset import Dataset, open_dataset
 from pack.dataset.fakes import values_of
 from pack.dataset.pairs import DamagedPair, StoredPair
 from pack.shard.schema import INDEX_SCHEMA, MORE_FAKES, fake_name
-from recon.base.errors import RejectedImageError, UserError
-from train.evaluation.inputs.source import SHARED, ImageSource, Listed, Read
+from recon.base.errors import UserError
+from train.evaluation.inputs.source import SHARED, DamagedError, ImageSource, Listed, Read
 
 _PAIRS = 16  # read together
 
@@ -67,5 +67,5 @@ def _listed(dataset: Dataset, column: str) -> Iterator[Listed]:
 
 def _images(pair: StoredPair | DamagedPair, count: int) -> list[Read]:
     if isinstance(pair, DamagedPair):
-        return [RejectedImageError(f"damaged in the dataset: {pair.cause}")] * count
+        return [DamagedError(f"damaged in the dataset: {pair.cause}")] * count
     return [pair.real, *pair.fakes]

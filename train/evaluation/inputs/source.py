@@ -40,6 +40,10 @@ class LabelledImage:
     """The file."""
 
 
+class DamagedError(RejectedImageError):
+    """An image is there, but its bytes are not those that were written."""
+
+
 Read = bytes | RejectedImageError
 """The bytes of an image, or why this image alone can't be read."""
 

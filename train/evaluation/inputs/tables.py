@@ -75,9 +75,11 @@ def list_rows(table: Table, names: list[str], place: str, words: Words, columns:
         UserError: a column is missing, or a value means neither real nor fake.
     """
     label_column = chosen(table, place, columns.label, LABELS, "label_column")
+    labels: list[Label]
     if words.label is not None:
-        labels: list[Label] = [words.label] * len(names)
-        label_column = None
+        if label_column is not None:
+            raise UserError(f"{place} has the labels in its column {label_column}; leave --label out")
+        labels = [words.label] * len(names)
     elif label_column is None:
         found = label_by_folders(names, place, words)
         labels = [one.label for one in found]
@@ -100,6 +102,7 @@ def chosen(table: Table, place: str, name: str | None, usual: tuple[str, ...], o
 def _labels(table: Table, place: str, column: str, words: Words) -> list[Label]:
     values = table[column]()
     labels = [words.label_of_value(value, rest_is_fake=column == "typ") for value in values]
+    words.check_used(place, f"value of column {column}", values)
     unknown = Counter(repr(value) for value, label in zip(values, labels, strict=True) if label is None)
     if unknown:
         shown = ", ".join(f"{value} ({count})" for value, count in unknown.most_common(5))

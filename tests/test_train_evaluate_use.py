@@ -1,0 +1,133 @@
+"""Evaluation as people use it: what is left out, whose word counts, names that no encoding has."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scored_images import png, put
+from test_train_score_command import run
+
+from recon.base.errors import UserError
+from recon.folder import find_images
+from train.detector.calibrate import CalibrateConfig, calibrate
+from train.evaluation.evaluate import EvaluateConfig, evaluate, tell
+from train.evaluation.figures.scores import read_scores
+from train.evaluation.images import open_source
+from train.evaluation.inputs.labels import words_of
+from train.model.build import build_model
+from train.model.config import ModelConfig
+
+ODD = os.fsdecode(b"caf\xe9")  # in Latin-1, as old disks have it
+
+
+@pytest.fixture(name="checkpoint", scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("run") / "best.pt"
+    torch.manual_seed(3)
+    state = build_model(ModelConfig(backbone="highpass")).state_dict()
+    config = {"model": {"backbone": "highpass", "weights": None}}
+    torch.save({"format": "pairstream-checkpoint/1", "config": config, "model": state}, path)
+    return str(path)
+
+
+def pair(root: Path, group: str = "gan", suffix: str = "png") -> None:
+    for number, half in enumerate(("0_real", "1_fake")):
+        put(root / group / half / f"a.{suffix}", png(number))
+
+
+def config_of(checkpoint: str, data: Path, **options: Any) -> EvaluateConfig:
+    out = str(data.parent / "out")
+    return EvaluateConfig(checkpoint=checkpoint, data=str(data), out=out, resamples=5, **options)
+
+
+def metrics(data: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((data.parent / "out/metrics.json").read_text())
+    return found
+
+
+def test_masks_beside_images_are_no_images_and_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair(tmp_path / "d")
+    put(tmp_path / "d/gan/1_fake/a.mask.png", png(3))
+    put(tmp_path / "d/gan/1_fake/alone.mask.png", png(4))  # of no image: it may be one itself
+    names = ["gan/0_real/a.png", "gan/1_fake/a.png", "gan/1_fake/alone.mask.png"]
+    assert [one.name for one in open_source(str(tmp_path / "d")).listed] == names
+    assert find_images(tmp_path / "d") == names
+    assert sum("1 masks" in message or "masks" in message for message in caplog.messages) == 2
+
+
+@pytest.mark.parametrize(("threshold", "count"), [(1e-6, 2), (1 - 1e-6, 0)])
+def test_images_without_labels_are_judged_by_the_threshold_too(
+    checkpoint: str, tmp_path: Path, threshold: float, count: int
+) -> None:
+    for number in range(2):
+        put(tmp_path / f"d/{number}.png", png(number))
+    assert evaluate(config_of(checkpoint, tmp_path / "d", threshold=threshold)) is None
+    assert f"{count} of 2 count as fake" in (tmp_path / "out/table.md").read_text()
+    assert metrics(tmp_path / "d")["decision"]["origin"]
+
+
+def test_a_label_for_all_is_refused_where_folders_or_a_column_say_it(tmp_path: Path) -> None:
+    pair(tmp_path / "d")
+    put(tmp_path / "t/a.png", png(1))
+    put(tmp_path / "t/a.csv", b"filename,label\na.png,0\n")
+    for place, told in (("d", "folders of 2 of 2 images say real or fake"), ("t/a.csv", "column label")):
+        with pytest.raises(UserError, match=told):
+            open_source(str(tmp_path / place), words=words_of(None, None, "real"))
+
+
+def test_words_that_nothing_is_called_are_refused_with_what_is_there(tmp_path: Path) -> None:
+    pair(tmp_path / "d")
+    put(tmp_path / "t/a.png", png(1))
+    put(tmp_path / "t/a.csv", b"filename,label\na.png,photo\n")
+    for place, real, fake, told in (
+        ("d", "GEN9", None, "no folder is called gen9; found 0_real, 1_fake, d, gan"),
+        ("d", "0_real", "nonsense", "no folder is called nonsense"),
+        ("t/a.csv", "photo,pictures", None, "no value of column label is called pictures; found photo"),
+    ):
+        with pytest.raises(UserError, match=told):
+            open_source(str(tmp_path / place), words=words_of(real, fake, None))
+
+
+def test_words_for_one_class_leave_the_usual_ones_of_the_other(tmp_path: Path) -> None:
+    pair(tmp_path / "d", "GEN1")
+    put(tmp_path / "d/GEN1/b.png", png(2))
+    listed = open_source(str(tmp_path / "d"), words=words_of(None, "GEN1", None)).listed
+    labels = {one.name: one.label for one in listed}
+    assert labels["GEN1/0_real/a.png"] == 0
+    assert labels["GEN1/b.png"] == 1
+
+
+def test_groups_that_are_not_utf_8_have_figures_and_scores_that_are_read_again(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair(tmp_path / "d", ODD)
+    tell(config_of(checkpoint, tmp_path / "d"))
+    assert "caf\\\\xe9" in capsys.readouterr().out
+    assert sorted(read_scores(str(tmp_path / "out")).names) == [f"{ODD}/0_real/a.png", f"{ODD}/1_fake/a.png"]
+
+
+def test_a_photograph_whose_name_is_not_utf_8_gets_its_row_and_its_heat_map(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = put(tmp_path / f"{ODD}.png", png(1, (96, 96)))
+    places = {name: tmp_path / name for name in ("a.csv", "a.png")}
+    ended = run(monkeypatch, checkpoint, image, "--csv", places["a.csv"], "--heatmap", places["a.png"])
+    assert ended in (0, None)
+    assert b"caf\xe9.png" in places["a.csv"].read_bytes()
+    assert places["a.png"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_crop_that_no_memory_holds_is_refused(checkpoint: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="crop=100000 has more pixels than max_pixels="):
+        config_of(checkpoint, tmp_path, crop=100_000)
+
+
+def test_a_calibration_says_where_labels_come_from(checkpoint: str, tmp_path: Path) -> None:
+    put(tmp_path / "d/a.png", png(1))
+    with pytest.raises(UserError, match="images without a label"):
+        calibrate(CalibrateConfig(checkpoint=checkpoint, data=str(tmp_path / "d")))
