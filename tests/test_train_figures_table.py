@@ -103,7 +103,7 @@ def test_scores_are_read_with_or_without_the_column_of_photographs(tmp_path: Pat
         ("name,group,label,logit\na,g,1,nan\n", "line 2: logit 'nan', expected a finite number"),
         ("name,group,label,logit\na,g,1\n", "line 2: logit None, expected a finite number"),
         ("name,group,label,logit\na,g,1,0\na,g,0,0\n", "2 rows are called 'a' in group 'g', expected one"),
-        (b"\xff\xfe", "is not a CSV in UTF-8"),
+        (b"\xff\xfe", "expected the columns name,group,label,logit, found \\xff\\xfe"),
     ],
 )
 def test_a_damaged_file_of_scores_is_refused_in_one_line(
@@ -114,3 +114,4 @@ def test_a_damaged_file_of_scores_is_refused_in_one_line(
         read_scores(str(tmp_path))
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+    str(caught.value).encode()  # it can be printed

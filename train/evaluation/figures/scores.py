@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pack.storage import open_store
 from recon.base.errors import UserError
-from recon.base.paths import is_dir, split_path
+from recon.base.paths import is_dir, printable, split_path
 
 SHARED = ""
 """The label group of real images that are compared with the fakes of every group."""
@@ -116,12 +116,12 @@ def read_scores(place: str) -> Scores:
         text = store.read(name).decode("utf-8-sig", "surrogateescape")
         reader = csv.DictReader(io.StringIO(text, newline=""))
         if set(NEEDED) - set(reader.fieldnames or ()):
-            found = ",".join(reader.fieldnames or ()) or "none"
+            found = printable(",".join(reader.fieldnames or ()) or "none")
             raise UserError(f"{path}: expected the columns {','.join(NEEDED)}, found {found}")
         # An evaluation leaves the label empty where it is unknown.
         rows = [_row(f"{path} line {reader.line_num}", row) for row in reader if row["label"] != ""]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a CSV in UTF-8: {error}") from error
+    except csv.Error as error:
+        raise UserError(f"{path} is not a CSV: {error}") from error
     if not rows:
         raise UserError(f"{path} holds no score with a label; expected a row for each image")
     (twice, times), *_ = Counter((row[0], row[1]) for row in rows).most_common(1)
