@@ -17,11 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
 from conftest import photograph, save
-
-from train.model.build import build_model
-from train.model.config import ModelConfig
+from scored_images import save_untrained
 
 ROOT = Path(__file__).parents[1]
 _SCRIPT = """
@@ -93,11 +90,8 @@ def main() -> None:
         subprocess.run(["git", "checkout", "-q", options.before], cwd=earlier, check=True)
         write_photographs(work / "set", options.images)
         write_photographs(work / "warm", 8)
-        torch.manual_seed(0)
-        state = build_model(ModelConfig(backbone="highpass")).state_dict()
-        config = {"model": {"backbone": "highpass", "weights": None}}
         checkpoint = work / "best.pt"
-        torch.save({"format": "pairstream-checkpoint/1", "config": config, "model": state}, checkpoint)
+        save_untrained(checkpoint)
         roots = {options.before: earlier, "this build": ROOT}
         builds = {build: Build(root, checkpoint, work, work / build) for build, root in roots.items()}
         found: dict[str, list[tuple[float, float]]] = {build: [] for build in builds}

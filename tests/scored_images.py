@@ -1,12 +1,15 @@
-"""Small images to score, and a folder tree of them."""
+"""Small images to score, a folder tree of them, and an untrained detector that scores them."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from recon.image.codec import Picture, encode
+from train.model.build import build_model
+from train.model.config import ModelConfig
 
 SIZES = [(16, 16), (24, 16), (17, 9)]
 
@@ -26,6 +29,24 @@ def put(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
+
+
+def save_untrained(path: Path, *, seed: int = 3, gain: float = 1, **model: str) -> str:
+    """Writes a checkpoint with random weights, its logits multiplied by `gain`; returns its path."""
+    torch.manual_seed(seed)
+    options = {"backbone": "highpass", **model}
+    state = build_model(ModelConfig(**options)).state_dict()  # type: ignore[arg-type]
+    if gain != 1:
+        state["fc.weight"] *= gain
+    content = {"config": {"model": {"weights": None, **options}}, "model": state}
+    torch.save({"format": "pairstream-checkpoint/1", **content}, path)
+    return str(path)
+
+
+@pytest.fixture(name="checkpoint", scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small detector with random weights."""
+    return save_untrained(tmp_path_factory.mktemp("run") / "best.pt")
 
 
 @pytest.fixture(name="tree")

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from figure_scores import scores_of
-from scored_images import png, put
+from scored_images import png, put, save_untrained
 
 from recon.base.errors import UserError
 from train.detector.calibrate import CalibrateConfig, calibrate, main, sample, temperature_of
@@ -25,20 +24,13 @@ from train.evaluation.figures.calibration import (
 from train.evaluation.figures.decision import choose_threshold, fit_temperature
 from train.evaluation.figures.scores import read_scores
 from train.evaluation.images import open_source
-from train.model.build import build_model
-from train.model.config import ModelConfig
 
 
 @pytest.fixture(name="checkpoint")
-def untrained(tmp_path: Path) -> str:
+def decided(tmp_path: Path) -> str:
     """A detector whose logits are large enough to differ from image to image."""
-    torch.manual_seed(3)
-    state = build_model(ModelConfig(backbone="highpass")).state_dict()
-    state["fc.weight"] *= -50  # with this sign, the fakes below score higher on the whole
-    config = {"model": {"backbone": "highpass", "weights": None}}
-    content = {"format": "pairstream-checkpoint/1", "config": config, "model": state}
-    torch.save(content, tmp_path / "best.pt")
-    return str(tmp_path / "best.pt")
+    # With this sign, the fakes below score higher on the whole.
+    return save_untrained(tmp_path / "best.pt", gain=-50)
 
 
 @pytest.fixture(name="data")

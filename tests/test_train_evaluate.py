@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scored_images import SIZES, image_tree, pixels, png, put  # noqa: F401  # a fixture
+from scored_images import SIZES, image_tree, pixels, png, put, untrained  # noqa: F401  # fixtures
 from train_data import SIZES as STORED_SIZES
 from train_data import make_dataset
 
@@ -28,16 +28,6 @@ from train.evaluation.scoring import BATCH_PIXELS, Waiting, by_size, logits_of, 
 from train.model.build import build_model
 from train.model.config import ModelConfig
 from train.window.geometry import centre_crop
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("run") / "best.pt"
-    torch.manual_seed(3)
-    state = build_model(ModelConfig(backbone="highpass")).state_dict()
-    config = {"model": {"backbone": "highpass", "weights": None}}
-    torch.save({"format": "pairstream-checkpoint/1", "config": config, "model": state}, path)
-    return str(path)
 
 
 def scores_csv(folder: Path) -> list[dict[str, str]]:

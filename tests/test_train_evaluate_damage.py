@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from ports import free_ports
-from scored_images import image_tree, png, put  # noqa: F401  # a fixture
+from scored_images import image_tree, png, put, save_untrained, untrained  # noqa: F401  # fixtures
 from train_data import make_dataset
 
 from pack.storage import open_store
@@ -30,16 +30,6 @@ from train.model.build import build_model
 from train.model.config import ModelConfig
 
 FILES = ("scores.csv", "table.md", "rejected.jsonl")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("run") / "best.pt"
-    torch.manual_seed(3)
-    state = build_model(ModelConfig(backbone="highpass")).state_dict()
-    config = {"model": {"backbone": "highpass", "weights": None}}
-    torch.save({"format": "pairstream-checkpoint/1", "config": config, "model": state}, path)
-    return str(path)
 
 
 @pytest.fixture
@@ -89,13 +79,9 @@ def test_what_is_damaged_is_counted_by_cause_listed_and_told_last(
 
 
 def test_images_too_small_for_the_normalisation_are_left_out(tree: Path, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = build_model(ModelConfig(backbone="res18nodown", normalize="residue3"))
-    config = {"model": {"backbone": "res18nodown", "normalize": "residue3"}}
-    path = tmp_path / "small.pt"
-    torch.save({"format": "pairstream-checkpoint/1", "config": config, "model": model.state_dict()}, path)
+    path = save_untrained(tmp_path / "small.pt", backbone="res18nodown", normalize="residue3")
     put(tree / "val/gan/1_fake/dot.png", png(1, (1, 1)))
-    evaluate(config_of(str(path), tree, tmp_path / "o"))
+    evaluate(config_of(path, tree, tmp_path / "o"))
     [line] = (tmp_path / "o/rejected.jsonl").read_text().splitlines()
     assert json.loads(line)["kind"] == "too small"
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from scored_images import png, put
+from scored_images import png, put, untrained  # noqa: F401  # a fixture
 from test_train_score_command import run
 
 from recon.base.errors import UserError
@@ -17,20 +16,8 @@ from train.evaluation.evaluate import EvaluateConfig, evaluate, tell
 from train.evaluation.figures.scores import read_scores
 from train.evaluation.images import open_source
 from train.evaluation.inputs.labels import words_of
-from train.model.build import build_model
-from train.model.config import ModelConfig
 
 ODD = os.fsdecode(b"caf\xe9")  # in Latin-1, as old disks have it
-
-
-@pytest.fixture(name="checkpoint", scope="module")
-def untrained(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("run") / "best.pt"
-    torch.manual_seed(3)
-    state = build_model(ModelConfig(backbone="highpass")).state_dict()
-    config = {"model": {"backbone": "highpass", "weights": None}}
-    torch.save({"format": "pairstream-checkpoint/1", "config": config, "model": state}, path)
-    return str(path)
 
 
 def pair(root: Path, group: str = "gan", suffix: str = "png") -> None:

@@ -11,25 +11,13 @@ import pytest
 import torch
 from PIL import Image
 from scipy.special import expit
-from scored_images import pixels, png, put
+from scored_images import pixels, png, put, untrained  # noqa: F401  # a fixture
 
 from recon.base.errors import UserError
 from train.detector.detector import Detector
 from train.detector.heatmap import cover, sliding_logits
 from train.detector.score import images_at, main
 from train.evaluation.scoring import logits_of
-from train.model.build import build_model
-from train.model.config import ModelConfig
-
-
-@pytest.fixture(name="checkpoint", scope="module")
-def untrained(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("run") / "best.pt"
-    torch.manual_seed(3)
-    state = build_model(ModelConfig(backbone="highpass")).state_dict()
-    config = {"model": {"backbone": "highpass", "weights": None}}
-    torch.save({"format": "pairstream-checkpoint/1", "config": config, "model": state}, path)
-    return str(path)
 
 
 @pytest.fixture(name="detector", scope="module")
