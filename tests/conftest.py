@@ -4,7 +4,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,15 @@ def python(
     command = [sys.executable, *options, "-c", script, *map(str, arguments)]
     here = Path(__file__).parents[1]
     return subprocess.run(command, check=False, capture_output=True, text=True, cwd=here, env=env)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *arguments: object) -> int:
+    """Exit status of a command; a traceback fails the test."""
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert isinstance(end.value.code, int)
+    return end.value.code
 
 
 @pytest.fixture(scope="session", autouse=True)

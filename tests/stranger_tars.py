@@ -2,13 +2,11 @@
 
 import gc
 import io
-import sys
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import webdataset
 from conftest import photograph
 from PIL import Image
@@ -82,15 +80,6 @@ def plain_pixels(
         return pixels
 
     return {one["__key__"]: (find(one, real), find(one, fake)) for one in plain(paths)}
-
-
-def run(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *arguments: object) -> int:
-    """Exit status of a command; a traceback fails the test."""
-    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert isinstance(end.value.code, int)
-    return end.value.code
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import webdataset
+from conftest import run
 from stranger_tars import (
     files,
     image,
     members_of,
     pair,
     plain_pixels,
-    run,
     write_members,
     write_samples,
 )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from conftest import python
-from stranger_tars import Members, files, image, members_of, pair, plain, run, write_members, write_samples
+from conftest import python, run
+from stranger_tars import Members, files, image, members_of, pair, plain, write_members, write_samples
 
 from pack.adopt import command as index
 from pack.adopt.adopt import adopt

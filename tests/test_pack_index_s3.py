@@ -4,10 +4,11 @@ import logging
 from pathlib import Path
 
 import pytest
+from conftest import run
 from fault_plan import Fault
 from fault_proxy import FaultProxy
 from s3_server import READER, S3Env, S3Server, upload
-from stranger_tars import files, image, pair, run, write_samples
+from stranger_tars import files, image, pair, write_samples
 
 from pack.adopt import command as index
 from pack.adopt.adopt import adopt

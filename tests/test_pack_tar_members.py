@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stranger_tars import image, run, write_members
+from stranger_tars import image, write_members
 
 from pack import command
 from pack.adopt import command as index

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from audit_data import planted
-from conftest import photograph, save
+from conftest import photograph, run, save
 from huggingface_hub import DatasetCard
 from pack_runs import config, files
 from stranger_tars import pair as sample
-from stranger_tars import run, write_samples
+from stranger_tars import write_samples
 
 from pack.adopt.adopt import adopt
 from pack.adopt.config import IndexConfig

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import run
 from train_data import make_dataset
 
 from pack.dataset.dataset import open_dataset
@@ -36,13 +36,6 @@ def _torch_threads_stay() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["bench", *argv])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return int(str(end.value.code))
 
 
 def test_the_command_writes_a_table_and_json(
@@ -152,4 +145,4 @@ def test_mistakes_are_named(url: str, tmp_path: Path, monkeypatch: pytest.Monkey
         bench(BenchConfig(url, json=str(tmp_path / "no/where.json")))
     with pytest.raises(UserError, match="is no op of the published recipe"):
         bench(BenchConfig(url, augment=AugmentConfig(crop=24, sharpen_p=0.5), oracle=True))
-    assert run(monkeypatch, url, "--device", "abacus") == 2
+    assert run(monkeypatch, main, url, "--device", "abacus") == 2

@@ -2,11 +2,11 @@
 
 import json
 import logging
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import run
 from figure_scores import scores_of
 from scored_images import png, put, save_untrained
 
@@ -136,11 +136,8 @@ def test_the_command_scores_a_sample_alone_and_prints_what_it_wrote(
     checkpoint: str, data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--checkpoint", checkpoint, "--data", data, "--sample", "10", "--seed", "1", "--device", "cpu"]
-    monkeypatch.setattr(sys, "argv", ["x", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    text = capsys.readouterr()
-    assert (ended.value.code, "best.calibration.json: temperature" in text.out) == (0, True), text
+    status, text = run(monkeypatch, main, *words), capsys.readouterr()
+    assert (status, "best.calibration.json: temperature" in text.out) == (0, True), text
     found = read_calibration(checkpoint)
     assert found is not None
     assert (found.images, found.seed) == (10, 1)
@@ -171,10 +168,8 @@ def test_mistakes_are_told_before_the_images_are_scored(
         "a calibration needs both classes, and there are no real images": ["--data", fakes],
     }
     for complaint, words in cases.items():
-        monkeypatch.setattr(sys, "argv", ["x", "--checkpoint", checkpoint, "--device", "cpu", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
+        status = run(monkeypatch, main, "--checkpoint", checkpoint, "--device", "cpu", *words)
         error = capsys.readouterr().err
-        assert (ended.value.code, complaint in error, "Traceback" in error) == (2, True, False), error
+        assert (status, complaint in error, "Traceback" in error) == (2, True, False), error
     assert not Path(calibration_name(checkpoint)).exists()
     assert open_source(fakes).total == 1

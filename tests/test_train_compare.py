@@ -1,11 +1,11 @@
 """Comparing detectors: DeLong by its definition, the bootstrap of both on the same photographs, fusions."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import run
 from figure_scores import binormal, drawn_scores, scores_of
 from hypothesis import given
 from scipy.special import expit, logit
@@ -110,13 +110,6 @@ def write(folder: Path, scores: Scores, decision: dict[str, object] | None = Non
     return str(folder / "scores.csv")
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
-    monkeypatch.setattr(sys, "argv", ["x", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code
-
-
 def test_the_command_prints_both_tables_and_writes_a_fusion_that_compares_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,7 +117,7 @@ def test_the_command_prints_both_tables_and_writes_a_fusion_that_compares_again(
     other = scores_of(scores.labels_N, scores.logits_N[::-1] * -1, photographs=list(scores.photographs))
     a = write(tmp_path / "a", scores, {"temperature": 2.0, "threshold": 0.25, "origin": "x"})
     b, out = write(tmp_path / "b", other), tmp_path / "out"
-    assert run(monkeypatch, a, b, "--out", str(out), "--fused", "vote", "--resamples", "40") == 0
+    assert run(monkeypatch, main, a, b, "--out", str(out), "--fused", "vote", "--resamples", "40") == 0
     text = capsys.readouterr().out
     assert text == (out / "compare.md").read_text()
     first, second = text.split("| less the first |")
@@ -145,7 +138,7 @@ def test_one_class_gives_dashes_and_reasons(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     places = [write(tmp_path / name, scores_of([1, 1, 1], [0.0, 1.0, -1.0])) for name in "ab"]
-    assert run(monkeypatch, *places) == 0
+    assert run(monkeypatch, main, *places) == 0
     text = capsys.readouterr().out
     assert "No auc: no real images." in text
     assert "No DeLong test: it needs two images of each class." in text
@@ -174,7 +167,7 @@ def test_a_mistake_is_one_line_and_status_2(
     (tmp_path / "nan.csv").write_text("name,group,label,logit\na,g,1,nan\n")
     places |= {"NAN": str(tmp_path / "nan.csv"), "OLD": write(tmp_path / "old", scores_of([0], [0.0]))}
     (tmp_path / "old/metrics.json").write_text("{}")
-    assert run(monkeypatch, *(places.get(word, word) for word in words)) == 2
+    assert run(monkeypatch, main, *(places.get(word, word) for word in words)) == 2
     error = capsys.readouterr().err
     assert complaint in error
     assert "Traceback" not in error

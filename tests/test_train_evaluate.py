@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import run
 from hypothesis import given
 from hypothesis import strategies as st
 from scored_images import SIZES, image_tree, pixels, png, put, untrained  # noqa: F401  # fixtures
@@ -231,11 +232,8 @@ def test_bad_input_is_one_line_and_status_2(
 ) -> None:
     for case, (options, complaint) in bad_inputs(tmp_path, checkpoint).items():
         out = tmp_path / f"out-{case}"
-        monkeypatch.setattr(sys, "argv", ["x", *options, "--out", str(out)])
-        with pytest.raises(SystemExit) as ended:
-            main()
+        assert (case, run(monkeypatch, main, *options, "--out", out)) == (case, 2)
         error = capsys.readouterr().err
-        assert (case, ended.value.code) == (case, 2)
         assert complaint in error, (case, error)
         assert "Traceback" not in error
         assert not out.exists() or not list(out.iterdir()), case

@@ -1,12 +1,12 @@
 """Exports: weights and options alone, equal scores from them, and from ONNX within 1e-4."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import run
 from safetensors.torch import load_file
 from scored_images import pixels
 
@@ -92,10 +92,8 @@ def test_a_damaged_export_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_missing_checkpoint_is_one_line_and_status_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["x", "--checkpoint", "gone.pt", "--out", str(tmp_path / "out")])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert (ended.value.code, "gone.pt not found" in capsys.readouterr().err) == (2, True)
+    status = run(monkeypatch, main, "--checkpoint", "gone.pt", "--out", tmp_path / "out")
+    assert (status, "gone.pt not found" in capsys.readouterr().err) == (2, True)
     assert not (tmp_path / "out").exists()
 
 

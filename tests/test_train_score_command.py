@@ -3,12 +3,12 @@
 import csv
 import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import run
 from PIL import Image
 from scipy.special import expit
 from scored_images import pixels, png, put, untrained  # noqa: F401  # a fixture
@@ -23,13 +23,6 @@ from train.evaluation.scoring import logits_of
 @pytest.fixture(name="detector", scope="module")
 def loaded(checkpoint: str) -> Detector:
     return Detector.load(checkpoint, device="cpu")
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> object:
-    monkeypatch.setattr(sys, "argv", ["x", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code
 
 
 def test_paths_bytes_and_pixels_of_an_image_get_the_score_of_its_pixels(
@@ -98,7 +91,7 @@ def test_the_command_prints_a_line_an_image_and_writes_csv_and_json(
     put(tmp_path / "more/notes.txt", b"x")
     files = ("--csv", tmp_path / "out/s.csv", "--json", tmp_path / "out/s.json")
     places = (one, f"file://{tmp_path}/more")
-    assert run(monkeypatch, checkpoint, *places, "--device", "cpu", "--threshold", "0.001", *files) == 0
+    assert run(monkeypatch, main, checkpoint, *places, "--device", "cpu", "--threshold", "0.001", *files) == 0
     names = [str(one), f"file://{tmp_path}/more/a.png", f"file://{tmp_path}/more/sub/b.png"]
     logits = [found.logit for found in detector.score(names)]
     lines = capsys.readouterr().out.splitlines()
@@ -121,7 +114,7 @@ def test_damaged_images_are_listed_and_the_others_scored(
     put(tmp_path / "a.png", png(1)[:-30])
     put(tmp_path / "b.png", png(2))
     out = tmp_path.parent / f"{tmp_path.name}.csv"
-    assert run(monkeypatch, checkpoint, tmp_path, "gone.png", "--device", "cpu", "--csv", out) == 1
+    assert run(monkeypatch, main, checkpoint, tmp_path, "gone.png", "--device", "cpu", "--csv", out) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert "a.png: broken or truncated png" in lines[0]
@@ -145,7 +138,7 @@ def test_mistakes_are_one_line_and_status_2(
         "threshold=2: expected a probability": [checkpoint, image, "--threshold", "2"],
     }
     for complaint, words in cases.items():
-        assert run(monkeypatch, *words, "--device", "cpu") == 2, complaint
+        assert run(monkeypatch, main, *words, "--device", "cpu") == 2, complaint
         error = capsys.readouterr().err
         assert (complaint in error, "Traceback" in error) == (True, False), error
 
@@ -180,7 +173,9 @@ def test_a_heat_map_is_a_picture_of_the_image_with_a_legend(
 ) -> None:
     image = put(tmp_path / "a.png", png(1, (40, 60)))
     out = tmp_path / "map.png"
-    assert run(monkeypatch, checkpoint, image, "--device", "cpu", "--heatmap", out, "--window", "24") == 0
+    assert (
+        run(monkeypatch, main, checkpoint, image, "--device", "cpu", "--heatmap", out, "--window", "24") == 0
+    )
     with Image.open(out) as picture:
         assert (picture.format, picture.size) == ("PNG", (1100, 550))
         colours = np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)
