@@ -45,6 +45,7 @@ def test_the_command_writes_a_table_and_json(
     assert (
         run(
             monkeypatch,
+            main,
             "--oracle",
             url,
             "--augment.crop",

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pack.shard.manifest import Manifest
-from pack.shard.schema import INDEX_SCHEMA, MAKER, MASK_FIELD, MORE_FAKES, RECORD_FIELDS, fake_name
+from pack.shard.names import fake_name
+from pack.shard.schema import INDEX_SCHEMA, MAKER, MASK_FIELD, MORE_FAKES, RECORD_FIELDS
 from recon.image.codec import LOADABLE
 
 Feature = dict[str, Any]  # as Hugging Face's cards write one

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import repeat
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pack.dataset.fakes import more_fakes
 from pack.shard.manifest import ShardEntry
-from pack.shard.schema import HEADERS, MASK_FIELD, MEMBERS, fake_name, field_names
+from pack.shard.names import fake_name
+from pack.shard.schema import HEADERS, MASK_FIELD, MEMBERS, field_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +47,20 @@ class ShardIndex:
         """About how many bytes are held."""
         return len(self.keys) * (276 + 20 * len(self.members))
 
+    @cached_property
+    def fake_columns(self) -> tuple[int, ...]:
+        """(F,) numbers of the members that are fakes."""
+        return tuple(number for number, member in enumerate(self.members) if member.startswith("fake"))
+
     def columns_with(self, row: int, fake: int | None) -> Iterator[tuple[int, str]]:
         """(number, field) of a pair's members: of all, or of those that are no fakes and of one fake.
 
         The one fake has the field of a first one.
         """
-        for column, (member, field) in enumerate(zip(self.members, self.fields[row], strict=False)):
-            if fake is None or not member.startswith("fake"):
+        for column, field in enumerate(self.fields[row]):
+            if fake is None or column not in self.fake_columns:
                 yield column, field
-            elif member == fake_name(fake):
+            elif column == self.fake_columns[fake]:
                 yield column, f"fake.{field.partition('.')[2]}"
 
     def parts(self, first: int, fakes: NDArray[np.int64], gap: int) -> list[tuple[int, int]]:
@@ -67,8 +73,8 @@ class ShardIndex:
         """
         rows = slice(first, first + len(fakes))
         wanted = np.ones((len(fakes), len(self.members)), np.bool_)
-        for number in range(sum(member.startswith("fake") for member in self.members)):
-            wanted[:, self.members.index(fake_name(number))] = fakes == number
+        for number, column in enumerate(self.fake_columns):
+            wanted[:, column] = fakes == number
         starts = self.offsets[rows][wanted]
         ends = (starts + self.sizes[rows][wanted])[order := np.argsort(starts)]
         starts = starts[order]

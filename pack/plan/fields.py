@@ -10,7 +10,7 @@ from posixpath import splitext
 
 from pack.base.config import PackConfig
 from pack.base.items import Item
-from pack.shard.schema import fake_name
+from pack.shard.names import fake_name
 from recon.image.codec import LOADABLE, SUFFIXES
 
 _CODECS = dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "jpeg") | {".png": "png", ".webp": "webp"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pack.shard.schema import fake_name
+from pack.shard.names import fake_name
 from pack.shard.verified_read import read_verified
 from pack.storage import Store, open_store
 from recon.base.errors import MissingError, UserError

@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pack.shard.names import fake_name
 from recon.image.codec import LOADABLE
 
 MEMBERS = ("real", "fake", "json")
@@ -168,11 +169,6 @@ def field_names(real_codec: str, fake_codec: str, fields: Mapping[str, str] | No
     if fields is not None:
         return fields["real"], fields["fake"]
     return f"real.{LOADABLE[real_codec]}", f"fake.{LOADABLE[fake_codec]}"
-
-
-def fake_name(number: int) -> str:
-    """The name of a reconstruction in its sample, by its number from 0: ``fake``, ``fake2``, ``fake3``."""
-    return f"fake{number + 1}" if number else "fake"
 
 
 def further_field(number: int, codec: str, fields: Mapping[str, str] | None = None) -> str:

@@ -17,7 +17,7 @@ from pack.dataset.dataset import Dataset
 from pack.dataset.pairs import DamagedPair, StoredPair
 from pack.inspect.audit.features import Features, Numbers, measure, scatter, window
 from pack.inspect.audit.traces.pairs import UNRELATED, beats, pair_values
-from pack.shard.schema import fake_name
+from pack.shard.names import fake_name
 from recon.base.errors import RejectedImageError
 from recon.image.codec import Picture, Pixels, decode, encode, is_lossless_webp
 
@@ -184,7 +184,8 @@ def _measure(split: int, path: str, pair: StoredPair | DamagedPair) -> list[Meas
         return [(f"{where} is damaged ({pair.cause})", [])]
     files = [member(pair, "real"), *(pair.fakes or [b""])]
     try:
-        real, *fakes = (_looked_at(data, number, where) for number, data in enumerate(files))
+        names = ["real", *map(fake_name, range(len(files) - 1))]
+        real, *fakes = (_looked_at(data, name, where) for data, name in zip(files, names, strict=True))
     except RejectedImageError as error:
         return [(str(error), [])]
     return [
@@ -192,9 +193,8 @@ def _measure(split: int, path: str, pair: StoredPair | DamagedPair) -> list[Meas
     ]
 
 
-def _looked_at(data: bytes, number: int, where: str) -> _Looked:
-    """Decodes and measures an image; 0 is the number of the real one."""
-    name = fake_name(number - 1) if number else "real"
+def _looked_at(data: bytes, name: str, where: str) -> _Looked:
+    """Decodes and measures an image."""
     if not data:
         raise RejectedImageError(f"{where} has no {name} image")
     try:

@@ -7,7 +7,8 @@ import numpy as np
 from pack.dataset.dataset import Dataset, open_dataset
 from pack.dataset.fakes import values_of
 from pack.dataset.pairs import DamagedPair, StoredPair
-from pack.shard.schema import INDEX_SCHEMA, MORE_FAKES, fake_name
+from pack.shard.names import fake_name
+from pack.shard.schema import INDEX_SCHEMA, MORE_FAKES
 from recon.base.errors import UserError
 from train.evaluation.inputs.source import SHARED, DamagedError, ImageSource, Listed, Read
 

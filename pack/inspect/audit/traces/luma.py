@@ -1,4 +1,4 @@
-"""The luma of an image, as all measurements of the audit take it."""
+"""The luma of an image, as most measurements of the audit take it."""
 
 import numpy as np
 from numpy.typing import NDArray
