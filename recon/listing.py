@@ -49,6 +49,8 @@ def images_among(files: Files, leave: Leave) -> list[tuple[str, int | None]]:
 
 def without_masks(found: list[tuple[str, int | None]], leave: Leave) -> list[tuple[str, int | None]]:
     """The images without those that mark the changed pixels of another: ``a.mask.png`` beside ``a.jpg``."""
+    if not any(name.endswith(MASK) for name, _ in found):  # the usual case, without a set of all names
+        return found
     stems = {name.rpartition(".")[0] for name, _ in found}
     kept = []
     for name, size in found:

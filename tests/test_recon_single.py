@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from foreign_files import BLOCKS, TINY, ldm_tensors, random_model, save_tensors, taesd_halves
 from recon_images import config, noise
@@ -310,3 +311,11 @@ def test_tiny_autoencoder_of_another_build_is_refused(tmp_path: Path) -> None:
     for half, tensors in halves.items():
         save_tensors(tensors, tmp_path / f"taesana_{half}.pth")
     assert "of another build than diffusers has" in refusal(tmp_path / "taesana_encoder.pth")
+
+
+def test_config_of_another_model_beside_a_file_is_named_by_its_own_path(tmp_path: Path) -> None:
+    weights = {"encoder.conv_in.weight": torch.zeros(1)}
+    file = tmp_path / "diffusion_pytorch_model.fp16.safetensors"
+    safetensors.torch.save_file(weights, file)
+    (tmp_path / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
+    assert refusal(file).startswith(f"{tmp_path}/config.json is of class UNet2DConditionModel, expected")

@@ -1,6 +1,5 @@
 """Fetches an autoencoder from the hub into the hub's cache: its config, and the weights that are loaded."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -9,6 +8,7 @@ from huggingface_hub import HfApi, errors, hf_hub_download
 from recon.base.errors import UserError
 from recon.base.paths import names_in
 from recon.models.files.choice import SUFFIXES, Choice, chosen, without_weights
+from recon.models.files.damage import part_names
 from recon.models.files.source import CONFIG
 from recon.models.files.tiny import pair_names
 from recon.models.names import HubName, choices
@@ -49,7 +49,7 @@ def _fetched(wanted: HubName) -> tuple[Path, str]:
     choice = _choice(wanted, folder, commit)
     first = fetch(choice.name)
     if choice.is_index:
-        for name in _parts(first):
+        for name in part_names(first):
             fetch(name)
     return folder, commit
 
@@ -75,20 +75,13 @@ def _choice(wanted: HubName, folder: Path, commit: str) -> Choice:
     return choice
 
 
-def _names(model: str, commit: str | None, inside: str | None) -> list[str]:
+def _names(model: str, commit: str, inside: str | None) -> list[str]:
     """Returns the names of the files in a folder of a model."""
     start = f"{inside}/" if inside else ""
     names = HfApi().list_repo_files(model, revision=commit)
     return [
         name.removeprefix(start) for name in names if name.startswith(start) and "/" not in name[len(start) :]
     ]
-
-
-def _parts(index: Path) -> list[str]:
-    try:
-        return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, TypeError, LookupError, AttributeError):
-        return []  # told when the index is read to load the model
 
 
 def _where(wanted: HubName) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from recon.base.errors import UserError
-from recon.models.files.source import open_source
+from recon.models.files.source import CONFIG, open_source
 from recon.models.presets import PRESETS, Preset
 
 COLUMNS = ("preset", "class", "factor", "weights", "to accept", "note")
@@ -42,7 +42,7 @@ def _cached(preset: Preset) -> str:
         return "embedded"
     from huggingface_hub import try_to_load_from_cache
 
-    name = "/".join(part for part in (preset.subfolder, "config.json") if part)
+    name = "/".join(part for part in (preset.subfolder, CONFIG) if part)
     found = try_to_load_from_cache(preset.id, name, revision=preset.revision)
     if not isinstance(found, str):  # None, or a marker of the file's absence
         return "no"

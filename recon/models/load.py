@@ -16,7 +16,7 @@ from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
 from recon.models.adapters import check_posterior, known_class
 from recon.models.config import ReconstructionConfig
-from recon.models.files.source import open_source
+from recon.models.files.source import CONFIG, open_source
 from recon.models.locate import Location, locate
 from recon.models.presets import IDENTITY
 from recon.models.types import Autoencoder, Identity, Provenance
@@ -36,7 +36,7 @@ def load(config: ReconstructionConfig) -> Autoencoder:
         return Identity(_provenance(config, here, model_class=IDENTITY, downscale=1, device="cpu", sha256=""))
     location = locate(config)
     source = open_source(location.folder)
-    model_class = known_class(source.settings.get("_class_name"), location.folder / "config.json")
+    model_class = known_class(source.settings.get("_class_name"), source.files[0].with_name(CONFIG))
     check_posterior(location.name, model_class, config.posterior)
 
     # Imported after these checks, so that a mistake is reported before torch's slow import.

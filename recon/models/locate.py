@@ -14,6 +14,7 @@ from recon.base.errors import UserError
 from recon.base.paths import expanded, is_dir, is_file, names_in
 from recon.models.config import ReconstructionConfig
 from recon.models.files.choice import single_files
+from recon.models.files.source import CONFIG
 from recon.models.files.tiny import pair_of
 from recon.models.names import HubName, choices, hub_name, labelled, local_name
 from recon.models.presets import PRESETS
@@ -109,7 +110,7 @@ def _local(path: Path, name: str, config: ReconstructionConfig) -> Location:
             raise UserError(f"--subfolder is for directories, but {path} is a file; leave it out")
         return Location(name=name, folder=path, subfolder=None, revision=None)
     folder = path / (config.subfolder or "")
-    if not is_file(folder / "config.json"):
+    if not is_file(folder / CONFIG):
         folder = _without_config(path, folder)
     return Location(name=name, folder=folder, subfolder=config.subfolder, revision=None)
 

@@ -49,8 +49,7 @@ class Provenance:
 
     def recorded(self) -> dict[str, Any]:
         """The fields by name. Older records have no `generations`, so it is there only if it is above 1."""
-        fields = asdict(self)
-        return {name: fields[name] for name in fields if (name, fields[name]) != ("generations", 1)}
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("generations", 1)}
 
 
 class OutOfMemoryError(UserError):

@@ -84,17 +84,26 @@ def read_index(index: Path) -> list[Path]:
     Raises:
         UserError: the index is damaged, or a file that it names is missing.
     """
+    files = [index.with_name(name) for name in part_names(index)]
+    _check_there(index, files)
+    return files
+
+
+def part_names(index: Path) -> list[str]:
+    """Returns the names of the files that an index names, sorted; they need not be there.
+
+    Raises:
+        UserError: the index is damaged.
+    """
     _head(index, 1)
     try:
         names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-        files = [index.with_name(name) for name in sorted(names)]
+        return [index.with_name(name).name for name in sorted(names)]
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise UserError(
             f"{index} is no index of weights ({type(error).__name__}: {error}); expected JSON whose "
             "weight_map names the file of each weight; fetch the model again"
         ) from error
-    _check_there(index, files)
-    return files
 
 
 def _check_there(index: Path, files: Sequence[Path]) -> None:

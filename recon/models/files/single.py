@@ -37,7 +37,7 @@ def open_single(path: Path) -> tuple[dict[str, Any], list[Path], Read]:
     if pair := tiny.pair_of(path):
         return _open_pair(pair)
     file = TensorFile(path)
-    if tiny.is_tiny(list(file.shapes)):
+    if tiny.is_tiny(file.shapes):
         return _found(path, [path], file.shapes, "AutoencoderTiny", lambda: file.read(file.shapes))
     prefix = kl.prefix_of(file.shapes)
     if prefix is None:
@@ -67,8 +67,8 @@ def _as_kept(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _open_pair(files: list[Path]) -> tuple[dict[str, Any], list[Path], Read]:
-    halves = dict(zip(("encoder", "decoder"), map(TensorFile, files), strict=True))
-    names = {half: tiny.layer_names(list(file.shapes), half) for half, file in halves.items()}
+    halves = dict(zip(tiny.HALVES, map(TensorFile, files), strict=True))
+    names = {half: tiny.layer_names(file.shapes, half) for half, file in halves.items()}
     shapes = {names[half][old]: shape for half, file in halves.items() for old, shape in file.shapes.items()}
 
     def read() -> dict[str, Any]:

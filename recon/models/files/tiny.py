@@ -6,6 +6,7 @@ layer for the clamping at its start, hence the numbers that are one less
 """
 
 import re
+from collections.abc import Collection
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,15 @@ from recon.base.errors import UserError
 from recon.base.paths import is_file
 from recon.models.files.damage import Shapes
 
-_HALVES = ("encoder", "decoder")
+HALVES = ("encoder", "decoder")
 
 
 def pair_names(name: str) -> list[str] | None:
     """Returns the names of encoder and decoder if `name` is that of one of them."""
     stem, dot, suffix = name.rpartition(".")
-    for half in _HALVES:
+    for half in HALVES:
         if stem.endswith(f"_{half}"):
-            return [f"{stem.removesuffix(half)}{each}{dot}{suffix}" for each in _HALVES]
+            return [f"{stem.removesuffix(half)}{each}{dot}{suffix}" for each in HALVES]
     return None
 
 
@@ -41,7 +42,7 @@ def pair_of(path: Path) -> list[Path] | None:
     return both
 
 
-def layer_names(names: list[str], half: str) -> dict[str, str]:
+def layer_names(names: Collection[str], half: str) -> dict[str, str]:
     """Returns diffusers' name of each weight of a half, by its name in the file."""
     numbered = {name: re.fullmatch(r"(\d+)\.(.+)", name) for name in names}
     shift = 1 if half == "decoder" else 0
@@ -51,7 +52,7 @@ def layer_names(names: list[str], half: str) -> dict[str, str]:
     }
 
 
-def is_tiny(names: list[str]) -> bool:
+def is_tiny(names: Collection[str]) -> bool:
     """Whether the weights are those of an `AutoencoderTiny` under diffusers' names."""
     return "encoder.layers.0.weight" in names
 
