@@ -175,20 +175,20 @@ class Dataset:
             UserError: the shard is missing, short or replaced, or storage fails for too long.
         """
         index, key = self.index(shard), block_key(self.manifest.shards[shard].sha256, first, count)
+        chosen: list[int | None] = [None] * count if fakes is None else fakes.tolist()
         _, length = index.span(first, count)
         if self.cache and (kept := self.cache.get(key)) is not None:
             whole = len(kept) == length
-            pairs = self._pairs(index, shard, first, count, memoryview(kept), fakes) if whole else []
+            pairs = self._pairs(index, shard, first, memoryview(kept), chosen) if whole else []
             if pairs and not _damaged(pairs):
                 return pairs
             self.cache.drop(key)  # harmed on the local disk: taken from the storage again
         until = self._deadline()
         block = self._fetched(index, first, count, fakes, until)
-        pairs = self._pairs(index, shard, first, count, block, fakes)
+        pairs = self._pairs(index, shard, first, block, chosen)
         wrong = _damaged(pairs)
         for number in wrong:
-            fake = None if fakes is None else int(fakes[number])
-            pairs[number] = self._read_again(index, shard, first + number, until, fake)
+            pairs[number] = self._read_again(index, shard, first + number, until, chosen[number])
         if self.cache and not wrong:  # a block that came right at the second try holds the wrong bytes still
             self.cache.put(key, block)
         return pairs
@@ -213,16 +213,14 @@ class Dataset:
         index: ShardIndex,
         shard: int,
         first: int,
-        count: int,
         block: memoryview,
-        fakes: NDArray[np.int64] | None,
+        chosen: list[int | None],
     ) -> list[StoredPair | DamagedPair]:
-        """The pairs in the bytes of a block."""
-        start = index.span(first, count)[0]
-        chosen = [None] * count if fakes is None else fakes.tolist()
+        """The pairs in the bytes of a block; of each the fake that is chosen, None for all."""
+        start = index.span(first, len(chosen))[0]
         return [
             self._pair(index, shard, row, block, start, fake)
-            for row, fake in zip(range(first, first + count), chosen, strict=True)
+            for row, fake in zip(range(first, first + len(chosen)), chosen, strict=True)
         ]
 
     def _pair(

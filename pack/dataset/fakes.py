@@ -49,15 +49,9 @@ def values_of(table: pa.Table, column: str) -> list[Any]:
     Returns:
         The values of the pairs in their order; those of a pair's reconstructions follow each other.
     """
-    first: list[Any] = table[column].to_pylist()
-    if column not in OF_FAKE or MORE_FAKES not in table.column_names:
-        return first
-    name, more = OF_FAKE[column], table[MORE_FAKES].to_pylist()
-    return [
-        value
-        for own, rest in zip(first, more, strict=True)
-        for value in (own, *(one[name] for one in rest or ()))
-    ]
+    fakes = by_fake(table) if column in OF_FAKE else [table]
+    columns = (one[column].to_pylist() for one in fakes)
+    return [value for values in zip(*columns, strict=True) for value in values]
 
 
 def each_fake(pair: StoredPair) -> Iterator[StoredPair]:

@@ -5,6 +5,7 @@ Of several reconstructions, each has two such columns, and the name of its autoe
 python -m pack.preview data/mine --out preview.png
 """
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -81,7 +82,6 @@ def contact_sheet(dataset: "Dataset", *, count: int, gain: int, side: int) -> Pi
 
 def _nth(dataset: "Dataset", number: int, gain: int, side: int) -> Pixels:
     """The row of the pair with this number, counted over all shards."""
-    from pack.dataset.fakes import values_of
     from pack.dataset.pairs import sound
     from pack.shard.schema import MORE_FAKES
 
@@ -91,8 +91,8 @@ def _nth(dataset: "Dataset", number: int, gain: int, side: int) -> Pixels:
             pair = sound(dataset.read_block(shard, number, 1)[0])
             if fakes == 1:
                 return _row(pair, [0], gain, side)
-            table = dataset.table(shard, ["autoencoder", MORE_FAKES]).slice(number, 1)
-            names = values_of(table, "autoencoder")
+            record = json.loads(pair.members["json"])
+            names = [one["autoencoder"] for one in (record, *record[MORE_FAKES])]
             order = sorted(range(fakes), key=names.__getitem__)  # else a column would change its autoencoder
             titles = ["", *(title for which in order for title in (names[which], ""))]
             return np.concatenate([_strip(titles, side), _row(pair, order, gain, side)])

@@ -153,7 +153,7 @@ def _verify_tar(
 
 
 def _header_names(table: "pa.Table", index: "ShardIndex") -> list["Names"]:
-    """For each pair the member names that its tar headers must have, in the order of `MEMBERS`."""
+    """For each pair the member names that its tar headers must have, in the order of `ShardIndex.members`."""
     from pack.shard.schema import HEADERS
 
     if HEADERS[0] in table.column_names:  # the index of an adopted tar, which keeps its own names
@@ -212,12 +212,12 @@ def _verify_look(
     from pack.inspect.looks import NOT_OURS, unlike
 
     if policy not in NOT_OURS:
-        images: dict[str, bytes] = {}
-        for column, member in enumerate(index.members):
-            start = int(index.offsets[row, column]) - position
-            images[member] = bytes(data[start : start + int(index.sizes[row, column])])
-        for member in (one for one in index.members if one.startswith("fake")):
-            for difference in unlike(images["real"], images[member]):
+        starts = index.offsets[row] - position
+        ends = starts + index.sizes[row]
+        real, *fakes = (bytes(data[starts[one] : ends[one]]) for one in (0, *index.fake_columns))
+        for column, fake in zip(index.fake_columns, fakes, strict=True):
+            member = index.members[column]
+            for difference in unlike(real, fake):
                 about = "" if member == "fake" else f" ({member})"
                 yield f"{index.entry.name}.tar: {index.keys[row]}{about}: {difference}"
 

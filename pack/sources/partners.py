@@ -29,7 +29,8 @@ def paired(reals: Mapping[str, Item], fakes: Mapping[str, File], source: str, fo
     """The items of `reals` with their partners. Names are relative to `source` and `folder`."""
     real_of = _by_stem(reals, source)
     masks = _masks(fakes, real_of, folder)
-    fake_of = _by_stem(sorted(fakes.keys() - set(masks.values())), folder)
+    marking = set(masks.values())
+    fake_of = _by_stem((name for name in fakes if name not in marking), folder)
     # Both ways: a reconstruction without a real image is an error too.
     for here, there, place in ((real_of, fake_of, folder), (fake_of, real_of, source)):
         missing = sorted(here.keys() - there.keys())
@@ -47,11 +48,11 @@ def paired(reals: Mapping[str, Item], fakes: Mapping[str, File], source: str, fo
 def _masks(fakes: Collection[str], reals: Mapping[str, str], folder: str) -> dict[str, str]:
     """The mask of each real image by stem; none, or one of every image, as all samples have equal names."""
     found = {}
-    for name in fakes:
+    for name in (one for one in fakes if one.endswith(MASK)):
         stem = _stem(name)
         place = stem.removesuffix(".mask")
         # A photograph may itself be called a.mask: then this is its reconstruction.
-        if name.endswith(MASK) and stem not in reals and place in reals:
+        if stem not in reals and place in reals:
             found[place] = name
     if found and (missing := sorted(reals.keys() - found.keys())):
         raise UserError(
