@@ -371,3 +371,10 @@ def transformers_or_stand_in() -> Iterator[None]:
         )
         patch.setattr(network, "find_spec", lambda _: sys)
         yield
+
+
+@pytest.fixture(scope="module", name="folders")
+def instance_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where a test file writes its instances; RAE runs there too."""
+    with transformers_or_stand_in():
+        yield tmp_path_factory.mktemp("instances")

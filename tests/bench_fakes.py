@@ -11,11 +11,11 @@ A stopped run continues by the same command.
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from bench_command import ROOT, run_module
+
 WAYS = ("alone", "dealt", "drawn")
 
 
@@ -52,7 +52,7 @@ def _packed(given: argparse.Namespace) -> Path:
     out: Path = given.out / "packed"
     chosen = {"--limit": given.limit, "--tile": given.tile}
     options = [text for name, value in chosen.items() if value for text in (name, value)]
-    _run("pack", "--source", given.photos, "--out", out, "--autoencoder", ",".join(given.autoencoders),
+    run_module("pack", "--source", given.photos, "--out", out, "--autoencoder", ",".join(given.autoencoders),
          "--fakes_per_real", "all", "--codec", given.codec, "--val_fraction", 0.2,
          "--threads", given.threads, *options)  # fmt: skip
     return out
@@ -69,18 +69,14 @@ def _trained(way: str, seed: int, packed: Path, given: argparse.Namespace) -> di
     }
     run = given.out / f"{way}-{seed}"
     # Every way has all photographs in each epoch, so equal epochs are equal steps.
-    _run("train", "--config", ROOT / "configs/cpu.yaml", "--out", run, "--resume", "auto",
+    run_module("train", "--config", ROOT / "configs/cpu.yaml", "--out", run, "--resume", "auto",
          "--data.train", packed / "train", "--data.val", packed / "val", "--epochs", given.epochs,
          "--optim.patience", given.epochs, "--order.seed", seed, "--threads", given.threads,
          *ways[way])  # fmt: skip
-    _run("train.evaluate", "--checkpoint", run / "best.pt", "--data", packed / "val",
+    run_module("train.evaluate", "--checkpoint", run / "best.pt", "--data", packed / "val",
          "--group_by", "autoencoder", "--out", run / "eval")  # fmt: skip
     groups = json.loads((run / "eval/metrics.json").read_text())["groups"]
     return {name: one["auc"] for name, one in groups.items()}
-
-
-def _run(module: str, *arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", module, *map(str, arguments)], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

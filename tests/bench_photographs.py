@@ -12,13 +12,13 @@ halved in size. A stopped run continues by the same command.
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from bench_command import ROOT, run_module
 from PIL import Image
 from PIL.JpegImagePlugin import get_sampling
 
@@ -26,7 +26,6 @@ from recon.folder import find_images
 from recon.listing import REAL
 
 SIDE = 192  # pixels of the crops
-ROOT = Path(__file__).parents[1]
 
 Cut = Callable[[Image.Image], Image.Image]
 
@@ -98,9 +97,9 @@ def _measured(way: str, given: argparse.Namespace) -> dict[str, tuple[float, int
         with Image.open(given.photos / name) as photo:
             save(photo, (photos if number < given.limit else held_out) / name)
     _save_tiles(given.never_jpeg, unseen)
-    _run("pack", "--source", photos, "--out", packed, "--autoencoder", given.autoencoder, "--codec", codec,
-         "--val_fraction", 0.2, "--threads", 1)  # fmt: skip
-    _run("train", "--config", ROOT / "configs/cpu.yaml", "--out", out / "run", "--resume", "auto",
+    run_module("pack", "--source", photos, "--out", packed, "--autoencoder", given.autoencoder,
+         "--codec", codec, "--val_fraction", 0.2, "--threads", 1)  # fmt: skip
+    run_module("train", "--config", ROOT / "configs/cpu.yaml", "--out", out / "run", "--resume", "auto",
          "--data.train", packed / "train", "--data.val", packed / "val", "--epochs", given.epochs,
          "--threads", 1)  # fmt: skip
     fakes, reals = (_evaluated(out / "run", data) for data in (packed / "val", unseen))
@@ -110,7 +109,7 @@ def _measured(way: str, given: argparse.Namespace) -> dict[str, tuple[float, int
 
 def _evaluated(run: Path, data: Path) -> dict[str, Any]:
     out = run / f"eval-{data.name}"
-    _run("train.evaluate", "--checkpoint", run / "best.pt", "--data", data, "--out", out)
+    run_module("train.evaluate", "--checkpoint", run / "best.pt", "--data", data, "--out", out)
     found: dict[str, Any] = json.loads((out / "metrics.json").read_text())
     return found
 
@@ -129,10 +128,6 @@ def _save_tiles(photos: Path, out: Path) -> None:
 def _folder(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def _run(module: str, *arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", module, *map(str, arguments)], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,13 @@ BITS = (
     "train_run.py::test_an_equal_run",
     "recon_tiling",
     "recon_running",
+    "train_evaluate_damage.py::test_side_by_side",
+    "train_fakes.py::test_any_world",
+    "recon_adapters.py::test_reconstruction_is_the_librarys",
+    "recon_adapters.py::test_reconstruction_repeats",
     "pack_packing",
     "pack_ranks",
+    "pack_fakes.py::test_any_number_of_ranks",
 )
 """What claims equal bits: beginnings of test ids behind ``tests/test_``; they get the marker of this name."""
 MOST_WORKERS = 4  # each holds up to 2 GB, and may start an S3 server

@@ -1,18 +1,17 @@
 """Answers of stores and proxies that are easily misread: each is told as what it is, with its cure."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
+from pack_objects import QUICK, put
 from ports import free_ports
 from s3_server import S3Env
 from s3_site import Site
 
-from pack.storage import Retry, Store, open_store
+from pack.storage import Store, open_store
 from pack.storage.s3_client import connect
 from recon.base.errors import UserError
 
-QUICK = Retry(deadline_s=3, attempts=2)
 HOST = "http://s3.example.com"
 
 
@@ -29,9 +28,8 @@ def told(call: Callable[[Store], object]) -> str:
     return str(caught.value)
 
 
-def publish(store: Any) -> None:
-    with store.publish("a.tar") as file:
-        file.write(b"data")
+def publish(store: Store) -> None:
+    put(store, "a.tar", b"data")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +133,5 @@ def test_the_path_of_an_endpoint_is_told_too(
 @pytest.mark.parametrize("name", ["a\nb.tar", "a\tb.tar", "a b+c%.tar"])
 def test_odd_letters_in_a_key_are_kept(s3_env: S3Env, name: str) -> None:
     store = open_store(f"{s3_env.url}/x y", QUICK)
-    with store.publish(name) as file:
-        file.write(b"data")
+    put(store, name, b"data")
     assert (store.read(name), store.exists(name), store.names()) == (b"data", True, [name])

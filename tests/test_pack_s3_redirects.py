@@ -4,9 +4,10 @@ import http.server
 from typing import Any
 
 import pytest
+from pack_objects import put
 from s3_site import Site
 
-from pack.storage import Retry, open_store
+from pack.storage import Retry, Store, open_store
 from recon.base.errors import UserError
 
 MOST = 3  # requests of one call
@@ -18,9 +19,8 @@ def _redirecting(site: Site) -> None:
     site.status, site.headers["Location"], site.body = 301, LOCATION, b"<html>moved</html>"
 
 
-def publish(store: Any) -> None:
-    with store.publish("a.tar") as file:
-        file.write(b"data")
+def publish(store: Store) -> None:
+    put(store, "a.tar", b"data")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

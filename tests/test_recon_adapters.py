@@ -1,6 +1,6 @@
 """Every class of autoencoder, as a tiny random model: sizes, the library's bits, batches, number formats."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from adapter_instances import INSTANCES, by_hand, transformers_or_stand_in, write
+from adapter_instances import INSTANCES, by_hand, instance_folders, write  # noqa: F401  # a fixture
 from conftest import photograph
 from recon_images import config
 
@@ -30,12 +30,6 @@ ONLY_FLOAT32 = ("cosmos", "vq")
 """Classes with an operation that torch has for a CPU in float32 only: 3D average pooling, cdist."""
 
 Load = Callable[..., Autoencoder]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with transformers_or_stand_in():
-        yield tmp_path_factory.mktemp("instances")
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from adapter_instances import INSTANCES, transformers_or_stand_in, write
+from adapter_instances import INSTANCES, instance_folders, write  # noqa: F401  # a fixture
 from conftest import photograph
 from recon_images import config, noise
 from safetensors.torch import load_file, save_file
@@ -21,12 +20,6 @@ from recon.models.load import load
 from recon.reconstruct import reconstruct_batch
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with transformers_or_stand_in():
-        yield tmp_path_factory.mktemp("instances")
 
 
 def instance(folders: Path, name: str) -> Path:

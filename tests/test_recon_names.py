@@ -318,19 +318,17 @@ def test_cache_without_weights_and_no_network_is_one_clear_line(model: Path, off
 
 
 @pytest.fixture
-def serving(
-    tmp_path: Path, offline: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Path, list[str]]]:
+def serving(offline: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, list[str]]]:
     """The folder that a hub on this machine serves as owner/model, and what it was asked."""
     from huggingface_hub import constants
 
-    with hub(tmp_path / "served", COMMIT) as (address, asked):
+    served = offline.parent / "served"
+    with hub(served, COMMIT) as (address, asked):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "ENDPOINT", address)
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace("https://huggingface.co", address)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        yield tmp_path / "served" / "owner" / "model", asked
-    assert offline.parent == tmp_path
+        yield served / "owner/model", asked
 
 
 @pytest.mark.parametrize("kind", ["plain", *VARIANTS])

@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import numba
 import pytest
 
 from train.ops.cpu import compiled
@@ -22,6 +23,7 @@ TOLD = "compiling the augmentations for this CPU: about ten seconds, once on thi
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Path:
     """A module with a kernel, compiled once."""
     monkeypatch.setattr(compiled, "_TOLD", [])
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")  # beside the module, whatever the environment says
     caplog.set_level(logging.INFO)
     (tmp_path / "doubling.py").write_text(MODULE)
     return tmp_path / "doubling.py"
