@@ -149,6 +149,25 @@ def test_killed_after_any_part_an_evaluation_goes_on_there_and_writes_the_same_f
     assert not list(out.glob("scores.part-*"))
 
 
+def test_parts_of_a_killed_evaluation_of_other_data_with_equal_names_are_not_taken(
+    tmp_path: Path, checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, seed in (("a", 1), ("b", 2)):
+        put(tmp_path / place / "0_real/1.png", png(seed))
+    evaluate(config_of(checkpoint, tmp_path / "b", tmp_path / "whole"))
+
+    def publish(*arguments: Any) -> None:
+        publish_part(*arguments)
+        raise Killed
+
+    out = tmp_path / "o"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(scored, "publish_part", publish)
+        evaluate(config_of(checkpoint, tmp_path / "a", out))
+    evaluate(config_of(checkpoint, tmp_path / "b", out))
+    assert contents(out)["scores.csv"] == contents(tmp_path / "whole")["scores.csv"]
+
+
 def noted(read: list[int], *arguments: Any) -> Iterator[Any]:
     from train.evaluation.images import ready
 

@@ -59,7 +59,12 @@ def scored_parts(
         min_side=find_normalization(normalization).min_side,
         threads=config.threads or max(1, available_cpus() // ranks.local_size),
     )
-    options = {"crop": config.crop, "max_pixels": config.max_pixels, "normalization": normalization}
+    options = {
+        "data": config.data,
+        "crop": config.crop,
+        "max_pixels": config.max_pixels,
+        "normalization": normalization,
+    }
     if device.type != "cpu":
         options["batch_size"] = config.batch_size
     mine = list(share(parts_of(source), ranks.rank, ranks.size))

@@ -66,7 +66,10 @@ def parts_of(source: ImageSource) -> list[Part]:
 
 
 def job_of(model: nn.Module, source: ImageSource, **options: Any) -> str:
-    """A hash of all that decides the scores: the weights, the names of the images, the options."""
+    """A hash of all that decides the scores: the weights, the names of the images, the options.
+
+    The names are relative: the options hold the place of the data.
+    """
     told = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         told.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
