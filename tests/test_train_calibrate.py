@@ -3,15 +3,16 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import run
 from figure_scores import scores_of
-from scored_images import png, put, save_untrained
+from scored_images import pixels, png, put, save_untrained
 
 from recon.base.errors import UserError
-from train.detector.calibrate import CalibrateConfig, calibrate, main, sample, temperature_of
+from train.detector.calibrate import CalibrateConfig, calibrate, main, sample, score_sample, temperature_of
 from train.detector.detector import Detector
 from train.evaluation.evaluate import EvaluateConfig, evaluate
 from train.evaluation.figures.calibration import (
@@ -22,8 +23,9 @@ from train.evaluation.figures.calibration import (
     write_calibration,
 )
 from train.evaluation.figures.decision import choose_threshold, fit_temperature
-from train.evaluation.figures.scores import read_scores
+from train.evaluation.figures.scores import Scores, read_scores
 from train.evaluation.images import open_source
+from train.evaluation.inputs.source import ImageSource, Listed, Read
 
 
 @pytest.fixture(name="checkpoint")
@@ -152,6 +154,48 @@ def test_a_damaged_image_is_left_out_with_a_warning(
     assert "left out of the calibration: 0_real/broken.png: broken or truncated png" in caplog.text
 
 
+def test_an_image_that_is_not_there_is_left_out_with_a_warning(
+    checkpoint: str, data: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (Path(data) / "0_real/gone.png").symlink_to("nowhere.png")
+    found = calibrate(CalibrateConfig(checkpoint=checkpoint, data=data, device="cpu"))
+    assert found.images == 12
+    assert "left out of the calibration: 0_real/gone.png: can't be read: No such file" in caplog.text
+
+
+def test_of_blocks_that_hold_no_image_of_the_sample_none_is_read_and_of_the_others_the_sample_alone_decoded(
+    checkpoint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen, read = sample(40, 4, 0), []
+
+    def block(first: int, count: int) -> list[Read]:
+        read.append(first)
+        return [png(place) if place in chosen else b"no image" for place in range(first, first + count)]
+
+    listed = [Listed(str(place), "g", (0, 1)[place % 2], "") for place in range(40)]
+    source = ImageSource(kind="", listed=listed, read=block, blocks=[5] * 8)
+    detector = Detector.load(checkpoint, device="cpu", is_calibrated=False)
+    config = CalibrateConfig(checkpoint=checkpoint, data="", sample=4)
+    scores = score_sample(detector, source, config)
+    assert scores.names == [str(place) for place in sorted(chosen)]
+    assert scores.logits_N.tolist() == [detector.logit(pixels(place)) for place in sorted(chosen)]
+    assert sorted(read) == sorted({place // 5 * 5 for place in chosen})
+    assert caplog.text == ""
+
+
+def test_a_checkpoint_that_is_replaced_while_its_images_are_scored_has_no_calibration(
+    checkpoint: str, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(*arguments: Any) -> Scores:
+        save_untrained(Path(checkpoint), seed=4)
+        return score_sample(*arguments)
+
+    monkeypatch.setattr("train.detector.calibrate.score_sample", replaced)
+    calibrate(CalibrateConfig(checkpoint=checkpoint, data=data, device="cpu"))
+    with pytest.raises(UserError, match="belongs to another checkpoint"):
+        read_calibration(checkpoint)
+
+
 def test_mistakes_are_told_before_the_images_are_scored(
     checkpoint: str,
     data: str,
@@ -166,6 +210,7 @@ def test_mistakes_are_told_before_the_images_are_scored(
         "fpr=2, expected a share": ["--data", data, "--rule", "fpr=2"],
         "sample=0, expected at least 1": ["--data", data, "--sample", "0"],
         "a calibration needs both classes, and there are no real images": ["--data", fakes],
+        "checkpoint gone.pt not found; expected a file such": ["--data", data, "--checkpoint", "gone.pt"],
     }
     for complaint, words in cases.items():
         status = run(monkeypatch, main, "--checkpoint", checkpoint, "--device", "cpu", *words)

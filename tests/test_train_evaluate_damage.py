@@ -161,9 +161,10 @@ def test_parts_of_a_killed_evaluation_of_other_data_with_equal_names_are_not_tak
         raise Killed
 
     out = tmp_path / "o"
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(scored, "publish_part", publish)
+    monkeypatch.setattr(scored, "publish_part", publish)
+    with pytest.raises(Killed):
         evaluate(config_of(checkpoint, tmp_path / "a", out))
+    monkeypatch.setattr(scored, "publish_part", publish_part)
     evaluate(config_of(checkpoint, tmp_path / "b", out))
     assert contents(out)["scores.csv"] == contents(tmp_path / "whole")["scores.csv"]
 

@@ -18,10 +18,13 @@ from recon.base.errors import UserError
 from recon.base.options import at_least_one
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from train.detector.detector import Detector
     from train.evaluation.figures.calibration import Calibration
     from train.evaluation.figures.scores import Scores
     from train.evaluation.images import ImageSource
+    from train.evaluation.scoring import Waiting
 
 
 _LOG = logging.getLogger(__name__)
@@ -78,6 +81,8 @@ def calibrate(config: CalibrateConfig) -> "Calibration":
             f"{config.data} has images without a label, which a calibration can't use; see "
             "'Evaluating what you have' in the README for the folders and columns that have them"
         )
+    # Before the weights are read: a checkpoint that is replaced meanwhile has another hash.
+    checkpoint_sha256 = sha256_of(config.checkpoint)
     # Of other weights, or of none: an old calibration beside the checkpoint has no say here.
     detector = Detector.load(config.checkpoint, device=config.device, is_calibrated=False)
     scores = score_sample(detector, source, config)
@@ -89,7 +94,7 @@ def calibrate(config: CalibrateConfig) -> "Calibration":
         images=len(scores.names),
         seed=config.seed,
         crop=config.crop,
-        checkpoint_sha256=sha256_of(config.checkpoint),
+        checkpoint_sha256=checkpoint_sha256,
     )
     write_calibration(config.checkpoint, found)
     return found
@@ -110,33 +115,48 @@ def score_sample(detector: "Detector", source: "ImageSource", config: CalibrateC
     """Scores a random sample of a source's images, each in a call of its own; damaged ones are left out."""
     import numpy as np
 
-    from recon.base.progress import Progress
-    from train.detector.detector import read_pixels
-    from train.evaluation.figures.scores import Scores
+    from train.evaluation.figures.scores import SHARED, Scores
+    from train.evaluation.scoring import score
 
-    chosen = sample(source.total, config.sample, config.seed)
-    names, labels, logits = [], [], []
-    with Progress(total=len(chosen), unit="images", what="calibrate") as shown:
-        for place, image in enumerate(source.images()):
-            if place not in chosen:
-                continue
-            shown.update()
-            try:
-                pixels = read_pixels(image.data, image.name, config.max_pixels)
-            except UserError as error:
-                _LOG.warning("left out of the calibration: %s", error)
-                continue
-            names.append(image.name)
-            labels.append(image.label)
-            logits.append(detector.verdict(image.name, pixels, config.crop).logit)
+    waiting = _waiting(detector, source, config)
+    found = score(
+        detector.model, waiting, batch_size=1, device=detector.device, normalization=detector.normalization
+    )
+    scored = [(source.listed[place], logit) for [place], [logit] in found]
+    names = [image.name for image, _ in scored]
     # Groups and photographs change neither temperature nor threshold.
     return Scores(
         names=names,
-        groups=[""] * len(names),
+        groups=[SHARED] * len(names),
         photographs=names,
-        labels_N=np.array(labels),
-        logits_N=np.array(logits),
+        labels_N=np.array([image.label for image, _ in scored]),
+        logits_N=np.array([logit for _, logit in scored], dtype=np.float64),
     )
+
+
+def _waiting(detector: "Detector", source: "ImageSource", config: CalibrateConfig) -> "Iterator[Waiting]":
+    """The images of the sample for the model; those that it can't get are told."""
+    from recon.base.cpus import available_cpus
+    from recon.base.progress import Progress
+    from train.evaluation.images import Lost, Ready, ready
+    from train.evaluation.scoring import Waiting
+    from train.model.normalize import find_normalization
+
+    chosen = sample(source.total, config.sample, config.seed)
+    blocks = [(first, n) for first, n in source.places() if not chosen.isdisjoint(range(first, first + n))]
+    how = Ready(
+        max_pixels=config.max_pixels,
+        crop=config.crop,
+        min_side=find_normalization(detector.normalization).min_side,
+        threads=available_cpus(),
+    )
+    with Progress(total=len(chosen), unit="images", what="calibrate") as shown:
+        for place, found in ready(source, blocks, how, chosen):
+            shown.update()
+            if isinstance(found, Lost):
+                _LOG.warning("left out of the calibration: %s: %s", source.listed[place].name, found.cause)
+            else:
+                yield Waiting(index=place, pixels=found)
 
 
 def sample(total: int, count: int, seed: int) -> set[int]:

@@ -1,6 +1,6 @@
 """Images ready for the detector: read and decoded on threads, ahead of the model."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -82,13 +82,16 @@ def pixels_of(image: LabelledImage, max_pixels: int) -> Pixels:
         raise UserError(f"{image.name}: {error}") from error
 
 
-def ready(source: ImageSource, blocks: Blocks, how: Ready) -> Iterator[tuple[int, Pixels | Lost]]:
+def ready(
+    source: ImageSource, blocks: Blocks, how: Ready, chosen: Container[int] | None = None
+) -> Iterator[tuple[int, Pixels | Lost]]:
     """Reads and decodes images on threads, a few images ahead of the caller.
 
     Args:
         source: the images.
         blocks: which of them, in this order; blocks of the source itself.
         how: see `Ready`.
+        chosen: places of the images to decode; None: all of the blocks.
 
     Yields:
         The place in the source, and the pixels; or why there are none.
@@ -102,7 +105,7 @@ def ready(source: ImageSource, blocks: Blocks, how: Ready) -> Iterator[tuple[int
     ):
         # Blocks of many images are large, and few of them are enough.
         read = ahead(readers, partial(_block, source), blocks, _READERS if source.blocks is None else 2)
-        single = (image for block in read for image in block)
+        single = (image for block in read for image in block if chosen is None or image[0] in chosen)
         yield from ahead(decoders, partial(_image, how), single, 2 * how.threads)
 
 

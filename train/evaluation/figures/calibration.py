@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pack.storage import open_store
-from recon.base.errors import UserError
+from recon.base.errors import MissingError, UserError
 from recon.base.paths import split_path
 from train.evaluation.figures.decision import Decision, decide
 
@@ -47,9 +47,12 @@ def calibration_name(checkpoint: str) -> str:
 
 
 def sha256_of(checkpoint: str) -> str:
-    """The SHA-256 of a checkpoint's bytes, in hexadecimal."""
+    """The SHA-256 of a checkpoint's bytes, in hexadecimal. UserError: there is no such file."""
     folder, name = split_path(checkpoint)
-    return hashlib.sha256(open_store(folder).read(name)).hexdigest()
+    try:
+        return hashlib.sha256(open_store(folder).read(name)).hexdigest()
+    except MissingError as error:
+        raise UserError(f"checkpoint {checkpoint} not found; expected a file such as RUN/best.pt") from error
 
 
 def write_calibration(checkpoint: str, calibration: Calibration) -> None:

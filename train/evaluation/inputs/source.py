@@ -79,20 +79,25 @@ class ImageSource:
         """Number of images."""
         return len(self.listed)
 
+    def places(self) -> Iterator[tuple[int, int]]:
+        """First image and number of images of each block; without blocks each image is one."""
+        first = 0
+        for count in self.blocks or [1] * self.total:
+            yield first, count
+            first += count
+
     def images(self) -> Iterator[LabelledImage]:
         """Reads all images, in order, for callers that may leave none out.
 
         Raises:
             UserError: one can't be read.
         """
-        first = 0
-        for count in self.blocks or [1] * self.total:
+        for first, count in self.places():
             for number, data in enumerate(self.read(first, count), first):
                 one = self.listed[number]
                 if isinstance(data, RejectedImageError):
                     raise UserError(f"{one.name}: {data}") from data
                 yield LabelledImage(name=one.name, group=one.group, label=one.label, data=data)
-            first += count
 
 
 def with_shared(listed: list[Listed]) -> list[Listed]:

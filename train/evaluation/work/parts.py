@@ -55,11 +55,10 @@ def parts_of(source: ImageSource) -> list[Part]:
     """Cuts a source into parts of `PART` images or a little more; a block is never cut."""
     parts: list[Part] = []
     blocks: list[tuple[int, int]] = []
-    first = 0
-    for count in source.blocks or [1] * source.total:
+    for first, count in source.places():
         blocks.append((first, count))
-        first += count
-        if first - blocks[0][0] >= PART or first == source.total:
+        end = first + count
+        if end - blocks[0][0] >= PART or end == source.total:
             parts.append(Part(number=len(parts), blocks=tuple(blocks)))
             blocks = []
     return parts
