@@ -58,8 +58,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "train/evaluation/work train/model train/window"
     ),
     "train/detector": (
-        "pack/storage recon recon/base recon/image train/evaluation train/evaluation/figures train/model "
-        "train/window"
+        "pack/storage recon recon/base recon/image train/evaluation train/evaluation/figures train/model"
     ),
     "train/output": "pack/storage recon/base",
     "train/loop": (

@@ -11,7 +11,7 @@ import torch
 from conftest import run
 from PIL import Image
 from scipy.special import expit
-from scored_images import pixels, png, put, untrained  # noqa: F401  # a fixture
+from scored_images import pixels, png, put, save_untrained, untrained  # noqa: F401  # a fixture
 
 from recon.base.errors import UserError
 from train.detector.detector import Detector
@@ -122,6 +122,21 @@ def test_damaged_images_are_listed_and_the_others_scored(
     assert "gone.png not found" in lines[2]
     rows = list(csv.DictReader(io.StringIO(out.read_text())))
     assert [bool(row["trouble"]) for row in rows] == [True, False, True]
+
+
+def test_an_image_too_small_for_the_normalisation_is_listed_and_the_others_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strict = save_untrained(tmp_path / "strict.pt", backbone="res18nodown", normalize="residue3")
+    small, large = put(tmp_path / "a.png", png(1, (4, 24))), put(tmp_path / "b.png", png(2))
+    out = tmp_path / "out.csv"
+    assert run(monkeypatch, main, strict, small, large, "--device", "cpu", "--csv", out) == 1
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    complaint = f"{small}: 24x4, the model's normalisation needs 5x5"
+    assert [row["trouble"] for row in rows] == [complaint, ""]
+    capsys.readouterr()
+    assert run(monkeypatch, main, strict, small, "--device", "cpu") == 2
+    assert complaint in capsys.readouterr().err
 
 
 def test_mistakes_are_one_line_and_status_2(

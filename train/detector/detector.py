@@ -24,10 +24,11 @@ from recon.image.codec import Pixels, as_rgb, decode
 from train.detector.exported import EXPORT_SUFFIX, read_export
 from train.evaluation.figures.calibration import decision_for
 from train.evaluation.figures.decision import Decision, decide
+from train.evaluation.images import Lost, scored_part
 from train.evaluation.scoring import logits_of
 from train.model.build import model_from_checkpoint, normalization_of
 from train.model.checkpoint import load_checkpoint
-from train.window.geometry import centre_crop
+from train.model.normalize import find_normalization
 
 MAX_PIXELS = 100_000_000
 """Images with more pixels are refused, unless another limit is given."""
@@ -117,7 +118,8 @@ class Detector:
             max_pixels: larger images are refused.
 
         Raises:
-            UserError: an image is missing or can't be read (the message names it), or a logit is not finite.
+            UserError: an image is missing, too small or can't be read (the message names it), or a logit is
+                not finite.
         """
         if isinstance(images, str | Path | bytes):
             raise UserError(
@@ -133,7 +135,10 @@ class Detector:
     def verdict(self, name: str, pixels: Pixels, crop: int | None = None) -> Verdict:
         """Scores the (H, W, 3) pixels of one image; see `score`."""
         height, width = pixels.shape[:2]
-        logit = self.logit(pixels if crop is None else centre_crop(pixels, crop))
+        scored = scored_part(pixels, crop, find_normalization(self.normalization).min_side)
+        if isinstance(scored, Lost):
+            raise UserError(f"{name}: {scored.cause}")
+        logit = self.logit(scored)
         if not np.isfinite(logit):
             raise UserError(
                 f"{name}: the logit is {logit}; the weights have diverged, take another checkpoint"

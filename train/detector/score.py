@@ -4,8 +4,8 @@
 
 Images may be files, folders (with all below them) and URLs. The verdict is that of the threshold which
 ``train.calibrate`` found, or of probability .5. A low probability is no proof that a photograph is real:
-strong compression or down-scaling removes the trace. Images that can't be read are listed; then the status is
-1.
+strong compression or down-scaling removes the trace. Images that can't be scored are listed; then the status
+is 1.
 """
 
 import csv
@@ -110,7 +110,7 @@ def _job(config: ScoreConfig) -> int:
     _write(config, detector, rows)
     broken = sum(bool(row["trouble"]) for row in rows)
     if broken:
-        _LOG.error("%d of %d images can't be read", broken, len(rows))
+        _LOG.error("%d of %d images can't be scored", broken, len(rows))
     return 1 if broken else 0
 
 
@@ -120,12 +120,13 @@ def _rows(detector: "Detector", images: Sequence[str], config: ScoreConfig) -> I
     for image in images:
         try:
             pixels = read_pixels(image, image, config.max_pixels)
+            found = detector.verdict(image, pixels, config.crop)
         except UserError as error:
             if len(images) == 1:  # the mistake is all there is to say
                 raise
             yield {**dict.fromkeys(_COLUMNS, ""), "name": image, "trouble": str(error)}
             continue
-        yield _row(detector.verdict(image, pixels, config.crop))
+        yield _row(found)
         if config.heatmap is not None:
             _draw(detector, image, pixels, config)
 

@@ -55,13 +55,24 @@ class Ready:
             return Lost(kind=LARGE, cause=str(error))
         except RejectedImageError as error:
             return Lost(kind=UNREADABLE, cause=str(error))
-        if self.crop is not None:  # a copy, so that the whole image need not be kept
-            pixels = np.ascontiguousarray(centre_crop(pixels, self.crop))
-        height, width = pixels.shape[:2]
-        if min(height, width) < self.min_side:
-            side = self.min_side
-            return Lost(kind=SMALL, cause=f"{width}x{height}, the model's normalisation needs {side}x{side}")
-        return pixels
+        return scored_part(pixels, self.crop, self.min_side)
+
+
+def scored_part(pixels: Pixels, crop: int | None, min_side: int) -> Pixels | Lost:
+    """The centre crop of an image, or the whole image; or why the model can't take it.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        crop: see `Ready.crop`.
+        min_side: see `Ready.min_side`.
+    """
+    if crop is not None:  # a copy, so that the whole image need not be kept
+        pixels = np.ascontiguousarray(centre_crop(pixels, crop))
+    height, width = pixels.shape[:2]
+    if min(height, width) < min_side:
+        cause = f"{width}x{height}, the model's normalisation needs {min_side}x{min_side}"
+        return Lost(kind=SMALL, cause=cause)
+    return pixels
 
 
 class _TooLargeError(RejectedImageError):
