@@ -134,6 +134,16 @@ def test_the_command_prints_both_tables_and_writes_a_fusion_that_compares_again(
     assert again.decision == expected.decision
 
 
+def test_a_fusion_of_images_whose_names_are_not_utf_8_is_written_and_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, out = write(tmp_path / "a", scores_of([0, 1], [0.0, 1.0])), tmp_path / "out"
+    file = Path(place)
+    file.write_bytes(file.read_bytes().replace(b"00001", b"caf\xe9"))
+    assert run(monkeypatch, main, place, place, "--out", out, "--fused", "mean", "--resamples", "5") == 0
+    assert (out / "scores.csv").read_bytes() == file.read_bytes()
+
+
 def test_one_class_gives_dashes_and_reasons(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,5 @@
 """The files of an evaluation: scores, metrics by label group, what was left out."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,13 +10,9 @@ import numpy as np
 from pack.storage import Store
 from train.evaluation.figures.bootstrap import Bootstrap
 from train.evaluation.figures.decision import Decision
-from train.evaluation.figures.scores import Scores
+from train.evaluation.figures.scores import FILE, Scores, encoded, scores_bytes
 from train.evaluation.figures.table import Report, report_of
 from train.evaluation.inputs.source import Lost
-
-SCORES_COLUMNS = ("name", "group", "label", "logit", "photograph")
-"""The columns of scores.csv; the group is empty for a real image that counts in all groups, the label where
-it is unknown. Images of one photograph (a real one and its fakes) share the last column."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,15 +92,15 @@ def write_results(
         figures = {"overall": None, "groups": {}, "decision": asdict(found)}
     rejected = [{"name": name, "kind": one.kind, "cause": one.cause} for name, one in lost]
     content = {
-        "scores.csv": _csv(scores),
-        "rejected.jsonl": "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rejected),
-        "table.md": _table(found, scores, facts["rejected"]),
-        "metrics.json": json.dumps(facts | figures, indent=2) + "\n",
+        FILE: scores_bytes(map(_row, scores)),
+        "rejected.jsonl": encoded("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rejected)),
+        "table.md": encoded(_table(found, scores, facts["rejected"])),
+        "metrics.json": encoded(json.dumps(facts | figures, indent=2) + "\n"),
     }
-    for name, text in content.items():
-        if text:
+    for name, data in content.items():
+        if data:
             with store.publish(name) as file:
-                file.write(text.encode("utf-8", "surrogateescape"))
+                file.write(data)
         else:
             store.remove(name)  # of an earlier evaluation
 
@@ -123,13 +117,5 @@ def _table(found: Report | Decision, scores: list[ScoredImage], rejected: dict[s
     return table + (f"\n{left_out(rejected, len(scores)).capitalize()}.\n" if rejected else "")
 
 
-def _csv(scores: list[ScoredImage]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(SCORES_COLUMNS)
-    # All digits: a threshold that is one of these scores must equal it.
-    writer.writerows(
-        (one.name, one.group, "" if one.label is None else one.label, repr(one.logit), one.photograph)
-        for one in scores
-    )
-    return text.getvalue()
+def _row(one: ScoredImage) -> tuple[object, ...]:
+    return one.name, one.group, "" if one.label is None else one.label, one.logit, one.photograph

@@ -8,8 +8,6 @@ bootstrap that draws the same photographs for both. Three fusions are in the tab
 the logits, and the mean of the probabilities (vote). ``--fused vote`` writes its scores into ``--out``.
 """
 
-import csv
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -25,6 +23,7 @@ if TYPE_CHECKING:  # heavy; --help answers at once
     from train.evaluation.figures.delong import Difference
     from train.evaluation.figures.figures import Figures
     from train.evaluation.figures.fusion import Detected
+    from train.evaluation.figures.scores import Scores
 
 _SHOWN = ("auc", "ap", "tpr_at_fpr_5", "balanced_accuracy", "accuracy", "nll", "brier")
 
@@ -175,24 +174,23 @@ def _notes(first: "Figures", found: Sequence[Comparison], config: CompareConfig)
 
 def _write(out: str, text: str, found: Sequence[Comparison], fused: "Detected | None") -> None:
     from pack.storage import open_store
+    from train.evaluation.figures.scores import FILE, encoded
 
-    content = {}
+    content: dict[str, bytes] = {}
     if fused is not None:
-        content["scores.csv"] = _csv(fused)
-        content["metrics.json"] = json.dumps({"decision": asdict(fused.decision)}, indent=2) + "\n"
+        content[FILE] = _csv(fused.scores)
+        content["metrics.json"] = encoded(json.dumps({"decision": asdict(fused.decision)}, indent=2) + "\n")
     values = [asdict(one) | {"p": one.delong and one.delong.p} for one in found]
-    content["compare.json"] = json.dumps(values, indent=2) + "\n"
-    content["compare.md"] = text
+    content["compare.json"] = encoded(json.dumps(values, indent=2) + "\n")
+    content["compare.md"] = encoded(text)
     store = open_store(out)
     for name, data in content.items():
         with store.publish(name) as file:
-            file.write(data.encode())
+            file.write(data)
 
 
-def _csv(fused: "Detected") -> str:
-    text, scores = io.StringIO(), fused.scores
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("name", "group", "label", "logit", "photograph"))
+def _csv(scores: "Scores") -> bytes:
+    from train.evaluation.figures.scores import scores_bytes
+
     columns = (scores.names, scores.groups, scores.labels_N.tolist(), scores.logits_N.tolist())
-    writer.writerows(zip(*columns, scores.photographs, strict=True))
-    return text.getvalue()
+    return scores_bytes(zip(*columns, scores.photographs, strict=True))

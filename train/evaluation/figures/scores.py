@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,10 @@ OVERALL = SHARED
 """The key of the row for all images together. No group can have this name, because it means `SHARED`."""
 
 FILE = "scores.csv"
-NEEDED = ("name", "group", "label", "logit")
+COLUMNS = ("name", "group", "label", "logit", "photograph")
+"""The columns of scores.csv; the group is empty for a real image that counts in all groups, the label where
+it is unknown. Images of one photograph (a real one and its fakes) share the last column."""
+NEEDED = COLUMNS[:-1]
 """The columns that a file of scores must have; a column ``photograph`` is used if it is there."""
 _CLASSES = {"0_real", "1_fake", "real", "fake", "nature", "ai"}
 _HALVES = (".real", ".fake")
@@ -135,6 +138,25 @@ def read_scores(place: str) -> Scores:
         labels_N=np.array(labels),
         logits_N=np.array(logits),
     )
+
+
+def scores_bytes(rows: Iterable[Sequence[object]]) -> bytes:
+    """The file of scores.
+
+    Args:
+        rows: a value for each of `COLUMNS`; the logit is a Python float.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    # All digits of a float, as csv writes them: a threshold that is one of these scores must equal it.
+    writer.writerows(rows)
+    return encoded(text.getvalue())
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8, in which names of files that are not UTF-8 keep their bytes."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _row(where: str, row: dict[str, Any]) -> tuple[str, str, str, int, float]:
