@@ -50,7 +50,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "train/model": "pack/storage recon/base train/ops/cpu",
     "train/evaluation/figures": "pack/storage recon/base",
     "train/evaluation/inputs": (
-        "pack/base pack/dataset pack/shard pack/sources recon recon/base recon/image"
+        "pack/base pack/dataset pack/shard pack/sources recon recon/base recon/image train/evaluation/figures"
     ),
     "train/evaluation/work": "pack/storage recon/base train/evaluation/inputs",
     "train/evaluation": (
@@ -58,7 +58,8 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "train/evaluation/work train/model train/window"
     ),
     "train/detector": (
-        "pack/storage recon recon/base recon/image train/evaluation train/evaluation/figures train/model"
+        "pack/storage recon recon/base recon/image train/evaluation train/evaluation/figures "
+        "train/evaluation/inputs train/model"
     ),
     "train/output": "pack/storage recon/base",
     "train/loop": (

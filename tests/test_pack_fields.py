@@ -17,7 +17,7 @@ from pack.publish.dry_run import dry_run
 from pack.publish.packing import pack
 from pack.sources import find_items
 from recon.image.codec import decode, decode_rgb
-from train.evaluation.images import open_source
+from train.evaluation.inputs.find import open_source
 from train.loader.loader import PairLoader
 
 GIVEN: dict[str, Any] = {"reconstructions": "png"}  # in the tests: the suffix of the reconstructions

@@ -23,7 +23,7 @@ from pack.publish.packing import pack
 from pack.shard.manifest import FORMAT, OLD_FORMAT
 from pack.storage import LocalStore
 from recon.base.errors import UserError
-from train.evaluation.images import open_source
+from train.evaluation.inputs.find import open_source
 from train.loader.loader import PairLoader
 
 NAMES = ("mixed", "plain", "adopted")

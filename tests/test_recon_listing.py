@@ -16,7 +16,7 @@ from recon.fit.data import load_photographs
 from recon.folder import find_images
 from recon.image.codec import SUFFIXES
 from recon.listing import images_below
-from train.evaluation.images import open_source
+from train.evaluation.inputs.find import open_source
 
 Lister = Callable[[Path], list[str]]
 

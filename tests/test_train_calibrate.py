@@ -24,7 +24,7 @@ from train.evaluation.figures.calibration import (
 )
 from train.evaluation.figures.decision import choose_threshold, fit_temperature
 from train.evaluation.figures.scores import Scores, read_scores
-from train.evaluation.images import open_source
+from train.evaluation.inputs.find import open_source
 from train.evaluation.inputs.source import ImageSource, Listed, Read
 
 

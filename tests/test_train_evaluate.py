@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import run
+from conftest import python, run
 from hypothesis import given
 from hypothesis import strategies as st
 from scored_images import SIZES, image_tree, pixels, png, put, untrained  # noqa: F401  # fixtures
@@ -23,8 +23,9 @@ from recon.base.device import find_device
 from recon.base.errors import UserError
 from train.evaluate import main
 from train.evaluation.evaluate import EvaluateConfig, evaluate
-from train.evaluation.images import LabelledImage, open_source, pixels_of
-from train.evaluation.metrics import OVERALL
+from train.evaluation.figures.scores import OVERALL
+from train.evaluation.images import Ready
+from train.evaluation.inputs.find import open_source
 from train.evaluation.scoring import BATCH_PIXELS, Waiting, by_size, logits_of, score
 from train.model.build import build_model
 from train.model.config import ModelConfig
@@ -117,10 +118,11 @@ def test_crops_of_all_sizes_are_scored(tree: Path, tmp_path: Path, checkpoint: s
 
 
 def test_an_exif_rotation_is_not_applied_and_grey_becomes_rgb() -> None:
-    rotated = LabelledImage(name="a", group="g", label=0, data=png(1, (8, 6), orientation=6))
-    np.testing.assert_array_equal(pixels_of(rotated, 1000), pixels(1, (8, 6)))
-    grey = LabelledImage(name="a", group="g", label=0, data=png(1, (8, 6), channels=1))
-    assert pixels_of(grey, 1000).shape == (8, 6, 3)
+    rotated = Ready(max_pixels=1000).pixels(png(1, (8, 6), orientation=6))
+    np.testing.assert_array_equal(rotated, pixels(1, (8, 6)))
+    grey = Ready(max_pixels=1000).pixels(png(1, (8, 6), channels=1))
+    assert isinstance(grey, np.ndarray)
+    assert grey.shape == (8, 6, 3)
 
 
 def stream(sizes: list[tuple[int, int]]) -> Iterator[Waiting]:
@@ -262,6 +264,20 @@ def test_help_answers_without_heavy_imports(module: str) -> None:
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert f"python -m {module}" in answer.stdout
+
+
+@pytest.mark.parametrize("module", ["train.evaluate", "train.calibrate"])
+def test_a_mistake_in_the_data_is_told_before_torch_is_imported(module: str) -> None:
+    script = (
+        f"import sys; from {module} import main\n"
+        "sys.argv = ['x', '--checkpoint', 'gone.pt', '--data', 'gone']\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 2\n"
+        "assert 'torch' not in sys.modules"
+    )
+    answer = python(script)
+    assert answer.returncode == 0, answer.stderr
+    assert "data=gone: found nothing" in answer.stderr
 
 
 def test_a_packed_dataset_gives_both_halves_of_every_pair_in_groups_by_a_column(tmp_path: Path) -> None:

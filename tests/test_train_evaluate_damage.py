@@ -20,8 +20,8 @@ from pack.storage import open_store
 from recon.base.errors import UserError
 from train.evaluation import scored
 from train.evaluation.evaluate import EvaluateConfig, evaluate, tell
-from train.evaluation.images import ImageSource, open_source
-from train.evaluation.inputs.source import Listed, Lost
+from train.evaluation.inputs.find import open_source
+from train.evaluation.inputs.source import ImageSource, Listed, Lost
 from train.evaluation.scoring import BATCH_PIXELS, Waiting, score, threads_for
 from train.evaluation.work import parts
 from train.evaluation.work.parts import publish_part, published_part

@@ -15,7 +15,7 @@ from train.detector.calibrate import CalibrateConfig, calibrate
 from train.detector.score import main as score
 from train.evaluation.evaluate import EvaluateConfig, evaluate, tell
 from train.evaluation.figures.scores import read_scores
-from train.evaluation.images import open_source
+from train.evaluation.inputs.find import open_source
 from train.evaluation.inputs.labels import words_of
 
 ODD = os.fsdecode(b"caf\xe9")  # in Latin-1, as old disks have it

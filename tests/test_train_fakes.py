@@ -18,8 +18,8 @@ from pack.dataset.selection import Selection, select
 from recon.base.errors import UserError
 from recon.image.codec import decode_rgb
 from train.draws.fakes import drawn_fakes
-from train.evaluation.images import open_source
-from train.evaluation.metrics import SHARED
+from train.evaluation.figures.scores import SHARED
+from train.evaluation.inputs.find import open_source
 from train.loader.loader import PairLoader
 from train.window.geometry import centre_crop
 

@@ -10,7 +10,7 @@ from scored_images import image_tree, png, put  # noqa: F401  # a fixture
 from train_data import make_dataset
 
 from recon.base.errors import UserError
-from train.evaluation.images import open_source
+from train.evaluation.inputs.find import open_source
 
 
 def test_groups_by_what_no_index_has_are_refused(tree: Path, tmp_path: Path) -> None:

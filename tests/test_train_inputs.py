@@ -17,9 +17,9 @@ from scored_images import png, put
 from train_data import make_dataset
 
 from recon.base.errors import UserError
-from train.evaluation.images import ImageSource, open_source
+from train.evaluation.inputs.find import open_source
 from train.evaluation.inputs.labels import Words, words_of
-from train.evaluation.inputs.source import described
+from train.evaluation.inputs.source import ImageSource, described
 from train.evaluation.inputs.tables import Columns
 
 Rows = list[tuple[str, str, int | None]]  # name, group, label

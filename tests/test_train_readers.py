@@ -16,7 +16,8 @@ from pack.inspect.audit.images import MeasuredImage, Measurements, measure_all
 from pack.inspect.preview import contact_sheet
 from recon.image.codec import decode, decode_rgb
 from train.augment import oracle
-from train.evaluation.images import open_source, pixels_of
+from train.evaluation.images import Ready
+from train.evaluation.inputs.find import open_source
 from train.window.cutter import WindowCutter
 from train.window.masked_batch import Cut
 
@@ -113,7 +114,7 @@ def audited(url: str) -> list[MeasuredImage]:
 
 def test_training_and_evaluation_get_equal_pixels_of_every_kind(adopted: str) -> None:
     cutter = WindowCutter(None, side=SIDE, seed=0, epoch=0)
-    scored = (pixels_of(image, 10**6) for image in open_source(adopted).images())
+    scored = (Ready(max_pixels=10**6).pixels(image.data) for image in open_source(adopted).images())
     for pair in iterate_pairs(adopted):
         names = {"__key__": pair.key, "__url__": pair.url, "__pair_id__": 0, "__copy__": 0}
         [trained] = (cutter(one) for one in cutter.drawn([names | pair.members]))

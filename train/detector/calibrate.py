@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from train.detector.detector import Detector
     from train.evaluation.figures.calibration import Calibration
     from train.evaluation.figures.scores import Scores
-    from train.evaluation.images import ImageSource
+    from train.evaluation.inputs.source import ImageSource
     from train.evaluation.scoring import Waiting
 
 
@@ -69,10 +69,9 @@ def calibrate(config: CalibrateConfig) -> "Calibration":
         UserError: the checkpoint, the data or the device can't be used, the rule is unknown, or no threshold
             follows from the scores (see `train.evaluation.figures.decision`).
     """
-    from train.detector.detector import Detector
     from train.evaluation.figures.calibration import Calibration, sha256_of, write_calibration
     from train.evaluation.figures.decision import choose_threshold, rate_of
-    from train.evaluation.images import open_source
+    from train.evaluation.inputs.find import open_source
 
     rate_of(config.rule)  # a mistake in --rule shows before the images are scored
     source = open_source(config.data)
@@ -81,6 +80,8 @@ def calibrate(config: CalibrateConfig) -> "Calibration":
             f"{config.data} has images without a label, which a calibration can't use; see "
             "'Evaluating what you have' in the README for the folders and columns that have them"
         )
+    from train.detector.detector import Detector  # torch: not before the mistakes above are told
+
     # Before the weights are read: a checkpoint that is replaced meanwhile has another hash.
     checkpoint_sha256 = sha256_of(config.checkpoint)
     # Of other weights, or of none: an old calibration beside the checkpoint has no say here.
@@ -138,7 +139,8 @@ def _waiting(detector: "Detector", source: "ImageSource", config: CalibrateConfi
     """The images of the sample for the model; those that it can't get are told."""
     from recon.base.cpus import available_cpus
     from recon.base.progress import Progress
-    from train.evaluation.images import Lost, Ready, ready
+    from train.evaluation.images import Ready, ready
+    from train.evaluation.inputs.source import Lost
     from train.evaluation.scoring import Waiting
     from train.model.normalize import find_normalization
 

@@ -24,7 +24,8 @@ from recon.image.codec import Pixels, as_rgb, decode
 from train.detector.exported import EXPORT_SUFFIX, read_export
 from train.evaluation.figures.calibration import decision_for
 from train.evaluation.figures.decision import Decision, decide
-from train.evaluation.images import Lost, scored_part
+from train.evaluation.images import scored_part
+from train.evaluation.inputs.source import Lost
 from train.evaluation.scoring import logits_of
 from train.model.build import model_from_checkpoint, normalization_of
 from train.model.checkpoint import load_checkpoint

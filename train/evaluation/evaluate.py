@@ -17,7 +17,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from recon.base.cli import run
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
 from recon.base.paths import safe_name, split_path
@@ -25,7 +24,7 @@ from train.evaluation.work.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:  # these imports are heavy; the functions below do them, so that --help answers at once
     from train.evaluation.figures.table import Report
-    from train.evaluation.images import ImageSource
+    from train.evaluation.inputs.source import ImageSource
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,11 +84,6 @@ class EvaluateConfig:
             raise UserError(f"crop={self.crop} has more pixels than max_pixels={self.max_pixels}")
 
 
-def main() -> None:
-    """Runs the command line."""
-    run(EvaluateConfig, tell, prog="python -m train.evaluate", about=__doc__ or "")
-
-
 def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
     """Scores the images, writes the results and returns the figures by label group; None without labels.
 
@@ -101,6 +95,8 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
         UserError: the checkpoint, the data or the device can't be used, a logit is not finite, or more images
             than `max_rejected` can't be scored.
     """
+    source = _source(config)  # a mistake in --data shows before torch is imported and the model loads
+
     from pack.storage import open_store
     from train.evaluation.figures.bootstrap import Bootstrap
     from train.evaluation.figures.calibration import decision_for
@@ -108,7 +104,6 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
     from train.evaluation.scored import scored_parts
     from train.evaluation.work.parts import parts_of, remove_parts
 
-    source = _source(config)  # a mistake in --data shows before the model loads
     decision = decision_for(config.checkpoint, config.threshold, config.crop)
     store = open_store(out_of(config))
     facts, outcomes = scored_parts(config, source, store, ranks)
@@ -152,7 +147,7 @@ def out_of(config: EvaluateConfig) -> str:
 
 
 def _source(config: EvaluateConfig) -> "ImageSource":
-    from train.evaluation.images import open_source
+    from train.evaluation.inputs.find import open_source
     from train.evaluation.inputs.labels import words_of
     from train.evaluation.inputs.source import described
     from train.evaluation.inputs.tables import Columns

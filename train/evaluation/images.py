@@ -7,9 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from recon.base.errors import RejectedImageError, UserError
+from recon.base.errors import RejectedImageError
 from recon.image.codec import Pixels, as_rgb, decode
-from train.evaluation.inputs.find import open_source
 from train.evaluation.inputs.source import (
     LARGE,
     MISSING,
@@ -17,14 +16,11 @@ from train.evaluation.inputs.source import (
     UNREADABLE,
     DamagedError,
     ImageSource,
-    LabelledImage,
     Lost,
     Read,
 )
 from train.evaluation.work.threads import ahead
 from train.window.geometry import centre_crop
-
-__all__ = ["ImageSource", "LabelledImage", "Lost", "Ready", "open_source", "pixels_of", "ready"]
 
 _READERS = 16  # threads; most of them wait for storage
 
@@ -77,20 +73,6 @@ def scored_part(pixels: Pixels, crop: int | None, min_side: int) -> Pixels | Los
 
 class _TooLargeError(RejectedImageError):
     """An image of too many pixels."""
-
-
-def pixels_of(image: LabelledImage, max_pixels: int) -> Pixels:
-    """Decodes an image to (H, W, 3) uint8 RGB as it is stored: an EXIF rotation is not applied.
-
-    A grey image gets three equal channels; other kinds are converted as in training (`recon.image.modes`).
-
-    Raises:
-        UserError: the file is broken or exceeds `max_pixels`; the message names the file.
-    """
-    try:
-        return _decoded(image.data, max_pixels)
-    except RejectedImageError as error:
-        raise UserError(f"{image.name}: {error}") from error
 
 
 def ready(

@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from recon.base.errors import UserError
-from train.evaluation.figures.scores import OVERALL, SHARED
-
-__all__ = ["OVERALL", "SHARED", "Summary", "summarize"]
 
 Labels = NDArray[np.integer]
 Logits = NDArray[np.floating]

@@ -11,7 +11,8 @@ from recon.base.device import find_device
 from recon.base.errors import UserError
 from recon.base.memory import keep_freed_memory
 from recon.base.progress import Progress
-from train.evaluation.images import ImageSource, Lost, Ready, ready
+from train.evaluation.images import Ready, ready
+from train.evaluation.inputs.source import ImageSource, Lost
 from train.evaluation.scoring import Waiting, score
 from train.evaluation.work.parts import (
     Outcome,

@@ -10,7 +10,8 @@ from pack.dataset.pairs import DamagedPair, StoredPair
 from pack.shard.names import fake_name
 from pack.shard.schema import INDEX_SCHEMA, MORE_FAKES
 from recon.base.errors import UserError
-from train.evaluation.inputs.source import SHARED, DamagedError, ImageSource, Listed, Read
+from train.evaluation.figures.scores import SHARED
+from train.evaluation.inputs.source import DamagedError, ImageSource, Listed, Read
 
 _PAIRS = 16  # read together
 

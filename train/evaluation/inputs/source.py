@@ -7,9 +7,7 @@ from typing import Literal, NamedTuple
 
 from recon.base.errors import RejectedImageError, UserError
 from recon.base.progress import counted
-
-SHARED = ""
-"""The label group of real images that are compared with the fakes of every group."""
+from train.evaluation.figures.scores import SHARED
 
 Label = Literal[0, 1] | None
 """0 real, 1 fake, None unknown."""

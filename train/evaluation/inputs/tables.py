@@ -10,10 +10,11 @@ from pack.sources.place import source_name
 from pack.sources.table import file_of, read_table
 from recon.base.errors import UserError
 from recon.base.paths import split_path
+from train.evaluation.figures.scores import SHARED
 from train.evaluation.inputs.files import source_of_files
 from train.evaluation.inputs.folders import label_by_folders
 from train.evaluation.inputs.labels import CHOICES, Words
-from train.evaluation.inputs.source import SHARED, ImageSource, Label, Listed, with_shared
+from train.evaluation.inputs.source import ImageSource, Label, Listed, with_shared
 
 PATHS = ("filename", "file_name", "path", "url", "image", "image_path", "filepath", "file")
 """Usual columns of paths; the first that is there counts."""
