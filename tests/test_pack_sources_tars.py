@@ -101,6 +101,13 @@ def test_file_that_is_named_like_a_pattern_is_that_file(tmp_path: Path) -> None:
     assert [item.path for item in found(tmp_path / "a[1].tar")] == ["a[1].tar/x.jpg"]
 
 
+def test_folder_that_is_named_like_a_pattern_is_that_folder(tmp_path: Path) -> None:
+    write(tmp_path / "a[1]/b {2}/0.tar", "x.jpg")
+    write(tmp_path / "a1/b {2}/0.tar", "y.jpg")
+    for pattern in ("*.tar", "{0..0}.tar", "0.tar"):
+        assert [item.path for item in found(tmp_path / "a[1]/b {2}" / pattern)] == ["0.tar/x.jpg"]
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

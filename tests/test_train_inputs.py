@@ -200,6 +200,16 @@ def test_a_layout_is_understood_and_every_image_is_read(layout: Layout, tmp_path
     assert all(image.data.startswith(b"\x89PNG") for image in images)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_is_understood_below_a_folder_whose_name_looks_like_a_pattern(
+    layout: Layout, tmp_path: Path
+) -> None:
+    name, expected = layout(tmp_path / "set [1]")
+    source = open_source(str(tmp_path / "set [1]" / name))
+    assert [(one.name, one.label) for one in source.listed] == [(name, label) for name, _, label in expected]
+    assert len(list(source.images())) == len(expected)
+
+
 def test_every_layout_is_the_same_at_a_url(s3_env: S3Env, tmp_path: Path) -> None:
     for layout in LAYOUTS:
         local = tmp_path / layout.__name__

@@ -1,5 +1,6 @@
 """Where a source lies: one form for local paths and URLs, and the image files below them."""
 
+import re
 import sys
 from collections.abc import Container, Iterable
 
@@ -11,6 +12,7 @@ from recon.listing import HALVES, images_among, tell
 
 TABLES = (".csv", ".parquet")
 """Suffixes of tables."""
+_WILD = re.compile(r"[{*?[]")
 
 
 def is_url(place: str) -> bool:
@@ -37,8 +39,17 @@ def source_name(source: str) -> str:
 
 
 def first_wild(place: str) -> int:
-    """Position of the first pattern character in a place; -1 if there is none."""
-    return min((place.find(one) for one in "{*?[" if one in place), default=-1)
+    """Position of the first pattern character in a place; -1 if there is none.
+
+    The name of a local folder that exists is no pattern, whatever its characters.
+    """
+    wild = _WILD.search(place)
+    while wild and not is_url(place):
+        end = place.find("/", wild.start()) + 1
+        if not end or not is_dir(place[:end]):
+            break
+        wild = _WILD.search(place, end)
+    return wild.start() if wild else -1
 
 
 def check_folder(place: str, what: str, why: str = "") -> None:

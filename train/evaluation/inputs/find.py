@@ -2,6 +2,7 @@
 
 from pack.base.items import File, store_of
 from pack.sources.place import TABLES, first_wild, is_url, located, walked
+from pack.sources.tar_names import find_tar_files
 from recon.base.errors import UserError
 from recon.base.paths import is_dir, is_file, split_path
 from recon.base.walk import LeftOut
@@ -84,7 +85,9 @@ def _folder(place: str, words: Words, columns: Columns) -> ImageSource:
         if has_parquet and has_tars:
             raise UserError(f"{place} holds both Parquet files and tars; name them, e.g. '{root}/*.tar'")
         if has_parquet:
-            return open_parquet(f"{root}/**/*.parquet", words, columns)
+            tell(place, left_out)
+            parquet = sorted(one for one in files if one[0].endswith(".parquet"))
+            return open_parquet(place, [File(place, *one) for one in parquet], words, columns)
         if has_tars:
             return open_tars(place, words, columns)
     _refuse(columns != Columns(), "columns", f"{place} is a folder of images")
@@ -98,8 +101,12 @@ def _file(place: str, words: Words, columns: Columns) -> ImageSource:
     name = place.lower()
     if not is_url(place) and first_wild(place) < 0 and not is_file(place):
         raise UserError(f"data={place}: found nothing, expected {FORMS}")
-    if name.endswith(".parquet") and (first_wild(place) >= 0 or holds_images(place)):
-        return open_parquet(place, words, columns)
+    if name.endswith(".parquet"):
+        is_pattern = first_wild(place) >= 0 and (is_url(place) or not is_file(place))
+        # `find_tar_files` finds all that a pattern matches; a URL without one it takes for a prefix.
+        files = find_tar_files(place) if is_pattern else [File(*split_path(place))]
+        if is_pattern or holds_images(files[0]):
+            return open_parquet(place, files, words, columns)
     if name.endswith(TABLES):
         return open_table(place, words, columns)
     if name.endswith(SUFFIXES):

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import chain
 from typing import Any
@@ -12,10 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pack.base.items import File, store_of
-from pack.sources.place import first_wild
-from pack.sources.tar_names import find_tar_files
 from recon.base.errors import RejectedImageError, UserError
-from recon.base.paths import split_path
 from train.evaluation.inputs.labels import Words
 from train.evaluation.inputs.source import ImageSource, Read
 from train.evaluation.inputs.tables import Columns, list_rows
@@ -69,9 +66,9 @@ def _opened(file: File) -> pq.ParquetFile:
         raise UserError(f"{file.url} can't be read as Parquet: {error}") from error
 
 
-def holds_images(place: str) -> bool:
+def holds_images(file: File) -> bool:
     """Whether a Parquet file has a column of images."""
-    return _image_column(_opened(File(*split_path(place)))) is not None
+    return _image_column(_opened(file)) is not None
 
 
 def _image_column(file: pq.ParquetFile, name: str | None = None) -> str | None:
@@ -85,14 +82,18 @@ def _is_image(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def open_parquet(place: str, words: Words, columns: Columns) -> ImageSource:
-    """One Parquet file, or all that a pattern matches; a row is an image, and a row group is read at once.
+def open_parquet(place: str, files: Sequence[File], words: Words, columns: Columns) -> ImageSource:
+    """Parquet files; a row is an image, and a row group is read at once.
+
+    Args:
+        place: what the user named, for messages and for the group of images that tell none.
+        files: the files there, at least one.
+        words: what means real and fake.
+        columns: the columns that the user named.
 
     Raises:
-        UserError: there is none, one can't be read or has no column of images, or labels can't be told.
+        UserError: one can't be read or has no column of images, or labels can't be told.
     """
-    # `find_tar_files` finds all that a pattern matches; a URL without one it takes for a prefix.
-    files = find_tar_files(place) if first_wild(place) >= 0 else [File(*split_path(place))]
     opened = [_opened(file) for file in files]
     image = _image_column(opened[0], columns.path)
     if image is None:
