@@ -1,9 +1,10 @@
 """The one grammar of all commands: how options may be typed, and what the parser must have for that."""
 
 import inspect
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -33,6 +34,10 @@ class Command:
     """A text."""
     group_by: str | None = None
     """Another."""
+    count: int | Literal["all"] = 1
+    """A number."""
+    codec: Literal["png", "webp"] = "png"
+    """A choice."""
     augment: Group = field(default_factory=Group)
     """A group."""
 
@@ -83,6 +88,29 @@ def test_what_is_no_boolean_is_named(words: list[str], capsys: pytest.CaptureFix
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "dry_run" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--count", "x"], "count=x, expected a whole number or all"),
+        (["--augment.jpeg_p", "x"], "augment.jpeg_p=x, expected a number"),
+        (["--count", "[1, 2]"], "count=[1, 2], expected a whole number or all"),
+        (["--codec", "x"], "codec=x, expected png, webp"),
+        (["--dry_run=maybe"], "dry_run=maybe, expected true or false"),
+        (["--dry-rum"], "unrecognized arguments: --dry-rum; perhaps --dry_run"),
+        (["--augmnt.pad", "true"], "unrecognized arguments: --augmnt.pad true; perhaps --augment.pad"),
+        (["--config", "gone.yaml"], "/gone.yaml: no such file"),
+    ],
+)
+def test_a_wrong_value_is_told_without_the_words_of_python_and_parser(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parsed("u", *words)
+    said = capsys.readouterr().err
+    assert f"{line}; see x --help\n" in said
+    assert not re.search("Parser key|<class|typing|Union", said)
 
 
 def test_an_unknown_option_is_named_as_it_was_typed(capsys: pytest.CaptureFixture[str]) -> None:

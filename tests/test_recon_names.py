@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from recon_images import config, noise
 from recon.base.errors import UserError
 from recon.models.load import load, load_several
 from recon.models.locate import locate
+from recon.models.names import labelled
 from recon.reconstruct import reconstruct
 
 STEM = "diffusion_pytorch_model"
@@ -101,6 +103,17 @@ def test_folder_named_as_the_null_control_needs_another_name(model: Path, tmp_pa
     with pytest.raises(UserError, match="would be recorded as identity, the null control; name it: NAME="):
         load(config(tmp_path / "identity" / "vae"))
     assert located(f"mine={tmp_path}/identity/vae") == "mine"
+
+
+@pytest.mark.parametrize("text", ["a/b=tiny", "=tiny", "mine=", "="])
+def test_what_is_no_name_and_place_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=re.escape(repr(text)) + r".*needs a NAME of letters"):
+        labelled(text)
+
+
+def test_an_empty_name_is_refused() -> None:
+    with pytest.raises(UserError, match="autoencoder is empty; expected a preset"):
+        labelled("")
 
 
 @pytest.mark.parametrize(
@@ -253,8 +266,8 @@ def test_hub_ids_may_name_folder_and_revision(
     shutil.copytree(model, in_cache(offline, "vae"))
     found = load(config(name, **options)).provenance
     assert (found.autoencoder, found.subfolder, found.revision) == ("owner/model", "vae", COMMIT)
-    labelled = load(config(f"mine={name}", **options)).provenance
-    assert (labelled.autoencoder, labelled.subfolder, labelled.revision) == ("mine", "vae", COMMIT)
+    named = load(config(f"mine={name}", **options)).provenance
+    assert (named.autoencoder, named.subfolder, named.revision) == ("mine", "vae", COMMIT)
 
 
 @pytest.mark.usefixtures("offline")

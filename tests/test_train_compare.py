@@ -84,6 +84,9 @@ def test_images_come_in_the_order_of_the_first_and_must_be_the_same() -> None:
     other = Scores(**{**vars(scores), "labels_N": np.array([0, 1, 0])})
     with pytest.raises(UserError, match="a and b give 1 images different labels, such as '00002'"):
         aligned([detected(scores), detected(other, "b")])
+    grouped = Scores(**{**vars(scores), "groups": ["h"] * 3})
+    with pytest.raises(UserError, match=r"a has '0000\d' in group 'g', b in group 'h'; .* --group_by"):
+        aligned([detected(scores), detected(grouped, "b")])
 
 
 def test_fusions_are_those_of_calibrated_logits_and_so_are_their_thresholds() -> None:

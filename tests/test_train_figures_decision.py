@@ -28,6 +28,16 @@ def test_a_threshold_at_a_false_positive_rate_is_the_lowest_that_keeps_to_it(
     assert all((reals > value).mean() > rate for value in lower)
 
 
+def test_a_rate_that_allows_no_false_alarm_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    scores = scores_of([0] * 20, np.arange(20.0))
+    assert choose_threshold("fpr=.05", scores) == 18
+    assert choose_threshold("fpr=0", scores) == 19
+    assert not caplog.records
+    assert choose_threshold("fpr=.01", scores) == 19
+    assert "fpr=0.01 allows no false alarm among 20 real images" in caplog.text
+    assert "100 or more would be needed" in caplog.text
+
+
 @given(drawn_scores())
 def test_a_balanced_threshold_has_the_highest_balanced_accuracy(scores: Scores) -> None:
     if len(set(scores.logits_N)) == 1:

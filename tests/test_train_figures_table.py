@@ -44,6 +44,14 @@ def test_each_table_has_a_row_a_group_and_a_dash_for_what_is_missing() -> None:
     assert text.count("of c: no real images.") == 1
 
 
+def test_few_real_images_are_named_where_no_false_alarm_is_allowed() -> None:
+    scores = scores_of([0] * 20 + [1] * 2, np.arange(22.0), ["a"] * 5 + ["b"] * 15 + ["a", "b"])
+    text = report_of(scores, Decision()).markdown()
+    assert "- TPR at 1 % FPR of a, b, all images: fewer than 100 real images, so that no false alarm" in text
+    assert "- TPR at 5 % FPR of a, b: fewer than 20 real images" in text
+    assert "- Pd at 10 % FAR of a: fewer than 10 real images" in text
+
+
 def test_every_figure_has_its_column_once_and_the_oracle_says_so() -> None:
     text = report(["g"] * 5).markdown()
     heads = [line for line in text.splitlines() if line.startswith("| group |")]

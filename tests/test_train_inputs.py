@@ -260,6 +260,8 @@ def refusals(root: Path) -> dict[str, tuple[str, dict[str, Any], str]]:
     csv_of(root / "odd", "filename,label\nr.png,cat\nf.png,dog\n")
     put_all(root / "plain", "a.png")
     put_all(root / "views", "nature/a.png", "city/a.png")
+    csv_of(root / "misspelt", "filename,typ\nr.png,real\ns.png,Rael\nf.png,sd\n")
+    put_all(root / "beside", "real/a.png", "reall/a.png", "realvis/a.png")
     return {
         "a word by chance": ("views", {}, r"1 of 2 images lie in no folder .* the first is city/a\.png"),
         "some without": ("mixed", {}, r"1 of 2 images lie in no folder .* b\.png; name the words by --real"),
@@ -274,9 +276,23 @@ def refusals(root: Path) -> dict[str, tuple[str, dict[str, Any], str]]:
             {"columns": Columns(label="typ")},
             "no column typ, expected one of file",
         ),
+        "misspelt value": (
+            "misspelt/list.csv",
+            {},
+            "in column typ, 'Rael' would be a generator, but it looks like 'real'; .*: --fake Rael or --real",
+        ),
+        "misspelt folder": ("beside", {}, "the folder 'reall' would be a generator"),
         "packed words": ("two/train", {"words": Words(label=1)}, "packed datasets have their own"),
         "folder columns": ("plain", {"columns": Columns(label="x")}, "columns would be ignored: .*a folder"),
     }
+
+
+def test_generators_with_names_like_real_are_taken_if_the_user_names_them(tmp_path: Path) -> None:
+    refusals(tmp_path)
+    table = open_source(str(tmp_path / "misspelt/list.csv"), words=words_of(None, "Rael,sd", None))
+    assert [one.label for one in table.listed] == [0, 1, 1]
+    beside = open_source(str(tmp_path / "beside"), words=words_of("real", "reall,realvis", None))
+    assert [one.label for one in beside.listed] == [0, 1, 1]
 
 
 def test_what_can_not_be_guessed_is_refused_with_the_choices(tmp_path: Path) -> None:

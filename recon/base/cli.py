@@ -14,13 +14,13 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
+from recon.base.complaints import in_plain_words
 from recon.base.errors import UserError
 
 Config = TypeVar("Config")
 
 # Words taken as the value of a boolean option before them. The parser then refuses 0 and 1.
 _BOOLEANS = {"true", "false", "yes", "no", "on", "off", "0", "1"}
-_UNKNOWN_OPTION = re.compile(r"Group '([\w.]+)' does not accept option|unrecognized arguments: --([\w.]+)\.")
 
 
 def parse(
@@ -52,6 +52,8 @@ def parse(
 
     from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
+    options = dict(_options(config))
+
     class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
         """Keeps the line breaks of `about`."""
 
@@ -59,7 +61,7 @@ def parse(
         """Prints a mistake in one line."""
 
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # noqa: ARG002
-            fail(f"{' '.join(message.split())}{_choices(self, message)}; see {prog} --help")
+            fail(f"{in_plain_words(' '.join(message.split()), options)}; see {prog} --help")
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = Parser(prog=prog, description=about, formatter_class=Formatter, allow_abbrev=False)
@@ -71,7 +73,7 @@ def parse(
     for group, folder in (recipes or {}).items():
         _name_recipes(parser, group, folder)
     # jsonargparse knows neither dashes for underscores nor a boolean without a value.
-    words = _spelled_out(sys.argv[1:] if argv is None else argv, dict(_options(config)))
+    words = _spelled_out(sys.argv[1:] if argv is None else argv, options)
     # `instantiate` builds the groups; `config` itself is built below.
     parsed = parser.instantiate(parser.parse_args(words))
     return config(**{name: value for name, value in vars(parsed).items() if name != "config"})
@@ -118,14 +120,6 @@ def _spelled_out(words: Sequence[str], options: Mapping[str, Any]) -> list[str]:
         is_bare = options.get(named) is bool and not equals and following not in _BOOLEANS
         found.append(f"{word}=true" if is_bare else word)
     return found
-
-
-def _choices(parser: Any, message: str) -> str:
-    """If `message` says that a group has no such option: the options that the group has, as text."""
-    found = _UNKNOWN_OPTION.search(message)
-    prefix = f"{found[1] or found[2]}." if found else ""
-    names = [action.dest.removeprefix(prefix) for action in parser._actions if action.dest.startswith(prefix)]
-    return f", expected one of {', '.join(names)}" if found and names else ""
 
 
 def _take_several(parser: Any) -> None:

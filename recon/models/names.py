@@ -43,11 +43,19 @@ def labelled(text: str) -> tuple[str | None, str]:
     """Splits ``NAME=PLACE``; NAME is None where there is none.
 
     Raises:
-        UserError: NAME is that of a preset, or the null control would get another name.
+        UserError: NAME is that of a preset or has other characters than names have, PLACE is empty, or the
+            null control would get another name.
     """
+    if not text:
+        raise UserError(f"autoencoder is empty; {choices()}")
     found = _LABELLED.fullmatch(text)
-    if not found or exists(expanded(text)):  # a path may hold "=" too
+    if "=" not in text or exists(expanded(text)):  # a path may hold "=" too
         return None, text
+    if not found:
+        raise UserError(
+            f"autoencoder {text!r}: no such file, and as NAME=PLACE it needs a NAME of letters, digits and "
+            "any of . _ + - and a PLACE, such as mine=models/vae"
+        )
     label, place = found["label"], found["place"]
     if label in PRESETS:
         raise UserError(f"autoencoder {text!r}: {label} is a preset's name; choose another before the =")

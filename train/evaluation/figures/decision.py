@@ -1,5 +1,6 @@
 """When an image counts as fake: a temperature and a threshold, given, or chosen on a validation set."""
 
+import logging
 import math
 import re
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from scipy.special import expit, logit
 from recon.base.errors import UserError
 from train.evaluation.figures.scores import Scores, read_scores
 
+_LOG = logging.getLogger(__name__)
 _FORMS = "a probability between 0 and 1, 'from SCORES at fpr=.01', or 'from SCORES balanced'"
 _FROM = re.compile(r"from\s+(?P<place>.+?)\s+(?:at\s+)?(?P<rule>fpr=\S+|balanced)")
 _LOG_T = (math.log(0.01), math.log(100.0))  # logits of trained detectors need .5 to 5
@@ -63,6 +65,8 @@ def decide(text: str | float, base: Decision) -> Decision:
 
 def choose_threshold(rule: str, scores: Scores) -> float:
     """Chooses the logit above which an image counts as fake.
+
+    Real images too few for a false-positive rate are warned of: one false alarm of 50 is already 2 %.
 
     Args:
         rule: ``fpr=SHARE``: the lowest threshold that takes at most this share of the real images for fakes.
@@ -125,6 +129,14 @@ def _at_false_alarms(rate: float, scores: Scores) -> float:
         raise UserError("a threshold at a false-positive rate needs real images, and there are none")
     # At most `allowed` scores lie above the one at this place. The small number: .29 * 100 is 28.999... .
     allowed = math.floor(rate * len(reals_R) + 1e-9)
+    if not allowed and rate:
+        _LOG.warning(
+            "fpr=%g allows no false alarm among %d real images: the threshold is their highest score; "
+            "%d or more would be needed",
+            rate,
+            len(reals_R),
+            math.ceil(1 / rate - 1e-9),
+        )
     return float(reals_R[allowed])
 
 

@@ -29,15 +29,15 @@ class Figure:
     """Whether people read it in per cent."""
 
 
-_FALSE_ALARMS = (
-    "share of fakes found at the lowest threshold that takes at most {} % of the real images for fakes"
-)
+FALSE_ALARMS = {"tpr_at_fpr_1": 1, "tpr_at_fpr_5": 5, "pd_at_far_10": 10}
+"""Figures at a share of false alarms, in per cent."""
+_AT_MOST = "share of fakes found at the lowest threshold that takes at most {} % of the real images for fakes"
 FIGURES = {
     "auc": Figure(title="AUC", meaning=""),
     "ap": Figure(title="AP", meaning=""),
-    "tpr_at_fpr_1": Figure(title="TPR at 1 % FPR", meaning=_FALSE_ALARMS.format(1), percent=True),
-    "tpr_at_fpr_5": Figure(title="TPR at 5 % FPR", meaning=_FALSE_ALARMS.format(5), percent=True),
-    "pd_at_far_10": Figure(title="Pd at 10 % FAR", meaning=_FALSE_ALARMS.format(10), percent=True),
+    "tpr_at_fpr_1": Figure(title="TPR at 1 % FPR", meaning=_AT_MOST.format(1), percent=True),
+    "tpr_at_fpr_5": Figure(title="TPR at 5 % FPR", meaning=_AT_MOST.format(5), percent=True),
+    "pd_at_far_10": Figure(title="Pd at 10 % FAR", meaning=_AT_MOST.format(10), percent=True),
     "eer": Figure(
         title="EER",
         meaning="error rate where it is the same for real images and fakes, on the lines of the ROC curve",

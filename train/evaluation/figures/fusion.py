@@ -86,6 +86,12 @@ def _as(first: Detected, other: Detected) -> Detected:
 def _refuse_lack(one: Detected, whole: Detected) -> None:
     if lacking := set(_keys(whole.scores)) - set(_keys(one.scores)):
         name, group = min(lacking)
+        if name in one.scores.names:
+            other = one.scores.groups[one.scores.names.index(name)]
+            raise UserError(
+                f"{whole.name} has {name!r} in group {group!r}, {one.name} in group {other!r}; "
+                "evaluate both with the same --group_by or --group_column"
+            )
         raise UserError(
             f"{one.name} lacks {len(lacking)} of the {len(whole.scores.names)} images of {whole.name}, such "
             f"as {name!r} in group {group!r}; evaluate both on the same data"

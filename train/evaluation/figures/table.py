@@ -8,7 +8,7 @@ from typing import Any
 from recon.base.paths import printable
 from train.evaluation.figures.bootstrap import Bootstrap, Interval
 from train.evaluation.figures.decision import Decision
-from train.evaluation.figures.figures import FIGURES, Figures, OverGroups, by_group, over_groups
+from train.evaluation.figures.figures import FALSE_ALARMS, FIGURES, Figures, OverGroups, by_group, over_groups
 from train.evaluation.figures.scores import OVERALL, Scores
 
 DASH = "–"  # noqa: RUF001  # an en dash, not a minus sign
@@ -114,7 +114,29 @@ def _notes(report: Report) -> list[str]:
             f"{bootstrap.seed}."
         )
     notes += [f"{one.title}: {one.meaning}." for one in FIGURES.values() if one.meaning]
-    return [*(f"- {note}" for note in [*notes, *_reasons(report.rows)]), ""]
+    return [*(f"- {note}" for note in [*notes, *_few_reals(report.rows), *_reasons(report.rows)]), ""]
+
+
+def _few_reals(rows: Mapping[str, Figures]) -> list[str]:
+    """Which figures allow no false alarm at all, because so few images are real."""
+    notes = []
+    for name, percent in FALSE_ALARMS.items():
+        needed = -(-100 // percent)
+        few = [
+            _called(group)
+            for group, row in rows.items()
+            if row.n_real < needed and getattr(row, name) is not None
+        ]
+        if few:
+            notes.append(
+                f"{FIGURES[name].title} of {', '.join(few)}: fewer than {needed} real images, so that no "
+                "false alarm is allowed."
+            )
+    return notes
+
+
+def _called(group: str) -> str:
+    return "all images" if group == OVERALL else cell(group)
 
 
 def _reasons(rows: Mapping[str, Figures]) -> list[str]:
@@ -125,8 +147,7 @@ def _reasons(rows: Mapping[str, Figures]) -> list[str]:
         for name, why in row.missing.items():
             by_reason.setdefault(why, []).append("intervals" if name == "intervals" else FIGURES[name].title)
         for why, names in by_reason.items():
-            where = "all images" if group == OVERALL else cell(group)
-            groups.setdefault((", ".join(names), why), []).append(where)
+            groups.setdefault((", ".join(names), why), []).append(_called(group))
     found = [f"{DASH} {names} of {', '.join(where)}: {why}." for (names, why), where in groups.items()]
     if len(rows) == 2:  # one group, and all images
         found.append(f"{DASH} standard deviation of groups: there is one group.")

@@ -51,7 +51,10 @@ def label_by_folders(names: Sequence[str], place: str, words: Words) -> list[Lis
             )
         return [Listed(name, _first(name, own), words.label, name) for name in names]
     words.check_used(place, "folder", [own, *(part for name in names for part in name.split("/")[:-1])])
-    found = _beside_reals(names, found, _PLAIN if words == Words() else words.real)
+    all_found = _beside_reals(names, found, _PLAIN if words == Words() else words.real)
+    guessed = (new.group for old, new in zip(found, all_found, strict=True) if old.label != new.label)
+    words.check_generators(place, "the folder", (group.rpartition("/")[2] for group in guessed))
+    found = all_found
     lacking = [name for name, one in zip(names, found, strict=True) if one.label is None]
     if lacking and len(lacking) < len(names):
         raise UserError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from recon.base.errors import UserError
 from train.evaluation.inputs.source import Label
@@ -10,6 +11,8 @@ REALS = ("0_real", "real", "reals", "nature", "natural", "authentic")
 """Words for real images, in lower case: those of the published trees and tables."""
 FAKES = ("1_fake", "fake", "fakes", "ai", "generated", "synthetic")
 """Words for fakes, in lower case."""
+
+_CLOSE = 0.75  # one letter wrong in four
 
 CHOICES = (
     "name the words by --real and --fake (folders or values, e.g. --real photos --fake sd15,flux), "
@@ -43,9 +46,25 @@ class Words:
             shown = ", ".join(sorted(there)[:8]) or "none"
             raise UserError(f"{place}: no {kind} is called {idle[0]}; found {shown}; see --real and --fake")
 
+    def check_generators(self, place: str, kind: str, found: Iterable[str]) -> None:
+        """Refuses names that would count as generators but look like a misspelt word for real.
+
+        Args:
+            place: that was searched, for the message.
+            kind: of what was searched.
+            found: names of which neither class is said.
+        """
+        for name in dict.fromkeys(found):
+            close = get_close_matches(_plain_word(name), self.real, n=1, cutoff=_CLOSE)
+            if close and len(name.strip()) <= len(close[0]) + 1 and self.label_of(name) is None:
+                raise UserError(
+                    f"{place}: {kind} {name!r} would be a generator, but it looks like {close[0]!r}; say "
+                    f"what it is: --fake {name.strip()} or --real {close[0]},{name.strip()}"
+                )
+
     def label_of(self, word: object) -> Label:
         """The label that a folder's name means; None if it means none."""
-        text = str(word).strip().casefold()
+        text = _plain_word(str(word))
         return 0 if text in self.real else 1 if text in self.fake else None
 
     def label_of_value(self, value: object, *, rest_is_fake: bool) -> Label:
@@ -92,4 +111,8 @@ def _split(text: str | None) -> frozenset[str]:
 
 
 def _plain(words: Iterable[str]) -> Iterable[str]:
-    return (word.strip().casefold() for word in words if word.strip())
+    return (_plain_word(word) for word in words if word.strip())
+
+
+def _plain_word(word: str) -> str:
+    return word.strip().casefold()

@@ -104,6 +104,8 @@ def _labels(table: Table, place: str, column: str, words: Words) -> list[Label]:
     values = table[column]()
     labels = [words.label_of_value(value, rest_is_fake=column == "typ") for value in values]
     words.check_used(place, f"value of column {column}", values)
+    called = (str(value) for value, label in zip(values, labels, strict=True) if label == 1)
+    words.check_generators(place, f"in column {column},", called)
     unknown = Counter(repr(value) for value, label in zip(values, labels, strict=True) if label is None)
     if unknown:
         shown = ", ".join(f"{value} ({count})" for value, count in unknown.most_common(5))
