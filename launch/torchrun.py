@@ -10,7 +10,7 @@ import sys
 from types import FrameType
 
 PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
-"""Same as `train.loop.preempt.SIGNALS`; not imported, so that the handlers below are set at once."""
+"""Same as `train.world.stop.SIGNALS`; not imported, so that the handlers below are set at once."""
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

@@ -62,9 +62,10 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "train/evaluation/inputs train/model"
     ),
     "train/output": "pack/storage recon/base",
+    "train/world": "recon/base",
     "train/loop": (
         "pack/dataset pack/storage recon/base train/augment train/draws train/evaluation "
-        "train/loader train/model train/order train/output"
+        "train/loader train/model train/order train/output train/world"
     ),
     "train/bench": (
         "pack/dataset pack/shard recon/base recon/image train/augment train/draws train/model "
@@ -72,7 +73,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     ),
     "train": (
         "recon/base train/detector train/draws train/evaluation train/evaluation/figures train/loader "
-        "train/loop train/model"
+        "train/loop train/model train/world"
     ),
 }
 FORBIDDEN = {"launch", "tests", "configs", "conftest"}

@@ -23,8 +23,8 @@ from train.draws.config import AugmentConfig, load_recipe
 from train.draws.parameters import JITTER
 from train.loop.config import DataConfig, TrainConfig
 from train.loop.trainee import Trainee
-from train.loop.world import World, open_world
 from train.order.config import OrderConfig
+from train.world.world import World, open_world
 
 ARGUMENTS: dict[str, dict[str, Any]] = {  # of the ops that can't do without
     "CenterCrop": {"size": [24, 20]},

@@ -17,12 +17,12 @@ from recon.base.errors import UserError
 from train.draws.config import AugmentConfig
 from train.loop import run
 from train.loop.config import OptimConfig
-from train.loop.launch import Launch
-from train.loop.preempt import Preempted, StopFlag
 from train.loop.trainee import Trainee
 from train.model.checkpoint import checkpoint_names, load_checkpoint, remove_old
 from train.model.config import ModelConfig
 from train.order.config import OrderConfig
+from train.world.launch import Launch
+from train.world.stop import Preempted, StopFlag
 
 STEPS = 4  # of an epoch
 NAMES = [f"step-{step:08d}.pt" for step in (4, 6, 8)]

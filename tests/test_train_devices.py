@@ -11,8 +11,8 @@ from recon.base.device import forked_generators, seed_generators
 from recon.base.errors import UserError
 from train.loop.build import seeded_model
 from train.loop.config import DataConfig, TrainConfig
-from train.loop.world import _device
 from train.model.config import ModelConfig
+from train.world.world import _device
 
 
 class Touched:

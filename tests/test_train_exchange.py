@@ -16,9 +16,9 @@ from train.draws.config import AugmentConfig
 from train.loader.loader import PairLoader
 from train.loop.config import DataConfig, OptimConfig, TrainConfig
 from train.loop.trainee import Trainee
-from train.loop.world import open_world
 from train.model.build import build_model
 from train.model.config import ModelConfig
+from train.world.world import open_world
 
 PHOTOGRAPHS = ["astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"]
 STEPS, TILE, CROP = 60, 80, 48

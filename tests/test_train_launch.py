@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recon.base.errors import UserError
-from train.loop.launch import Launch, find_launch
+from train.world.launch import Launch, find_launch
 
 ROOT = Path(__file__).parents[1]
 MEET = {"MASTER_ADDR": "node0", "MASTER_PORT": "29500"}

@@ -19,12 +19,12 @@ from train_runs import small_config, stop_at
 from pack.storage import Store, open_store
 from recon.base.errors import UserError
 from train.loop import run
-from train.loop.launch import Launch
-from train.loop.preempt import Preempted
 from train.loop.trainee import Trainee
 from train.output import lease as module
 from train.output.lease import AGE_S, LEASE, RENEW_S, Lease, Owner, open_lease, this_process
 from train.output.run_folder import RunFolder
+from train.world.launch import Launch
+from train.world.stop import Preempted
 
 
 class Clock:

@@ -15,10 +15,10 @@ from train.draws.config import AugmentConfig
 from train.loader.loader import PairLoader
 from train.loop.config import DataConfig, TrainConfig
 from train.loop.trainee import Trainee
-from train.loop.world import open_world
 from train.model.build import build_model
 from train.model.config import ModelConfig
 from train.model.normalize import normalize
+from train.world.world import open_world
 
 AUGMENTS = [AugmentConfig(crop=32, resized_crop_p=0.5), None]
 IDS = ["training windows", "validation crops"]

@@ -17,12 +17,12 @@ from pack.dataset.pairs import DamagedPair
 from recon.base.errors import UserError
 from train.loop import run
 from train.loop.config import DataConfig
-from train.loop.preempt import Preempted
 from train.loop.quarantine import Quarantine
-from train.loop.world import World, open_world
 from train.model.build import build_model
 from train.model.checkpoint import load_checkpoint
 from train.model.config import ModelConfig
+from train.world.stop import Preempted
+from train.world.world import World, open_world
 
 PAIRS, STEPS = 61, 8
 HURT = [3, 17, 18, 40, 59]

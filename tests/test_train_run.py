@@ -24,14 +24,14 @@ from train.draws.config import AugmentConfig
 from train.evaluation.metrics import Summary
 from train.loop import build, run
 from train.loop.config import DataConfig, OptimConfig, TrainConfig
-from train.loop.launch import Launch
 from train.loop.trainee import Trainee
-from train.loop.world import World
 from train.model.build import model_from_checkpoint
 from train.model.checkpoint import load_checkpoint
 from train.model.config import ModelConfig
 from train.order.config import OrderConfig
 from train.output.run_folder import RunFolder
+from train.world.launch import Launch
+from train.world.world import World
 
 ROOT = Path(__file__).parents[1]
 PAIRS, VAL_PAIRS = 21, 7

@@ -26,8 +26,8 @@ from train_ranks import (
 from train.draws.config import AugmentConfig
 from train.loader.transfer import Batch
 from train.loop.trainee import Trainee
-from train.loop.world import World, open_world
 from train.model.normalize import normalize
+from train.world.world import World, open_world
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-7}  # sums in another order, float32
 

@@ -14,10 +14,10 @@ from train_ranks import CONFIG, plain_model, random_batch
 from train_runs import small_config
 
 from recon.base.errors import UserError
-from train.loop.preempt import Preempted
 from train.loop.run import train
 from train.loop.trainee import Trainee
-from train.loop.world import World, open_world
+from train.world.stop import Preempted
+from train.world.world import World, open_world
 
 ENDS = [None, UserError("a mistake"), Preempted("asked to end"), RuntimeError("a fault"), KeyboardInterrupt()]
 

@@ -16,11 +16,11 @@ from pack.dataset.pairs import DamagedPair
 from recon.base.errors import UserError
 from train.loader.transfer import Batch
 from train.loop.config import DataConfig, TrainConfig
-from train.loop.launch import Launch
 from train.loop.trainee import StepResult, Trainee
-from train.loop.world import World, open_world
 from train.model.build import build_model
 from train.model.config import ModelConfig
+from train.world.launch import Launch
+from train.world.world import World, open_world
 
 CONFIG = TrainConfig(out="unused", data=DataConfig(train="unused"), model=ModelConfig(backbone="highpass"))
 

@@ -18,8 +18,8 @@ import os
 from recon.base.cli import run
 from train.draws.config import RECIPES
 from train.loop.config import TrainConfig
-from train.loop.launch import find_launch
-from train.loop.preempt import Preempted, StopFlag
+from train.world.launch import find_launch
+from train.world.stop import Preempted, StopFlag
 
 _LOG = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import os
 from recon.base.cli import run
 from train.evaluation import evaluate
 from train.evaluation.evaluate import EvaluateConfig
-from train.loop.launch import find_launch
+from train.world.launch import find_launch
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def _job(config: EvaluateConfig) -> None:
     if launch.size == 1:
         evaluate.tell(config)
         return
-    from train.loop.world import open_world
+    from train.world.world import open_world
 
     with open_world(config.device, launch) as world:
         evaluate.tell(config, world)

@@ -17,9 +17,9 @@ from recon.base.device import forked_generators, seed_generators
 from recon.base.errors import UserError
 from train.loader.loader import Choice, PairLoader
 from train.loop.config import TrainConfig
-from train.loop.world import World
 from train.model.build import build_model
 from train.order.epoch import check_world
+from train.world.world import World
 
 
 def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, PairLoader | None]:

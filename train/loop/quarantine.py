@@ -11,7 +11,7 @@ from typing import Any
 from pack.dataset.pairs import DamagedPair
 from recon.base.errors import UserError
 from recon.base.progress import counted
-from train.loop.world import World
+from train.world.world import World
 
 COUNTED_FROM = 1000
 """The share of damaged pairs is compared with its limit after this many pairs."""

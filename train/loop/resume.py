@@ -15,9 +15,7 @@ from pack.storage import Retry, Store, open_store
 from recon.base.errors import UserError
 from recon.base.progress import counted
 from train.loop.config import TrainConfig
-from train.loop.launch import Launch
 from train.loop.schedule import is_low
-from train.loop.world import World
 from train.model.checkpoint import (
     BEST,
     DamagedCheckpointError,
@@ -25,6 +23,8 @@ from train.model.checkpoint import (
     checkpoint_names,
     read_checkpoint,
 )
+from train.world.launch import Launch
+from train.world.world import World
 
 TRAINING, TRAINED, VALIDATED = "training", "trained", "validated"
 """The stages of an epoch in a checkpoint: not all steps done, not validated yet, validated."""

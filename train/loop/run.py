@@ -22,9 +22,7 @@ from train.loader.loader import PairLoader
 from train.loader.transfer import Batch
 from train.loop.build import build_loaders, seeded_model
 from train.loop.config import TrainConfig
-from train.loop.launch import Launch
 from train.loop.logs import RunLog
-from train.loop.preempt import NOT_BEGUN, Preempted, StopFlag
 from train.loop.quarantine import Quarantine
 from train.loop.resume import (
     TRAINED,
@@ -40,7 +38,6 @@ from train.loop.resume import (
 )
 from train.loop.schedule import Schedule
 from train.loop.trainee import StepResult, Trainee
-from train.loop.world import World, open_world
 from train.model.checkpoint import (
     BEST,
     checkpoint_name,
@@ -50,6 +47,9 @@ from train.model.checkpoint import (
     remove_old,
 )
 from train.output.lease import Lease, open_lease
+from train.world.launch import Launch
+from train.world.stop import NOT_BEGUN, Preempted, StopFlag
+from train.world.world import World, open_world
 
 _LOG = logging.getLogger(__name__)
 

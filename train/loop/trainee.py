@@ -18,8 +18,8 @@ from train.evaluation.metrics import Summary, summarize
 from train.evaluation.scoring import pair_logits
 from train.loader.transfer import Batch
 from train.loop.config import TrainConfig
-from train.loop.world import World
 from train.model.normalize import normalize
+from train.world.world import World
 
 
 @dataclass(frozen=True, kw_only=True)

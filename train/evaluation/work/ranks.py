@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 
 class Ranks(Protocol):
-    """This process's place among them; `train.loop.world.World` is one."""
+    """This process's place among them; `train.world.world.World` is one."""
 
     @property
     def rank(self) -> int:

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from recon.base.device import find_device
 from recon.base.errors import UserError
-from train.loop.launch import Launch
+from train.world.launch import Launch
 
 _PEER_GONE = ("Connection closed by peer", "Connection reset by peer")  # messages of gloo
 
