@@ -25,11 +25,11 @@ from pack.storage import Store
 from train import command
 from train.draws.config import AugmentConfig
 from train.loader.transfer import Batch
-from train.loop import preempt
 from train.loop.config import DataConfig, OptimConfig, TrainConfig
 from train.loop.trainee import StepResult, Trainee
 from train.model.config import ModelConfig
 from train.order.config import OrderConfig
+from train.world import stop as ending
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +79,10 @@ def _strike(plan: Plan) -> None:
         time.sleep(0.01)
 
 
-preempt_flags: list[preempt.StopFlag] = []
+preempt_flags: list[ending.StopFlag] = []
 
 
-class _KnownFlag(preempt.StopFlag):
+class _KnownFlag(ending.StopFlag):
     """Tells this module of itself."""
 
     def __init__(self) -> None:
@@ -249,9 +249,9 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", value
 
 
-def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> preempt.StopFlag:
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> ending.StopFlag:
     """A flag that is set in the midst of the step before; so the `step`-th, or a validation, is the last."""
-    stop, original = preempt.StopFlag(), Trainee.step
+    stop, original = ending.StopFlag(), Trainee.step
 
     def strike(self: Trainee, batch: Any, number: int, **more: Any) -> StepResult:
         stop.is_set = stop.is_set or number + 2 == step

@@ -18,7 +18,7 @@ Logits = NDArray[np.floating]
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The metrics of a set of scores, each in 0..1; None if there are no images that it needs."""
+    """The metrics of a set of scores, in 0..1 but for the loss; None if there are no images for it."""
 
     ap: float | None
     """Average precision with fakes as positives; needs both classes."""
@@ -36,6 +36,8 @@ class Summary:
     """Number of real images."""
     n_fake: int
     """Number of fakes."""
+    loss: float | None = None
+    """Mean binary cross-entropy in nats."""
 
 
 def summarize(labels_N: Labels, logits_N: Logits) -> Summary:
@@ -67,6 +69,9 @@ def summarize(labels_N: Labels, logits_N: Logits) -> Summary:
         fake_accuracy=fake_accuracy,
         n_real=n_real,
         n_fake=n_fake,
+        loss=float(np.logaddexp(0.0, np.where(fake_N, -logits_N, logits_N)).mean())
+        if len(labels_N)
+        else None,
     )
 
 

@@ -24,26 +24,43 @@ from train.world.world import World
 
 def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, PairLoader | None]:
     """Builds the loaders of augmented training pairs and of clean validation pairs (None without them)."""
-    order, data = config.order, config.data
+    return training_loader(config, world), _validation_loader(config, world)
+
+
+def training_loader(config: TrainConfig, world: World) -> PairLoader:
+    """The loader of augmented training pairs."""
+    order = config.order
     check_world(world_size=world.size, lanes=order.lanes, global_batch=order.global_batch)
-    names = ("workers", "threads", "reads", "read_ahead_mb", "deadline_s", "cache_dir", "cache_gb", "fakes")
-    shared: dict[str, Any] = {name: getattr(data, name) for name in names}
-    shared |= {name: getattr(order, name) for name in ("seed", "lanes", "block", "window")}
-    shared |= {"rank": world.rank, "world_size": world.size, "device": world.device}
-    batch = order.global_batch // world.size
-    chosen = choice(data.filter, config.out, world)
+    chosen = choice(config.data.filter, config.out, world)
     recipe = replace(config.augment, kornia=[])  # `Trainee.step` applies the Kornia ops
-    loader = PairLoader(data.train, batch_size=batch, augment=recipe, filter=chosen, **shared)
+    batch = order.global_batch // world.size
+    return PairLoader(
+        config.data.train, batch_size=batch, augment=recipe, filter=chosen, **_shared(config, world)
+    )
+
+
+def _validation_loader(config: TrainConfig, world: World) -> PairLoader | None:
+    data = config.data
     if data.val is None:
-        return loader, None
-    return loader, PairLoader(
+        return None
+    return PairLoader(
         data.val,
         batch_size=data.val_batch,
         augment=None,
         centre_crop=data.val_crop,
         filter=choice(data.val_filter, config.out, world),
-        **shared,
+        **_shared(config, world),
     )
+
+
+def _shared(config: TrainConfig, world: World) -> dict[str, Any]:
+    """The arguments that both loaders have."""
+    order, data = config.order, config.data
+    names = ("workers", "threads", "reads", "read_ahead_mb", "deadline_s", "cache_dir", "cache_gb", "fakes")
+    shared: dict[str, Any] = {name: getattr(data, name) for name in names}
+    shared |= {name: getattr(order, name) for name in ("seed", "lanes", "block", "window")}
+    shared |= {"rank": world.rank, "world_size": world.size, "device": world.device}
+    return shared
 
 
 def choice(text: str | None, out: str, world: World) -> Choice | None:

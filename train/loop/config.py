@@ -73,12 +73,18 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Adam, and a schedule that lowers the learning rate when balanced accuracy no longer rises."""
+    """Adam, and a schedule that lowers the learning rate when validation no longer improves."""
 
     lr: float = 1e-4
     """First learning rate."""
+    best_by: Literal["auc", "loss", "balanced_accuracy"] = "auc"
+    """What a validation is judged by, for best.pt and for the learning rate: AUC, mean log loss, or balanced
+    accuracy at probability .5. Of equally good epochs, best.pt is the last."""
     patience: int = 5
-    """Epochs without a higher balanced accuracy before the learning rate is divided by ten."""
+    """Epochs without a better validation before the learning rate is divided by ten."""
+    bn_batches: int = 16
+    """Training batches over which BatchNorm's statistics are estimated anew before each validation and what
+    is saved after it; 0: they stay moving averages. A rank holds its share of these batches in memory."""
     min_lr: float = 1e-6
     """Training stops when the learning rate falls below this."""
     max_nonfinite: int = 10
@@ -86,8 +92,9 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "patience", group="optim.")
-        if self.max_nonfinite < 0:
-            raise UserError(f"optim.max_nonfinite={self.max_nonfinite}, expected 0 or more")
+        for name in ("max_nonfinite", "bn_batches"):
+            if getattr(self, name) < 0:
+                raise UserError(f"optim.{name}={getattr(self, name)}, expected 0 or more")
         if not 0 < self.min_lr <= self.lr:
             raise UserError(f"expected 0 < optim.min_lr <= optim.lr, found {self.min_lr} and {self.lr}")
 

@@ -32,7 +32,16 @@ TRAINING, TRAINED, VALIDATED = "training", "trained", "validated"
 # May not change within a run.
 _FIXED = ("augment.", "data.fakes", "model.backbone", "model.normalize", "optim.lr")
 _TOLD = (  # may change; the run logs a warning
-    *("optim.patience", "optim.min_lr", "optim.max_nonfinite", "precision", "channels_last", "compile"),
+    *(
+        "optim.best_by",
+        "optim.bn_batches",
+        "optim.patience",
+        "optim.min_lr",
+        "optim.max_nonfinite",
+        "precision",
+        "channels_last",
+        "compile",
+    ),
     *("data.val", "data.val_crop", "data.val_filter", "log_every"),
 )
 # Long, because a checkpoint may be large; but shorter than NCCL's timeout: other ranks wait for 600 s.

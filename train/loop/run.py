@@ -7,7 +7,7 @@ Checkpoints are published every `checkpoint_every` steps, after each epoch, and 
 
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -22,6 +22,7 @@ from train.loader.loader import PairLoader
 from train.loader.transfer import Batch
 from train.loop.build import build_loaders, seeded_model
 from train.loop.config import TrainConfig
+from train.loop.lease import held_lease
 from train.loop.logs import RunLog
 from train.loop.quarantine import Quarantine
 from train.loop.resume import (
@@ -37,6 +38,7 @@ from train.loop.resume import (
     tell_over,
 )
 from train.loop.schedule import Schedule
+from train.loop.statistics import first_pairs, normed
 from train.loop.trainee import StepResult, Trainee
 from train.model.checkpoint import (
     BEST,
@@ -46,7 +48,7 @@ from train.model.checkpoint import (
     publish_checkpoint,
     remove_old,
 )
-from train.output.lease import Lease, open_lease
+from train.output.lease import Lease
 from train.world.launch import Launch
 from train.world.stop import NOT_BEGUN, Preempted, StopFlag
 from train.world.world import World, open_world
@@ -75,28 +77,13 @@ def train(config: TrainConfig, *, launch: Launch = Launch(), stop: StopFlag | No
         with closing(loader), closing(validation) if validation else nullcontext():
             if world.any(stop.is_set):  # on all ranks, or the others would wait in the next exchange
                 raise Preempted(NOT_BEGUN)
-            lease = stack.enter_context(_lease(config, world, launch))
+            lease = stack.enter_context(held_lease(config.out, world, launch))
             checkpoint = find_checkpoint(config, world, launch)
             if checkpoint is not None and is_over(checkpoint, config):
                 return tell_over(checkpoint, world, config.out)
             run = _Run(config, world, loader, validation, stop, launch, checkpoint, lease)
             with closing(run.trainee), closing(run.log):
                 run.epochs()
-
-
-@contextmanager
-def _lease(config: TrainConfig, world: World, launch: Launch) -> Iterator[Lease | None]:
-    """Context manager: rank 0 holds the lease on a bucket's `out`; if it is refused, all ranks raise."""
-    lease = open_lease(config.out, launch.job) if world.is_first else None
-
-    def take() -> bytes:
-        if lease:
-            lease.take()
-        return b""
-
-    world.from_first(take)
-    with lease.kept() if lease else nullcontext():
-        yield lease
 
 
 class _Run:
@@ -130,6 +117,7 @@ class _Run:
         self.schedule = Schedule(self.trainee.optimizer, config.optim)
         self.epoch = self.step = self.nonfinite = 0
         self.stage = TRAINING
+        self._first_pairs: list[torch.Tensor] | None = None
         if checkpoint is not None:
             self._load(checkpoint)
         self.log = RunLog(
@@ -164,7 +152,10 @@ class _Run:
             self.finish_epoch()
             if self.schedule.is_over:
                 limit, epoch = self.config.optim.min_lr, self.epoch - 1
-                return _LOG.info("learning rate fell below %g after epoch %d: done", limit, epoch)
+                _LOG.info("learning rate fell below %g after epoch %d: done", limit, epoch)
+                break
+        if self.world.is_first and (told := self.schedule.told()):
+            _LOG.info("%s", told)
 
     def train_epoch(self) -> None:
         """Trains on the pairs of an epoch, or on those that are left of it after a checkpoint."""
@@ -227,10 +218,17 @@ class _Run:
 
     def finish_epoch(self) -> None:
         """Validates, updates the learning rate, and saves a checkpoint, the best also as best.pt."""
+        self._estimate_statistics()
         summary = self.validate()
-        is_best = self.schedule.turn(summary)
+        is_best = self.schedule.turn(summary, self.epoch)
         self.save(VALIDATED, summary, is_best=is_best)
         self.epoch, self.stage = self.epoch + 1, TRAINING
+
+    def _estimate_statistics(self) -> None:
+        if self.config.optim.bn_batches and normed(self.trainee.module):
+            if self._first_pairs is None:
+                self._first_pairs = first_pairs(self.config, self.world)
+            self.trainee.estimate_statistics(self._first_pairs)
 
     def validate(self) -> Summary | None:
         """Scores the validation pairs, if there are any."""

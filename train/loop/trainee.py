@@ -3,7 +3,7 @@
 Shapes: B pairs of a rank, P = (real, fake), N = 2B images of the model's batch.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from train.evaluation.metrics import Summary, summarize
 from train.evaluation.scoring import pair_logits
 from train.loader.transfer import Batch
 from train.loop.config import TrainConfig
+from train.loop.statistics import estimate
 from train.model.normalize import normalize
 from train.world.world import World
 
@@ -50,6 +51,8 @@ class Trainee:
     def __init__(self, model: nn.Module, config: TrainConfig, world: World) -> None:
         self.world = world
         self.seed = config.order.seed
+        self.full_images = 2 * config.order.global_batch
+        """Images of a full step, all ranks together."""
         self.precision = config.precision
         self.normalization = config.model.normalize
         self.final_ops = final_ops(config.augment, config.order.seed, world.rank)
@@ -88,9 +91,10 @@ class Trainee:
         total_loss, total_images, damaged, stops = self.world.add_up(mine).tolist()
         applied = total_images > 0 and bool(np.isfinite(total_loss))
         if applied:
-            # The loss is the mean over the images of all ranks. DDP divides gradients by the number of
-            # ranks, so multiply by it here.
-            (loss_sum * (self.world.size / total_images)).backward()
+            # Each image weighs the same in every step, so an epoch's last step, with fewer of them, weighs
+            # by its share. DDP divides gradients by the number of ranks, so multiply by it here.
+            share = loss_sum * (self.world.size / self.full_images)
+            share.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
         else:
             self._restore(buffers)
@@ -102,6 +106,18 @@ class Trainee:
             damaged=int(damaged),
             stop=stops > 0,
         )
+
+    def estimate_statistics(self, parts: Sequence[torch.Tensor]) -> None:
+        """Estimates BatchNorm's statistics on all ranks together.
+
+        Args:
+            parts: of `train.loop.statistics.first_pairs`.
+        """
+
+        def score(pairs_BPCHW: torch.Tensor, number: int) -> None:
+            self._logits_of(self.module, pairs_BPCHW.to(self.world.device), number)
+
+        estimate(self.module, score, parts, self.world)
 
     def _restore(self, buffers: list[torch.Tensor]) -> None:
         """Restores BatchNorm's statistics after a step was left out: a NaN in them would stay for good."""
@@ -115,11 +131,17 @@ class Trainee:
         if not len(pairs_BPCHW):
             return self._dummy_loss(batch, number), images
         self.forward.train()
-        x_NCHW, label_N = _rows(self.final_ops(pairs_BPCHW, number), self.normalization)
-        with self._autocast():
-            logit_N = self.forward(x_NCHW.contiguous(memory_format=self.layout))
+        logit_N, label_N = self._logits_of(self.forward, pairs_BPCHW, number)
         loss = functional.binary_cross_entropy_with_logits(logit_N.float(), label_N, reduction="sum")
         return loss, images
+
+    def _logits_of(
+        self, model: nn.Module, pairs_BPCHW: torch.Tensor, number: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N,) logits and labels of a step's pairs."""
+        x_NCHW, label_N = _rows(self.final_ops(pairs_BPCHW, number), self.normalization)
+        with self._autocast():
+            return model(x_NCHW.contiguous(memory_format=self.layout)), label_N
 
     def _dummy_loss(self, batch: Batch, number: int) -> torch.Tensor:
         """A zero loss that depends on every weight, for a rank without valid pairs.
