@@ -1,7 +1,7 @@
-"""The figures as Markdown: three tables with the groups as rows, and notes that say what is what."""
+"""The figures as text: three tables with the groups as rows, and notes that say what is what; as Markdown."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,31 @@ _TABLES = {
     "Verdicts": ("balanced_accuracy", "accuracy", "real_accuracy", "fake_accuracy", "best_accuracy"),
     "Probabilities": ("nll", "brier", "ece"),
 }
-_OVERALL_SHOWN = "**all images**"
+
+Named = Callable[[str], str]
+"""How the name of a label group is written, so that no part of it is taken for markup."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of a table."""
+
+    name: str
+    """Of the label group, or what the row is."""
+    is_ours: bool
+    """Whether it is no label group; groups may be called as our rows are."""
+    cells: Sequence[str]
+    """One for each head of the table but the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Some of the figures, as text."""
+
+    title: str
+    heads: Sequence[str]
+    """Of the columns; the first is that of the names."""
+    rows: Sequence[Row]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +57,8 @@ class Report:
 
     def markdown(self) -> str:
         """The tables. Our own rows are bold, and asterisks in the names of groups are escaped."""
-        over = over_groups(self.rows)
-        parts = [_table(title, names, self.rows, over) for title, names in _TABLES.items()]
-        return "\n".join([*parts, *_notes(self)])
+        parts = [_markdown(one) for one in tables_of(self.rows, cell)]
+        return "\n".join([*parts, *(f"- {note}" for note in notes_of(self, cell)), ""])
 
     def values(self) -> dict[str, Any]:
         """The same for a JSON file: ``overall``, ``groups``, ``over_groups``, ``decision``, ``bootstrap``."""
@@ -82,26 +105,51 @@ def head(cells: Sequence[str]) -> list[str]:
     return [line(cells), line(["---", *["---:"] * (len(cells) - 1)])]
 
 
-def _table(title: str, names: Sequence[str], rows: Mapping[str, Figures], over: OverGroups) -> str:
-    lines = [f"### {title}", "", *head(["group", *(FIGURES[name].title for name in names), "real", "fake"])]
+def tables_of(rows: Mapping[str, Figures], named: Named) -> list[Table]:
+    """The tables: a row for each group, then our own rows.
+
+    Args:
+        rows: see `Report.rows`.
+        named: writes the names of groups.
+    """
+    over = over_groups(rows)
+    return [_table(title, names, rows, over, named) for title, names in _TABLES.items()]
+
+
+def _table(
+    title: str, names: Sequence[str], rows: Mapping[str, Figures], over: OverGroups, named: Named
+) -> Table:
+    found = []
     for group, row in rows.items():
         figures = [shown(name, getattr(row, name), row.intervals.get(name)) for name in names]
-        first = _OVERALL_SHOWN if group == OVERALL else cell(group)
-        lines.append(line([first, *figures, str(row.n_real), str(row.n_fake)]))
+        is_ours = group == OVERALL
+        cells = [*figures, str(row.n_real), str(row.n_fake)]
+        found.append(Row(name="all images" if is_ours else named(group), is_ours=is_ours, cells=cells))
     for first, values in (("mean of groups", over.mean), ("standard deviation of groups", over.deviation)):
-        lines.append(line([f"**{first}**", *(shown(name, values.get(name)) for name in names), "", ""]))
-    lines.append(line(["**worst group**", *(_worst(name, over) for name in names), "", ""]))
+        cells = [*(shown(name, values.get(name)) for name in names), "", ""]
+        found.append(Row(name=first, is_ours=True, cells=cells))
+    cells = [*(_worst(name, over, named) for name in names), "", ""]
+    found.append(Row(name="worst group", is_ours=True, cells=cells))
+    heads = ["group", *(FIGURES[name].title for name in names), "real", "fake"]
+    return Table(title=title, heads=heads, rows=found)
+
+
+def _markdown(table: Table) -> str:
+    lines = [f"### {table.title}", "", *head(table.heads)]
+    for row in table.rows:
+        lines.append(line([f"**{row.name}**" if row.is_ours else row.name, *row.cells]))
     return "\n".join([*lines, ""])
 
 
-def _worst(name: str, over: OverGroups) -> str:
+def _worst(name: str, over: OverGroups, named: Named) -> str:
     if name not in over.worst:
         return DASH
     group, value = over.worst[name]
-    return f"{shown(name, value)} {cell(group)}"
+    return f"{shown(name, value)} {named(group)}"
 
 
-def _notes(report: Report) -> list[str]:
+def notes_of(report: Report, named: Named) -> list[str]:
+    """What the tables were computed with, what the figures mean, and the reason of each dash."""
     decision, bootstrap = report.decision, report.bootstrap
     notes = [
         f"Verdicts: an image counts as fake if its logit is above {decision.threshold:.6g}, that is, its "
@@ -114,16 +162,16 @@ def _notes(report: Report) -> list[str]:
             f"{bootstrap.seed}."
         )
     notes += [f"{one.title}: {one.meaning}." for one in FIGURES.values() if one.meaning]
-    return [*(f"- {note}" for note in [*notes, *_few_reals(report.rows), *_reasons(report.rows)]), ""]
+    return [*notes, *_few_reals(report.rows, named), *_reasons(report.rows, named)]
 
 
-def _few_reals(rows: Mapping[str, Figures]) -> list[str]:
+def _few_reals(rows: Mapping[str, Figures], named: Named) -> list[str]:
     """Which figures allow no false alarm at all, because so few images are real."""
     notes = []
     for name, percent in FALSE_ALARMS.items():
         needed = -(-100 // percent)
         few = [
-            _called(group)
+            _called(group, named)
             for group, row in rows.items()
             if row.n_real < needed and getattr(row, name) is not None
         ]
@@ -135,11 +183,11 @@ def _few_reals(rows: Mapping[str, Figures]) -> list[str]:
     return notes
 
 
-def _called(group: str) -> str:
-    return "all images" if group == OVERALL else cell(group)
+def _called(group: str, named: Named) -> str:
+    return "all images" if group == OVERALL else named(group)
 
 
-def _reasons(rows: Mapping[str, Figures]) -> list[str]:
+def _reasons(rows: Mapping[str, Figures], named: Named) -> list[str]:
     """Why there are dashes: a line for each reason, with its groups."""
     groups: dict[tuple[str, str], list[str]] = {}
     for group, row in rows.items():
@@ -147,7 +195,7 @@ def _reasons(rows: Mapping[str, Figures]) -> list[str]:
         for name, why in row.missing.items():
             by_reason.setdefault(why, []).append("intervals" if name == "intervals" else FIGURES[name].title)
         for why, names in by_reason.items():
-            groups.setdefault((", ".join(names), why), []).append(_called(group))
+            groups.setdefault((", ".join(names), why), []).append(_called(group, named))
     found = [f"{DASH} {names} of {', '.join(where)}: {why}." for (names, why), where in groups.items()]
     if len(rows) == 2:  # one group, and all images
         found.append(f"{DASH} standard deviation of groups: there is one group.")
