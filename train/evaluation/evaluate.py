@@ -26,6 +26,12 @@ if TYPE_CHECKING:  # these imports are heavy; the functions below do them, so th
     from train.evaluation.figures.table import Report
     from train.evaluation.inputs.source import ImageSource
 
+INPUTS = (
+    *("group_by", "label", "real", "fake"),
+    *("path_column", "label_column", "group_column", "max_pixels"),
+)
+"""The options without which the images could not be read again as they were; metrics.json keeps them."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -95,7 +101,7 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
         UserError: the checkpoint, the data or the device can't be used, a logit is not finite, or more images
             than `max_rejected` can't be scored.
     """
-    source = _source(config)  # a mistake in --data shows before torch is imported and the model loads
+    source = source_of(config)  # a mistake in --data shows before torch is imported and the model loads
 
     from pack.storage import open_store
     from train.evaluation.figures.bootstrap import Bootstrap
@@ -122,6 +128,7 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
     report = report_on(scores, decision, Bootstrap(resamples=config.resamples, seed=config.seed))
     if ranks.rank == 0:
         facts |= {"images": len(scores), "rejected": dict(Counter(one.kind for _, one in lost))}
+        facts["inputs"] = {name: getattr(config, name) for name in INPUTS}
         write_results(store, scores, lost, report or decision, facts)
         remove_parts(store, parts_of(source))
     return report
@@ -146,7 +153,8 @@ def out_of(config: EvaluateConfig) -> str:
     return config.out or _beside(config)
 
 
-def _source(config: EvaluateConfig) -> "ImageSource":
+def source_of(config: EvaluateConfig) -> "ImageSource":
+    """Opens the images, and tells what was understood. UserError: see `evaluate`."""
     from train.evaluation.inputs.find import open_source
     from train.evaluation.inputs.labels import words_of
     from train.evaluation.inputs.source import described

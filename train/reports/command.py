@@ -1,0 +1,115 @@
+"""Writes the report of a run and of one of its evaluations, as Markdown and as a page of HTML.
+
+    python -m train.report --run runs/one --evaluation runs/one/eval-test --out report.md
+
+``report.html`` is written beside ``report.md``. It needs no other file and no network. It shows the figures
+with their intervals, ROC and reliability curves, the scores by group, the worst mistakes (read again from the
+evaluation's data), and the training. ``curves.png``, for the Markdown, is written into the same folder.
+"""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recon.base.cli import run
+from recon.base.errors import UserError
+from recon.base.paths import is_dir, is_file
+
+if TYPE_CHECKING:
+    from train.reports.contents import Contents
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """The inputs of the report and its file."""
+
+    run: str
+    """Directory or URL of the training run; the curves show its metrics.jsonl."""
+    evaluation: str
+    """Directory or URL of an evaluation, with table.md, metrics.json and scores.csv."""
+    preview: str | None = None
+    """Picture of pairs to show (PNG), e.g. from python -m pack.preview."""
+    robustness: str | None = None
+    """Folder of python -m train.robustness; its pictures (*.png) are shown."""
+    mistakes: int = 8
+    """Worst mistakes of each class to show; 0 shows none, and does not read the evaluation's data."""
+    note: str | None = None
+    """A paragraph below the heading: what a reader has to know before the figures."""
+    out: str = "report.md"
+    """Markdown file to write; the page has the same name with .html."""
+    title: str = "Training report"
+    """Heading of the report."""
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        if self.mistakes < 0:
+            raise UserError(f"mistakes={self.mistakes}, expected 0 or more")
+        if Path(self.out).suffix.lower() == ".html":
+            raise UserError(f"out={self.out} names the page, which lies beside the Markdown; give report.md")
+
+
+def main() -> None:
+    """Runs the command line."""
+    run(ReportConfig, _job, prog="python -m train.report", about=__doc__ or "")
+
+
+def _job(config: ReportConfig) -> None:
+    from train.reports.markdown import as_markdown
+    from train.reports.page import as_html
+    from train.reports.training import draw_curves
+
+    contents, out = _contents(config), Path(config.out)
+    page = as_html(contents)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draw_curves(contents.history, out.parent / "curves.png")
+        _write(out.with_suffix(".html"), page)
+        _write(out, as_markdown(contents, out.parent))
+    except OSError as error:
+        raise UserError(f"can't write {error.filename or out}: {error.strerror}") from error
+    _LOG.info("%s and %s", out, out.with_suffix(".html"))
+
+
+def _contents(config: ReportConfig) -> "Contents":
+    """Reads all that the report shows."""
+    from train.reports.contents import Contents
+    from train.reports.evaluated import read_evaluation
+    from train.reports.mistakes import find_mistakes
+    from train.reports.run_log import read_history
+
+    if config.preview is not None and not is_file(config.preview):
+        raise UserError(f"preview={config.preview}: no such file; python -m pack.preview writes one")
+    robustness = _curves(config.robustness)
+    history, found = read_history(config.run), read_evaluation(config.evaluation)
+    scores = found.scores if config.mistakes else "not asked for (--mistakes 0)"
+    return Contents(
+        title=config.title,
+        note=config.note,
+        run=config.run,
+        history=history,
+        found=found,
+        mistakes=scores if isinstance(scores, str) else find_mistakes(found, scores, config.mistakes),
+        preview=Path(config.preview) if config.preview is not None else None,
+        robustness=robustness,
+    )
+
+
+def _curves(folder: str | None) -> list[Path]:
+    """The pictures in a folder of train.robustness."""
+    if folder is None:
+        return []
+    if not is_dir(folder) or not (found := sorted(Path(folder).glob("*.png"))):
+        raise UserError(
+            f"robustness={folder}: found no *.png; expected a folder of python -m train.robustness"
+        )
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,34 @@
+"""What a report says, whatever its form."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from train.reports.evaluated import Evaluated
+from train.reports.mistakes import Mistakes
+from train.reports.run_log import History
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """A run and an evaluation, read."""
+
+    title: str
+    note: str | None
+    """What a reader has to know before the figures."""
+    run: str
+    """Where the run is."""
+    history: History
+    found: Evaluated
+    mistakes: Sequence[Mistakes] | str
+    """Of both classes; or why there are none."""
+    preview: Path | None
+    """A picture of pairs."""
+    robustness: Sequence[Path]
+    """Pictures of the curves of train.robustness."""
+
+    @property
+    def scored_as(self) -> str:
+        """Which part of the images was scored, in words."""
+        crop = self.found.facts.get("crop")
+        return "whole images" if crop is None else f"centre crops of {crop} pixels"

@@ -1,0 +1,41 @@
+"""The report as Markdown, with links to the pictures beside it."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from train.reports.contents import Contents
+
+
+def as_markdown(contents: Contents, folder: Path) -> str:
+    """The text of the file.
+
+    Args:
+        contents: what the report says.
+        folder: of the file; links to pictures are relative to it.
+    """
+    parts = [f"# {contents.title}", *([contents.note] if contents.note else [])]
+    parts += [_facts(contents), contents.found.table.strip()]
+    if contents.preview is not None:
+        parts.append(_picture("Pairs: real, reconstruction, difference", contents.preview, folder))
+    parts += _robustness(contents.robustness, folder)
+    parts.append("![Loss by step; validation by epoch](curves.png)")
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(contents: Contents) -> str:
+    facts, last = contents.found.facts, contents.history.training[-1]
+    trained = f"`{facts['backbone']}` trained in `{contents.run}`: epoch {last['epoch']}, step {last['step']}"
+    loss = "" if last["loss"] is None else f", loss {last['loss']:.3f}"
+    scored = f"{facts['images']} {contents.scored_as} of `{facts['data']}`"
+    return f"{trained}{loss}.\nScored by `{facts['checkpoint']}`: {scored}."
+
+
+def _robustness(pictures: Sequence[Path], folder: Path) -> list[str]:
+    return [_picture(f"Robustness: {path.stem}", path, folder) for path in pictures]
+
+
+def _picture(about: str, path: Path, folder: Path) -> str:
+    # Markdown ends the target of a link at a space.
+    target = Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix().replace(" ", "%20")
+    return f"![{about}]({target})"
