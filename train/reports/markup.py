@@ -63,14 +63,21 @@ def terms(facts: Mapping[str, str]) -> str:
 
 
 def table(one: Table) -> str:
-    """A table of figures, which scrolls where it is wider than the page; intervals go below their figure."""
+    """A table of figures, which scrolls where it is wider than the page."""
     heads = "".join(f'<th scope="col">{plain(head)}</th>' for head in one.heads)
     rows = []
     for row in one.rows:
-        cells = "".join(f"<td>{plain(cell).replace(' [', '<br>[', 1)}</td>" for cell in row.cells)
         kind = ' class="ours"' if row.is_ours else ""
-        rows.append(f'<tr{kind}><th scope="row">{plain(row.name)}</th>{cells}</tr>')
+        first = f'<th scope="row"><div class="name">{plain(row.name)}</div></th>'
+        rows.append(f"<tr{kind}>{first}{''.join(map(_cell, row.cells))}</tr>")
     # A box that scrolls has to be reachable by the keyboard, and needs a name then.
     box = f'<div class="scrolls" tabindex="0" role="region" aria-label="{plain(one.title)}">'
     body = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f"<h3>{plain(one.title)}</h3>\n{box}<table>{body}</table></div>"
+
+
+def _cell(text: str) -> str:
+    """A figure; what follows it, an interval or the name of a group, stands below."""
+    figure, _, under = text.partition(" ")
+    below = f'<div class="under">{plain(under)}</div>' if under else ""
+    return f"<td>{plain(figure)}{below}</td>"

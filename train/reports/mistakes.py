@@ -13,8 +13,6 @@ from recon.image.codec import Picture, Pixels, encode
 from recon.image.drawing import resize
 from train.evaluation.evaluate import INPUTS, EvaluateConfig, source_of
 from train.evaluation.figures.scores import Scores
-from train.evaluation.images import Ready, ready
-from train.evaluation.inputs.source import Lost
 from train.reports.evaluated import Evaluated
 
 SIDE = 256
@@ -107,6 +105,9 @@ def _pictures(facts: Mapping[str, Any], keys: Sequence[tuple[str, str]]) -> dict
 
 
 def _read(facts: Mapping[str, Any], keys: set[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Shown]]:
+    from train.evaluation.images import Ready, ready  # imports torch, which takes seconds
+    from train.evaluation.inputs.source import Lost
+
     kept = facts.get("inputs", {})
     options = {name: kept[name] for name in INPUTS if name in kept}
     about = {"checkpoint": facts["checkpoint"], "data": facts["data"], "crop": facts.get("crop")}

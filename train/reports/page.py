@@ -16,7 +16,7 @@ from train.reports.style import STYLE
 from train.reports.training import training_section
 
 _CARDS = ("auc", "balanced_accuracy", "tpr_at_fpr_1", "ece")
-_CLASSES = {0: ("real images", "real images taken for fakes"), 1: ("fakes", "fakes taken for real")}
+_CLASSES = {0: ("real images", "Real images taken for fakes"), 1: ("fakes", "Fakes taken for real")}
 
 
 def as_html(contents: Contents) -> str:
@@ -100,7 +100,7 @@ def _mistakes(found: Sequence[Mistakes] | str) -> list[str]:
         if not one.total:
             parts.append(lacking(f"there are no {kind}"))
             continue
-        parts.append(f"<h3>{one.wrong} of {one.total} {kind}: {title}</h3>")
+        parts.append(f"<h3>{title}: {one.wrong} of {one.total}</h3>")
         if one.worst:
             parts.append(grid(map(_thumbnail, one.worst), "thumbs"))
     return parts

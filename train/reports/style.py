@@ -39,12 +39,15 @@ th, td { padding: 6px 12px; text-align: right; border-bottom: 1px solid var(--li
 td { white-space: nowrap; line-height: 1.35; }
 th { font-weight: 600; }
 thead th { vertical-align: bottom; color: var(--faint); }
-th:first-child { text-align: left; min-width: 120px; max-width: 260px; overflow-wrap: anywhere; }
-tr.ours th, tr.ours td { font-weight: 600; background: color-mix(in srgb, var(--line) 35%, transparent); }
+th:first-child { text-align: left; position: sticky; left: 0; background: var(--card); }
+th .name, td .under { width: max-content; max-width: 230px; overflow-wrap: anywhere; white-space: normal; }
+td .under { margin-left: auto; color: var(--faint); font-weight: 400; }
+tr.ours th, tr.ours td { background: color-mix(in srgb, var(--line) 35%, var(--card)); }
+tr.ours td { font-weight: 600; }
 details { margin-top: 14px; font-size: 14px; overflow-wrap: anywhere; }
 summary { cursor: pointer; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); gap: 18px; }
-.small { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 240px), 1fr)); gap: 14px; }
+.small { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 14px; }
 .thumbs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 150px), 1fr)); gap: 14px; }
 .wide { display: grid; gap: 18px; }
 figure { margin: 0; min-width: 0; }
@@ -67,6 +70,7 @@ img { display: block; max-width: 100%; height: auto; margin: 0 auto; border-radi
   dl { grid-template-columns: 1fr; }
   dd { margin-bottom: 6px; }
   .thumbs { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  th .name { max-width: 110px; }
 }
 @media print {
   section { break-inside: avoid; }
