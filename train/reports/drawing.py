@@ -1,7 +1,9 @@
 """Drawings by matplotlib, as inline SVG that takes the colours of the page, or as a file."""
 
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 from io import StringIO
 from pathlib import Path
@@ -30,6 +32,8 @@ _STYLE = {
     "svg.fonttype": "none",  # text stays text, for readers and for search
 }
 _DOTS_PER_INCH = 110
+_MARGINS = (0.68, 0.5, 0.12, 0.12)  # inches to the left, below, to the right, above
+_XLINK = "http://www.w3.org/1999/xlink"  # a name in SVG, not an address that is read
 
 
 def svg(draw: Draw, about: str, width: float = 4.6, height: float = 3.2) -> str:
@@ -44,19 +48,28 @@ def svg(draw: Draw, about: str, width: float = 4.6, height: float = 3.2) -> str:
     Raises:
         UserError: matplotlib is not installed.
     """
-    figure = _figure([draw], (width, height), {**dict.fromkeys(_INKED, _INK), "svg.hashsalt": about})
     file = StringIO()
     # The salt and no date: equal drawings are equal text, and different ones share no ids.
-    with _rc({"svg.hashsalt": about, "svg.fonttype": "none"}):
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    with _style({**dict.fromkeys(_INKED, _INK), "svg.hashsalt": about}) as figure_of:
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+        figure = figure_of(figsize=(width, height))
+        # The same margins for all, so that they stand in line; a layout engine would take twice the time.
+        left, bottom, right, top = _MARGINS
+        box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
+        draw(figure.add_axes(box))
+        figure.patch.set_visible(False)
+        figure.axes[0].patch.set_visible(False)
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(file, metadata={"Date": None})
     text = file.getvalue()
     inner = text[text.index("</metadata>") + len("</metadata>") :]
-    box = f"0 0 {72 * width:g} {72 * height:g}"
-    head = f'<svg role="img" aria-label="{escape(about)}" viewBox="{box}" xmlns:xlink="{_XLINK}">'
+    # What nothing refers to would be the same in all drawings, and an id may be on a page once.
+    used = set(re.findall(r"#([\w-]+)", inner))
+    inner = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", inner)
+    view = f"0 0 {72 * width:g} {72 * height:g}"
+    head = f'<svg role="img" aria-label="{escape(about)}" viewBox="{view}" xmlns:xlink="{_XLINK}">'
     return f"{head}{inner}".replace(_INK, "currentColor")
-
-
-_XLINK = "http://www.w3.org/1999/xlink"  # a name in SVG, not an address that is read
 
 
 def save_png(draws: Sequence[Draw], path: Path, width: float, height: float) -> None:
@@ -65,27 +78,23 @@ def save_png(draws: Sequence[Draw], path: Path, width: float, height: float) -> 
     Raises:
         UserError: matplotlib is not installed.
     """
-    figure = _figure(draws, (width, height), {})
-    # Written under another name and renamed, so that a killed command leaves no half picture.
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, dpi=_DOTS_PER_INCH, format="png")
+    with _style({}) as figure_of:
+        figure = figure_of(figsize=(width, height), layout="constrained")
+        for draw, axes in zip(draws, figure.subplots(1, len(draws)), strict=True):
+            draw(axes)
+        # Written under another name and renamed, so that a killed command leaves no half picture.
+        partial = path.with_name(f".{path.name}.partial")
+        figure.savefig(partial, dpi=_DOTS_PER_INCH, format="png")
     os.replace(partial, path)
 
 
-def _figure(draws: Sequence[Draw], size: tuple[float, float], colours: dict[str, Any]) -> Any:
+@contextmanager
+def _style(more: Any) -> Iterator[Any]:
+    """Within it our style holds; gives matplotlib's class of figures."""
     try:
-        from matplotlib.figure import Figure
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure  # pyplot needs global state, and may look for a display
     except ImportError as error:
         raise UserError("the curves need matplotlib; pip install pairstream[plot]") from error
-    with _rc(_STYLE | colours):
-        # Without pyplot, which needs global state and may look for a display.
-        figure = Figure(figsize=size, layout="constrained")
-        for draw, axes in zip(draws, figure.subplots(1, len(draws), squeeze=False)[0], strict=True):
-            draw(axes)
-    return figure
-
-
-def _rc(style: Any) -> Any:
-    from matplotlib import rc_context
-
-    return rc_context(style)
+    with rc_context(_STYLE | more):
+        yield Figure
