@@ -17,6 +17,8 @@ from recon.image.codec import decode_rgb
 from train.evaluation.evaluate import EvaluateConfig, evaluate
 from train.evaluation.figures.decision import Decision
 from train.evaluation.results import ScoredImage
+from train.reports.command import ReportConfig, contents_of
+from train.reports.page import as_html
 from train.reports.style import STYLE
 
 ODD = ("<script>alert(1)<", "all images", "mean of groups", "$x^$", "_Grüße & <b>")
@@ -61,9 +63,10 @@ def odd_page(odd: Path) -> Page:
     return Page((odd / "out/report.html").read_text("utf-8"))
 
 
-def page_of(monkeypatch: pytest.MonkeyPatch, folder: Path, **changes: object) -> Page:
-    assert report(monkeypatch, folder, **changes) == 0
-    return Page((folder / "out/report.html").read_text("utf-8"))
+def page_of(folder: Path, **changes: Any) -> Page:
+    """The page on ``run`` and ``eval`` of a folder, as the command would write it."""
+    places = {"run": str(folder / "run"), "evaluation": str(folder / "eval")}
+    return Page(as_html(contents_of(ReportConfig(**(places | changes)))))
 
 
 def evaluated(folder: Path, seed: int = 0, **options: Any) -> list[ScoredImage]:
@@ -110,13 +113,11 @@ def test_the_tables_say_what_the_markdown_says(odd: Path, odd_page: Page) -> Non
     assert len(ours) == 3 * 4  # and no group that is called so
 
 
-def test_the_worst_mistakes_are_shown_first_with_the_pixels_that_were_scored(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_worst_mistakes_are_shown_first_with_the_pixels_that_were_scored(folder: Path) -> None:
     logits = [3.0, 0.25, 0.25, 9.0, 1.0, -2.0]  # real and fake by turns; the third and the fourth are right
     scored, facts = scored_of(folder / "data", logits.__getitem__, crop=12)
     write_evaluation(folder / "eval", scored, Decision(threshold=0.25, temperature=2.0), **facts)
-    page = page_of(monkeypatch, folder, mistakes=2)
+    page = page_of(folder, mistakes=2)
     reals = sorted((one for one in scored if one.label == 0 and one.logit > 0.25), key=lambda one: -one.logit)
     fakes = sorted((one for one in scored if one.label == 1 and one.logit <= 0.25), key=lambda one: one.logit)
     assert "Real images taken for fakes: 2 of 3" in page.text
@@ -132,51 +133,43 @@ def test_the_worst_mistakes_are_shown_first_with_the_pixels_that_were_scored(
         assert f"{1 / (1 + np.exp(-one.logit / 2)):.1%} fake, logit {one.logit:.2f}" in page.text
 
 
-def test_large_images_are_scaled_down_and_small_ones_kept(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_images_are_scaled_down_and_small_ones_kept(folder: Path) -> None:
     put(folder / "data/a/0_real/large.png", png(3, (40, 600)))
     scored, facts = scored_of(folder / "data", lambda _: 1.0)
     write_evaluation(folder / "eval", scored, **facts)
-    page = page_of(monkeypatch, folder)
+    page = page_of(folder)
     shown = [decode_rgb(base64.b64decode(found["src"].partition(",")[2])) for found in page.all("img")]
     assert sorted(one.shape[:2] for one in shown) == [(16, 24)] * 3 + [(17, 256)]
 
 
-def test_an_evaluation_writes_down_how_its_images_are_found_again(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_evaluation_writes_down_how_its_images_are_found_again(folder: Path) -> None:
     for number in range(2):
         put(folder / f"mine/photos/{number}.png", png(number))
         put(folder / f"mine/flux/{number}.png", png(number + 5))
     checkpoint = save_untrained(folder / "best.pt")
     options = {"checkpoint": checkpoint, "data": str(folder / "mine"), "out": str(folder / "eval")}
     evaluate(EvaluateConfig(**options, real="photos", fake="flux", device="cpu", threshold=0.999))
-    page = page_of(monkeypatch, folder)
+    page = page_of(folder)
     shown = [decode_rgb(base64.b64decode(found["src"].partition(",")[2])) for found in page.all("img")]
     assert sorted(one.tobytes() for one in shown) == sorted(pixels(seed).tobytes() for seed in (5, 6))
 
 
-def test_data_that_are_gone_are_told_and_the_rest_is_shown(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_that_are_gone_are_told_and_the_rest_is_shown(folder: Path) -> None:
     evaluated(folder)
     (folder / "data").rename(folder / "moved")
-    page = page_of(monkeypatch, folder)
+    page = page_of(folder)
     assert page.all("img") == []
     assert f"the data can't be read: data={folder / 'data'}: found nothing" in page.text
     assert len(page.all("svg")) == 2 + 3 + 2
 
 
-def test_an_image_that_is_gone_or_broken_is_told_in_its_place(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_that_is_gone_or_broken_is_told_in_its_place(folder: Path) -> None:
     scored, facts = scored_of(folder / "data", lambda _: 1.0)
     write_evaluation(folder / "eval", scored, **facts)
     names = [one.name for one in scored if one.label == 0]
     (folder / "data" / names[0]).unlink()
     (folder / "data" / names[1]).write_bytes(b"no image")
-    page = page_of(monkeypatch, folder)
+    page = page_of(folder)
     assert len(page.all("img")) == 1
     assert page.text.count("it was not found in the data") == 1
     assert page.text.count("not a readable image") == 1
@@ -186,7 +179,7 @@ def test_without_mistakes_wanted_the_data_are_not_read(folder: Path, monkeypatch
     evaluated(folder)
     with monkeypatch.context() as patch:
         patch.setattr("train.reports.mistakes.source_of", None)
-        page = page_of(patch, folder, mistakes=0)
+        page = page_of(folder, mistakes=0)
     assert "not asked for (--mistakes 0)" in page.text
 
 
@@ -211,7 +204,6 @@ def plain_scores(labels: list[int | None], logits: list[float], groups: list[str
 )
 def test_what_cannot_be_had_is_a_dash_with_its_reason(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     labels: list[int | None],
     logits: list[float],
     groups: list[str],
@@ -220,20 +212,18 @@ def test_what_cannot_be_had_is_a_dash_with_its_reason(
 ) -> None:
     write_run(tmp_path / "run")
     write_evaluation(tmp_path / "eval", plain_scores(labels, logits, list(groups)))
-    page = page_of(monkeypatch, tmp_path)
+    page = page_of(tmp_path)
     assert all(one in page.text for one in told), page.text
     assert len(page.all("svg")) == svgs
 
 
-def test_a_run_without_validation_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_validation_says_so(folder: Path) -> None:
     evaluated(folder)
     write_run(folder / "run", LINES[:1])
-    assert "the run has logged no validation" in page_of(monkeypatch, folder).text
+    assert "the run has logged no validation" in page_of(folder).text
 
 
-def test_an_evaluation_of_an_earlier_version_is_shown_as_far_as_it_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_evaluation_of_an_earlier_version_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     row = VAL | {"accuracy": 0.75, "real_accuracy": 0.5, "fake_accuracy": 1.0, "n_real": 2, "n_fake": 2}
     facts = {"backbone": "highpass", "checkpoint": "best.pt", "data": "gone", "crop": None, "images": 4}
@@ -241,36 +231,32 @@ def test_an_evaluation_of_an_earlier_version_is_shown_as_far_as_it_goes(
     put(tmp_path / "eval/table.md", b"| group |\n")
     scores = "g/0_real/a.png,g,0,-1\ng/1_fake/a.png,g,1,1\ng/0_real/b.png,g,0,1\ng/1_fake/b.png,g,1,2\n"
     put(tmp_path / "eval/scores.csv", b"name,group,label,logit\n" + scores.encode())
-    page = page_of(monkeypatch, tmp_path)
+    page = page_of(tmp_path)
     assert ["g", "0.900", "0.900"] == page.rows[1][:3]
     assert "EER, NLL, Brier, ECE" in page.text.replace("accuracy at the best threshold (oracle), ", "")
     assert "this evaluation is of an earlier version" in page.text
     assert "2, from which these images come" in page.text
 
 
-def test_scores_that_are_gone_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_that_are_gone_are_told(folder: Path) -> None:
     evaluated(folder)
     (folder / "eval/scores.csv").unlink()
-    assert "scores.csv not found" in page_of(monkeypatch, folder).text
+    assert "scores.csv not found" in page_of(folder).text
 
 
-def test_equal_inputs_give_equal_pages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_inputs_give_equal_pages(folder: Path) -> None:
     evaluated(folder)
-    assert report(monkeypatch, folder) == 0
-    first = (folder / "out/report.html").read_bytes()
-    assert report(monkeypatch, folder) == 0
-    assert (folder / "out/report.html").read_bytes() == first
+    config = ReportConfig(run=str(folder / "run"), evaluation=str(folder / "eval"))
+    assert as_html(contents_of(config)) == as_html(contents_of(config))
 
 
-def test_of_many_groups_the_worst_are_drawn_and_the_page_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_many_groups_the_worst_are_drawn_and_the_page_says_so(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     groups = [f"group {number:02}" for number in range(14) for _ in range(4)]
     logits = [value for number in range(14) for value in (0.0, 2.0, 1.0, 3.0 if number < 3 else 1.5)]
     logits[:12] = [-1.0, -2.0, 3.0, 4.0] * 3  # the first three groups have no error
     write_evaluation(tmp_path / "eval", plain_scores([0, 0, 1, 1] * 14, logits, groups))
-    page = page_of(monkeypatch, tmp_path)
+    page = page_of(tmp_path)
     assert "The 11 groups of lowest AUC are shown, 3 others are not." in page.text
     assert sum(found["aria-label"].startswith("Scores of") for found in page.all("svg")) == 11
     assert not any(found["aria-label"].endswith("group 02") for found in page.all("svg"))
@@ -282,7 +268,8 @@ def test_curves_of_robustness_are_shown_and_a_folder_without_is_refused(
     evaluated(folder)
     for name in ("curves-jpeg.png", "curves-blur.png"):
         put(folder / "grid" / name, png(1))
-    page = page_of(monkeypatch, folder, robustness=folder / "grid", mistakes=0)
+    assert report(monkeypatch, folder, robustness=folder / "grid", mistakes=0) == 0
+    page = Page((folder / "out/report.html").read_text("utf-8"))
     assert [found["alt"] for found in page.all("img")] == ["curves-blur", "curves-jpeg"]
     text = (folder / "out/report.md").read_text("utf-8")
     assert "![Robustness: curves-jpeg](../grid/curves-jpeg.png)" in text
@@ -290,8 +277,8 @@ def test_curves_of_robustness_are_shown_and_a_folder_without_is_refused(
     assert "found no *.png; expected a folder of python -m train.robustness" in capsys.readouterr().err
 
 
-def test_a_run_and_its_evaluation_may_lie_at_urls(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_and_its_evaluation_may_lie_at_urls(folder: Path) -> None:
     evaluated(folder)
     places = {name: f"file://{folder / name}" for name in ("run", "eval")}
     assert open_store(places["run"]).exists("metrics.jsonl")
-    page_of(monkeypatch, folder, run=places["run"], evaluation=places["eval"])
+    page_of(folder, run=places["run"], evaluation=places["eval"])

@@ -62,7 +62,7 @@ def _job(config: ReportConfig) -> None:
     from train.reports.page import as_html
     from train.reports.training import draw_curves
 
-    contents, out = _contents(config), Path(config.out)
+    contents, out = contents_of(config), Path(config.out)
     page = as_html(contents)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +74,12 @@ def _job(config: ReportConfig) -> None:
     _LOG.info("%s and %s", out, out.with_suffix(".html"))
 
 
-def _contents(config: ReportConfig) -> "Contents":
-    """Reads all that the report shows."""
+def contents_of(config: ReportConfig) -> "Contents":
+    """Reads all that the report shows.
+
+    Raises:
+        UserError: a file is missing or of another form; but not where the report itself can say so.
+    """
     from train.reports.contents import Contents
     from train.reports.evaluated import read_evaluation
     from train.reports.mistakes import find_mistakes
