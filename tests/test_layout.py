@@ -57,6 +57,11 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "pack/storage recon/base recon/image train/evaluation/figures train/evaluation/inputs "
         "train/evaluation/work train/model train/window"
     ),
+    "train/reports/inputs": (
+        "pack/storage recon/base recon/image train/evaluation train/evaluation/figures "
+        "train/evaluation/inputs"
+    ),
+    "train/reports": "recon/base train/evaluation train/evaluation/figures train/reports/inputs",
     "train/detector": (
         "pack/storage recon recon/base recon/image train/evaluation train/evaluation/figures "
         "train/evaluation/inputs train/model"
@@ -73,7 +78,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     ),
     "train": (
         "recon/base train/detector train/draws train/evaluation train/evaluation/figures train/loader "
-        "train/loop train/model train/world"
+        "train/loop train/model train/reports train/world"
     ),
 }
 FORBIDDEN = {"launch", "tests", "configs", "conftest"}

@@ -9,7 +9,7 @@ from report_folders import FACTS, LINES, report, write_run
 
 from recon.base.errors import UserError
 from recon.image.codec import decode_rgb
-from train.reports.run_log import read_history
+from train.reports.inputs.run_log import read_history
 from train.reports.training import draw_curves
 
 

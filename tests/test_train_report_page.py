@@ -178,7 +178,7 @@ def test_an_image_that_is_gone_or_broken_is_told_in_its_place(folder: Path) -> N
 def test_without_mistakes_wanted_the_data_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluated(folder)
     with monkeypatch.context() as patch:
-        patch.setattr("train.reports.mistakes.source_of", None)
+        patch.setattr("train.reports.inputs.mistakes.source_of", None)
         page = page_of(folder, mistakes=0)
     assert "not asked for (--mistakes 0)" in page.text
 

@@ -1,5 +1,5 @@
-"""In: a detector and labelled images. Out: scores, figures by label group, and the report of a run.
+"""In: a detector and labelled images. Out: scores, and figures by label group.
 
-Runs the commands ``train.evaluate`` and ``train.report``, which are the last steps. `train.loop` uses
-`metrics` and `scoring` for its validation, too. The figures of an evaluation are in `figures`.
+Runs the command ``train.evaluate``. `train.loop` uses `metrics` and `scoring` for its validation, too. The
+figures of an evaluation are in `figures`. Next: `train.reports`.
 """

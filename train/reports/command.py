@@ -18,7 +18,7 @@ from recon.base.errors import UserError
 from recon.base.paths import is_dir, is_file
 
 if TYPE_CHECKING:
-    from train.reports.contents import Contents
+    from train.reports.inputs.contents import Contents
 
 _LOG = logging.getLogger(__name__)
 
@@ -80,10 +80,10 @@ def contents_of(config: ReportConfig) -> "Contents":
     Raises:
         UserError: a file is missing or of another form; but not where the report itself can say so.
     """
-    from train.reports.contents import Contents
-    from train.reports.evaluated import read_evaluation
-    from train.reports.mistakes import find_mistakes
-    from train.reports.run_log import read_history
+    from train.reports.inputs.contents import Contents
+    from train.reports.inputs.evaluated import read_evaluation
+    from train.reports.inputs.mistakes import find_mistakes
+    from train.reports.inputs.run_log import read_history
 
     if config.preview is not None and not is_file(config.preview):
         raise UserError(f"preview={config.preview}: no such file; python -m pack.preview writes one")

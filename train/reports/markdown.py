@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.reports.contents import Contents
+from train.reports.inputs.contents import Contents
 
 
 def as_markdown(contents: Contents, folder: Path) -> str:

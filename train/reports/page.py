@@ -8,9 +8,9 @@ from train.evaluation.figures.figures import FIGURES
 from train.evaluation.figures.scores import OVERALL
 from train.evaluation.figures.table import DASH, Report, notes_of, shown, tables_of
 from train.evaluation.results import left_out
-from train.reports.contents import Contents
+from train.reports.inputs.contents import Contents
+from train.reports.inputs.mistakes import Mistake, Mistakes
 from train.reports.markup import figure, grid, image, lacking, plain, section, table, terms
-from train.reports.mistakes import Mistake, Mistakes
 from train.reports.ranking import score_sections
 from train.reports.style import STYLE
 from train.reports.training import training_section

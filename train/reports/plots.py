@@ -13,7 +13,7 @@ from train.evaluation.figures.counts import ECE_BINS
 from train.evaluation.figures.decision import Decision
 from train.evaluation.figures.scores import Scores
 from train.reports.drawing import COLOURS, FAKE, REAL
-from train.reports.run_log import CURVES
+from train.reports.inputs.run_log import CURVES
 
 _BINS = 40  # of a histogram
 _THIN = {"alpha": 0.5, "linewidth": 1}

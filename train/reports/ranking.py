@@ -9,7 +9,7 @@ from train.evaluation.figures.figures import Figures
 from train.evaluation.figures.scores import OVERALL, SHARED, Scores
 from train.evaluation.figures.table import DASH, shown
 from train.reports.drawing import COLOURS, FAKE, REAL, svg
-from train.reports.evaluated import Evaluated
+from train.reports.inputs.evaluated import Evaluated
 from train.reports.markup import figure, grid, lacking, legend, paragraph, plain, section
 from train.reports.plots import bins_of, draw_histogram, draw_reliability, draw_roc
 

@@ -4,9 +4,9 @@ from functools import partial
 from pathlib import Path
 
 from train.reports.drawing import save_png, svg
+from train.reports.inputs.run_log import History
 from train.reports.markup import figure, grid, lacking, section
 from train.reports.plots import draw_loss, draw_validation
-from train.reports.run_log import History
 
 
 def draw_curves(history: History, path: Path) -> None:

@@ -13,7 +13,7 @@ from recon.image.codec import Picture, Pixels, encode
 from recon.image.drawing import resize
 from train.evaluation.evaluate import INPUTS, EvaluateConfig, source_of
 from train.evaluation.figures.scores import Scores
-from train.reports.evaluated import Evaluated
+from train.reports.inputs.evaluated import Evaluated
 
 SIDE = 256
 """Longer side of a thumbnail in pixels; smaller images stay as they are."""

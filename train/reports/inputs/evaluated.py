@@ -11,7 +11,7 @@ from train.evaluation.figures.decision import Decision
 from train.evaluation.figures.figures import FIGURES, Figures
 from train.evaluation.figures.scores import OVERALL, Scores, read_scores
 from train.evaluation.figures.table import Report
-from train.reports.texts import text_of
+from train.reports.inputs.texts import text_of
 
 _OLD = "this evaluation is of an earlier version; run python -m train.evaluate again"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recon.base.errors import UserError
-from train.reports.texts import text_of
+from train.reports.inputs.texts import text_of
 
 CURVES = {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}
 """The values of a validation that are drawn, and what they are called."""

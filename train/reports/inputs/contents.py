@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.reports.evaluated import Evaluated
-from train.reports.mistakes import Mistakes
-from train.reports.run_log import History
+from train.reports.inputs.evaluated import Evaluated
+from train.reports.inputs.mistakes import Mistakes
+from train.reports.inputs.run_log import History
 
 
 @dataclass(frozen=True, kw_only=True)
