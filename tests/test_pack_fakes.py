@@ -18,8 +18,8 @@ from pack.adopt.config import IndexConfig
 from pack.base.config import PackConfig
 from pack.dataset.dataset import iterate_pairs, open_dataset
 from pack.dataset.fakes import each_fake
+from pack.inspect import preview
 from pack.inspect.info import describe
-from pack.inspect.preview import contact_sheet
 from pack.inspect.verify import verify
 from pack.publish.dry_run import dry_run
 from pack.publish.packing import pack
@@ -237,10 +237,10 @@ def test_info_counts_autoencoders_over_all_fakes(packed: Path) -> None:
 
 
 def test_preview_has_a_column_for_each_fake(packed: Path) -> None:
-    one = contact_sheet(open_dataset(str(packed)), count=2, gain=8, side=40)
+    one = preview.contact_sheet(open_dataset(str(packed)), count=2, gain=8, side=40)
     assert one.shape[1] == (40 + 8) * (1 + 2 * 3)
-    assert one.shape[0] == 24 + 2 * 24 + sum(
-        decode(pair.real, max_pixels=10**6).size[0] + 8
+    assert one.shape[0] == preview.TITLE + preview.SCALE + sum(
+        preview.fitted(*decode(pair.real, max_pixels=10**6).size, 40)[0] + 8 + 2 * preview.LINE
         for number, pair in enumerate(iterate_pairs(str(packed)))
         if number in (0, 10)
     )

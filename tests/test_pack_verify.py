@@ -278,7 +278,7 @@ def test_preview_is_a_png_with_a_row_a_pair_and_three_pictures_a_row(
         assert sheet.format == "PNG"
         assert sheet.mode == "RGB"
         assert sheet.width == 3 * (16 + 8)
-        pictures = sheet.height - 24 - rows * 8
+        pictures = sheet.height - preview.TITLE - preview.SCALE - rows * (8 + 2 * preview.LINE)
         assert rows * 8 < pictures <= rows * 16
 
 
@@ -287,8 +287,11 @@ def test_preview_of_the_identity_shows_no_difference_under_a_lossless_codec(pack
     assert sheet.shape[1] == 3 * 72
     names = [record["path"] for record in _records(packed)]
     row_of_png = names.index("b/rgb.png")
-    top = 24 + sum(record["height"] + 8 for record in _records(packed)[:row_of_png])
-    difference = sheet[top + 4 : top + 4 + 17, 2 * 72 + 4 + (64 - 23) // 2 :][:, :23]
+    above = [preview.fitted(one["height"], one["width"], 64)[0] for one in _records(packed)[:row_of_png]]
+    top = preview.TITLE + sum(above) + row_of_png * (8 + 2 * preview.LINE)
+    height, width = preview.fitted(17, 23, 64)
+    assert width == 64
+    difference = sheet[top + 4 : top + 4 + height, 2 * 72 + 4 : 2 * 72 + 4 + width]
     assert (difference == 128).all()
 
 

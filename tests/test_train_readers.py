@@ -12,8 +12,8 @@ from stranger_tars import write_members
 from pack.adopt.adopt import adopt
 from pack.adopt.config import IndexConfig
 from pack.dataset.dataset import iterate_pairs, open_dataset
+from pack.inspect import preview
 from pack.inspect.audit.images import MeasuredImage, Measurements, measure_all
-from pack.inspect.preview import contact_sheet
 from recon.image.codec import decode, decode_rgb
 from train.augment import oracle
 from train.evaluation.images import Ready
@@ -139,7 +139,8 @@ def test_what_is_transparent_is_white(name: str) -> None:
 
 
 def test_the_preview_shows_what_training_sees(adopted: str) -> None:
-    sheet = contact_sheet(open_dataset(adopted), count=len(FILES), gain=8, side=SIDE)
+    sheet = preview.contact_sheet(open_dataset(adopted), count=len(FILES), gain=8, side=SIDE)
     for number, (name, data) in enumerate(FILES.items()):
-        top = len(sheet) - (len(FILES) - number) * (SIDE + 8) + 4  # 4 pixels around each picture
+        below = (len(FILES) - number) * (SIDE + 8 + 2 * preview.LINE) + preview.SCALE
+        top = len(sheet) - below + 4  # 4 pixels around each picture
         assert np.array_equal(sheet[top : top + SIDE, 4 : 4 + SIDE], decode_rgb(data)), name

@@ -1,11 +1,11 @@
 """Draws a contact sheet of pairs: real image, reconstruction, and their amplified difference.
 
-Of several reconstructions, each has two such columns, and the name of its autoencoder above it.
+    python -m pack.preview data/mine --out preview.png
 
-python -m pack.preview data/mine --out preview.png
+Below the pictures stand key and label group, the autoencoder, and how large the difference is. Of several
+reconstructions each has two such columns. Where the dataset has masks of what was changed, they come last.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from recon.base.errors import UserError
 from recon.base.options import at_least_one
 from recon.base.paths import split_path
 from recon.image.codec import Picture, Pixels, decode_rgb, encode
-from recon.image.drawing import resize, text_strip
+from recon.image.drawing import enlarge, resize, text_strip
 
 if TYPE_CHECKING:
     from pack.dataset.dataset import Dataset
@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 MAX_SIDE = 8192
 """Maximum side, in pixels, of one picture on the sheet."""
 
-_GAP = 4  # white pixels around each picture
+GAP = 4
+"""White pixels around each picture."""
+TITLE = 24
+"""Height of the titles of the columns, in pixels."""
+LINE = 18
+"""Height of each of the two lines below a picture, in pixels."""
+SCALE = 44
+"""Height of the scale of differences at the end of the sheet, in pixels."""
+
+_FAINT = "#606060"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +52,7 @@ class PreviewConfig:
     gain: int = 8
     """Factor by which the difference is amplified; mid grey means no difference."""
     side: int = 256
-    """Larger images are scaled down to this many pixels on their longer side."""
+    """Longer side of each picture in pixels; larger images are scaled down, smaller ones enlarged."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "count", "gain", "side")
@@ -68,66 +77,106 @@ def _job(config: PreviewConfig) -> None:
 
 
 def contact_sheet(dataset: "Dataset", *, count: int, gain: int, side: int) -> Pixels:
-    """The sheet as (H, W, 3) uint8: one row of pictures per pair, titles at the top.
+    """The sheet as (H, W, 3) uint8: titles, a row of pictures per pair with two lines of text, and a scale.
 
-    A row has the real image, and for each reconstruction two pictures.
+    A row has the real image, for each reconstruction two pictures, and the mask if there is one.
     """
     pairs, fakes = dataset.manifest.pairs, dataset.manifest.fakes
     count = min(count, pairs)
     numbers = [round(i * (pairs - 1) / max(1, count - 1)) for i in range(count)]
+    masks = ["mask: white is changed"] if dataset.manifest.masks else []
+    titles = ["real", *["reconstruction", f"difference x{gain}"] * fakes, *masks]
     rows = [_nth(dataset, number, gain, side) for number in numbers]
-    titles = ["real", *["reconstruction", f"difference x{gain}"] * fakes]
-    return np.concatenate([_strip(titles, side), *rows])
+    return np.concatenate([_strips(titles, side, TITLE), *rows, _scale(gain, len(titles) * (side + 2 * GAP))])
+
+
+def fitted(height: int, width: int, side: int) -> tuple[int, int]:
+    """The size in which an image of this size is shown: its longer side fills the cell."""
+    scale = side / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    """A picture of a row, and the two lines below it."""
+
+    pixels: Pixels
+    first: str
+    second: str = ""
 
 
 def _nth(dataset: "Dataset", number: int, gain: int, side: int) -> Pixels:
     """The row of the pair with this number, counted over all shards."""
     from pack.dataset.pairs import sound
-    from pack.shard.schema import MORE_FAKES
 
-    fakes = dataset.manifest.fakes
     for shard, entry in enumerate(dataset.manifest.shards):
         if number < entry.pairs:
             pair = sound(dataset.read_block(shard, number, 1)[0])
-            if fakes == 1:
-                return _row(pair, [0], gain, side)
-            record = json.loads(pair.members["json"])
-            names = [one["autoencoder"] for one in (record, *record[MORE_FAKES])]
-            order = sorted(range(fakes), key=names.__getitem__)  # else a column would change its autoencoder
-            titles = ["", *(title for which in order for title in (names[which], ""))]
-            return np.concatenate([_strip(titles, side), _row(pair, order, gain, side)])
+            pictures = _pictures(pair, _makers(dataset, shard, number), gain)
+            cells = np.concatenate([_cell(one.pixels, side) for one in pictures], axis=1)
+            first = _strips([one.first for one in pictures], side, LINE)
+            second = _strips([one.second for one in pictures], side, LINE, _FAINT)
+            return np.concatenate([cells, first, second])
         number -= entry.pairs
     raise AssertionError("number is below the manifest's pairs")
 
 
-def _strip(titles: Sequence[str], side: int) -> Pixels:
-    """A line of text with a title for each picture of a row."""
-    return np.concatenate([text_strip(title, side + 2 * _GAP) for title in titles], axis=1)
+def _makers(dataset: "Dataset", shard: int, row: int) -> list[str]:
+    """What made each reconstruction of a pair."""
+    from pack.dataset.fakes import values_of
+    from pack.shard.schema import MORE_FAKES
+
+    fakes = dataset.manifest.fakes
+    table = dataset.table(shard, ["autoencoder", *([MORE_FAKES] if fakes > 1 else [])])
+    return [name or "" for name in values_of(table.slice(row, 1), "autoencoder")]
 
 
-def _row(pair: "StoredPair", order: Sequence[int], gain: int, side: int) -> Pixels:
+def _pictures(pair: "StoredPair", makers: Sequence[str], gain: int) -> list[_Picture]:
+    from pack.shard.schema import MASK_FIELD
+
+    masks = [pair.members[MASK_FIELD]] if MASK_FIELD in pair.members else []
     try:
-        real, *fakes = (decode_rgb(data) for data in (pair.real, *pair.fakes))
+        real, *others = (decode_rgb(data) for data in (pair.real, *pair.fakes, *masks))
     except (OSError, ValueError) as error:
         raise UserError(f"{pair.url}: {pair.key} can't be decoded ({error}); pack it again") from error
-    shown = [fakes[which] for which in order]
-    pictures = [picture for fake in shown for picture in (fake, _amplified(real, fake, gain))]
-    return np.concatenate([_cell(pixels, side) for pixels in (real, *pictures)], axis=1)
+    found = [_Picture(pixels=real, first=pair.key, second=pair.group)]
+    # In the order of their names, or a column would change its autoencoder from pair to pair.
+    for which in sorted(range(len(makers)), key=makers.__getitem__):
+        found.append(_Picture(pixels=others[which], first=makers[which]))
+        found.append(_difference(real, others[which], gain))
+    for mask in others[len(makers) :]:
+        found.append(_Picture(pixels=mask, first=f"{(mask[..., 0] > 0).mean():.1%} changed"))
+    return found
 
 
-def _amplified(real: Pixels, fake: Pixels, gain: int) -> Pixels:
+def _difference(real: Pixels, fake: Pixels, gain: int) -> _Picture:
     difference = fake.astype(np.int16) - real  # int16: uint8 would wrap below 0
-    return (difference * gain + 128).clip(0, 255).astype(np.uint8)
+    levels = np.abs(difference)
+    pixels = (difference * gain + 128).clip(0, 255).astype(np.uint8)
+    return _Picture(pixels=pixels, first=f"mean {levels.mean():.2f} levels", second=f"largest {levels.max()}")
+
+
+def _strips(texts: Sequence[str], side: int, height: int, ink: str = "black") -> Pixels:
+    """A line of text with a text for each picture of a row."""
+    return np.concatenate([text_strip(text, side + 2 * GAP, height, ink) for text in texts], axis=1)
+
+
+def _scale(gain: int, width: int) -> Pixels:
+    """What the greys of a difference mean: all that a pixel can show, from black to white."""
+    bar = np.full((SCALE - LINE, width, 3), 255, np.uint8)
+    shades = np.linspace(0, 255, min(width - 2 * GAP, 256)).astype(np.uint8)
+    bar[GAP:-GAP, GAP : GAP + len(shades)] = shades[:, None]
+    black, white = (f"{levels / gain:.3g}" for levels in (128, 127))
+    text = f"difference in levels of 255: black -{black} or less, grey 0, white {white} or more"
+    return np.concatenate([bar, text_strip(text, width, LINE, _FAINT)])
 
 
 def _cell(pixels: Pixels, side: int) -> Pixels:
-    """One picture, scaled down if needed, on white; all cells are equally wide, so that rows align."""
-    height, width = pixels.shape[:2]
-    if max(height, width) > side:
-        scale = side / max(height, width)
-        height, width = max(1, round(height * scale)), max(1, round(width * scale))
-        pixels = resize(pixels, height, width)
-    cell = np.full((height + 2 * _GAP, side + 2 * _GAP, 3), 255, np.uint8)
-    left = (side - width) // 2 + _GAP
-    cell[_GAP : _GAP + height, left : left + width] = pixels
+    """One picture on white; all cells are equally wide, so that rows align."""
+    rows, columns = pixels.shape[:2]
+    height, width = fitted(rows, columns, side)
+    change = resize if max(rows, columns) > side else enlarge
+    cell = np.full((height + 2 * GAP, side + 2 * GAP, 3), 255, np.uint8)
+    left = (side - width) // 2 + GAP
+    cell[GAP : GAP + height, left : left + width] = change(pixels, height, width)
     return cell

@@ -24,9 +24,20 @@ def _part_as_image(pixels: Pixels) -> Image.Image:
     return Image.frombuffer("RGB", (width, height), lines, "raw", "RGB", stride, 1)
 
 
-def text_strip(text: str, width: int, height: int = 24) -> Pixels:
-    """Draws `text` in black on a white (height, width, 3) strip, for contact sheets."""
+def enlarge(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Enlarges (H, W, 3) uint8 by repeating pixels, so that each can be seen."""
+    rows, columns = pixels.shape[:2]
+    enlarged: Pixels = pixels[np.arange(height) * rows // height][:, np.arange(width) * columns // width]
+    return enlarged
+
+
+def text_strip(text: str, width: int, height: int = 24, ink: str = "black") -> Pixels:
+    """Draws `text` on a white (height, width, 3) strip, for contact sheets; what is too long ends in dots."""
     image = Image.new("RGB", (width, height), "white")
-    font = ImageFont.load_default(size=height * 0.55)
-    ImageDraw.Draw(image).text((4, height * 0.18), text, fill="black", font=font)
+    font, left = ImageFont.load_default(size=height * 0.6), 4
+    shown = text
+    while shown and font.getlength(shown) > width - 2 * left:
+        text = text[:-1]
+        shown = f"{text}..." if text else ""
+    ImageDraw.Draw(image).text((left, height * 0.15), shown, fill=ink, font=font)
     return np.asarray(image)
