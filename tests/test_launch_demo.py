@@ -1,9 +1,15 @@
 """The launchers refuse mistakes before they act: the demo deletes nothing that it did not make."""
 
+import re
 import subprocess
+from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from pack_runs import config
+
+from pack.sources.find import find_items
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,6 +81,30 @@ def test_a_link_is_no_place_for_the_demo(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     assert demo(tmp_path, "link").returncode == 2
     assert (tmp_path / "link").is_symlink()
+
+
+def test_the_report_of_the_demo_says_of_its_photographs_what_is_true(tmp_path: Path) -> None:
+    found = find_spec("skimage")
+    assert found
+    assert found.origin
+    packages = Path(found.origin).parents[1]
+    (tmp_path / "python").write_text(f"#!/bin/sh\n[ $1 = -c ] && echo '{packages}' && exit 0\nexit 7\n")
+    (tmp_path / "python").chmod(0o755)
+    environment = {"PATH": "/usr/bin:/bin", "PYTHON": str(tmp_path / "python")}
+    script = ROOT / "launch/demo.sh"
+    subprocess.run(["bash", script, tmp_path / "out"], env=environment, check=False, capture_output=True)
+    options = dict(re.findall(r"--(tile|tile_stride|val_fraction) ([\d.]+)", script.read_text("utf-8")))
+    numbers = {
+        name: float(value) if name == "val_fraction" else int(value) for name, value in options.items()
+    }
+    items = find_items(config(tmp_path / "out/photographs", tmp_path / "x", autoencoder="tiny", **numbers))
+    tiles = Counter(item.real.name for item in items["val"])
+    assert (len(tiles), tiles.total()) == (3, 130)
+    assert sum(name.endswith(".jpg") for name in tiles) == 2
+    text = script.read_text("utf-8")
+    assert "tiles of three photographs" in text
+    assert "three cases \\\nrather than 130" in text
+    assert "Two of the \\\nthree photographs are JPEG files" in text
 
 
 @pytest.mark.parametrize(
