@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.base.errors import UserError
+from recon.base.paths import printable
 
 Draw = Callable[[Any], None]
 """Draws on the axes that it gets."""
@@ -49,7 +50,7 @@ def svg(draw: Draw, about: str, width: float = 4.6, height: float = 3.2) -> str:
     Raises:
         UserError: matplotlib is not installed.
     """
-    file = StringIO()
+    file, about = StringIO(), printable(about)
     # The salt and no date: equal drawings are equal text, and different ones share no ids.
     with _style({**dict.fromkeys(_INKED, _INK), "svg.hashsalt": about}) as figure_of:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
