@@ -35,7 +35,7 @@ class ReportConfig:
     """Picture of pairs to show (PNG), e.g. from python -m pack.preview."""
     robustness: str | None = None
     """Folder of python -m train.robustness; its pictures (*.png) are shown."""
-    mistakes: int = 8
+    mistakes: int = 6
     """Worst mistakes of each class to show; 0 shows none, and does not read the evaluation's data."""
     note: str | None = None
     """A paragraph below the heading: what a reader has to know before the figures."""

@@ -29,7 +29,7 @@ p { margin: 0 0 12px; max-width: 80ch; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 0; }
 dt { color: var(--faint); }
 dd { margin: 0; overflow-wrap: anywhere; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 190px), 1fr)); gap: 14px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 140px), 1fr)); gap: 14px; }
 .cards > div { border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px; }
 .value { font-size: 30px; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .interval { font-size: 14px; font-variant-numeric: tabular-nums; }
