@@ -27,7 +27,7 @@ def fresh(figure: Figure) -> Any:
     return figure.add_subplot()
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(drawn_scores())
 def test_the_area_below_the_roc_is_the_auc(figure: Figure, scores: Scores) -> None:
     axes = fresh(figure)
@@ -37,7 +37,7 @@ def test_the_area_below_the_roc_is_the_auc(figure: Figure, scores: Scores) -> No
     assert area == pytest.approx(roc_auc_score(scores.labels_N, scores.logits_N))
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(drawn_scores())
 def test_the_gaps_of_the_reliability_weighted_by_its_bars_are_the_ece(figure: Figure, scores: Scores) -> None:
     axes = fresh(figure)
@@ -48,7 +48,7 @@ def test_the_gaps_of_the_reliability_weighted_by_its_bars_are_the_ece(figure: Fi
     assert (gaps * weights).sum() == pytest.approx(figures_of(scores, DECISION).ece)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(drawn_scores())
 def test_the_bars_of_each_class_sum_to_one(figure: Figure, scores: Scores) -> None:
     axes = fresh(figure)
