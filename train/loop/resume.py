@@ -15,7 +15,7 @@ from pack.storage import Retry, Store, open_store
 from recon.base.errors import UserError
 from recon.base.progress import counted
 from train.loop.config import TrainConfig
-from train.loop.schedule import is_low
+from train.loop.schedule import end_of
 from train.model.checkpoint import (
     BEST,
     DamagedCheckpointError,
@@ -30,7 +30,11 @@ TRAINING, TRAINED, VALIDATED = "training", "trained", "validated"
 """The stages of an epoch in a checkpoint: not all steps done, not validated yet, validated."""
 
 # May not change within a run.
-_FIXED = ("augment.", "data.fakes", "model.backbone", "model.normalize", "optim.lr")
+_FIXED = (
+    *("augment.", "data.fakes", "model.backbone", "model.normalize"),
+    *("optim.lr", "optim.optimizer", "optim.weight_decay", "optim.momentum", "optim.schedule"),
+    *("optim.warmup",),
+)
 _TOLD = (  # may change; the run logs a warning
     *(
         "optim.best_by",
@@ -43,6 +47,7 @@ _TOLD = (  # may change; the run logs a warning
         "compile",
     ),
     *("data.val", "data.val_crop", "data.val_filter", "log_every"),
+    *("optim.clip", "optim.accumulate", "optim.stop_after"),
 )
 # Long, because a checkpoint may be large; but shorter than NCCL's timeout: other ranks wait for 600 s.
 _PATIENCE = Retry(deadline_s=300)
@@ -78,8 +83,9 @@ def is_over(checkpoint: Mapping[str, Any], config: TrainConfig) -> bool:
     """Whether the run had already ended when the checkpoint was written."""
     if next_epoch(checkpoint) >= config.epochs:  # in the midst of a later epoch too, if --epochs was lowered
         return True
-    lr = checkpoint["optimizer"]["param_groups"][0]["lr"]
-    return checkpoint["stage"] == VALIDATED and is_low(lr, config.optim)
+    rate = checkpoint["optimizer"]["param_groups"][0]["lr"]  # of earlier versions
+    end = end_of({"rate": rate, **checkpoint["schedule"]}, config.optim, checkpoint["epoch"])
+    return checkpoint["stage"] == VALIDATED and end is not None
 
 
 def tell_over(checkpoint: Mapping[str, Any], world: World, out: str) -> None:

@@ -114,7 +114,9 @@ class _Run:
         self.config, self.world, self.stop, self.launch = config, world, stop, launch
         self.loader, self.validation = loader, validation
         self.trainee = Trainee(seeded_model(config, resumed=checkpoint is not None), config, world)
-        self.schedule = Schedule(self.trainee.optimizer, config.optim)
+        self.schedule = Schedule(
+            self.trainee.optimizer, config.optim, steps=len(loader), epochs=config.epochs
+        )
         self.epoch = self.step = self.nonfinite = 0
         self.stage = TRAINING
         self._first_pairs: list[torch.Tensor] | None = None
@@ -150,9 +152,8 @@ class _Run:
             if self.stage == TRAINING:
                 self.train_epoch()
             self.finish_epoch()
-            if self.schedule.is_over:
-                limit, epoch = self.config.optim.min_lr, self.epoch - 1
-                _LOG.info("learning rate fell below %g after epoch %d: done", limit, epoch)
+            if end := self.schedule.end:
+                _LOG.info("done after epoch %d: %s", self.epoch - 1, end)
                 break
         if self.world.is_first and (told := self.schedule.told()):
             _LOG.info("%s", told)
@@ -162,6 +163,7 @@ class _Run:
         stop = False
         with self._progress() as bar:
             for batch in self._batches():
+                self.schedule.set_rate(self.step)
                 result = self.trainee.step(batch, self.step, stop=self.stop.is_set)
                 self.step += 1
                 self._take(batch, result)

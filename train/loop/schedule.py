@@ -1,7 +1,8 @@
-"""The plateau schedule: divides the learning rate by ten when validation no longer improves."""
+"""What validation decides: the best epoch, the learning rate on a plateau, the end of the run."""
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from train.evaluation.metrics import Summary
 from train.loop.config import OptimConfig
+from train.loop.optimizer import rate_at, warmup_steps
 
 _LOG = logging.getLogger(__name__)
 # The state of torch's scheduler; its other values are options, which a continued run may change.
@@ -27,19 +29,24 @@ class Judged:
 
 
 class Schedule:
-    """Knows the best epoch, and lowers the learning rate when none has been better for some epochs.
+    """Sets the learning rate of each step, knows the best epoch, and says when a run is over.
 
     Args:
         optimizer: its learning rate is set.
-        config: gives the measure, the patience and the lowest learning rate.
+        config: of the optimiser.
+        steps: of an epoch.
+        epochs: of the run.
     """
 
-    def __init__(self, optimizer: Optimizer, config: OptimConfig) -> None:
+    def __init__(self, optimizer: Optimizer, config: OptimConfig, *, steps: int = 1, epochs: int = 1) -> None:
         self.config = config
         self.best: Judged | None = None
         """The best validation so far; None before the first."""
+        self.rate = config.lr
+        """The full rate, after what the plateau has taken off and before what warm-up and decline do."""
         self._last: Judged | None = None
         self._optimizer = optimizer
+        self._warmup, self._total = warmup_steps(config, steps), steps * epochs
         # torch lowers the rate when the bad epochs exceed its patience, we when they reach ours.
         allowed = max(0, config.patience - 1)
         # threshold and eps of 0: every gain counts, and no step of the rate is skipped as too small.
@@ -47,12 +54,23 @@ class Schedule:
             optimizer, mode="max", factor=0.1, patience=allowed, threshold=0.0, eps=0.0
         )
 
+    def set_rate(self, step: int) -> None:
+        """Sets the rate of a step, given its number in the run."""
+        self._set(rate_at(step, rate=self.rate, warmup=self._warmup, total=self._total, config=self.config))
+
+    def _set(self, rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
     def turn(self, summary: Summary | None, epoch: int) -> bool:
         """Adds the validation of an epoch; returns whether none was better, or there is none."""
         if summary is None:
             return True
         self._last = Judged(epoch=epoch, score=self._score(summary))
-        self._plateau.step(self._last.score)
+        if self.config.schedule == "plateau":
+            self._set(self.rate)
+            self._plateau.step(self._last.score)
+            self.rate = float(self._optimizer.param_groups[0]["lr"])
         is_best = self.best is None or self._last.score >= self.best.score
         if is_best:  # of equals the later, which has seen more
             self.best = self._last
@@ -73,31 +91,50 @@ class Schedule:
         return -value if self.config.best_by == "loss" else value
 
     @property
-    def is_over(self) -> bool:
-        """Whether the learning rate has fallen below its limit, so that the run ends."""
-        return is_low(self._optimizer.param_groups[0]["lr"], self.config)
+    def end(self) -> str | None:
+        """Why the run ends after the last validation; None if it goes on."""
+        return end_of(self.state_dict(), self.config, 0 if self._last is None else self._last.epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the schedule without its options, which a continued run may change."""
         course = self._plateau.state_dict()
-        best = None if self.best is None else asdict(self.best)
-        return {"by": self.config.best_by, "best": best, "plateau": {name: course[name] for name in _COURSE}}
+        return {
+            "by": self.config.best_by,
+            "best": None if self.best is None else asdict(self.best),
+            "plateau": {name: course[name] for name in _COURSE},
+            "rate": self.rate,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state; the learning rate itself is in the state of the optimizer.
+        """Restores the state, after that of the optimiser, which alone has the rate in earlier versions.
 
         A run that was judged by another measure begins to judge anew: its values can't be compared.
         """
+        self.rate = state.get("rate", float(self._optimizer.param_groups[0]["lr"]))
         before = state.get("by", "balanced_accuracy")  # which earlier versions took
         if before != self.config.best_by:
             _LOG.warning("the run is judged anew: by %s now, before by %s", self.config.best_by, before)
             return
-        best = state["best"]
-        # Earlier versions kept the value alone.
-        self.best = Judged(**best) if isinstance(best, dict) else None
+        self.best = _judged(state)
         self._plateau.load_state_dict(state["plateau"])
 
 
-def is_low(lr: float, config: OptimConfig) -> bool:
-    """Whether a learning rate is so low that the run ends."""
-    return lr < config.min_lr * (1 - 1e-6)  # divisions by ten round, so a rate of min_lr may be a bit less
+def end_of(state: Mapping[str, Any], config: OptimConfig, epoch: int) -> str | None:
+    """Why a run ends after the validation of an epoch; None if it goes on.
+
+    Args:
+        state: of the `Schedule`, with the rate.
+        config: of the optimiser.
+        epoch: the one that was validated.
+    """
+    best = _judged(state)
+    if state["rate"] < config.min_lr * (1 - 1e-6):  # divisions by ten round: min_lr may be a bit less
+        return f"the learning rate fell below {config.min_lr:g}"
+    if config.stop_after and best and epoch - best.epoch >= config.stop_after:
+        return f"no epoch was better than epoch {best.epoch} for optim.stop_after={config.stop_after} epochs"
+    return None
+
+
+def _judged(state: Mapping[str, Any]) -> Judged | None:
+    best = state["best"]
+    return Judged(**best) if isinstance(best, dict) else None  # earlier versions kept the value alone

@@ -4,7 +4,7 @@ Shapes: B pairs of a rank, P = (real, fake), N = 2B images of the model's batch.
 """
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from train.evaluation.metrics import Summary, summarize
 from train.evaluation.scoring import pair_logits
 from train.loader.transfer import Batch
 from train.loop.config import TrainConfig
+from train.loop.optimizer import build_optimizer
 from train.loop.statistics import estimate
 from train.model.normalize import normalize
 from train.world.world import World
@@ -61,7 +62,8 @@ class Trainee:
         self.layout = layout
         self.ddp = world.wrap(self.module)
         self.forward: nn.Module = torch.compile(self.ddp) if config.compile else self.ddp  # type: ignore[assignment]
-        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=config.optim.lr)
+        self.optimizer = build_optimizer(self.module, config.optim)
+        self.pieces, self.clip = config.optim.accumulate, config.optim.clip
 
     def close(self) -> None:
         """Drops DDP, which holds the process group; afterwards only `module` may be used."""
@@ -83,18 +85,16 @@ class Trainee:
         seed_generators(_dropout_seed(self.seed, number, self.world.rank), self.world.device)
         # The forward pass changes BatchNorm's statistics before the loss is known to be finite.
         buffers = [buffer.clone() for buffer in self.module.buffers()]
-        loss_sum, images = self._loss_sum(batch, number)
+        loss_sum, images = self._add_gradients(batch, number)
         # One all-reduce carries the loss, the counts and the stop flag, because each call costs a round trip
         # between the ranks. float64 holds all of them, the counts exactly.
-        told = torch.tensor([len(batch.damaged), stop], dtype=torch.float64, device=self.world.device)
-        mine = torch.cat([torch.stack([loss_sum.detach().double(), images.double()]), told])
+        told = [images, len(batch.damaged), stop]
+        mine = torch.cat([loss_sum[None], torch.tensor(told, dtype=torch.float64, device=self.world.device)])
         total_loss, total_images, damaged, stops = self.world.add_up(mine).tolist()
         applied = total_images > 0 and bool(np.isfinite(total_loss))
         if applied:
-            # Each image weighs the same in every step, so an epoch's last step, with fewer of them, weighs
-            # by its share. DDP divides gradients by the number of ranks, so multiply by it here.
-            share = loss_sum * (self.world.size / self.full_images)
-            share.backward()  # type: ignore[no-untyped-call]
+            if self.clip is not None:
+                nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
             self.optimizer.step()
         else:
             self._restore(buffers)
@@ -115,7 +115,7 @@ class Trainee:
         """
 
         def score(pairs_BPCHW: torch.Tensor, number: int) -> None:
-            self._logits_of(self.module, pairs_BPCHW.to(self.world.device), number)
+            self._logits_of(self.module, self.final_ops(pairs_BPCHW.to(self.world.device), number))
 
         estimate(self.module, score, parts, self.world)
 
@@ -124,24 +124,42 @@ class Trainee:
         for buffer, before in zip(self.module.buffers(), buffers, strict=True):
             buffer.copy_(before)
 
-    def _loss_sum(self, batch: Batch, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The summed loss and the number of images; the model never sees masked pairs."""
-        pairs_BPCHW = batch.images[batch.mask]
-        images = torch.tensor(2 * len(pairs_BPCHW), device=self.world.device)
-        if not len(pairs_BPCHW):
-            return self._dummy_loss(batch, number), images
-        self.forward.train()
-        logit_N, label_N = self._logits_of(self.forward, pairs_BPCHW, number)
-        loss = functional.binary_cross_entropy_with_logits(logit_N.float(), label_N, reduction="sum")
-        return loss, images
+    def _add_gradients(self, batch: Batch, number: int) -> tuple[torch.Tensor, int]:
+        """Adds this step's gradients, averaged over the ranks; returns this rank's loss and images.
 
-    def _logits_of(
-        self, model: nn.Module, pairs_BPCHW: torch.Tensor, number: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N,) logits and labels of a step's pairs."""
-        x_NCHW, label_N = _rows(self.final_ops(pairs_BPCHW, number), self.normalization)
+        The model never sees masked pairs. Each image weighs the same in every step, so an epoch's last step,
+        with fewer of them, weighs by its share.
+        """
+        pairs_BPCHW = batch.images[batch.mask]
+        images = 2 * len(pairs_BPCHW)
+        if images:
+            pairs_BPCHW = self.final_ops(pairs_BPCHW, number)
+        total = torch.zeros((), dtype=torch.float64, device=self.world.device)
+        *pieces, last = pairs_BPCHW.tensor_split(self.pieces)
+        with self.ddp.no_sync() if pieces else nullcontext():
+            for piece in pieces:
+                total += self._add_piece(piece, batch, number)
+        return total + self._add_piece(last, batch, number), images
+
+    def _add_piece(self, pairs_BPCHW: torch.Tensor, batch: Batch, number: int) -> torch.Tensor:
+        """The loss in nats, summed over the images of a piece of the batch."""
+        if not len(pairs_BPCHW):
+            loss = self._dummy_loss(batch, number)
+        else:
+            self.forward.train()
+            logit_N, label_N = self._logits_of(self.forward, pairs_BPCHW)
+            loss = functional.binary_cross_entropy_with_logits(logit_N, label_N, reduction="sum")
+        # DDP divides gradients by the number of ranks, so multiply by it here.
+        (loss * (self.world.size / self.full_images)).backward()  # type: ignore[no-untyped-call]
+        return loss.detach().double()
+
+    def _logits_of(self, model: nn.Module, pairs_BPCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N,) logits, in float32 at least, and labels of pairs after all augmentation."""
+        x_NCHW, label_N = _rows(pairs_BPCHW, self.normalization)
         with self._autocast():
-            return model(x_NCHW.contiguous(memory_format=self.layout)), label_N
+            logit_N = model(x_NCHW.contiguous(memory_format=self.layout))
+        kind = torch.promote_types(logit_N.dtype, torch.float32)
+        return logit_N.to(kind), label_N.to(kind)
 
     def _dummy_loss(self, batch: Batch, number: int) -> torch.Tensor:
         """A zero loss that depends on every weight, for a rank without valid pairs.
