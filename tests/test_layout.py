@@ -68,9 +68,10 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     ),
     "train/output": "pack/storage recon/base",
     "train/world": "recon/base",
+    "train/optim": "recon/base train/evaluation",
     "train/loop": (
         "pack/dataset pack/storage recon/base train/augment train/draws train/evaluation "
-        "train/loader train/model train/order train/output train/world"
+        "train/loader train/model train/optim train/order train/output train/world"
     ),
     "train/bench": (
         "pack/dataset pack/shard recon/base recon/image train/augment train/draws train/model "

@@ -16,10 +16,10 @@ from pack.storage import Store, open_store
 from recon.base.errors import UserError
 from train.draws.config import AugmentConfig
 from train.loop import run
-from train.loop.config import OptimConfig
 from train.loop.trainee import Trainee
 from train.model.checkpoint import checkpoint_names, load_checkpoint, remove_old
 from train.model.config import ModelConfig
+from train.optim.config import OptimConfig
 from train.order.config import OrderConfig
 from train.world.launch import Launch
 from train.world.stop import Preempted, StopFlag

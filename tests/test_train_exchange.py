@@ -14,10 +14,11 @@ from pack.base.config import PackConfig
 from pack.publish.packing import pack
 from train.draws.config import AugmentConfig
 from train.loader.loader import PairLoader
-from train.loop.config import DataConfig, OptimConfig, TrainConfig
+from train.loop.config import DataConfig, TrainConfig
 from train.loop.trainee import Trainee
 from train.model.build import build_model
 from train.model.config import ModelConfig
+from train.optim.config import OptimConfig
 from train.world.world import open_world
 
 PHOTOGRAPHS = ["astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"]

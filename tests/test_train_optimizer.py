@@ -15,9 +15,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR
 from train_ranks import CONFIG, plain_model, random_batch, rank_share, run_two_ranks
 
 from recon.base.errors import UserError
-from train.loop.config import OptimConfig
-from train.loop.optimizer import build_optimizer, rate_at, warmup_steps
 from train.loop.trainee import Trainee
+from train.optim.config import OptimConfig
+from train.optim.optimizer import build_optimizer, rate_at, warmup_steps
 from train.world.world import World, open_world
 
 

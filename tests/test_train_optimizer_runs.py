@@ -10,9 +10,9 @@ from train_runs import same_bits, small_config, stop_at
 
 from train.evaluation.metrics import Summary
 from train.loop import run
-from train.loop.config import OptimConfig
 from train.loop.trainee import Trainee
 from train.model.checkpoint import load_checkpoint
+from train.optim.config import OptimConfig
 from train.world.stop import Preempted
 
 

@@ -24,12 +24,13 @@ from train.command import main
 from train.draws.config import AugmentConfig
 from train.evaluation.metrics import Summary
 from train.loop import build, run
-from train.loop.config import DataConfig, OptimConfig, TrainConfig
-from train.loop.schedule import Schedule
+from train.loop.config import DataConfig, TrainConfig
 from train.loop.trainee import Trainee
 from train.model.build import model_from_checkpoint
 from train.model.checkpoint import load_checkpoint
 from train.model.config import ModelConfig
+from train.optim.config import OptimConfig
+from train.optim.schedule import Schedule
 from train.order.config import OrderConfig
 from train.output.run_folder import RunFolder
 from train.world.launch import Launch

@@ -11,8 +11,9 @@ from torch.optim.swa_utils import update_bn
 from train_data import make_dataset
 from train_ranks import run_two_ranks
 
-from train.loop.config import DataConfig, OptimConfig, TrainConfig
+from train.loop.config import DataConfig, TrainConfig
 from train.loop.statistics import estimate, first_pairs, normed
+from train.optim.config import OptimConfig
 from train.order.config import OrderConfig
 from train.world.world import World, open_world
 

@@ -25,9 +25,10 @@ from pack.storage import Store
 from train import command
 from train.draws.config import AugmentConfig
 from train.loader.transfer import Batch
-from train.loop.config import DataConfig, OptimConfig, TrainConfig
+from train.loop.config import DataConfig, TrainConfig
 from train.loop.trainee import StepResult, Trainee
 from train.model.config import ModelConfig
+from train.optim.config import OptimConfig
 from train.order.config import OrderConfig
 from train.world import stop as ending
 

@@ -10,6 +10,7 @@ from recon.base.errors import UserError
 from recon.base.options import at_least_one, refuse_idle
 from train.draws.config import AugmentConfig
 from train.model.config import ModelConfig
+from train.optim.config import LossConfig, OptimConfig
 from train.order.config import OrderConfig
 
 
@@ -72,64 +73,6 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """The optimiser and its learning rate."""
-
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    """Which optimiser."""
-    lr: float = 1e-4
-    """Learning rate after the warm-up."""
-    weight_decay: float = 0.0
-    """Decay of weights, except biases and the scales of norms; coupled with the gradient in adam and sgd."""
-    momentum: float = 0.9
-    """Momentum of sgd."""
-    schedule: Literal["plateau", "constant", "cosine", "linear"] = "plateau"
-    """plateau: the rate is divided by ten when validation no longer improves; cosine, linear: it falls to
-    min_lr at the last of `epochs`; constant: it stays."""
-    warmup_steps: int = 0
-    """Steps in which the rate rises from near 0 to lr."""
-    warmup_epochs: float = 0.0
-    """The same in epochs; a fraction is a part of one."""
-    clip: float | None = None
-    """Largest norm of the gradient of all weights together; a larger one is scaled down to it."""
-    accumulate: int = 1
-    """Pieces of a rank's batch that go through the model one after the other; the step is that of the whole
-    batch, but for BatchNorm and dropout. For batches that don't fit into memory."""
-    best_by: Literal["auc", "loss", "balanced_accuracy"] = "auc"
-    """What a validation is judged by, for best.pt and for the learning rate: AUC, mean log loss, or balanced
-    accuracy at probability .5. Of equally good epochs, best.pt is the last."""
-    patience: int = 5
-    """Epochs without a better validation before the plateau schedule divides the rate by ten."""
-    stop_after: int | None = None
-    """Epochs without a better validation after which the run ends."""
-    bn_batches: int = 16
-    """Training batches over which BatchNorm's statistics are estimated anew before each validation and what
-    is saved after it; 0: they stay moving averages. A rank holds its share of these batches in memory."""
-    min_lr: float = 1e-6
-    """Last rate of cosine and linear; a run ends when plateau's falls below it."""
-    max_nonfinite: int = 10
-    """Steps that may have a non-finite loss before the run stops; such a step does not change the weights."""
-
-    def __post_init__(self) -> None:
-        at_least_one(self, "patience", "accumulate", "stop_after", group="optim.")
-        for name in ("max_nonfinite", "bn_batches", "weight_decay", "warmup_steps", "warmup_epochs"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"optim.{name}={getattr(self, name)}, expected 0 or more")
-        if self.clip is not None and not self.clip > 0:
-            raise UserError(f"optim.clip={self.clip}, expected more than 0")
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"optim.momentum={self.momentum}, expected 0 <= momentum < 1")
-        if self.optimizer != "sgd":
-            refuse_idle(self, "momentum", because=f"optimizer={self.optimizer} has its own", group="optim.")
-        if self.warmup_steps:
-            refuse_idle(self, "warmup_epochs", because="warmup_steps says it in steps", group="optim.")
-        if self.schedule != "plateau":
-            refuse_idle(self, "patience", because=f"schedule={self.schedule} is no plateau", group="optim.")
-        if not 0 < self.min_lr <= self.lr:
-            raise UserError(f"expected 0 < optim.min_lr <= optim.lr, found {self.min_lr} and {self.lr}")
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A training run."""
 
@@ -143,6 +86,8 @@ class TrainConfig:
     """The augmentation of a training pair."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The detector."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """The loss."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimiser."""
     epochs: int = 100

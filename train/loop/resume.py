@@ -15,7 +15,6 @@ from pack.storage import Retry, Store, open_store
 from recon.base.errors import UserError
 from recon.base.progress import counted
 from train.loop.config import TrainConfig
-from train.loop.schedule import end_of
 from train.model.checkpoint import (
     BEST,
     DamagedCheckpointError,
@@ -23,6 +22,7 @@ from train.model.checkpoint import (
     checkpoint_names,
     read_checkpoint,
 )
+from train.optim.schedule import end_of
 from train.world.launch import Launch
 from train.world.world import World
 
@@ -31,7 +31,7 @@ TRAINING, TRAINED, VALIDATED = "training", "trained", "validated"
 
 # May not change within a run.
 _FIXED = (
-    *("augment.", "data.fakes", "model.backbone", "model.normalize"),
+    *("augment.", "loss.", "data.fakes", "model.backbone", "model.normalize"),
     *("optim.lr", "optim.optimizer", "optim.weight_decay", "optim.momentum", "optim.schedule"),
     *("optim.warmup",),
 )

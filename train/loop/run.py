@@ -37,7 +37,6 @@ from train.loop.resume import (
     tell_circumstances,
     tell_over,
 )
-from train.loop.schedule import Schedule
 from train.loop.statistics import first_pairs, normed
 from train.loop.trainee import StepResult, Trainee
 from train.model.checkpoint import (
@@ -48,6 +47,7 @@ from train.model.checkpoint import (
     publish_checkpoint,
     remove_old,
 )
+from train.optim.schedule import Schedule
 from train.output.lease import Lease
 from train.world.launch import Launch
 from train.world.stop import NOT_BEGUN, Preempted, StopFlag

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from recon.base.device import seed_generators
 from train.augment.final import final_ops
@@ -18,9 +17,10 @@ from train.evaluation.metrics import Summary, summarize
 from train.evaluation.scoring import pair_logits
 from train.loader.transfer import Batch
 from train.loop.config import TrainConfig
-from train.loop.optimizer import build_optimizer
 from train.loop.statistics import estimate
 from train.model.normalize import normalize
+from train.optim.losses import pair_loss
+from train.optim.optimizer import build_optimizer
 from train.world.world import World
 
 
@@ -29,7 +29,7 @@ class StepResult:
     """The results of a step, summed over all ranks."""
 
     loss_sum: float
-    """Binary cross-entropy in nats, summed over images; if it is not finite, the step was left out."""
+    """Loss in nats (see `train.optim.losses`), summed over images; not finite if the step was left out."""
     images: int
     """Number of images, two for each pair."""
     applied: bool
@@ -63,6 +63,7 @@ class Trainee:
         self.ddp = world.wrap(self.module)
         self.forward: nn.Module = torch.compile(self.ddp) if config.compile else self.ddp  # type: ignore[assignment]
         self.optimizer = build_optimizer(self.module, config.optim)
+        self.loss = config.loss
         self.pieces, self.clip = config.optim.accumulate, config.optim.clip
 
     def close(self) -> None:
@@ -147,19 +148,17 @@ class Trainee:
             loss = self._dummy_loss(batch, number)
         else:
             self.forward.train()
-            logit_N, label_N = self._logits_of(self.forward, pairs_BPCHW)
-            loss = functional.binary_cross_entropy_with_logits(logit_N, label_N, reduction="sum")
+            loss = pair_loss(self._logits_of(self.forward, pairs_BPCHW), self.loss)
         # DDP divides gradients by the number of ranks, so multiply by it here.
         (loss * (self.world.size / self.full_images)).backward()  # type: ignore[no-untyped-call]
         return loss.detach().double()
 
-    def _logits_of(self, model: nn.Module, pairs_BPCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N,) logits, in float32 at least, and labels of pairs after all augmentation."""
-        x_NCHW, label_N = _rows(pairs_BPCHW, self.normalization)
+    def _logits_of(self, model: nn.Module, pairs_BPCHW: torch.Tensor) -> torch.Tensor:
+        """(B, P) logits, in float32 at least, of pairs after all augmentation."""
+        x_NCHW = normalize(pairs_BPCHW.flatten(0, 1), self.normalization)
         with self._autocast():
-            logit_N = model(x_NCHW.contiguous(memory_format=self.layout))
-        kind = torch.promote_types(logit_N.dtype, torch.float32)
-        return logit_N.to(kind), label_N.to(kind)
+            logit_N: torch.Tensor = model(x_NCHW.contiguous(memory_format=self.layout))
+        return logit_N.to(torch.promote_types(logit_N.dtype, torch.float32)).view(-1, 2)
 
     def _dummy_loss(self, batch: Batch, number: int) -> torch.Tensor:
         """A zero loss that depends on every weight, for a rank without valid pairs.
@@ -201,13 +200,6 @@ class Trainee:
             with self._autocast():
                 logits_BP[batch.mask] = pair_logits(self.module, pairs_BPCHW, self.normalization)
         return logits_BP
-
-
-def _rows(pairs_BPCHW: torch.Tensor, normalization: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised images (N, C, H, W) and their labels (N,), alternately real and fake."""
-    x_NCHW = normalize(pairs_BPCHW.flatten(0, 1), normalization)
-    label_N = torch.arange(len(x_NCHW), device=x_NCHW.device) % 2
-    return x_NCHW, label_N.float()
 
 
 def _dropout_seed(seed: int, step: int, rank: int) -> int:

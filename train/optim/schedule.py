@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from train.evaluation.metrics import Summary
-from train.loop.config import OptimConfig
-from train.loop.optimizer import rate_at, warmup_steps
+from train.optim.config import OptimConfig
+from train.optim.optimizer import rate_at, warmup_steps
 
 _LOG = logging.getLogger(__name__)
 # The state of torch's scheduler; its other values are options, which a continued run may change.
