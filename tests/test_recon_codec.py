@@ -334,6 +334,19 @@ def test_recompression_is_pillows_save_and_load(codec: str, size: tuple[int, int
         np.testing.assert_array_equal(recompress(np.asarray(image), codec, quality), expected)
 
 
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:2:2", "4:4:4"])
+def test_recompression_takes_the_encoders_options(subsampling: str) -> None:
+    image = smooth(40, 56, 3)
+    expected = pillows(file_of(image, "JPEG", quality=60, subsampling=subsampling))
+    found = recompress(np.asarray(image), "jpeg", 60, subsampling=subsampling)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_recompression_refuses_an_image_that_the_codec_has_no_room_for() -> None:
+    with pytest.raises(RejectedImageError, match="17000x1 can't be compressed as webp"):
+        recompress(np.zeros((1, 17000, 3), np.uint8), "webp", 50)
+
+
 def test_recompression_takes_a_part_of_an_image() -> None:
     part = np.asarray(smooth(60, 70, 3))[5:40, 3:60]
     expected = pillows(file_of(Image.fromarray(part), "JPEG", quality=50))

@@ -17,7 +17,7 @@ from recon.base.errors import RejectedImageError
 from recon.image.formats.causes import cause_of
 from recon.image.formats.metadata import with_look
 from recon.image.jpeg import JpegCoding, jpeg_coding
-from recon.image.jpeg_write import write_jpeg
+from recon.image.jpeg_write import pillows_jpeg, write_jpeg
 from recon.image.modes import Kind, kind_of, levels
 from recon.image.opened import (
     _ORIENTATION,
@@ -194,19 +194,37 @@ def _look(like: Picture) -> dict[str, Any]:
     return {"icc_profile": like.icc, "exif": exif.tobytes()}
 
 
-def recompress(pixels: Pixels, codec: str, quality: int) -> Pixels:
+def recompress(pixels: Pixels, codec: str, quality: int, **options: Any) -> Pixels:
     """Compresses (H, W, 3) uint8 with Pillow's defaults (lossy, 4:2:0) and returns the decoded result.
 
     Args:
         pixels: (H, W, 3) uint8.
-        codec: ``jpeg`` or ``webp``.
-        quality: 1..100.
+        codec: ``jpeg``, ``webp`` or ``avif``.
+        quality: 1..100; 0 for WebP and AVIF too.
+        **options: other options of Pillow's encoder: ``subsampling`` (not for WebP), ``speed`` for AVIF.
+
+    Raises:
+        RejectedImageError: the codec has no images of this size.
     """
-    assert codec in ("jpeg", "webp"), codec
-    out = BytesIO()
+    assert codec in ("jpeg", "webp", "avif"), codec
+    try:
+        data = _lossy_file(pixels, codec, quality=quality, **options)
+    except BROKEN as error:
+        raise RejectedImageError(
+            f"{pixels.shape[1]}x{pixels.shape[0]} can't be compressed as {codec}: {error}"
+        ) from error
+    return decode_rgb(data)
+
+
+def _lossy_file(pixels: Pixels, codec: str, **options: Any) -> bytes:
     # Not by simplejpeg: below quality 96 its encoder uses a coarser DCT (in half the time), so pixels differ.
-    _as_image(pixels).save(out, codec.upper(), quality=quality)
-    return decode_rgb(out.getvalue())
+    if codec == "jpeg":
+        return pillows_jpeg(pixels, **options)
+    if codec == "avif":
+        options["max_threads"] = 1  # libavif's bytes depend on the number of its threads
+    out = BytesIO()
+    _as_image(pixels).save(out, codec.upper(), **options)
+    return out.getvalue()
 
 
 def is_lossless_webp(data: bytes) -> bool:

@@ -5,10 +5,21 @@ from PIL import Image, ImageDraw, ImageFont
 
 from recon.image.codec import Pixels, _as_image
 
+RESAMPLERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+"""Pillow's filters, without those that came with Pillow 13; all but the first are antialiased where they
+shrink."""
 
-def resize(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Resizes (H, W, 3) uint8 by antialiased bilinear resampling, as Pillow and torchvision do."""
-    image = _part_as_image(pixels).resize((width, height), Image.Resampling.BILINEAR)
+
+def resize(pixels: Pixels, height: int, width: int, resampler: str = "bilinear") -> Pixels:
+    """Resizes (H, W, 3) uint8 as Pillow does and, by ``bilinear`` and ``bicubic``, torchvision.
+
+    Args:
+        pixels: may be a view of a larger image.
+        height: of the result.
+        width: of the result.
+        resampler: one of `RESAMPLERS`.
+    """
+    image = _part_as_image(pixels).resize((width, height), Image.Resampling[resampler.upper()])
     return np.asarray(image)
 
 

@@ -30,10 +30,10 @@ def write_jpeg(pixels: NDArray[np.uint8], coding: JpegCoding, extra: dict[str, A
     options = coding.encoder_options()
     if coding.written_by_planes:
         return _by_planes(pixels, coding, extra)
-    return _pillows(pixels, **extra, **options)
+    return pillows_jpeg(pixels, **extra, **options)
 
 
-def _pillows(pixels: NDArray[np.uint8], **options: Any) -> bytes:
+def pillows_jpeg(pixels: NDArray[np.uint8], **options: Any) -> bytes:
     """Pillow's JPEG, with other threads running meanwhile."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     # Pillow releases the GIL only when it writes to a file with a descriptor, not to a BytesIO.
@@ -57,7 +57,7 @@ def _by_planes(pixels: NDArray[np.uint8], coding: JpegCoding, extra: dict[str, A
     luma, *chroma = _ycc(pixels)
     planes = [luma, *(_subsampled(plane, across, down) for plane in chroma)]
     files = [
-        _pillows(plane[..., None], qtables=[list(table)], progressive=coding.progressive)
+        pillows_jpeg(plane[..., None], qtables=[list(table)], progressive=coding.progressive)
         for plane, table in zip(planes, coding.tables, strict=True)
     ]
     height, width = pixels.shape[:2]
@@ -73,7 +73,7 @@ def _by_planes(pixels: NDArray[np.uint8], coding: JpegCoding, extra: dict[str, A
 
 def _header(extra: dict[str, Any]) -> bytes:
     """Start of image, JFIF, EXIF and ICC, as Pillow writes them."""
-    data = _pillows(np.zeros((1, 1, 3), np.uint8), **extra)
+    data = pillows_jpeg(np.zeros((1, 1, 3), np.uint8), **extra)
     return data[: next(start for marker, start, _ in segments(data) if marker == _TABLES)]
 
 
