@@ -1,6 +1,6 @@
 """Images ready for the detector: read and decoded on threads, ahead of the model."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,17 @@ Blocks = Iterable[tuple[int, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class View:
+    """What is done to an image before it is scored."""
+
+    text: str
+    """Tells the pixels: two views of one text do the same."""
+    of: Callable[[Pixels, str], Pixels]
+    """Makes (H, W, 3) uint8 of the decoded image and its name, and changes neither; RejectedImageError: it
+    can't be done to this image. Called from several threads."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ready:
     """How images are made ready for the model."""
 
@@ -40,18 +51,36 @@ class Ready:
     """Smaller images are left out, since the normalisation can't take them; of the crop, if there is one."""
     threads: int = 1
     """That decode."""
+    views: Sequence[View] = ()
+    """What is made of each image, which is decoded once; none: it is scored as it is."""
 
     def pixels(self, read: Read) -> Pixels | Lost:
+        """What the model gets of an image without views, or why it gets none."""
+        return self.of_decoded(self.decoded(read))
+
+    def decoded(self, read: Read) -> Pixels | Lost:
         """Decodes an image to (H, W, 3) uint8 RGB as it is stored, or tells why that can't be."""
         if isinstance(read, RejectedImageError):
             return Lost(kind=UNREADABLE if isinstance(read, DamagedError) else MISSING, cause=str(read))
         try:
-            pixels = _decoded(read, self.max_pixels)
+            return _decoded(read, self.max_pixels)
         except _TooLargeError as error:
             return Lost(kind=LARGE, cause=str(error))
         except RejectedImageError as error:
             return Lost(kind=UNREADABLE, cause=str(error))
-        return scored_part(pixels, self.crop, self.min_side)
+
+    def of_decoded(self, pixels: Pixels | Lost) -> Pixels | Lost:
+        """The part of a decoded image that is scored; see `scored_part`."""
+        return pixels if isinstance(pixels, Lost) else scored_part(pixels, self.crop, self.min_side)
+
+    def viewed(self, pixels: Pixels | Lost, view: View, name: str) -> Pixels | Lost:
+        """What the model gets of a view of a decoded image, or why it gets none."""
+        if isinstance(pixels, Lost):
+            return pixels
+        try:
+            return self.of_decoded(view.of(pixels, name))
+        except RejectedImageError as error:  # of one kind only: too many pixels, or a side too long
+            return Lost(kind=LARGE, cause=str(error))
 
 
 def scored_part(pixels: Pixels, crop: int | None, min_side: int) -> Pixels | Lost:
@@ -87,7 +116,8 @@ def ready(
         chosen: places of the images to decode; None: all of the blocks.
 
     Yields:
-        The place in the source, and the pixels; or why there are none.
+        The place in the source, and the pixels; or why there are none. Where there are views, the number of
+        the outcome: the place times the number of views, and that of the view.
 
     Raises:
         UserError: storage fails, so that it can't be known what the image is.
@@ -99,7 +129,13 @@ def ready(
         # Blocks of many images are large, and few of them are enough.
         read = ahead(readers, partial(_block, source), blocks, _READERS if source.blocks is None else 2)
         single = (image for block in read for image in block if chosen is None or image[0] in chosen)
-        yield from ahead(decoders, partial(_image, how), single, 2 * how.threads)
+        if not how.views:
+            yield from ahead(decoders, partial(_image, how), single, 2 * how.threads)
+            return
+        # Views wait one by one, since those of one image may be much larger than the image together.
+        decoded = ahead(decoders, partial(_decoded_image, how), single, 2 * how.threads)
+        views = ((image, number) for image in decoded for number in range(len(how.views)))
+        yield from ahead(decoders, partial(_view, how, source), views, 2 * how.threads)
 
 
 def _block(source: ImageSource, block: tuple[int, int]) -> list[tuple[int, Read]]:
@@ -108,6 +144,18 @@ def _block(source: ImageSource, block: tuple[int, int]) -> list[tuple[int, Read]
 
 def _image(how: Ready, image: tuple[int, Read]) -> tuple[int, Pixels | Lost]:
     return image[0], how.pixels(image[1])
+
+
+def _decoded_image(how: Ready, image: tuple[int, Read]) -> tuple[int, Pixels | Lost]:
+    return image[0], how.decoded(image[1])
+
+
+def _view(
+    how: Ready, source: ImageSource, seen: tuple[tuple[int, Pixels | Lost], int]
+) -> tuple[int, Pixels | Lost]:
+    (place, pixels), number = seen
+    found = how.viewed(pixels, how.views[number], source.listed[place].name)
+    return place * len(how.views) + number, found
 
 
 def _decoded(data: bytes, max_pixels: int) -> Pixels:

@@ -1,7 +1,7 @@
 """Scores a source part by part: what an earlier run has published is taken, the rest is scored."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from recon.base.device import find_device
 from recon.base.errors import UserError
 from recon.base.memory import keep_freed_memory
 from recon.base.progress import Progress
-from train.evaluation.images import Ready, ready
+from train.evaluation.images import Ready, View, ready
 from train.evaluation.inputs.source import ImageSource, Lost
 from train.evaluation.scoring import Waiting, score
 from train.evaluation.work.parts import (
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def scored_parts(
-    config: "EvaluateConfig", source: ImageSource, store: Store, ranks: Ranks
+    config: "EvaluateConfig", source: ImageSource, store: Store, ranks: Ranks, views: Sequence[View] = ()
 ) -> tuple[dict[str, Any], list[Outcome]]:
     """Scores every image of a source, on all ranks together.
 
@@ -43,9 +43,11 @@ def scored_parts(
         source: the images, the same on all ranks.
         store: where the parts are published.
         ranks: all of them call this together.
+        views: what is made of each image and scored; the first is the image as it is. None: only that.
 
     Returns:
-        Facts about the detector and the images; and the outcome of each image, in the order of the source.
+        Facts about the detector and the images; and the outcome of each image, in the order of the source;
+        of views, those of the first image come first, in the order of the views.
 
     Raises:
         UserError: see `train.evaluation.evaluate.evaluate`.
@@ -59,8 +61,9 @@ def scored_parts(
         crop=config.crop,
         min_side=find_normalization(normalization).min_side,
         threads=config.threads or max(1, available_cpus() // ranks.local_size),
+        views=views,
     )
-    options = {
+    options: dict[str, object] = {
         "data": config.data,
         "crop": config.crop,
         "max_pixels": config.max_pixels,
@@ -68,8 +71,11 @@ def scored_parts(
     }
     if device.type != "cpu":
         options["batch_size"] = config.batch_size
-    mine = list(share(parts_of(source), ranks.rank, ranks.size))
-    with Progress(total=sum(part.count for part in mine), unit="images", what="evaluate") as shown:
+    if views:
+        options["views"] = [view.text for view in views]
+    each, unit = (len(views), "views") if views else (1, "images")
+    mine = list(share(parts_of(source, each), ranks.rank, ranks.size))
+    with Progress(total=sum(part.count for part in mine), unit=unit, what="evaluate") as shown:
         job = job_of(model, source, device=device.type, **options)
         parts = _Parts(source, store, job, config.max_rejected, shown)
         images = parts.waiting(parts.without_published(mine), how)
@@ -85,7 +91,7 @@ def scored_parts(
         "data": config.data,
         "crop": config.crop,
     }
-    return facts, [outcomes[place] for place in range(source.total)]
+    return facts, [outcomes[number] for number in range(source.total * each)]
 
 
 class _Parts:
@@ -101,7 +107,7 @@ class _Parts:
 
     def __init__(self, source: ImageSource, store: Store, job: str, limit: float, shown: Progress) -> None:
         self.outcomes: dict[int, Outcome] = {}
-        """By place in the source."""
+        """By number: the place in the source, times the number of views, and the number of the view."""
         self._source, self._store, self._job, self._limit, self._shown = source, store, job, limit, shown
         self._todo: list[Part] = []
         self._missing: list[int] = []  # images of each part that have no outcome yet
@@ -118,7 +124,7 @@ class _Parts:
             self._published.append(part)
             self.outcomes.update(enumerate(found, part.first))
             self._shown.skip(part.count)
-            self._count_lost(found)
+            self._count_lost(enumerate(found, part.first), part.views)
         self._missing = [part.count for part in self._todo]
         return self._todo
 
@@ -132,7 +138,7 @@ class _Parts:
                 yield Waiting(index=place, pixels=found, part=self._number(place))
 
     def add(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
-        """Takes outcomes by place.
+        """Takes outcomes by number.
 
         Raises:
             UserError: too many images have no score, or a logit is not finite.
@@ -142,7 +148,7 @@ class _Parts:
             number = self._number(place)
             self._missing[number] -= 1
             self._shown.update()
-            self._count_lost([outcome])
+            self._count_lost([(place, outcome)], self._todo[number].views)
             if not self._missing[number]:
                 self._publish(self._todo[number])
 
@@ -160,8 +166,9 @@ class _Parts:
     def _lacks(self, part: Part) -> bool:
         return any(isinstance(self.outcomes[part.first + row], Lost) for row in range(part.count))
 
-    def _count_lost(self, outcomes: Iterable[Outcome]) -> None:
-        found = [one for one in outcomes if isinstance(one, Lost)]
+    def _count_lost(self, outcomes: Iterable[tuple[int, Outcome]], views: int) -> None:
+        # Of several views only the first counts, the image as it is: a small one has no view of a quarter.
+        found = [one for place, one in outcomes if place % views == 0 and isinstance(one, Lost)]
         self._lost += len(found)
         total = self._source.total
         if found and self._lost > self._limit * total:

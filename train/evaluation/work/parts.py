@@ -19,10 +19,10 @@ from recon.base.errors import UserError
 from train.evaluation.inputs.source import ImageSource, Lost
 
 PART = 512
-"""Images of a part, about: parts end where blocks end. Killed, a run repeats at most this many a rank."""
+"""Outcomes of a part, about: parts end where blocks end. Killed, a run repeats at most this many a rank."""
 
 Outcome = float | Lost
-"""An image's logit, or why it has none."""
+"""The logit of an image or of one of its views, or why there is none."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,16 +34,18 @@ class Part:
     number: int
     blocks: tuple[tuple[int, int], ...]
     """First image and number of images of each block."""
+    views: int = 1
+    """Outcomes of each image."""
 
     @property
     def first(self) -> int:
-        """Number of its first image in the source."""
-        return self.blocks[0][0]
+        """Number of its first outcome: that of its first image in the source, times the number of views."""
+        return self.blocks[0][0] * self.views
 
     @property
     def count(self) -> int:
-        """Number of its images."""
-        return sum(count for _, count in self.blocks)
+        """Number of its outcomes."""
+        return sum(count for _, count in self.blocks) * self.views
 
     @property
     def name(self) -> str:
@@ -51,15 +53,20 @@ class Part:
         return f"scores.part-{self.number:06}.json"
 
 
-def parts_of(source: ImageSource) -> list[Part]:
-    """Cuts a source into parts of `PART` images or a little more; a block is never cut."""
+def parts_of(source: ImageSource, views: int = 1) -> list[Part]:
+    """Cuts a source into parts of `PART` outcomes or a little more; a block is never cut.
+
+    Args:
+        source: the images.
+        views: outcomes of each image.
+    """
     parts: list[Part] = []
     blocks: list[tuple[int, int]] = []
     for first, count in source.places():
         blocks.append((first, count))
         end = first + count
-        if end - blocks[0][0] >= PART or end == source.total:
-            parts.append(Part(number=len(parts), blocks=tuple(blocks)))
+        if (end - blocks[0][0]) * views >= PART or end == source.total:
+            parts.append(Part(number=len(parts), blocks=tuple(blocks), views=views))
             blocks = []
     return parts
 
@@ -79,7 +86,7 @@ def job_of(model: nn.Module, source: ImageSource, **options: Any) -> str:
 
 
 def publish_part(store: Store, part: Part, job: str, outcomes: Sequence[Outcome]) -> None:
-    """Publishes the outcomes of a part's images, in their order."""
+    """Publishes the outcomes of a part, in their order."""
     rows = [asdict(one) if isinstance(one, Lost) else one for one in outcomes]
     with store.publish(part.name) as file:
         file.write(json.dumps({"job": job, "outcomes": rows}).encode())
