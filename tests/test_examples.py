@@ -19,6 +19,7 @@ SCRIPTS = {"torchrun.sh": "train", "pack.sh": "pack", "pack_array.sh": "pack"}
 ELLIPSIS = {  # what "..." stands for
     "train": ["--out=runs/one", "--data.train=data/train"],
     "train.evaluate": ["--checkpoint=best.pt", "--data=data/test"],
+    "train.robustness": ["--checkpoint=best.pt", "--data=data/test"],
     "pack": ["--source=photos", "--out=data/mine"],
 }
 EXAMPLE = re.compile(r"(?:[A-Z_]+=\S+ )*(?:sbatch .*launch/|launch/|python -m |torchrun .* -m )\S.*")

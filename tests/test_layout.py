@@ -62,6 +62,10 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "train/evaluation/inputs"
     ),
     "train/reports": "recon/base train/evaluation train/evaluation/figures train/reports/inputs",
+    "train/evaluation/robust": (
+        "pack/storage recon/base recon/image train/draws train/evaluation train/evaluation/figures "
+        "train/evaluation/inputs train/evaluation/work train/ops train/ops/cpu train/order"
+    ),
     "train/detector": (
         "pack/storage recon recon/base recon/image train/evaluation train/evaluation/figures "
         "train/evaluation/inputs train/model"
@@ -78,8 +82,9 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "train/stream train/window"
     ),
     "train": (
-        "recon/base train/detector train/draws train/evaluation train/evaluation/figures train/loader "
-        "train/loop train/model train/reports train/world"
+        "recon/base train/detector train/draws train/evaluation train/evaluation/figures "
+        "train/evaluation/robust train/evaluation/work train/loader train/loop train/model train/reports "
+        "train/world"
     ),
 }
 FORBIDDEN = {"launch", "tests", "configs", "conftest"}
@@ -115,6 +120,7 @@ COMMANDS = (
     "train.evaluate",
     "train.export",
     "train.report",
+    "train.robustness",
     "train.score",
 )
 

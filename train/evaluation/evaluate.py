@@ -150,7 +150,7 @@ def tell(config: EvaluateConfig, ranks: Ranks = ALONE) -> None:
 
 def out_of(config: EvaluateConfig) -> str:
     """Where the results go."""
-    return config.out or _beside(config)
+    return config.out or beside(config, "eval")
 
 
 def source_of(config: EvaluateConfig) -> "ImageSource":
@@ -168,9 +168,9 @@ def source_of(config: EvaluateConfig) -> "ImageSource":
     return source
 
 
-def _beside(config: EvaluateConfig) -> str:
-    """A folder next to the checkpoint; its name has the last two parts of the data's path, and the crop."""
+def beside(config: EvaluateConfig, job: str) -> str:
+    """A folder next to the checkpoint; its name has the job, the end of the data's path, and the crop."""
     # Two parts, because the last one alone is often only "test" or "val".
     parts = [part for part in config.data.removesuffix(".csv").split("/") if part not in ("", ".", "..")]
-    name = "-".join(["eval", *parts[-2:], *([f"crop{config.crop}"] if config.crop else [])])
+    name = "-".join([job, *parts[-2:], *([f"crop{config.crop}"] if config.crop else [])])
     return f"{split_path(config.checkpoint)[0].rstrip('/')}/{safe_name(name)}"

@@ -148,9 +148,8 @@ def _worst(name: str, over: OverGroups, named: Named) -> str:
     return f"{shown(name, value)} {named(group)}"
 
 
-def notes_of(report: Report, named: Named) -> list[str]:
-    """What the tables were computed with, what the figures mean, and the reason of each dash."""
-    decision, bootstrap = report.decision, report.bootstrap
+def notes_on(decision: Decision, bootstrap: Bootstrap | None) -> list[str]:
+    """Sentences that tell what verdicts, probabilities and intervals are."""
     notes = [
         f"Verdicts: an image counts as fake if its logit is above {decision.threshold:.6g}, that is, its "
         f"probability is above {decision.probability:.4g} ({decision.origin}).",
@@ -161,6 +160,12 @@ def notes_of(report: Report, named: Named) -> list[str]:
             f"In brackets: 95 % intervals of {bootstrap.resamples} bootstrap resamples by photograph, seed "
             f"{bootstrap.seed}."
         )
+    return notes
+
+
+def notes_of(report: Report, named: Named) -> list[str]:
+    """What the tables were computed with, what the figures mean, and the reason of each dash."""
+    notes = notes_on(report.decision, report.bootstrap)
     notes += [f"{one.title}: {one.meaning}." for one in FIGURES.values() if one.meaning]
     return [*notes, *_few_reals(report.rows, named), *_reasons(report.rows, named)]
 

@@ -1,0 +1,113 @@
+"""A robustness test that is killed goes on, ranks share it, and either way the files are the same bytes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ports import free_ports
+from robustness_runs import CELLS, config_of, contents, run_small
+from scored_images import image_tree, png, put, untrained  # noqa: F401  # fixtures
+
+from train.evaluation import scored
+from train.evaluation.robust import results
+from train.evaluation.robust.robustness import robustness
+from train.evaluation.work import parts
+from train.evaluation.work.parts import publish_part
+
+
+class Killed(BaseException):
+    """Stands for a signal."""
+
+
+@pytest.fixture
+def hurt(tree: Path) -> Path:
+    put(tree / "val/gan/0_real/cut.png", png(1)[:-30])
+    return tree
+
+
+@pytest.mark.parametrize("after", [0, 2, 5])
+def test_killed_after_any_part_it_goes_on_there_and_writes_the_same_files(
+    hurt: Path, tmp_path: Path, checkpoint: str, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    monkeypatch.setattr(results, "pictures", lambda found: {})  # noqa: ARG005  # two ranks draw them below
+    run_small(checkpoint, hurt, tmp_path / "whole")
+    monkeypatch.setattr(parts, "PART", 2 * CELLS)  # two images
+    published: list[int] = []
+
+    def publish(store: Any, part: Any, *rest: Any) -> None:
+        if len(published) == after:
+            raise Killed
+        publish_part(store, part, *rest)
+        published.append(part.number)
+
+    monkeypatch.setattr(scored, "publish_part", publish)
+    out, ready = tmp_path / "o", scored.ready
+    with pytest.raises(Killed):
+        run_small(checkpoint, hurt, out)
+    monkeypatch.setattr(scored, "publish_part", publish_part)
+    seen: list[int] = []
+
+    def noted(*arguments: Any) -> Any:
+        for number, found in ready(*arguments):
+            seen.append(number)
+            yield number, found
+
+    monkeypatch.setattr(scored, "ready", noted)
+    run_small(checkpoint, hurt, out)
+    assert seen == [number for number in range(11 * CELLS) if number // (2 * CELLS) not in published]
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_parts_of_another_grid_are_not_taken(
+    tree: Path, tmp_path: Path, checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def publish(*arguments: Any) -> None:
+        publish_part(*arguments)
+        raise Killed
+
+    config = config_of(checkpoint, tree, tmp_path / "o")
+    text = Path(config.grid).read_text()
+    Path(config.grid).write_text(text.replace("sigma: 4", "sigma: 5"))
+    monkeypatch.setattr(scored, "publish_part", publish)
+    with pytest.raises(Killed):
+        robustness(config)
+    monkeypatch.setattr(scored, "publish_part", publish_part)
+    Path(config.grid).write_text(text)
+    robustness(config)
+    run_small(checkpoint, tree, tmp_path / "whole")
+    assert contents(tmp_path / "o") == contents(tmp_path / "whole")
+
+
+def test_two_ranks_write_the_files_of_one(hurt: Path, tmp_path: Path, checkpoint: str) -> None:
+    facts = run_small(checkpoint, hurt, tmp_path / "one")
+    config = config_of(checkpoint, hurt, tmp_path / "two")
+    script = (
+        f"from train.evaluation.work import parts; parts.PART = {2 * CELLS}\n"
+        "from train.robustness import main; main()\n"
+    )
+    options = ["--checkpoint", checkpoint, "--data", str(hurt), "--out", str(tmp_path / "two")]
+    options += ["--device", "cpu", "--grid", config.grid, "--resamples", "20"]
+    [port] = free_ports(1)
+    ranks = []
+    for rank in range(2):
+        own = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": 2}
+        own |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+        ranks.append(
+            subprocess.Popen(
+                [sys.executable, "-c", script, *options],
+                env=os.environ | {name: str(value) for name, value in own.items()},
+                cwd=Path(__file__).parents[1],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    told = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], told
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert json.loads((tmp_path / "two/robustness.json").read_text()) == facts
+    assert (told[0][0], told[1][0]) == ((tmp_path / "one/table.md").read_text(), "")

@@ -1,0 +1,161 @@
+"""The grid of a robustness test: families of cells, each a chain of operations, as YAML describes them.
+
+    jpeg:                                     # a family; a cell for each quality
+      - jpeg: {quality: [95, 80, 50]}
+    messenger:                                # two steps; a curve for each quality
+      - resize: {factor: [.75, .5], resampler: bicubic}
+      - jpeg: {quality: [80, 60], subsampling: "4:2:0"}
+    small:                                    # one cell; the factor is drawn for each image
+      - resize: {factor: {from: .2, to: 1}, resampler: any}
+
+A list is a sweep. The first sweep of numbers in a family is the x axis of its picture.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from recon.base.errors import UserError
+from recon.base.paths import is_file
+from train.evaluation.robust.cells import AS_IS, Cell, Step, Swept
+from train.evaluation.robust.ops import OPS, Between, Number, Parameter, Value
+
+GRIDS = Path(__file__).parents[3] / "configs" / "robustness"
+"""Folder of the grids that have a name."""
+_NAME = re.compile(r"[\w.+-]+")
+
+
+def find_grid(grid: str) -> list[Cell]:
+    """The cells of a grid; the first one is `AS_IS`.
+
+    Args:
+        grid: the name of a file in `GRIDS` without ``.yaml``, or the path of a YAML file.
+
+    Raises:
+        UserError: there is no such file, or it is no grid; the message names the place and the choices.
+    """
+    names = sorted(path.stem for path in GRIDS.glob("*.yaml"))
+    path = GRIDS / f"{grid}.yaml" if grid in names else Path(grid)
+    if not is_file(path):
+        raise UserError(f"grid={grid}: expected {', '.join(names)}, or a YAML file")
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"grid={grid} can't be read: {error}") from error
+    return parse_grid(text, str(path))
+
+
+def parse_grid(text: str, where: str) -> list[Cell]:
+    """The cells of a grid in YAML, after `AS_IS`; see `find_grid`.
+
+    Args:
+        text: the YAML.
+        where: its place, for messages.
+    """
+    families = _loaded(text, where)
+    if not isinstance(families, dict) or not families:
+        raise UserError(f"{where}: expected families of cells, such as 'jpeg: [jpeg: {{quality: [90, 50]}}]'")
+    cells = [Cell(family=AS_IS)]
+    for family, chain in families.items():
+        if not isinstance(family, str) or not _NAME.fullmatch(family):  # it becomes a file's name
+            raise UserError(f"{where}: family {family!r}, expected a name of letters, digits and -_.+")
+        if not isinstance(chain, list) or not chain:
+            raise UserError(f"{where}, {family}: expected a list of operations, found {chain!r}")
+        cells += _cells(family, [_step(one, f"{where}, {family}") for one in chain])
+    return cells
+
+
+def _loaded(text: str, where: str) -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
+        """Refuses a key that is given twice; YAML's own rule is that the last one wins."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [key.value for key, _ in node.value]
+            if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:
+                raise UserError(f"{where} line {node.start_mark.line + 1}: {twice[0]!r} is there twice")
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is no YAML: {' '.join(str(error).split())}") from error
+
+
+Sweeps = dict[str, list[Value]]
+"""The values of each parameter of an operation."""
+Chain = Sequence[tuple[str, Sweeps]]
+Place = tuple[int, str]
+"""Number of an operation in its chain, and the name of a parameter."""
+
+
+def _step(found: Any, where: str) -> tuple[str, Sweeps]:
+    """An operation and, for each parameter, its values: several if it is swept."""
+    if not isinstance(found, dict) or len(found) != 1:
+        raise UserError(f"{where}: expected OPERATION: {{PARAMETER: VALUE}}, found {found!r}")
+    [(name, given)] = found.items()
+    if name not in OPS:
+        raise UserError(f"{where}: no operation is called {name!r}, expected one of {', '.join(OPS)}")
+    parameters = OPS[name].parameters
+    given = {} if given is None else given
+    if not isinstance(given, dict):
+        raise UserError(f"{where}, {name}: expected {{PARAMETER: VALUE}}, found {given!r}")
+    if unknown := [word for word in given if word not in parameters]:
+        raise UserError(
+            f"{where}, {name}: no parameter is called {unknown[0]!r}, expected {', '.join(parameters)}"
+        )
+    return name, {
+        word: _values(given.get(word, parameter.default), parameter, f"{where}, {name}, {word}")
+        for word, parameter in parameters.items()
+    }
+
+
+def _values(given: Any, parameter: Parameter, where: str) -> list[Value]:
+    values = given if isinstance(given, list) else [given]
+    found = [_value(one, parameter, where) for one in values]
+    if not found or len(set(found)) < len(found):
+        raise UserError(f"{where}={given}: expected values that differ")
+    return found
+
+
+def _value(given: Any, parameter: Parameter, where: str) -> Value:
+    if isinstance(parameter, Number) and isinstance(given, dict) and set(given) == {"from", "to"}:
+        ends = given["from"], given["to"]
+        if all(map(parameter.takes, ends)) and ends[0] <= ends[1]:
+            return Between(low=ends[0], high=ends[1])
+    elif parameter.takes(given):
+        value: float | str = given
+        return value
+    found = "it is missing" if given is None else f"found {given!r}"
+    raise UserError(f"{where}: expected {parameter.expected}; {found}")
+
+
+def _cells(family: str, chain: Chain) -> Iterator[Cell]:
+    """The cells of a family: every combination of swept values, the last sweep turning fastest."""
+    places = [(number, word) for number, (_, sweeps) in enumerate(chain) for word in sweeps]
+    swept = [place for place in places if len(chain[place[0]][1][place[1]]) > 1]
+    axis = next((place for place in swept if _is_axis(chain[place[0]][1][place[1]])), None)
+    for values in product(*(chain[number][1][word] for number, word in places)):
+        at = dict(zip(places, values, strict=True))
+        steps = [
+            Step(op=op, values={word: at[number, word] for word in sweeps})
+            for number, (op, sweeps) in enumerate(chain)
+        ]
+        named = {one: Swept(name=_title(chain, one, swept), value=at[one]) for one in swept}
+        x = None if axis is None else named.pop(axis)
+        yield Cell(family=family, steps=steps, x=x, others=list(named.values()))
+
+
+def _is_axis(values: Sequence[Value]) -> bool:
+    return all(isinstance(one, int | float) for one in values)
+
+
+def _title(chain: Chain, place: Place, swept: Sequence[Place]) -> str:
+    """What a swept parameter is called; with its operation and number where two have one name."""
+    number, word = place
+    if sum(other == word for _, other in swept) == 1:
+        return word
+    return f"{chain[number][0]} {number + 1} {word}"
