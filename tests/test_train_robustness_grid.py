@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from conftest import run
+from readme_blocks import TEXT, blocks
 
 from recon.base.errors import UserError
 from train.evaluation.robust.cells import AS_IS
@@ -68,6 +69,17 @@ def test_named_grids_hold_what_they_are_to_hold() -> None:
     assert {("jpeg", 95), ("jpeg", 30), ("resize", 0.25), ("resize", 2)} <= swept
     assert len({cell.curve for cell in standard if cell.family == "resize"}) == 6
     assert [len(cell.steps) for cell in standard if cell.family in ("double-jpeg", "messenger")] == [2] * 10
+
+
+def test_the_readmes_grid_is_one_and_its_table_has_every_operation_and_parameter() -> None:
+    [grid] = [block for block in blocks("yaml") if "resampler" in block]
+    cells = parse_grid(grid, "README.md")
+    assert len(cells) == 1 + 3 + 4 + 1
+    assert {cell.curve for cell in cells if cell.family == "messenger"} == {"quality=80", "quality=60"}
+    rows = [line for line in TEXT.splitlines() if line.startswith("| `")]
+    for name, op in OPS.items():
+        [row] = [line for line in rows if f"`{name}`" in line.split("|")[1]]
+        assert [word for word in op.parameters if f"`{word}`" not in row] == []
 
 
 WRONG = {
