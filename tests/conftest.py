@@ -26,6 +26,7 @@ PROFILE = b"profile" * 20
 SLOWEST = (
     *("train_worker_names", "train_resume", "train_scores", "train_faults", "train_exchange"),
     *("pack_audit_net", "train_run", "pack_s3", "readme", "train_quarantine", "train_world"),
+    "train_robustness_kill",
 )
 """Files that take longest: begun first, so that at the end no worker is busy alone."""
 BITS = (
@@ -35,6 +36,7 @@ BITS = (
     "train_jpeg",
     "train_jitter",
     "train_blur",
+    "train_robustness_ops",
     "train_pixel",
     "train_normalize",
     "train_draws",

@@ -1,17 +1,15 @@
 """Grids in YAML: which cells they have, and what is said of a mistake in one line."""
 
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import run
+from conftest import python
 from readme_blocks import TEXT, blocks
 
 from recon.base.errors import UserError
 from train.evaluation.robust.cells import AS_IS
 from train.evaluation.robust.grid import GRIDS, find_grid, parse_grid
 from train.evaluation.robust.ops import OPS, Between
-from train.robustness import main
 
 CHAIN = """
 messenger:
@@ -129,19 +127,22 @@ def test_a_mistake_is_told_with_its_place_and_the_choices(case: str) -> None:
     assert "\n" not in str(found.value)
 
 
-def test_a_wrong_grid_is_one_line_and_status_2_before_torch_is_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_grid_is_one_line_and_status_2_before_torch_is_imported(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("a: [sharpen: {}]")
     (tmp_path / "latin.yaml").write_bytes(b"\xe9")
-    monkeypatch.setitem(sys.modules, "torch", None)
-    cases = {
-        "gone": "grid=gone: expected dda, reference, standard, or a YAML file",
-        str(tmp_path / "bad.yaml"): "no operation is called 'sharpen'",
-        str(tmp_path / "latin.yaml"): "can't be read: 'utf-8' codec",
-    }
-    for grid, told in cases.items():
-        assert run(monkeypatch, main, "--checkpoint", "a.pt", "--data", tmp_path, "--grid", grid) == 2
-        error = capsys.readouterr().err
-        assert told in error
-        assert error.count("\n") == 1
+    script = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from train.robustness import main\n"
+        "data, *grids = sys.argv[1:]\n"
+        "for grid in grids:\n"
+        "    sys.argv = ['x', '--checkpoint', 'a.pt', '--data', data, '--grid', grid]\n"
+        "    try: main()\n"
+        "    except SystemExit as end: assert end.code == 2, end.code\n"
+    )
+    ended = python(script, tmp_path, "gone", tmp_path / "bad.yaml", tmp_path / "latin.yaml")
+    assert ended.returncode == 0, ended.stderr
+    gone, bad, latin = ended.stderr.splitlines()
+    assert gone == "error: grid=gone: expected dda, reference, standard, or a YAML file"
+    assert "bad.yaml, a: no operation is called 'sharpen', expected one of jpeg, webp, avif" in bad
+    assert "latin.yaml can't be read: 'utf-8' codec" in latin

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from recon.image.codec import Pixels
-from train.evaluation.images import View
 from train.evaluation.robust.ops import Seen, Value, apply
+
+if TYPE_CHECKING:  # it imports torch, and a mistake in a grid is to show before that
+    from train.evaluation.images import View
 
 AS_IS = "as is"
 """The first cell of every grid: the images as they are."""
@@ -65,8 +68,9 @@ class Cell:
         """All that decides the pixels."""
         return f"{self.family}: {' | '.join(f'{step.op} {step.parameters}' for step in self.steps)}"
 
-    def view(self, max_pixels: int) -> View:
+    def view(self, max_pixels: int) -> "View":
         """What the cell does to an image; results of more than `max_pixels` are refused."""
+        from train.evaluation.images import View
 
         def of(pixels: Pixels, name: str) -> Pixels:
             for number, step in enumerate(self.steps):
