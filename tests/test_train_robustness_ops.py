@@ -155,6 +155,26 @@ def test_the_views_of_dual_data_alignment_have_their_sizes() -> None:
         assert 50 <= larger.of(PHOTO, str(number)).shape[1] <= 3.5 * 50
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1)])
+def test_every_operation_takes_the_smallest_images(size: tuple[int, int]) -> None:
+    pixels = photograph(*size, 0)
+    values: dict[str, dict[str, Value]] = {
+        "jpeg": {"quality": 50, "subsampling": "4:2:0"},
+        "webp": {"quality": 50},
+        "avif": {"quality": 50, "subsampling": "4:2:0", "speed": 10},
+        "resize": {"factor": 2.0, "resampler": "lanczos"},
+        "square": {"side": 3, "resampler": "bicubic"},
+        "crop": {"keep": 0.01},
+        "blur": {"sigma": 25.0},
+        "noise": {"sigma": 255.0},
+    }
+    assert sorted(values) == sorted(OPS)
+    shapes = {op: done(op, pixels, **given).shape[:2] for op, given in values.items()}
+    twice, others = (2 * size[0], 2 * size[1]), set(OPS) - {"resize", "square", "crop"}
+    expected = {"resize": twice, "square": (3, 3), "crop": (1, 1), **dict.fromkeys(others, size)}
+    assert shapes == expected
+
+
 def test_a_result_too_large_for_the_limit_or_for_its_codec_is_refused() -> None:
     small = Seen(key="k", max_pixels=PHOTO.shape[0] * PHOTO.shape[1])
     assert done("resize", seen=small, factor=1, resampler="box").shape == PHOTO.shape
