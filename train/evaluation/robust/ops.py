@@ -171,7 +171,7 @@ def _noise(pixels: Pixels, seen: Seen, *, sigma: float) -> Pixels:
     from train.ops.cpu import add_noise
     from train.order.counter import signed
 
-    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))[None]
+    planes = np.array(pixels.transpose(2, 0, 1), order="C")[None]  # a copy, even of 1x1 pixels
     add_noise(planes, signed(_word(seen.key)), 0, 0, np.float32(sigma), NORMALS)
     return np.ascontiguousarray(planes[0].transpose(1, 2, 0))
 
