@@ -1,11 +1,16 @@
 """The pictures of a robustness test: one a family, and they show what was found."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from robustness_runs import run_small
+from robustness_runs import config_of, run_small
 from scored_images import image_tree, png, put, untrained  # noqa: F401  # fixtures
+
+from train.evaluation.figures.scores import OVERALL
+from train.evaluation.robust.curves import pictures
+from train.evaluation.robust.robustness import robustness
 
 
 def test_pictures_are_there_and_show_something(tree: Path, tmp_path: Path, checkpoint: str) -> None:
@@ -29,3 +34,13 @@ def test_one_class_alone_has_its_accuracy_and_dashes(tmp_path: Path, checkpoint:
     table = (tmp_path / "r/table.md").read_text()
     assert "of all cells: no real images." in table
     assert (tmp_path / "r/curves-jpeg.png").stat().st_size > 5000
+
+
+def test_a_value_outside_its_interval_is_drawn(tree: Path, tmp_path: Path, checkpoint: str) -> None:
+    config = config_of(checkpoint, tree, tmp_path / "r")
+    Path(config.grid).write_text("noise:\n- noise: {sigma: 4}")
+    odd = []
+    for one in robustness(config):
+        figures = replace(one.overall, auc=0.5, intervals={"auc": (0.6, 0.7)})
+        odd.append(replace(one, report=replace(one.report, rows={OVERALL: figures})))
+    assert list(pictures(odd)) == ["curves.png"]

@@ -4,11 +4,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from recon.base.errors import UserError
 from train.evaluation.figures.figures import FIGURES
-from train.evaluation.robust.cells import AS_IS
+from train.evaluation.robust.cells import AS_IS, Cell
 from train.evaluation.robust.found import CellFound
 
 _DRAWN = ("auc", "balanced_accuracy")
@@ -45,7 +43,7 @@ def pictures(found: Sequence[CellFound]) -> dict[str, bytes]:
 def _picture(cells: Sequence[CellFound], as_is: CellFound) -> bytes:
     """A curve for each combination of what else is swept, and a line for the images as they are."""
     names = _names([*cells, as_is])
-    figure, panels = _panels(names, cells[0].cell.family)
+    figure, panels = _panels(names, _title(cells[0].cell))
     curves: dict[str, list[CellFound]] = {}
     for one in cells:
         curves.setdefault(one.cell.curve, []).append(one)
@@ -58,18 +56,20 @@ def _picture(cells: Sequence[CellFound], as_is: CellFound) -> bytes:
         [(value, _, _)] = _points([as_is], name)
         axes.axhline(value, color="black", linestyle="--", linewidth=1, label=AS_IS)
         axes.set(xlabel=cells[0].cell.x and cells[0].cell.x.name, ylabel=FIGURES[name].title)
-    panels[-1].legend(fontsize="small", loc="lower right")
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize="small", loc="outside right center")
     return _png(figure)
 
 
 def _bars(cells: Sequence[CellFound]) -> bytes:
     """A point with its interval for each cell."""
     names = _names(cells)
-    figure, panels = _panels(names, "")
+    figure, panels = _panels(names, "bars: 95 % intervals")
     places = list(range(len(cells)))
     for name, axes in zip(names, panels, strict=True):
-        values, lows, highs = (np.array(one) for one in zip(*_points(cells, name), strict=True))
-        axes.errorbar(places, values, [values - lows, highs - values], fmt="o", capsize=4)
+        values, lows, highs = zip(*_points(cells, name), strict=True)
+        # Not `errorbar`, which refuses a value outside its interval; a bootstrap may give such a one.
+        axes.vlines(places, lows, highs)
+        axes.plot(places, values, "o")
         axes.set(ylabel=FIGURES[name].title, xlim=(-0.5, len(cells) - 0.5))
         axes.set_xticks(places, [one.cell.name for one in cells], rotation=30, ha="right")
     return _png(figure)
@@ -81,17 +81,21 @@ def _names(found: Sequence[CellFound]) -> Sequence[str]:
 
 
 def _panels(names: Sequence[str], title: str) -> tuple[Any, Any]:
-    from matplotlib.figure import (
-        Figure,
-    )  # without pyplot, which needs global state and may look for a display
+    # Without pyplot, which needs global state and may look for a display.
+    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5 * len(names), 3.8), layout="constrained")
+    figure = Figure(figsize=(5 * len(names) + 1.5, 3.8), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for axes in panels:
         axes.set(ylim=(0, 1.02))  # so that a curve at 1 can be seen
         axes.grid(alpha=0.3)
-    figure.suptitle(f"{title}, bands: 95 % intervals" if title else "bars: 95 % intervals")
+    figure.suptitle(title)
     return figure, panels
+
+
+def _title(one: Cell) -> str:
+    chain = ", then ".join(step.op for step in one.steps)
+    return f"{one.family}{'' if chain == one.family else f': {chain}'}; bands: 95 % intervals"
 
 
 def _points(found: Sequence[CellFound], name: str) -> Points:
