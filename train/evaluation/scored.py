@@ -63,20 +63,11 @@ def scored_parts(
         threads=config.threads or max(1, available_cpus() // ranks.local_size),
         views=views,
     )
-    options: dict[str, object] = {
-        "data": config.data,
-        "crop": config.crop,
-        "max_pixels": config.max_pixels,
-        "normalization": normalization,
-    }
-    if device.type != "cpu":
-        options["batch_size"] = config.batch_size
-    if views:
-        options["views"] = [view.text for view in views]
+    options = _decisive(config, device.type, normalization, views)
     each, unit = (len(views), "views") if views else (1, "images")
     mine = list(share(parts_of(source, each), ranks.rank, ranks.size))
     with Progress(total=sum(part.count for part in mine), unit=unit, what="evaluate") as shown:
-        job = job_of(model, source, device=device.type, **options)
+        job = job_of(model, source, **options)
         parts = _Parts(source, store, job, config.max_rejected, shown)
         images = parts.waiting(parts.without_published(mine), how)
         scored = score(
@@ -92,6 +83,24 @@ def scored_parts(
         "crop": config.crop,
     }
     return facts, [outcomes[number] for number in range(source.total * each)]
+
+
+def _decisive(
+    config: "EvaluateConfig", device: str, normalization: str, views: Sequence[View]
+) -> dict[str, object]:
+    """The options on which scores depend; of views and batches, only where there are any."""
+    options: dict[str, object] = {
+        "data": config.data,
+        "crop": config.crop,
+        "max_pixels": config.max_pixels,
+        "normalization": normalization,
+        "device": device,
+    }
+    if device != "cpu":
+        options["batch_size"] = config.batch_size
+    if views:
+        options["views"] = [view.text for view in views]
+    return options
 
 
 class _Parts:
