@@ -1,9 +1,14 @@
 """Grids in YAML: which cells they have, and what is said of a mistake in one line."""
 
+import json
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import python
+from hypothesis import given
+from hypothesis import strategies as st
 from readme_blocks import TEXT, blocks
 
 from recon.base.errors import UserError
@@ -47,6 +52,27 @@ def test_two_swept_parameters_of_one_name_are_told_apart() -> None:
     cells = parse_grid("twice:\n- jpeg: {quality: [9, 8]}\n- jpeg: {quality: [7, 6]}", "x")
     assert cells[1].name == "twice jpeg 1 quality=9 jpeg 2 quality=7"
     assert len({cell.name for cell in cells}) == 5
+
+
+SWEEPS = st.tuples(
+    st.sampled_from([("jpeg", "quality"), ("webp", "quality"), ("square", "side")]),
+    st.lists(st.integers(1, 100), min_size=1, max_size=3, unique=True),
+)
+
+
+@given(st.lists(SWEEPS, min_size=1, max_size=3))
+def test_any_chain_has_a_cell_of_its_own_name_for_each_combination(chain: list[Any]) -> None:
+    more = {"square": {"resampler": "box"}}
+    steps = [{op: {word: values, **more.get(op, {})}} for (op, word), values in chain]
+    _, *cells = parse_grid(json.dumps({"any": steps}), "x")  # JSON is YAML
+    expected = list(product(*(values for _, values in chain)))
+    found = [
+        tuple(step.values[word] for step, ((_, word), _) in zip(cell.steps, chain, strict=True))
+        for cell in cells
+    ]
+    assert found == expected
+    assert len({cell.name for cell in cells}) == len(cells)
+    assert len({(cell.curve, cell.x and cell.x.value) for cell in cells}) == len(cells)
 
 
 def test_values_may_be_drawn_for_each_image() -> None:
