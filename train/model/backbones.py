@@ -135,8 +135,29 @@ BACKBONES: dict[str, Callable[[Normalization], nn.Module]] = {
 """The backbones by name. `timm:NAME` is possible, too, but not in here."""
 
 
+def classifier_of(model: nn.Module) -> str:
+    """The name of the last layer of a backbone, which gives its logit.
+
+    Raises:
+        UserError: a timm model ends in something else than one linear layer.
+    """
+    timm: Any = dict(model.named_children()).get("timm")
+    if timm is None:
+        return "fc"
+    last = timm.get_classifier()
+    if not isinstance(last, nn.Linear):
+        raise UserError(f"the model ends in {type(last).__name__}, expected one linear layer")
+    names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
+    return names[last]
+
+
 def timm_model(name: str, channels: int, *, pretrained: bool) -> nn.Module:
     """A timm model with one logit.
+
+    Args:
+        name: a name of timm's, or NAME@SIDE for a model whose inputs have SIDE x SIDE pixels.
+        channels: of its input.
+        pretrained: whether to fetch its weights.
 
     Raises:
         UserError: timm is not installed, has no such model, or has no weights for it.
@@ -145,12 +166,15 @@ def timm_model(name: str, channels: int, *, pretrained: bool) -> nn.Module:
         import timm
     except ImportError as error:
         raise UserError(f"backbone {TIMM}{name} needs timm; pip install pairstream[timm]") from error
+    name, _, side = name.partition("@")
     if not timm.is_model(name):
         close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 5, cutoff=0.5)
         raise UserError(f"timm {timm.__version__} has no model {name!r}; close: {', '.join(close) or 'none'}")
     try:
         # Given only if needed: some models of timm do not accept the argument.
         takes: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
+        if side:
+            takes["img_size"] = int(side)
         model = timm.create_model(name, pretrained=pretrained, num_classes=1, **takes)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"timm can't create {name!r}: {one_line(error)}") from error

@@ -51,12 +51,13 @@ def build_model(config: ModelConfig) -> nn.Module:
     return model
 
 
-def model_from_checkpoint(checkpoint: Mapping[str, Any]) -> nn.Module:
+def model_from_checkpoint(checkpoint: Mapping[str, Any], where: str = "this") -> nn.Module:
     """Rebuilds the detector of a training checkpoint.
 
     Args:
         checkpoint: a dict with ``config`` (``model.backbone`` in it names the architecture, and
             ``model.normalize`` the normalisation of its input) and ``model`` (the state dict).
+        where: its path or URL, for messages.
 
     Raises:
         UserError: one of them is missing, or the weights do not fit the backbone.
@@ -65,10 +66,11 @@ def model_from_checkpoint(checkpoint: Mapping[str, Any]) -> nn.Module:
         backbone, state = checkpoint["config"]["model"]["backbone"], checkpoint["model"]
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"not a checkpoint of a training run: expected config.model.backbone and model, found no {error}"
+            f"{where} is not a checkpoint of a training run: expected config.model.backbone and model, found "
+            f"no {error}"
         ) from error
     model = build_model(ModelConfig(backbone=backbone, normalize=normalization_of(checkpoint)))
-    load_state(model, state, f"checkpoint of another model than its backbone {backbone}")
+    load_state(model, state, f"{where} is a checkpoint of another model than its backbone {backbone}")
     return model
 
 

@@ -14,7 +14,8 @@ from pack.storage import Store, open_store
 from recon.base.errors import UserError
 from recon.base.paths import split_path
 
-FORMAT = "pairstream-checkpoint/1"
+FAMILY = "pairstream-checkpoint/"
+FORMAT = f"{FAMILY}1"
 BEST = "best.pt"
 """The detector with the best validation, to evaluate or to fine-tune; a run can't continue from it."""
 
@@ -118,7 +119,7 @@ def read_checkpoint(data: bytes, where: str) -> dict[str, Any]:
         UserError: the checkpoint is whole, but not of this version.
     """
     try:
-        _check_bytes(data, where)
+        check_bytes(data, where)
         # weights_only: does not run code that the file may contain.
         content = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except UserError:
@@ -127,13 +128,18 @@ def read_checkpoint(data: bytes, where: str) -> dict[str, Any]:
         raise DamagedCheckpointError(
             f"{where} is not a whole checkpoint; train again or take another"
         ) from error
+    return checked_format(content, where)
+
+
+def checked_format(content: object, where: str) -> dict[str, Any]:
+    """The content of a checkpoint; UserError: it is of another version, or of another kind."""
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
-    if found != FORMAT:
+    if not isinstance(content, dict) or found != FORMAT:
         raise UserError(f"{where}: format {found!r}, expected {FORMAT!r}; train with this version")
     return dict(content)
 
 
-def _check_bytes(data: bytes, where: str) -> None:
+def check_bytes(data: bytes, where: str) -> None:
     """Compares every member with its CRC-32; torch.load itself does not check it."""
     with zipfile.ZipFile(BytesIO(data)) as file:
         damaged = file.testzip()

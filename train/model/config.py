@@ -1,6 +1,7 @@
 """The options of a detector."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,3 +15,19 @@ class ModelConfig:
     normalize: str = "resnet"
     """Normalisation of the pixels before the backbone: resnet, clip, xception (-1..1), npr, residue3
     (6 channels), spec, fft2 or cooc (256x256)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileModel:
+    """What a published file may not say of its detector; None: as it, or a config beside it, says."""
+
+    backbone: str | None = None
+    """Its network, as in train --model.backbone; timm:NAME@SIDE for inputs of another side than the usual.
+    Then no config beside the file is read."""
+    normalize: str | None = None
+    """Its normalisation, as in train --model.normalize, or MEAN/STD such as .5,.5,.5/.25,.25,.25."""
+    head: Literal["fake", "real", "real-fake", "fake-real"] | None = None
+    """What its outputs stand for: one, high for a fake or a real image; or two, whose difference fake - real
+    is the logit. None: as its config names them, else fake or real-fake."""
+    lora_alpha: float | None = None
+    """Of weights with LoRA, such as DDA's: the alpha that they were trained with."""

@@ -6,7 +6,7 @@ published detectors get the input that they were trained on. All work on batches
 Shapes: B images, C channels, H rows, W columns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -69,15 +69,36 @@ def normalize(x_B3HW: Tensor, name: str = "resnet") -> Tensor:
     return chosen.apply(x_B3HW.float())
 
 
+@cache
 def find_normalization(name: str) -> Normalization:
-    """The normalisation with this name.
+    """The normalisation with this name; one of `MEAN/STD`, such as ``.5,.5,.5/.2,.2,.2``, is made.
 
     Raises:
         UserError: the name is unknown; the message lists the choices.
     """
-    if name not in NORMALIZATIONS:
-        raise UserError(f"model.normalize={name}, expected one of {', '.join(NORMALIZATIONS)}")
-    return NORMALIZATIONS[name]
+    if name in NORMALIZATIONS:
+        return NORMALIZATIONS[name]
+    try:
+        numbers = [tuple(float(one) for one in half.split(",")) for half in name.split("/")]
+        (mean, std), is_whole = numbers, [len(one) for one in numbers] == [3, 3]
+    except ValueError:
+        mean, std, is_whole = (), (), False
+    if not is_whole or not np.isfinite([*mean, *std]).all() or min(std) <= 0:
+        choices = ", ".join(NORMALIZATIONS)
+        raise UserError(
+            f"model.normalize={name}, expected one of {choices}, or MEAN/STD of three numbers each"
+        )
+    return Normalization(apply=partial(_affine, mean=mean, std=std), std=(std[0], std[1], std[2]))
+
+
+def normalization_name(mean: Sequence[float], std: Sequence[float]) -> str:
+    """The name of the normalisation by a mean and a standard deviation on the scale 0..1."""
+    for name, (own_mean, own_std) in _AFFINE.items():
+        if tuple(mean) == own_mean and tuple(std) == own_std:
+            return name
+    name = "/".join(",".join(map(repr, map(float, half))) for half in (mean, std))
+    find_normalization(name)
+    return name
 
 
 def _looked_up(x_B3HW: Tensor, name: str) -> Tensor:
@@ -93,7 +114,7 @@ def _looked_up(x_B3HW: Tensor, name: str) -> Tensor:
 def _table(name: str) -> NDArray[np.float32]:
     """(3, 256): the normalised value of each level in each channel."""
     levels_1316 = torch.arange(_LEVELS).expand(1, 3, 1, _LEVELS)
-    found: NDArray[np.float32] = NORMALIZATIONS[name].apply(levels_1316.float())[0, :, 0].numpy()
+    found: NDArray[np.float32] = find_normalization(name).apply(levels_1316.float())[0, :, 0].numpy()
     return found
 
 
@@ -178,10 +199,14 @@ def _cooc(x_B3HW: Tensor) -> Tensor:
     return (counts / pairs).view(*x_B3HW.shape[:2], _LEVELS, _LEVELS)
 
 
+_AFFINE = {"resnet": (MEAN, STD), "clip": (_CLIP_MEAN, _CLIP_STD), "xception": (_HALF, _HALF)}
+"""Mean and standard deviation of those that only shift and scale the levels."""
+
 NORMALIZATIONS: dict[str, Normalization] = {
-    "resnet": Normalization(apply=partial(_affine, mean=MEAN, std=STD), std=STD),
-    "clip": Normalization(apply=partial(_affine, mean=_CLIP_MEAN, std=_CLIP_STD), std=_CLIP_STD),
-    "xception": Normalization(apply=partial(_affine, mean=_HALF, std=_HALF), std=_HALF),
+    **{
+        name: Normalization(apply=partial(_affine, mean=mean, std=std), std=std)
+        for name, (mean, std) in _AFFINE.items()
+    },
     "npr": Normalization(apply=_npr, min_side=2),
     "residue3": Normalization(apply=_residue3, channels=6, min_side=5),
     "spec": Normalization(apply=_spec),

@@ -64,11 +64,8 @@ def load_state(model: nn.Module, state: object, complaint: str) -> None:
     """Loads a whole state dict; raises a UserError in one line if names or shapes differ."""
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{complaint}: expected a dict of tensors by name, found {_kind(state)}")
-    problems = _differences(model.state_dict(), state)
-    if problems:
-        # Three are enough to see what differs, and keep the message in one line.
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"{complaint}: {'; '.join(problems[:3])}{more}")
+    if problems := _differences(model.state_dict(), state):
+        raise UserError(f"{complaint}: {problems}")
     model.load_state_dict(state)
 
 
@@ -97,7 +94,8 @@ def _is_imagenet_head(value: object, own: Tensor) -> bool:
     return own.shape[0] == 1 and value.shape == (IMAGENET_CLASSES, *own.shape[1:])
 
 
-def _differences(own: State, found: State) -> list[str]:
+def _differences(own: State, found: State) -> str:
+    """The tensors of other shape, missing and unexpected: the first of each kind, and how many more."""
     shapes = [
         f"expected {name} {tuple(own[name].shape)}, found {tuple(value.shape)}"
         for name, value in found.items()
@@ -105,7 +103,14 @@ def _differences(own: State, found: State) -> list[str]:
     ]
     missing = [f"expected {name} {tuple(own[name].shape)}, found none" for name in own if name not in found]
     unknown = [f"found {name} {tuple(found[name].shape)}, expected none" for name in found if name not in own]
-    return shapes + missing + unknown
+    kinds = {"of other shape": shapes, "missing": missing, "unexpected": unknown}
+    return "; ".join(_first(problems, kind) for kind, problems in kinds.items() if problems)
+
+
+def _first(problems: list[str], kind: str) -> str:
+    """Three are enough to see what differs, and keep the message in one line."""
+    more = f" and {len(problems) - 3} more {kind}" if len(problems) > 3 else ""
+    return f"{'; '.join(problems[:3])}{more}"
 
 
 def _kind(state: object) -> str:
