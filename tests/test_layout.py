@@ -48,6 +48,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "train/draws train/order train/stream train/window"
     ),
     "train/model": "pack/storage recon/base train/ops/cpu",
+    "train/model/published": "pack/storage recon/base train/model",
     "train/evaluation/figures": "pack/storage recon/base",
     "train/evaluation/inputs": (
         "pack/base pack/dataset pack/shard pack/sources recon recon/base recon/image train/evaluation/figures"
@@ -55,7 +56,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "train/evaluation/work": "pack/storage recon/base train/evaluation/inputs",
     "train/evaluation": (
         "pack/storage recon/base recon/image train/evaluation/figures train/evaluation/inputs "
-        "train/evaluation/work train/model train/window"
+        "train/evaluation/work train/model train/model/published train/window"
     ),
     "train/reports/inputs": (
         "pack/storage recon/base recon/image train/evaluation train/evaluation/figures "
@@ -67,8 +68,9 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "train/evaluation/inputs train/evaluation/work train/ops train/ops/cpu train/order"
     ),
     "train/detector": (
-        "pack/storage recon recon/base recon/image train/evaluation train/evaluation/figures "
-        "train/evaluation/inputs train/model"
+        "pack/base pack/shard pack/storage recon recon/base recon/image train/evaluation "
+        "train/evaluation/figures train/evaluation/inputs train/evaluation/work train/model "
+        "train/model/published"
     ),
     "train/output": "pack/storage recon/base",
     "train/world": "recon/base",

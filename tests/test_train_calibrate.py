@@ -1,5 +1,6 @@
 """Calibration: fitted on a sample, kept beside the checkpoint it belongs to, and used from then on."""
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -19,7 +20,6 @@ from train.evaluation.figures.calibration import (
     Calibration,
     calibration_name,
     read_calibration,
-    sha256_of,
     write_calibration,
 )
 from train.evaluation.figures.decision import choose_threshold, fit_temperature
@@ -42,10 +42,14 @@ def labelled(tmp_path: Path) -> str:
     return str(tmp_path / "val")
 
 
+def sha256_of(checkpoint: str) -> str:
+    return hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()
+
+
 def calibration(checkpoint: str, **changed: object) -> Calibration:
     values = {
         "temperature": 2.0, "threshold": 0.5, "rule": "balanced", "data": "val", "images": 3, "seed": 0,
-        "crop": None, "checkpoint_sha256": sha256_of(checkpoint),
+        "view": "whole", "checkpoint_sha256": sha256_of(checkpoint),
     }  # fmt: skip
     return Calibration(**(values | changed))  # type: ignore[arg-type]
 
@@ -59,8 +63,8 @@ def test_temperature_and_threshold_are_those_of_the_scores_and_evaluate_and_scor
     found = calibrate(CalibrateConfig(checkpoint=checkpoint, data=data, rule="fpr=.2", device="cpu"))
     assert found.temperature == pytest.approx(fit_temperature(scores))
     assert found.threshold == choose_threshold("fpr=.2", scores)
-    assert (found.images, found.rule, found.crop) == (12, "fpr=.2", None)
-    assert read_calibration(checkpoint) == found
+    assert (found.images, found.rule, found.view) == (12, "fpr=.2", "whole")
+    assert read_calibration(checkpoint, sha256_of(checkpoint)) == found
     assert calibration_name(checkpoint) == str(tmp_path / "best.calibration.json")
 
     report = evaluate(EvaluateConfig(checkpoint=checkpoint, data=data, out=out, device="cpu", resamples=5))
@@ -92,26 +96,28 @@ def test_a_calibration_of_other_weights_is_refused(checkpoint: str) -> None:
 def test_another_crop_than_the_calibrations_is_warned_of(
     checkpoint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_calibration(checkpoint, calibration(checkpoint, crop=96))
+    write_calibration(checkpoint, calibration(checkpoint, view="crop:96"))
     with caplog.at_level(logging.WARNING):
         Detector.load(checkpoint, device="cpu", crop=96)
         assert caplog.text == ""
         Detector.load(checkpoint, device="cpu")
-    assert "calibrated with crop=96, now crop=None" in caplog.text
+    assert "calibrated with view=crop:96, now view=whole" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", "{}", '{"temperature": 1, "else": 2}'])
 def test_a_damaged_calibration_is_refused(checkpoint: str, text: str) -> None:
     Path(calibration_name(checkpoint)).write_text(text)
     with pytest.raises(UserError, match=r"is no calibration: .* run python -m train.calibrate again"):
-        read_calibration(checkpoint)
+        read_calibration(checkpoint, sha256_of(checkpoint))
 
 
 @pytest.mark.parametrize("changed", [{"temperature": 0.0}, {"threshold": np.inf}, {"format": "x/9"}])
 def test_a_calibration_without_valid_numbers_is_refused(checkpoint: str, changed: dict[str, object]) -> None:
     write_calibration(checkpoint, calibration(checkpoint, **changed))
-    with pytest.raises(UserError, match="expected 'pairstream-calibration/1' and finite numbers"):
-        read_calibration(checkpoint)
+    with pytest.raises(
+        UserError, match=r"is no calibration: .*expected ('pairstream-calibration/1'|finite numbers)"
+    ):
+        read_calibration(checkpoint, sha256_of(checkpoint))
 
 
 def test_a_sample_is_drawn_by_its_seed() -> None:
@@ -131,7 +137,7 @@ def test_where_no_temperature_is_best_it_stays_1_with_a_warning(caplog: pytest.L
 def test_a_new_calibration_replaces_one_of_other_weights(checkpoint: str, data: str) -> None:
     write_calibration(checkpoint, calibration(checkpoint, checkpoint_sha256="0" * 64))
     found = calibrate(CalibrateConfig(checkpoint=checkpoint, data=data, device="cpu"))
-    assert read_calibration(checkpoint) == found
+    assert read_calibration(checkpoint, sha256_of(checkpoint)) == found
 
 
 def test_the_command_scores_a_sample_alone_and_prints_what_it_wrote(
@@ -140,7 +146,7 @@ def test_the_command_scores_a_sample_alone_and_prints_what_it_wrote(
     words = ["--checkpoint", checkpoint, "--data", data, "--sample", "10", "--seed", "1", "--device", "cpu"]
     status, text = run(monkeypatch, main, *words), capsys.readouterr()
     assert (status, "best.calibration.json: temperature" in text.out) == (0, True), text
-    found = read_calibration(checkpoint)
+    found = read_calibration(checkpoint, sha256_of(checkpoint))
     assert found is not None
     assert (found.images, found.seed) == (10, 1)
 
@@ -174,7 +180,7 @@ def test_of_blocks_that_hold_no_image_of_the_sample_none_is_read_and_of_the_othe
 
     listed = [Listed(str(place), "g", (0, 1)[place % 2], "") for place in range(40)]
     source = ImageSource(kind="", listed=listed, read=block, blocks=[5] * 8)
-    detector = Detector.load(checkpoint, device="cpu", is_calibrated=False)
+    detector = Detector.load(checkpoint, device="cpu")
     config = CalibrateConfig(checkpoint=checkpoint, data="", sample=4)
     scores = score_sample(detector, source, config)
     assert scores.names == [str(place) for place in sorted(chosen)]
@@ -193,7 +199,7 @@ def test_a_checkpoint_that_is_replaced_while_its_images_are_scored_has_no_calibr
     monkeypatch.setattr("train.detector.calibrate.score_sample", replaced)
     calibrate(CalibrateConfig(checkpoint=checkpoint, data=data, device="cpu"))
     with pytest.raises(UserError, match="belongs to another checkpoint"):
-        read_calibration(checkpoint)
+        read_calibration(checkpoint, sha256_of(checkpoint))
 
 
 def test_mistakes_are_told_before_the_images_are_scored(

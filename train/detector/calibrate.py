@@ -10,12 +10,13 @@ probabilities.
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from recon.base.cli import run
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
+from train.model.config import FileModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ class CalibrateConfig:
     """Which detector, which images, and the rule of the threshold."""
 
     checkpoint: str
-    """Checkpoint of a training run."""
+    """Checkpoint of a training run, or another detector that train.evaluate takes."""
     data: str
     """Validation set, in any form that train.evaluate reads."""
     rule: str = "balanced"
@@ -46,7 +47,11 @@ class CalibrateConfig:
     seed: int = 0
     """Seed of the sample."""
     crop: int | None = None
-    """Score only the centre crop of this side in pixels, as in the evaluation to come. None: whole images."""
+    """Score only the centre crop of this side in pixels, as the evaluation to come. Short for view=crop:N."""
+    view: str | None = None
+    """What is scored of each image, as in the evaluation to come; see train.evaluate."""
+    model: FileModel = field(default_factory=FileModel)
+    """What a published file doesn't say of its model."""
     device: str = "auto"
     """cuda, cpu, or auto: cuda if there is a GPU."""
     max_pixels: int = 100_000_000
@@ -55,6 +60,9 @@ class CalibrateConfig:
     def __post_init__(self) -> None:
         """Checks the options."""
         at_least_one(self, "sample", "crop", "max_pixels")
+        from train.evaluation.look import asked_look
+
+        asked_look(self.view, self.crop, self.max_pixels)
 
 
 def main() -> None:
@@ -69,23 +77,22 @@ def calibrate(config: CalibrateConfig) -> "Calibration":
         UserError: the checkpoint, the data or the device can't be used, the rule is unknown, or no threshold
             follows from the scores (see `train.evaluation.figures.decision`).
     """
-    from train.evaluation.figures.calibration import Calibration, sha256_of, write_calibration
-    from train.evaluation.figures.decision import choose_threshold, rate_of
-    from train.evaluation.inputs.find import open_source
+    from train.evaluation.figures.calibration import Calibration, calibration_name, write_calibration
+    from train.evaluation.figures.decision import Decision, choose_threshold, rate_of
 
     rate_of(config.rule)  # a mistake in --rule shows before the images are scored
-    source = open_source(config.data)
-    if any(one.label is None for one in source.listed):
-        raise UserError(
-            f"{config.data} has images without a label, which a calibration can't use; see "
-            "'Evaluating what you have' in the README for the folders and columns that have them"
-        )
-    from train.detector.detector import Detector  # torch: not before the mistakes above are told
+    source = _labelled(config.data)
+    # torch: not before the mistakes above are told
+    from train.detector.detector import Detector
+    from train.evaluation.look import asked_look, parse_look
+    from train.evaluation.work.writable import check_writable
+    from train.model.published.load import load_detector
 
-    # Before the weights are read: a checkpoint that is replaced meanwhile has another hash.
-    checkpoint_sha256 = sha256_of(config.checkpoint)
-    # Of other weights, or of none: an old calibration beside the checkpoint has no say here.
-    detector = Detector.load(config.checkpoint, device=config.device, is_calibrated=False)
+    file = load_detector(config.checkpoint, config.model)
+    check_writable(calibration_name(file.path))
+    look = asked_look(config.view, config.crop, config.max_pixels) or parse_look(file.view)
+    # An old calibration beside the checkpoint has no say here.
+    detector = Detector.decided(file, Decision(), device=config.device, look=look)
     scores = score_sample(detector, source, config)
     found = Calibration(
         temperature=temperature_of(scores),
@@ -94,11 +101,23 @@ def calibrate(config: CalibrateConfig) -> "Calibration":
         data=config.data,
         images=len(scores.names),
         seed=config.seed,
-        crop=config.crop,
-        checkpoint_sha256=checkpoint_sha256,
+        view=str(look),
+        checkpoint_sha256=file.sha256,
     )
-    write_calibration(config.checkpoint, found)
+    write_calibration(file.path, found)
     return found
+
+
+def _labelled(data: str) -> "ImageSource":
+    from train.evaluation.inputs.find import open_source
+
+    source = open_source(data)
+    if any(one.label is None for one in source.listed):
+        raise UserError(
+            f"{data} has images without a label, which a calibration can't use; see "
+            "'Evaluating what you have' in the README for the folders and columns that have them"
+        )
+    return source
 
 
 def temperature_of(scores: "Scores") -> float:
@@ -148,7 +167,7 @@ def _waiting(detector: "Detector", source: "ImageSource", config: CalibrateConfi
     blocks = [(first, n) for first, n in source.places() if not chosen.isdisjoint(range(first, first + n))]
     how = Ready(
         max_pixels=config.max_pixels,
-        crop=config.crop,
+        look=detector.look,
         min_side=find_normalization(detector.normalization).min_side,
         threads=available_cpus(),
     )
@@ -175,9 +194,12 @@ def _job(config: CalibrateConfig) -> None:
     from train.evaluation.figures.decision import Decision
 
     found = calibrate(config)
+    from train.model.published.load import detector_file  # imports torch: not before the mistakes are told
+
     chosen = Decision(temperature=found.temperature, threshold=found.threshold)
+    name = calibration_name(detector_file(config.checkpoint))
     sys.stdout.write(
-        f"{calibration_name(config.checkpoint)}: temperature {found.temperature:.4g}; fake above logit "
+        f"{name}: temperature {found.temperature:.4g}; fake above logit "
         f"{found.threshold:.4g}, probability {chosen.probability:.4g} ({found.rule} in {found.images} images "
         f"of {found.data})\n"
     )

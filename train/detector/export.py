@@ -11,14 +11,14 @@ normalisation is inside.
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recon.base.cli import run
 from recon.base.errors import UserError
+from train.model.config import FileModel
 
 if TYPE_CHECKING:  # heavy; --help answers at once
     from train.detector.detector import Detector
@@ -33,13 +33,17 @@ class ExportConfig:
     """Which detector, and where to."""
 
     checkpoint: str
-    """Checkpoint of a training run; the calibration beside it goes along."""
+    """Checkpoint of a training run, or published weights; the calibration beside it goes along."""
     out: str
     """Directory or URL of the files."""
     onnx: bool = False
     """Whether to write detector.onnx, too."""
     license: str = "unknown"
     """License of the weights, for the model card."""
+    view: str | None = None
+    """What the exported detector looks at, see train.evaluate; None: as now."""
+    model: FileModel = field(default_factory=FileModel)
+    """What a published file doesn't say of its model."""
 
 
 def main() -> None:
@@ -54,25 +58,33 @@ def export(config: ExportConfig) -> list[str]:
         UserError: the checkpoint can't be used, or ONNX is asked for and can't be had.
     """
     from pack.storage import open_store
+    from train.detector.card import card
     from train.detector.detector import Detector
-    from train.detector.exported import OPTIONS, WEIGHTS, options_text, weights_bytes
-    from train.model.checkpoint import load_checkpoint
+    from train.detector.exported import OPTIONS, options_text, weights_bytes
+    from train.evaluation.look import asked_look
+    from train.evaluation.work.writable import check_writable
+    from train.model.published.load import WEIGHTS, load_detector
 
-    detector = Detector.load(config.checkpoint, device="cpu")
+    file, store = load_detector(config.checkpoint, config.model), open_store(config.out)
+    check_writable(f"{config.out}/{WEIGHTS}")
+    detector = Detector.of(file, device="cpu", look=asked_look(config.view, None))
     content = {WEIGHTS: weights_bytes(detector.model.state_dict())}
     if config.onnx:
-        content[ONNX] = onnx_bytes(detector)
-    content["README.md"] = card(detector, load_checkpoint(config.checkpoint), config).encode()
-    content[OPTIONS] = options_text(detector.config, detector.decision).encode()
-    store = open_store(config.out)
+        content[ONNX] = onnx_bytes(detector, str(file.model["backbone"]))
+    content["README.md"] = card(file, detector, config.license).encode("utf-8", "surrogateescape")
+    content[OPTIONS] = options_text(file.model, str(detector.look), detector.decision).encode()
     for name, data in content.items():  # the JSON is last: if it is there, all files are
         with store.publish(name) as file:
             file.write(data)
     return list(content)
 
 
-def onnx_bytes(detector: "Detector") -> bytes:
+def onnx_bytes(detector: "Detector", backbone: str) -> bytes:
     """The detector as an ONNX model with its normalisation, for any batch, height and width.
+
+    Args:
+        detector: any.
+        backbone: its name, for messages.
 
     Raises:
         UserError: onnx is not installed, or an operation of the detector has no ONNX form.
@@ -112,69 +124,9 @@ def onnx_bytes(detector: "Detector") -> bytes:
             return file.read_bytes()
     except Exception as error:  # the exporter raises many types of errors for operations without a form
         raise UserError(
-            f"{detector.config['backbone']} with normalize={detector.normalization} has no ONNX form: "
+            f"{backbone} with normalize={detector.normalization} has no ONNX form: "
             f"{str(error).strip().splitlines()[0] if str(error) else type(error).__name__}; leave --onnx out"
         ) from error
-
-
-def card(detector: "Detector", checkpoint: Mapping[str, Any], config: ExportConfig) -> str:
-    """The model card, with what the checkpoint and its calibration tell."""
-    decision, model = detector.decision, detector.config
-    count = sum(value.numel() for value in detector.model.parameters())
-    lines = [
-        "---",
-        f"license: {config.license}",
-        "tags: [generated-image-detection, pairstream]",
-        "---",
-        "",
-        "# Detector of generated images",
-        "",
-        f"Backbone `{model['backbone']}`, normalisation `{detector.normalization}`, {count:,} parameters. "
-        "Trained on aligned pairs: photographs and their reconstructions by a generator's autoencoder.",
-        "",
-        "| | |",
-        "| --- | --- |",
-        f"| checkpoint | `{config.checkpoint}`, epoch {checkpoint.get('epoch', DASH)}, "
-        f"step {checkpoint.get('step', DASH)} |",
-        f"| training data | `{_training_data(checkpoint)}` |",
-        f"| verdict | fake above logit {decision.threshold:.6g}, probability {decision.probability:.4g} "
-        f"({decision.origin}) |",
-        f"| probability of fake | sigmoid(logit / {decision.temperature:.6g}) |",
-        *_validation(checkpoint.get("val")),
-        "",
-        "## Use",
-        "",
-        "```python",
-        "from train import Detector",
-        "",
-        'print(Detector.load("detector.safetensors").score(["photo.jpg"]))',
-        "```",
-        "",
-        "## Limits",
-        "",
-        "It finds the traces of autoencoders related to those it was trained on. A low score is no proof "
-        "that a photograph is real: strong compression or down-scaling removes the trace, and images that no "
-        "latent decoder made have none.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-DASH = "–"  # noqa: RUF001  # an en dash, not a minus sign
-
-
-def _training_data(checkpoint: Mapping[str, Any]) -> str:
-    data = checkpoint["config"].get("data")
-    return str(data.get("train", "unknown")) if isinstance(data, Mapping) else "unknown"
-
-
-def _validation(found: object) -> list[str]:
-    """A row with the figures of the validation that the checkpoint holds, if it holds any."""
-    if not isinstance(found, Mapping):
-        return []
-    shown = [
-        f"{name} {found[name]:.3f}" for name in ("auc", "balanced_accuracy") if found.get(name) is not None
-    ]
-    return [f"| validation | {', '.join(shown)} |"] if shown else []
 
 
 def _job(config: ExportConfig) -> None:

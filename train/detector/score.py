@@ -21,6 +21,7 @@ from recon.base.cli import run
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
 from recon.base.paths import expanded, is_dir, split_path
+from train.model.config import FileModel
 
 if TYPE_CHECKING:  # heavy; --help answers at once
     from recon.image.codec import Pixels
@@ -35,7 +36,7 @@ class ScoreConfig:
     """Which detector, which images, and what is written."""
 
     checkpoint: str = field(kw_only=False)
-    """Checkpoint of a training run, or detector.safetensors of train.export."""
+    """Checkpoint of a training run, what train.export wrote, or published weights; a file, or its folder."""
     images: list[str] = field(kw_only=False)
     """Images, folders of images, or URLs of either."""
     csv: str | None = None
@@ -49,7 +50,11 @@ class ScoreConfig:
     threshold: str | float | None = None
     """An image counts as fake above this probability; see train.evaluate. None: as calibrated, else .5."""
     crop: int | None = None
-    """Score only the centre crop of this side in pixels. None: whole images."""
+    """Score only the centre crop of this side in pixels. Short for view=crop:N."""
+    view: str | None = None
+    """What is scored of each image; see train.evaluate."""
+    model: FileModel = field(default_factory=FileModel)
+    """What a published file doesn't say of its model."""
     device: str = "auto"
     """cuda, cpu, or auto: cuda if there is a GPU."""
     max_pixels: int = 100_000_000
@@ -58,6 +63,9 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         """Checks the options."""
         at_least_one(self, "window", "crop", "max_pixels")
+        from train.evaluation.look import asked_look
+
+        asked_look(self.view, self.crop, self.max_pixels)
 
 
 def main() -> None:
@@ -96,12 +104,19 @@ def _images_at(place: str) -> Iterator[str]:
 
 def _job(config: ScoreConfig) -> int:
     from train.detector.detector import Detector
+    from train.evaluation.work.writable import check_writable
 
     images = images_at(config.images)
     if config.heatmap is not None and len(images) != 1:
         raise UserError(f"heatmap={config.heatmap} is for a single image, found {len(images)}")
+    check_writable(config.csv, config.json, config.heatmap)  # not after an hour of scoring
     detector = Detector.load(
-        config.checkpoint, device=config.device, threshold=config.threshold, crop=config.crop
+        config.checkpoint,
+        device=config.device,
+        threshold=config.threshold,
+        crop=config.crop,
+        view=config.view,
+        model=config.model,
     )
     rows = []
     for row in _rows(detector, images, config):
@@ -115,12 +130,12 @@ def _job(config: ScoreConfig) -> int:
 
 
 def _rows(detector: "Detector", images: Sequence[str], config: ScoreConfig) -> Iterator[dict[str, object]]:
-    from train.detector.detector import read_pixels
+    from train.detector.photographs import read_pixels
 
     for image in images:
         try:
             pixels = read_pixels(image, image, config.max_pixels)
-            found = detector.verdict(image, pixels, config.crop)
+            found = detector.verdict(image, pixels, detector.look)
         except UserError as error:
             if len(images) == 1:  # the mistake is all there is to say
                 raise
@@ -167,7 +182,12 @@ def _write(config: ScoreConfig, detector: "Detector", rows: list[dict[str, objec
         writer.writerows(rows)
         _publish(config.csv, text.getvalue().encode("utf-8", "surrogateescape"))
     if config.json is not None:
-        content = {"checkpoint": config.checkpoint, "decision": asdict(detector.decision), "images": rows}
+        content = {
+            "checkpoint": config.checkpoint,
+            "view": str(detector.look),
+            "decision": asdict(detector.decision),
+            "images": rows,
+        }
         _publish(config.json, (json.dumps(content, indent=2) + "\n").encode())
 
 

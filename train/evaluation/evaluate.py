@@ -4,25 +4,27 @@
     torchrun --standalone --nproc-per-node 2 -m train.evaluate ...
 
 The data are a packed dataset, a folder of images, a table, Parquet files or tars with images, or one image,
-on disk or at a URL; the README lists the layouts. What was understood is told first. Whole images are scored
-unless ``--crop`` is given. The command writes to ``--out``: ``scores.csv`` (a row for each image),
-``rejected.jsonl`` (images that can't be scored, if there are any), ``table.md`` and, last, ``metrics.json``.
-Killed, the same command goes on where it was.
+on disk or at a URL; the README lists the layouts. What was understood is told first. Whole images are scored,
+or what the authors of a published detector look at, unless ``--view`` or ``--crop`` is given. The command
+writes to ``--out``: ``scores.csv`` (a row for each image), ``rejected.jsonl`` (images that can't be scored,
+if there are any), ``table.md`` and, last, ``metrics.json``. Killed, the same command goes on where it was.
 """
 
 import json
 import logging
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
-from recon.base.paths import safe_name, split_path
+from recon.base.paths import is_dir, safe_name, split_path
 from train.evaluation.work.ranks import ALONE, Ranks
+from train.model.config import FileModel
 
 if TYPE_CHECKING:  # these imports are heavy; the functions below do them, so that --help answers at once
+    from train.evaluation.figures.decision import Decision
     from train.evaluation.figures.table import Report
     from train.evaluation.inputs.source import ImageSource
 
@@ -40,7 +42,7 @@ class EvaluateConfig:
     """Which detector, which images, and how they are scored."""
 
     checkpoint: str
-    """Checkpoint of a training run."""
+    """Checkpoint of a training run, what train.export wrote, or published weights (file, or folder of it)."""
     data: str
     """The images: a packed dataset, a folder, a table (.csv, .parquet), Parquet files or tars with images, or one image; a path, a pattern (quoted), or a URL."""  # noqa: E501
     out: str | None = None
@@ -61,7 +63,13 @@ class EvaluateConfig:
     group_column: str | None = None
     """Column of the label groups, e.g. the generators."""
     crop: int | None = None
-    """Score only the centre crop of this side in pixels; smaller images are mirrored. None: whole images."""
+    """Score only the centre crop of this side in pixels; smaller images are mirrored. Short for view=crop:N.
+    """
+    view: str | None = None
+    """What is scored of each image: whole, crop:N, five:N, ten:N (crops whose logits are averaged), resize:N,
+    resize:N+crop:N; see the README. None: as the detector's authors do, if its file tells, else whole."""
+    model: FileModel = field(default_factory=FileModel)
+    """What a published file doesn't say of its model."""
     batch_size: int = 16
     """Most images, all of one size, in a batch on a GPU; batches of large images are smaller. With 1, as on
     a CPU, equal images get equal scores."""
@@ -86,8 +94,9 @@ class EvaluateConfig:
         at_least_one(self, "crop", "batch_size", "max_pixels", "threads", "resamples")
         if not 0.0 <= self.max_rejected <= 1.0:
             raise UserError(f"max_rejected={self.max_rejected}, expected a share 0 to 1")
-        if self.crop is not None and self.crop**2 > self.max_pixels:
-            raise UserError(f"crop={self.crop} has more pixels than max_pixels={self.max_pixels}")
+        from train.evaluation.look import asked_look
+
+        asked_look(self.view, self.crop, self.max_pixels)
 
 
 def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
@@ -105,14 +114,16 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
 
     from pack.storage import open_store
     from train.evaluation.figures.bootstrap import Bootstrap
-    from train.evaluation.figures.calibration import decision_for
     from train.evaluation.results import ScoredImage, report_on, too_many_lost, write_results
     from train.evaluation.scored import scored_parts
     from train.evaluation.work.parts import parts_of, remove_parts
+    from train.evaluation.work.writable import check_writable
 
-    decision = decision_for(config.checkpoint, config.threshold, config.crop)
+    detector, look, decision = detector_of(config)
     store = open_store(out_of(config))
-    facts, outcomes = scored_parts(config, source, store, ranks)
+    if ranks.rank == 0:
+        check_writable(f"{store.url}/metrics.json")
+    facts, outcomes = scored_parts(config, detector, look, source, store, ranks)
     known = list(zip(source.listed, outcomes, strict=True))
     scores = [
         ScoredImage(name=one.name, group=one.group, label=one.label, logit=found, photograph=one.photograph)
@@ -132,6 +143,18 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
         write_results(store, scores, lost, report or decision, facts)
         remove_parts(store, parts_of(source))
     return report
+
+
+def detector_of(config: EvaluateConfig) -> "tuple[DetectorFile, Look, Decision]":
+    """The detector, what it looks at in an image, and its temperature and threshold."""
+    from train.evaluation.figures.calibration import decision_for
+    from train.evaluation.look import asked_look, parse_look
+    from train.model.published.load import load_detector
+
+    detector = load_detector(config.checkpoint, config.model)
+    look = asked_look(config.view, config.crop, config.max_pixels) or parse_look(detector.view)
+    decision = decision_for(detector.path, detector.sha256, config.threshold, str(look), detector.decision)
+    return detector, look, decision
 
 
 def tell(config: EvaluateConfig, ranks: Ranks = ALONE) -> None:
@@ -169,8 +192,10 @@ def source_of(config: EvaluateConfig) -> "ImageSource":
 
 
 def beside(config: EvaluateConfig, job: str) -> str:
-    """A folder next to the checkpoint; its name has the job, the end of the data's path, and the crop."""
+    """A folder next to the checkpoint; its name has the job, the end of the data's path, and the view."""
     # Two parts, because the last one alone is often only "test" or "val".
     parts = [part for part in config.data.removesuffix(".csv").split("/") if part not in ("", ".", "..")]
-    name = "-".join([job, *parts[-2:], *([f"crop{config.crop}"] if config.crop else [])])
-    return f"{split_path(config.checkpoint)[0].rstrip('/')}/{safe_name(name)}"
+    view = config.view or (f"crop{config.crop}" if config.crop else "")
+    name = "-".join([job, *parts[-2:], *([view.replace(":", "")] if view else [])])
+    folder = config.checkpoint if is_dir(config.checkpoint) else split_path(config.checkpoint)[0]
+    return f"{folder.rstrip('/')}/{safe_name(name)}"

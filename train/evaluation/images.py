@@ -5,8 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from recon.base.errors import RejectedImageError
 from recon.image.codec import Pixels, as_rgb, decode
 from train.evaluation.inputs.source import (
@@ -19,8 +17,8 @@ from train.evaluation.inputs.source import (
     Lost,
     Read,
 )
+from train.evaluation.look import MAX_RESIZED, WHOLE, Look
 from train.evaluation.work.threads import ahead
-from train.window.geometry import centre_crop
 
 _READERS = 16  # threads; most of them wait for storage
 
@@ -45,10 +43,10 @@ class Ready:
 
     max_pixels: int
     """Larger images are left out."""
-    crop: int | None = None
-    """Side of the centre crop in pixels; None for whole images."""
+    look: Look = WHOLE
+    """The part of each image that is scored, or the parts."""
     min_side: int = 1
-    """Smaller images are left out, since the normalisation can't take them; of the crop, if there is one."""
+    """Smaller images, or crops, are left out, since the normalisation can't take them."""
     threads: int = 1
     """That decode."""
     views: Sequence[View] = ()
@@ -71,7 +69,7 @@ class Ready:
 
     def of_decoded(self, pixels: Pixels | Lost) -> Pixels | Lost:
         """The part of a decoded image that is scored; see `scored_part`."""
-        return pixels if isinstance(pixels, Lost) else scored_part(pixels, self.crop, self.min_side)
+        return pixels if isinstance(pixels, Lost) else scored_part(pixels, self.look, self.min_side)
 
     def viewed(self, pixels: Pixels | Lost, view: View, name: str) -> Pixels | Lost:
         """What the model gets of a view of a decoded image, or why it gets none."""
@@ -83,17 +81,20 @@ class Ready:
             return Lost(kind=LARGE, cause=str(error))
 
 
-def scored_part(pixels: Pixels, crop: int | None, min_side: int) -> Pixels | Lost:
-    """The centre crop of an image, or the whole image; or why the model can't take it.
+def scored_part(pixels: Pixels, look: Look, min_side: int) -> Pixels | Lost:
+    """What is scored of an image, see `Look.of`; or why the model can't take it.
 
     Args:
         pixels: (H, W, 3) uint8.
-        crop: see `Ready.crop`.
+        look: see `Ready.look`.
         min_side: see `Ready.min_side`.
     """
-    if crop is not None:  # a copy, so that the whole image need not be kept
-        pixels = np.ascontiguousarray(centre_crop(pixels, crop))
-    height, width = pixels.shape[:2]
+    height, width = look.resized(*pixels.shape[:2])
+    if look.size and height * width > MAX_RESIZED:
+        shown = f"{pixels.shape[1]}x{pixels.shape[0]}, resized to {width}x{height}"
+        return Lost(kind=LARGE, cause=f"{shown}, which has more than {MAX_RESIZED:,} pixels")
+    pixels = look.of(pixels)
+    height, width = pixels.shape[-3:-1]
     if min(height, width) < min_side:
         cause = f"{width}x{height}, the model's normalisation needs {min_side}x{min_side}"
         return Lost(kind=SMALL, cause=cause)

@@ -13,6 +13,7 @@ from recon.base.memory import keep_freed_memory
 from recon.base.progress import Progress
 from train.evaluation.images import Ready, View, ready
 from train.evaluation.inputs.source import ImageSource, Lost
+from train.evaluation.look import Look
 from train.evaluation.scoring import Waiting, score
 from train.evaluation.work.parts import (
     Outcome,
@@ -25,21 +26,29 @@ from train.evaluation.work.parts import (
     share,
 )
 from train.evaluation.work.ranks import Ranks
-from train.model.build import model_from_checkpoint, normalization_of
-from train.model.checkpoint import load_checkpoint
+from train.model.build import normalization_of
 from train.model.normalize import find_normalization
+from train.model.published.load import DetectorFile
 
 if TYPE_CHECKING:
     from train.evaluation.evaluate import EvaluateConfig
 
 
 def scored_parts(
-    config: "EvaluateConfig", source: ImageSource, store: Store, ranks: Ranks, views: Sequence[View] = ()
+    config: "EvaluateConfig",
+    detector: DetectorFile,
+    look: Look,
+    source: ImageSource,
+    store: Store,
+    ranks: Ranks,
+    views: Sequence[View] = (),
 ) -> tuple[dict[str, Any], list[Outcome]]:
     """Scores every image of a source, on all ranks together.
 
     Args:
         config: the options.
+        detector: the model, as its file has it.
+        look: what it looks at in each image.
         source: the images, the same on all ranks.
         store: where the parts are published.
         ranks: all of them call this together.
@@ -53,17 +62,16 @@ def scored_parts(
         UserError: see `train.evaluation.evaluate.evaluate`.
     """
     keep_freed_memory()
-    checkpoint = load_checkpoint(config.checkpoint)
     device = find_device(config.device, ranks.local_rank)
-    model, normalization = model_from_checkpoint(checkpoint).to(device), normalization_of(checkpoint)
+    model, normalization = detector.build().to(device), normalization_of(detector.content)
     how = Ready(
         max_pixels=config.max_pixels,
-        crop=config.crop,
+        look=look,
         min_side=find_normalization(normalization).min_side,
         threads=config.threads or max(1, available_cpus() // ranks.local_size),
         views=views,
     )
-    options = _decisive(config, device.type, normalization, views)
+    options = _decisive(config, look, device.type, normalization, views)
     each, unit = (len(views), "views") if views else (1, "images")
     mine = list(share(parts_of(source, each), ranks.rank, ranks.size))
     with Progress(total=sum(part.count for part in mine), unit=unit, what="evaluate") as shown:
@@ -76,22 +84,27 @@ def scored_parts(
         for places, logits_B in scored:
             parts.add(zip(places, logits_B.tolist(), strict=True))
     outcomes = dict(one for rank in ranks.gather_objects(parts.outcomes) for one in rank.items())
-    facts = {
+    return _facts(config, detector, look), [outcomes[number] for number in range(source.total * each)]
+
+
+def _facts(config: "EvaluateConfig", detector: DetectorFile, look: Look) -> dict[str, Any]:
+    return {
         "checkpoint": config.checkpoint,
-        "backbone": checkpoint["config"]["model"]["backbone"],
+        "checkpoint_sha256": detector.sha256,
+        "backbone": detector.model["backbone"],
         "data": config.data,
-        "crop": config.crop,
+        "crop": look.side if look.crops == "crop" and look.size is None else None,
+        "view": str(look),
     }
-    return facts, [outcomes[number] for number in range(source.total * each)]
 
 
 def _decisive(
-    config: "EvaluateConfig", device: str, normalization: str, views: Sequence[View]
+    config: "EvaluateConfig", look: Look, device: str, normalization: str, views: Sequence[View]
 ) -> dict[str, object]:
     """The options on which scores depend; of views and batches, only where there are any."""
     options: dict[str, object] = {
         "data": config.data,
-        "crop": config.crop,
+        "view": str(look),
         "max_pixels": config.max_pixels,
         "normalization": normalization,
         "device": device,

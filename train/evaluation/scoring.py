@@ -7,7 +7,7 @@ equal bits. Several images are scored side by side there, each by one thread; on
 for that is shared among all threads. Which of the two it is, its size alone says (`threads_for`).
 On a GPU single images would be much slower; `images_a_call` says what holds there.
 
-Shapes: B images of a batch, P = (real, fake), H rows, W columns.
+Shapes: B images of a batch, P = (real, fake), V views of an image, H rows, W columns.
 """
 
 from collections import defaultdict, deque
@@ -97,7 +97,7 @@ class Waiting:
     index: int
     """Place of the image in the source."""
     pixels: Pixels
-    """(H, W, 3) uint8."""
+    """(H, W, 3) uint8; or (V, H, W, 3), of several views, whose logits are averaged."""
     part: int = 0
     """Images of different parts never share a batch, so that a part's scores depend on no other part."""
 
@@ -117,7 +117,7 @@ def by_size(
     buckets: dict[tuple[int, ...], list[Waiting]] = defaultdict(list)
     held = 0
     for image in images:
-        size = image.pixels.shape[:2]
+        size = image.pixels.shape
         buckets[size].append(image)
         held += _pixels([image])
         if not _is_full(buckets[size], batch_size):
@@ -162,6 +162,33 @@ def logits_of(
     return np.asarray(scored, dtype=np.float32)
 
 
+def mean_logits(
+    model: nn.Module, pixels_BVHWC: NDArray[np.uint8], device: torch.device, normalization: str = "resnet"
+) -> NDArray[np.float32]:
+    """Scores images by the mean of the logits of their views; arguments and errors as those of `logits_of`.
+
+    Args:
+        model: a detector in eval mode on `device`.
+        pixels_BVHWC: (B, V, H, W, 3) uint8 RGB; or (B, H, W, 3), of a single view each.
+        device: the device of the model.
+        normalization: as in training.
+
+    Returns:
+        (B,) float32 logits.
+    """
+    if pixels_BVHWC.ndim == 4:
+        return logits_of(model, pixels_BVHWC, device, normalization)
+    pixels_NHWC = pixels_BVHWC.reshape(-1, *pixels_BVHWC.shape[2:])
+    # On a CPU one view in each call, as if it were an image: so a view's logit depends on no other view.
+    step = images_a_call(device, len(pixels_NHWC))
+    calls = [pixels_NHWC[first : first + step] for first in range(0, len(pixels_NHWC), step)]
+    logits_N = np.concatenate([logits_of(model, one, device, normalization) for one in calls])
+    mean_B: NDArray[np.float32] = (
+        logits_N.reshape(pixels_BVHWC.shape[:2]).mean(axis=1, dtype=np.float64).astype(np.float32)
+    )
+    return mean_B
+
+
 def score(
     model: nn.Module,
     images: Iterable[Waiting],
@@ -197,7 +224,8 @@ def _side_by_side(model: nn.Module, images: Iterable[Waiting], normalization: st
     pending: deque[Future[Scored]] = deque()
     with single_threads(threads) as pool:
         for image in images:
-            is_large = threads_for(_pixels([image]), threads) > 1
+            height, width = image.pixels.shape[-3:-1]
+            is_large = threads_for(height * width, threads) > 1
             if not is_large:
                 pending.append(pool.submit(_score_batch, model, [image], device, normalization))
             # One image waits for each thread, so that none is idle while the oldest result is handed over.
@@ -210,12 +238,12 @@ def _side_by_side(model: nn.Module, images: Iterable[Waiting], normalization: st
 
 
 def _score_batch(model: nn.Module, batch: list[Waiting], device: torch.device, normalization: str) -> Scored:
-    pixels_BHWC = np.stack([image.pixels for image in batch])
-    return [image.index for image in batch], logits_of(model, pixels_BHWC, device, normalization)
+    pixels_BVHWC = np.stack([image.pixels for image in batch])
+    return [image.index for image in batch], mean_logits(model, pixels_BVHWC, device, normalization)
 
 
 def _pixels(bucket: list[Waiting]) -> int:
-    return sum(image.pixels.shape[0] * image.pixels.shape[1] for image in bucket)
+    return sum(image.pixels.size // 3 for image in bucket)
 
 
 def _is_full(bucket: list[Waiting], batch_size: int) -> bool:

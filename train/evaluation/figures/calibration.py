@@ -1,14 +1,13 @@
 """The file beside a checkpoint with the temperature and the threshold that ``train.calibrate`` found."""
 
-import hashlib
 import json
 import logging
-import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pack.storage import open_store
-from recon.base.errors import MissingError, UserError
+from recon.base.errors import UserError
 from recon.base.paths import split_path
 from train.evaluation.figures.decision import Decision, decide
 
@@ -32,10 +31,10 @@ class Calibration:
     """Number of its images that were scored."""
     seed: int
     """Seed of the sample."""
-    crop: int | None
-    """Side of the centre crops that were scored; None for whole images."""
+    view: str
+    """What was scored of each image, a name of ``--view``."""
     checkpoint_sha256: str
-    """Of the checkpoint's bytes: scores of other weights need another calibration."""
+    """Of the checkpoint's bytes, and of what --model.* added: other scores need another calibration."""
     format: str = FORMAT
     """Version of this file."""
 
@@ -46,15 +45,6 @@ def calibration_name(checkpoint: str) -> str:
     return f"{folder.rstrip('/')}/{name.rpartition('.')[0] or name}.calibration.json"
 
 
-def sha256_of(checkpoint: str) -> str:
-    """The SHA-256 of a checkpoint's bytes, in hexadecimal. UserError: there is no such file."""
-    folder, name = split_path(checkpoint)
-    try:
-        return hashlib.sha256(open_store(folder).read(name)).hexdigest()
-    except MissingError as error:
-        raise UserError(f"checkpoint {checkpoint} not found; expected a file such as RUN/best.pt") from error
-
-
 def write_calibration(checkpoint: str, calibration: Calibration) -> None:
     """Publishes the file beside the checkpoint."""
     folder, name = split_path(calibration_name(checkpoint))
@@ -62,8 +52,12 @@ def write_calibration(checkpoint: str, calibration: Calibration) -> None:
         file.write((json.dumps(asdict(calibration), indent=2) + "\n").encode())
 
 
-def read_calibration(checkpoint: str) -> Calibration | None:
+def read_calibration(checkpoint: str, sha256: str) -> Calibration | None:
     """The calibration beside a checkpoint, None if there is none.
+
+    Args:
+        checkpoint: path or URL.
+        sha256: of its bytes.
 
     Raises:
         UserError: the file has another form, or belongs to another checkpoint.
@@ -74,30 +68,38 @@ def read_calibration(checkpoint: str) -> Calibration | None:
     if not store.exists(name):
         return None
     found = _checked(path, store.read(name))
-    if found.checkpoint_sha256 != sha256_of(checkpoint):
+    if found.checkpoint_sha256 != sha256:
         raise UserError(
-            f"{path} belongs to another checkpoint than {checkpoint}: the bytes differ; run "
+            f"{path} belongs to another checkpoint than {checkpoint}: bytes or options --model.* differ; run "
             "python -m train.calibrate again, or remove the file"
         )
     return found
 
 
-def decision_for(checkpoint: str, threshold: str | float | None, crop: int | None) -> Decision:
+def decision_for(
+    checkpoint: str,
+    sha256: str,
+    threshold: str | float | None,
+    view: str,
+    exported: Mapping[str, Any] | None = None,
+) -> Decision:
     """The decision for a checkpoint: what was asked for, else what was calibrated, else probability .5.
 
     Args:
         checkpoint: path or URL; a calibration beside it gives the temperature in any case.
+        sha256: of its bytes.
         threshold: see `train.evaluation.figures.decision.decide`; None if nothing was asked for.
-        crop: side of the centre crops to be scored; one that the calibration did not have is warned of.
+        view: what is scored of each image; another one than that of the calibration is warned of.
+        exported: the decision that an export holds, which counts where there is no calibration.
     """
-    base = Decision()
-    if (found := read_calibration(checkpoint)) is not None:
-        if found.crop != crop:
+    base = Decision() if exported is None else _exported(checkpoint, exported)
+    if (found := read_calibration(checkpoint, sha256)) is not None:
+        if found.view != view:
             _LOG.warning(
-                "%s was calibrated with crop=%s, now crop=%s: probabilities and threshold may not fit",
+                "%s was calibrated with view=%s, now view=%s: probabilities and threshold may not fit",
                 checkpoint,
-                found.crop,
-                crop,
+                found.view,
+                view,
             )
         base = Decision(
             temperature=found.temperature,
@@ -107,16 +109,23 @@ def decision_for(checkpoint: str, threshold: str | float | None, crop: int | Non
     return base if threshold is None else decide(threshold, base)
 
 
+def _exported(checkpoint: str, values: Mapping[str, Any]) -> Decision:
+    try:
+        return Decision(**values)
+    except (TypeError, UserError) as error:
+        raise UserError(f"{checkpoint}: its JSON has no decision ({error}); export again") from error
+
+
 def _checked(path: str, data: bytes) -> Calibration:
     try:
         content: dict[str, Any] = json.loads(data)
+        if content.get("format", FORMAT) == FORMAT and "crop" in content:  # before there were other views
+            crop = content.pop("crop")
+            content["view"] = "whole" if crop is None else f"crop:{crop}"
         found = Calibration(**content)
-        numbers = (float(found.temperature), float(found.threshold))
-    except (ValueError, TypeError) as error:
+        if found.format != FORMAT:
+            raise ValueError(f"format {found.format!r}, expected {FORMAT!r}")
+        Decision(temperature=found.temperature, threshold=found.threshold)
+    except (ValueError, TypeError, AttributeError, UserError) as error:
         raise UserError(f"{path} is no calibration: {error}; run python -m train.calibrate again") from error
-    if found.format != FORMAT or not all(map(math.isfinite, numbers)) or numbers[0] <= 0:
-        raise UserError(
-            f"{path}: format {found.format!r}, temperature {numbers[0]:g}, threshold {numbers[1]:g}; "
-            f"expected {FORMAT!r} and finite numbers; run python -m train.calibrate again"
-        )
     return found

@@ -33,6 +33,15 @@ class Decision:
     origin: str = "as trained"
     """Where the threshold comes from, for people."""
 
+    def __post_init__(self) -> None:
+        """Checks that both are numbers that decide: files of users hold them."""
+        numbers = (self.temperature, self.threshold)
+        if not all(isinstance(one, int | float) and math.isfinite(one) for one in numbers) or numbers[0] <= 0:
+            raise UserError(
+                f"temperature {self.temperature}, threshold {self.threshold}; expected finite numbers, and a "
+                "temperature above 0"
+            )
+
     @property
     def probability(self) -> float:
         """The probability of fake at the threshold."""

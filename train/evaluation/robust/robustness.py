@@ -15,14 +15,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recon.base.errors import UserError
-from train.evaluation.evaluate import EvaluateConfig, beside, source_of
+from train.evaluation.evaluate import EvaluateConfig, beside, detector_of, source_of
 from train.evaluation.work.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:  # these imports are heavy; the functions below do them, so that --help answers at once
-    from pack.storage import Store
     from train.evaluation.inputs.source import ImageSource
     from train.evaluation.robust.cells import Cell
     from train.evaluation.robust.found import CellFound
@@ -59,17 +58,26 @@ def robustness(config: RobustnessConfig, ranks: Ranks = ALONE) -> "list[CellFoun
 
     from pack.storage import open_store
     from train.evaluation.figures.bootstrap import Bootstrap
-    from train.evaluation.figures.calibration import decision_for
     from train.evaluation.robust.curves import need_matplotlib
     from train.evaluation.robust.found import found_in
     from train.evaluation.robust.results import write_results
+    from train.evaluation.scored import scored_parts
     from train.evaluation.work.parts import parts_of, remove_parts
+    from train.evaluation.work.writable import check_writable
 
     need_matplotlib()
-    decision = decision_for(config.checkpoint, config.threshold, config.crop)
+    detector, look, decision = detector_of(config)
     bootstrap = Bootstrap(resamples=config.resamples, seed=config.seed)
     store = open_store(out_of(config))
-    facts, by_cell = _scored(config, cells, source, store, ranks)
+    if ranks.rank == 0:
+        check_writable(f"{store.url}/robustness.json")
+    views = [cell.view(config.max_pixels) for cell in cells]
+    facts, outcomes = scored_parts(config, detector, look, source, store, ranks, views)
+    by_cell = [outcomes[number :: len(cells)] for number in range(len(cells))]
+    if too_many := _too_many(source, by_cell[0], config.max_rejected):
+        if ranks.rank == 0:
+            remove_parts(store, parts_of(source, len(cells)))  # so that the next run looks again
+        raise UserError(too_many)
     if ranks.rank > 0:
         return []
     found = [
@@ -114,23 +122,6 @@ def _understood(config: RobustnessConfig) -> "tuple[list[Cell], ImageSource]":
             "have them"
         )
     return cells, source
-
-
-def _scored(
-    config: RobustnessConfig, cells: "list[Cell]", source: "ImageSource", store: "Store", ranks: Ranks
-) -> "tuple[dict[str, Any], list[list[Outcome]]]":
-    """Facts about the detector and the images; and, for each cell, the outcomes of all images."""
-    from train.evaluation.scored import scored_parts
-    from train.evaluation.work.parts import parts_of, remove_parts
-
-    views = [cell.view(config.max_pixels) for cell in cells]
-    facts, outcomes = scored_parts(config, source, store, ranks, views)
-    by_cell = [outcomes[number :: len(cells)] for number in range(len(cells))]
-    if too_many := _too_many(source, by_cell[0], config.max_rejected):
-        if ranks.rank == 0:
-            remove_parts(store, parts_of(source, len(cells)))  # so that the next run looks again
-        raise UserError(too_many)
-    return facts, by_cell
 
 
 def _too_many(source: "ImageSource", as_is: "Sequence[Outcome]", limit: float) -> str | None:
