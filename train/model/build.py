@@ -51,13 +51,16 @@ def build_model(config: ModelConfig) -> nn.Module:
     return model
 
 
-def model_from_checkpoint(checkpoint: Mapping[str, Any], where: str = "this") -> nn.Module:
+def model_from_checkpoint(
+    checkpoint: Mapping[str, Any], where: str = "this", made: nn.Module | None = None
+) -> nn.Module:
     """Rebuilds the detector of a training checkpoint.
 
     Args:
         checkpoint: a dict with ``config`` (``model.backbone`` in it names the architecture, and
             ``model.normalize`` the normalisation of its input) and ``model`` (the state dict).
         where: its path or URL, for messages.
+        made: the model of this config, if there is one already; its weights are replaced.
 
     Raises:
         UserError: one of them is missing, or the weights do not fit the backbone.
@@ -69,7 +72,7 @@ def model_from_checkpoint(checkpoint: Mapping[str, Any], where: str = "this") ->
             f"{where} is not a checkpoint of a training run: expected config.model.backbone and model, found "
             f"no {error}"
         ) from error
-    model = build_model(ModelConfig(backbone=backbone, normalize=normalization_of(checkpoint)))
+    model = made or build_model(ModelConfig(backbone=backbone, normalize=normalization_of(checkpoint)))
     load_state(model, state, f"{where} is a checkpoint of another model than its backbone {backbone}")
     return model
 

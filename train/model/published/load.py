@@ -45,6 +45,8 @@ class DetectorFile:
     """How its authors look at an image, a name of ``--view``."""
     decision: Mapping[str, Any] | None = None
     """Temperature and threshold that an export holds."""
+    made: nn.Module | None = None
+    """The model without these weights, where reading the file has made one."""
 
     @property
     def model(self) -> dict[str, Any]:
@@ -53,7 +55,7 @@ class DetectorFile:
 
     def build(self) -> nn.Module:
         """The detector; UserError: the weights do not fit its backbone, or are of no detector."""
-        return model_from_checkpoint(self.content, self.path)
+        return model_from_checkpoint(self.content, self.path, self.made)
 
 
 def detector_file(path: str) -> str:
@@ -134,8 +136,8 @@ def _published(
             f"{path} does not say its model's {lacks}, and neither does a config.yaml, a config.json or (of "
             f"train.export) a JSON of its name beside it; {BY_HAND}"
         )
-    with torch.device("meta"):  # names and shapes alone
-        model = build_model(ModelConfig(backbone=backbone, normalize=normalize))
+    # For its names and shapes. Not on the device "meta": its first use imports half of torch, for seconds.
+    model = build_model(ModelConfig(backbone=backbone, normalize=normalize))
     content = {
         "config": {"model": {"backbone": backbone, "normalize": normalize}},
         "model": _adopted(state, model, stated, given, path),
@@ -143,7 +145,7 @@ def _published(
     if given != _NOTHING_GIVEN:  # other options make another detector of the same bytes
         digest = hashlib.sha256(f"{digest} {given}".encode()).hexdigest()
     _LOG.info("%s: %s, normalisation %s, view %s", path, backbone, normalize, stated.view)
-    return DetectorFile(path=path, sha256=digest, content=content, view=stated.view)
+    return DetectorFile(path=path, sha256=digest, content=content, view=stated.view, made=model)
 
 
 def _adopted(
