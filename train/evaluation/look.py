@@ -110,11 +110,11 @@ def parse_look(text: str) -> Look:
     Raises:
         UserError: there is none; the message lists the forms.
     """
-    first, _, second = text.strip().partition("+")
+    first, plus, second = text.strip().partition("+")
     resizing, crop = _RESIZE.fullmatch(first), _CROP.fullmatch(second or first)
-    if first == "whole" and not second:
+    if first == "whole" and not plus:
         return WHOLE
-    if (second and not (resizing and crop)) or not (resizing or crop):
+    if (plus and not (resizing and crop and second)) or not (resizing or crop):
         raise UserError(f"view={text}: expected {_FORMS}")
     numbers = [int(one) for one in resizing.groups()[:2] if one] if resizing else []
     side = int(crop[2]) if crop else 0
