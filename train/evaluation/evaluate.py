@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # these imports are heavy; the functions below do them, so th
     from train.evaluation.figures.decision import Decision
     from train.evaluation.figures.table import Report
     from train.evaluation.inputs.source import ImageSource
+    from train.evaluation.look import Look
+    from train.model.published.load import DetectorFile
 
 INPUTS = (
     *("group_by", "label", "real", "fake"),

@@ -13,6 +13,7 @@ from recon.image.codec import Picture, Pixels, encode
 from recon.image.drawing import resize
 from train.evaluation.evaluate import INPUTS, EvaluateConfig, source_of
 from train.evaluation.figures.scores import Scores
+from train.evaluation.look import WHOLE, Look, parse_look
 from train.reports.inputs.evaluated import Evaluated
 
 SIDE = 256
@@ -35,7 +36,7 @@ class Mistake:
     probability: float
     """Of fake."""
     picture: Shown
-    """What was scored, scaled down."""
+    """What was scored, or all of an image of which several crops were; scaled down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,15 +111,22 @@ def _read(facts: Mapping[str, Any], keys: set[tuple[str, str]]) -> Iterator[tupl
 
     kept = facts.get("inputs", {})
     options = {name: kept[name] for name in INPUTS if name in kept}
-    about = {"checkpoint": facts["checkpoint"], "data": facts["data"], "crop": facts.get("crop")}
-    config = EvaluateConfig(**about, **options)
+    config = EvaluateConfig(checkpoint=facts["checkpoint"], data=facts["data"], **options)
     source = source_of(config)
     listed = ((one.name, one.group) for one in source.listed)
     places = {place: key for place, key in enumerate(listed) if key in keys}
     blocks = [block for block in source.places() if not places.keys().isdisjoint(range(block[0], sum(block)))]
-    how = Ready(max_pixels=config.max_pixels, crop=config.crop, threads=available_cpus())
+    how = Ready(max_pixels=config.max_pixels, look=_look(facts), threads=available_cpus())
     for place, pixels in ready(source, blocks, how, places):
         yield places[place], pixels.cause if isinstance(pixels, Lost) else _thumbnail(pixels)
+
+
+def _look(facts: Mapping[str, Any]) -> Look:
+    """What is shown of an image: what was scored, or all of it where several crops were."""
+    crop = facts.get("crop")
+    # Evaluations of earlier versions know no other view.
+    look = parse_look(facts.get("view") or ("whole" if crop is None else f"crop:{crop}"))
+    return WHOLE if look.crops in ("five", "ten") else look
 
 
 def _thumbnail(pixels: Pixels) -> bytes:
