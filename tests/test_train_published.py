@@ -158,9 +158,13 @@ TIMM = {
     },
 }  # fmt: skip
 
+ARGUMENTS = {"num_classes": 1, "in_chans": 3, "global_pool": "token", "img_size": [160, 160]}
+
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
-@pytest.mark.parametrize("config", [TIMM, TIMM["pretrained_cfg"] | {"architecture": "test_vit"}])
+@pytest.mark.parametrize(
+    "config", [TIMM, TIMM | {"model_args": ARGUMENTS}, TIMM["pretrained_cfg"] | {"architecture": "test_vit"}]
+)
 def test_timms_files_score_as_a_checkpoint_with_their_normalisation_and_view(
     vit: tuple[State, list[float]], tmp_path: Path, name: str, config: dict[str, Any]
 ) -> None:
@@ -168,6 +172,9 @@ def test_timms_files_score_as_a_checkpoint_with_their_normalisation_and_view(
     write(vit[0], tmp_path / name)
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert logits(tmp_path / name) == vit[1] == logits(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"global_pool": "max", "model_args": {}}))
+    with pytest.raises(UserError, match=r"pooling 'max', but timm:test_vit has 'token', and no option"):
+        load_detector(str(tmp_path))
 
 
 def test_the_names_of_two_outputs_tell_which_is_the_fake(

@@ -136,6 +136,11 @@ def test_what_a_file_says_itself_can_not_be_given(tmp_path: Path) -> None:
         ),
         (
             "config.json",
+            json.dumps({"architecture": "resnet18", "model_args": {"num_classes": 2, "in_chans": 4}}),
+            "model_args in_chans of timm can't be stated here",
+        ),
+        (
+            "config.json",
             json.dumps({"architecture": "resnet18", "input_size": [3, 32, 64]}),
             "inputs of 64x32 pixels, expected squares",
         ),

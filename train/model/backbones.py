@@ -151,6 +151,17 @@ def classifier_of(model: nn.Module) -> str:
     return names[last]
 
 
+def pooling_of(model: nn.Module) -> str | None:
+    """What timm calls ``global_pool`` of a model, such as ``avg`` or ``token``; None if that is unknown."""
+    timm = dict(model.named_children()).get("timm")
+    for place in (timm, getattr(timm, "head", None)):
+        pool = getattr(place, "global_pool", None)
+        found = pool if isinstance(pool, str) else getattr(pool, "pool_type", None)
+        if found is not None:
+            return str(found)
+    return None
+
+
 def timm_model(name: str, channels: int, *, pretrained: bool) -> nn.Module:
     """A timm model with one logit.
 

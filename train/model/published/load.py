@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pack.storage import Store, open_store
 from recon.base.errors import UserError
 from recon.base.paths import is_dir, split_path
+from train.model.backbones import pooling_of
 from train.model.build import build_model, model_from_checkpoint
 from train.model.config import FileModel, ModelConfig
 from train.model.published.lora import SIDE, backbone_of, has_lora, merged
@@ -138,6 +139,10 @@ def _published(
         )
     # For its names and shapes. Not on the device "meta": its first use imports half of torch, for seconds.
     model = build_model(ModelConfig(backbone=backbone, normalize=normalize))
+    if stated.pooling not in (None, own := pooling_of(model)):
+        raise UserError(
+            f"{path}: pooling {stated.pooling!r}, but {backbone} has {own!r}, and no option changes it"
+        )
     content = {
         "config": {"model": {"backbone": backbone, "normalize": normalize}},
         "model": _adopted(state, model, stated, given, path),

@@ -36,6 +36,8 @@ class Stated:
     """How its authors look at an image, a name of ``--view``."""
     outputs: tuple[str, ...] = ()
     """Names of its outputs, in their order."""
+    pooling: str | None = None
+    """What timm calls ``global_pool``."""
 
 
 def read_stated(store: Store, name: str) -> Stated:
@@ -110,10 +112,12 @@ def _of_json(found: Mapping[str, Any], store: Store, where: str) -> Stated:
 def _of_timm(found: Mapping[str, Any], where: str) -> Stated:
     """A model that `timm.models.save_for_hf` wrote; older files have no ``pretrained_cfg``."""
     facts = found.get("pretrained_cfg", found)
-    arguments = dict(found.get("model_args") or {})
-    side = arguments.pop("img_size", None)
-    if arguments:
-        raise UserError(f"{where}: model_args {', '.join(arguments)} of timm can't be stated here; {BY_HAND}")
+    arguments = {"global_pool": found.get("global_pool"), **(found.get("model_args") or {})}
+    side, pooling = arguments.pop("img_size", None), arguments.pop("global_pool")
+    arguments.pop("num_classes", None)  # the weights tell
+    if arguments.pop("in_chans", 3) != 3 or arguments:
+        shown = ", ".join(arguments) or "in_chans"
+        raise UserError(f"{where}: model_args {shown} of timm can't be stated here; {BY_HAND}")
     _, height, width = facts["input_size"]
     sides = (side, side) if isinstance(side, int) else tuple(side or (height, width))
     if sides[0] != sides[1]:
@@ -123,6 +127,7 @@ def _of_timm(found: Mapping[str, Any], where: str) -> Stated:
         normalize=normalization_name(facts["mean"], facts["std"]),
         view=_timm_view(facts, sides[0], where),
         outputs=tuple(found.get("label_names") or facts.get("label_names") or ()),
+        pooling=pooling,
     )
 
 
