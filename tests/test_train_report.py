@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from report_folders import FACTS, LINES, report, write_run
@@ -114,3 +115,22 @@ def test_missing_matplotlib_says_how_to_install_it(folder: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UserError, match=r"pip install pairstream\[plot\]"):
         draw_curves(read_history(str(folder / "run")), folder / "curves.png")
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({}, "whole images"),
+        ({"crop": None, "view": "whole"}, "whole images"),
+        ({"crop": 96}, "centre crops of 96 pixels"),  # an evaluation of an earlier version
+        ({"crop": None, "view": "five:224"}, "images as five:224"),
+    ],
+)
+def test_a_report_tells_what_was_scored_of_the_images(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, facts: dict[str, Any], told: str
+) -> None:
+    file = folder / "eval/metrics.json"
+    before = {name: value for name, value in json.loads(file.read_text()).items() if name != "crop"}
+    file.write_text(json.dumps(before | facts))
+    assert report(monkeypatch, folder) == 0
+    assert f"12 {told} of `held/out`" in (folder / "out/report.md").read_text()

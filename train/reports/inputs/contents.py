@@ -30,5 +30,7 @@ class Contents:
     @property
     def scored_as(self) -> str:
         """Which part of the images was scored, in words."""
-        crop = self.found.facts.get("crop")
-        return "whole images" if crop is None else f"centre crops of {crop} pixels"
+        crop, view = self.found.facts.get("crop"), self.found.facts.get("view", "whole")
+        if crop is not None:
+            return f"centre crops of {crop} pixels"
+        return "whole images" if view == "whole" else f"images as {view}"
