@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from conftest import run
-from scored_images import png, put, untrained  # noqa: F401  # a fixture
+from scored_images import png, put, save_untrained, untrained  # noqa: F401  # a fixture
 
 from recon.base.errors import UserError
 from recon.folder import find_images
 from train.detector.calibrate import CalibrateConfig, calibrate
 from train.detector.score import main as score
-from train.evaluation.evaluate import EvaluateConfig, evaluate, tell
+from train.evaluation.evaluate import EvaluateConfig, evaluate, out_of, tell
 from train.evaluation.figures.scores import read_scores
 from train.evaluation.inputs.find import open_source
 from train.evaluation.inputs.labels import words_of
@@ -119,3 +119,45 @@ def test_a_calibration_says_where_labels_come_from(checkpoint: str, tmp_path: Pa
     put(tmp_path / "d/a.png", png(1))
     with pytest.raises(UserError, match="images without a label"):
         calibrate(CalibrateConfig(checkpoint=checkpoint, data=str(tmp_path / "d")))
+
+
+def test_a_threshold_is_not_taken_from_another_detectors_scores(
+    checkpoint: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair(tmp_path / "d")
+    (tmp_path / "other").mkdir()
+    other = save_untrained(tmp_path / "other/best.pt", seed=9)
+    evaluate(config_of(other, tmp_path / "d"))
+    threshold = f"from {tmp_path}/out at fpr=.5"
+    with pytest.raises(UserError, match=r"scores in .*/out are those of .*other/best\.pt, whose bytes or"):
+        evaluate(config_of(checkpoint, tmp_path / "d", threshold=threshold))
+    found = evaluate(config_of(other, tmp_path / "d", threshold=threshold, crop=16))
+    assert found is not None
+    assert found.decision.origin.startswith("fpr=.5 in ")
+    assert "are of view=whole, now view=crop:16: the threshold may not fit" in caplog.text
+
+
+def test_results_of_other_options_are_replaced_with_a_warning(
+    checkpoint: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair(tmp_path / "d")
+    for options in ({}, {}, {"threshold": 0.9}, {"threshold": 0.9, "max_pixels": 1000}):
+        evaluate(config_of(checkpoint, tmp_path / "d", **options))
+    replaced = [message for message in caplog.messages if "which is replaced" in message]
+    assert len(replaced) == 2
+    assert "held an evaluation with threshold=0.0, which" in replaced[0]
+    assert "held an evaluation with max_pixels=100000000, which" in replaced[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "eval-data-test"),
+        ({"checkpoint": "runs/a/step-00000100.pt"}, "eval-step-00000100-data-test"),
+        ({"crop": 96, "group_by": "autoencoder"}, "eval-data-test-crop96-by-autoencoder"),
+        ({"view": "ten:64", "group_column": "model"}, "eval-data-test-ten64-by-model"),
+    ],
+)
+def test_the_usual_folder_of_results_tells_apart_what_differs(options: dict[str, Any], name: str) -> None:
+    config = EvaluateConfig(**{"checkpoint": "runs/a/best.pt", "data": "data/test", **options})
+    assert out_of(config) == f"runs/a/{name}"

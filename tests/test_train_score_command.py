@@ -148,6 +148,7 @@ def test_mistakes_are_one_line_and_status_2(
         "gone.png not found; expected an image, a folder or a URL": [checkpoint, "gone.png"],
         "empty holds no image": [checkpoint, tmp_path / "empty"],
         "checkpoint gone.pt not found": ["gone.pt", image],
+        "window=24 would be ignored: there is no --heatmap": [checkpoint, image, "--window", "24"],
         "is for a single image, found 2": [checkpoint, image, image, "--heatmap", "x.png"],
         "window=0, expected at least 1": [checkpoint, image, "--window", "0"],
         "threshold=2: expected a probability": [checkpoint, image, "--threshold", "2"],

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from recon.base.cli import run
 from recon.base.errors import UserError
-from recon.base.options import at_least_one
+from recon.base.options import at_least_one, refuse_idle
 from recon.base.paths import expanded, is_dir, split_path
 from train.model.config import FileModel
 
@@ -63,6 +63,8 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         """Checks the options."""
         at_least_one(self, "window", "crop", "max_pixels")
+        if self.heatmap is None:
+            refuse_idle(self, "window", because="there is no --heatmap")
         from train.evaluation.look import asked_look
 
         asked_look(self.view, self.crop, self.max_pixels)

@@ -12,6 +12,7 @@ if there are any), ``table.md`` and, last, ``metrics.json``. Killed, the same co
 
 import json
 import logging
+import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ INPUTS = (
 """The options without which the images could not be read again as they were; metrics.json keeps them."""
 
 _LOG = logging.getLogger(__name__)
+_STEP = re.compile(r"/(step-\d+)\.pt$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,8 @@ class EvaluateConfig:
     data: str
     """The images: a packed dataset, a folder, a table (.csv, .parquet), Parquet files or tars with images, or one image; a path, a pattern (quoted), or a URL."""  # noqa: E501
     out: str | None = None
-    """Directory or URL of the results; by default eval-FOLDER-NAME in the folder of the checkpoint."""
+    """Directory or URL of the results; by default eval-FOLDER-NAME in the folder of the checkpoint. Results
+    of other options that lie there are replaced, which is warned of."""
     group_by: str = "group"
     """Column of a packed dataset's index that gives the label groups, e.g. autoencoder, jpeg_quality. All
     fakes of a sample are scored; where they belong to several groups, the real image counts in each group."""
@@ -116,7 +119,13 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
 
     from pack.storage import open_store
     from train.evaluation.figures.bootstrap import Bootstrap
-    from train.evaluation.results import ScoredImage, report_on, too_many_lost, write_results
+    from train.evaluation.results import (
+        ScoredImage,
+        report_on,
+        tell_replaced,
+        too_many_lost,
+        write_results,
+    )
     from train.evaluation.scored import scored_parts
     from train.evaluation.work.parts import parts_of, remove_parts
     from train.evaluation.work.writable import check_writable
@@ -142,6 +151,7 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
     if ranks.rank == 0:
         facts |= {"images": len(scores), "rejected": dict(Counter(one.kind for _, one in lost))}
         facts["inputs"] = {name: getattr(config, name) for name in INPUTS}
+        tell_replaced(store, facts, decision)
         write_results(store, scores, lost, report or decision, facts)
         remove_parts(store, parts_of(source))
     return report
@@ -194,10 +204,16 @@ def source_of(config: EvaluateConfig) -> "ImageSource":
 
 
 def beside(config: EvaluateConfig, job: str) -> str:
-    """A folder next to the checkpoint; its name has the job, the end of the data's path, and the view."""
-    # Two parts, because the last one alone is often only "test" or "val".
+    """A folder next to the checkpoint, named by the job and by what the figures depend on.
+
+    That is the step of a checkpoint that is not the best, the end of the data's path (two parts: the last one
+    alone is often only "test" or "val"), the view, and the column of the groups.
+    """
     parts = [part for part in config.data.removesuffix(".csv").split("/") if part not in ("", ".", "..")]
+    steps = _STEP.findall(config.checkpoint)
     view = config.view or (f"crop{config.crop}" if config.crop else "")
-    name = "-".join([job, *parts[-2:], *([view.replace(":", "")] if view else [])])
+    column = config.group_column or (config.group_by if config.group_by != "group" else "")
+    ends = [view.replace(":", ""), f"by-{column}" if column else ""]
+    name = "-".join([job, *steps, *parts[-2:], *filter(None, ends)])
     folder = config.checkpoint if is_dir(config.checkpoint) else split_path(config.checkpoint)[0]
     return f"{folder.rstrip('/')}/{safe_name(name)}"

@@ -1,6 +1,7 @@
 """The files of an evaluation: scores, metrics by label group, what was left out."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from train.evaluation.figures.decision import Decision
 from train.evaluation.figures.scores import FILE, Scores, encoded, scores_bytes
 from train.evaluation.figures.table import Report, report_of
 from train.evaluation.inputs.source import Lost
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,26 @@ def left_out(rejected: dict[str, int], scored: int) -> str:
         return f"scored all {scored} images"
     causes = ", ".join(f"{count} {kind}" for kind, count in sorted(rejected.items(), key=lambda one: -one[1]))
     return f"scored {scored} of {scored + lost} images; left out {lost} ({causes}), listed in rejected.jsonl"
+
+
+def tell_replaced(store: Store, facts: dict[str, Any], decision: Decision) -> None:
+    """Logs which of the options of an evaluation that lies there already were others."""
+    if not store.exists("metrics.json"):
+        return
+    try:
+        before = _decisive(json.loads(store.read("metrics.json")))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        before = {}  # it is damaged, so nobody can have read it
+    now = _decisive(facts | {"decision": asdict(decision)})
+    changed = [f"{name}={before[name]}" for name in now if name in before and before[name] != now[name]]
+    if changed:
+        _LOG.warning("%s held an evaluation with %s, which is replaced", store.url, ", ".join(changed))
+
+
+def _decisive(facts: dict[str, Any]) -> dict[str, Any]:
+    """What the figures of an evaluation depend on, by the names of the options."""
+    found = {name: facts[name] for name in ("checkpoint_sha256", "data", "view") if name in facts}
+    return {**found, "threshold": facts["decision"]["threshold"], **facts.get("inputs", {})}
 
 
 def write_results(

@@ -9,7 +9,8 @@ from typing import Any
 from pack.storage import open_store
 from recon.base.errors import UserError
 from recon.base.paths import split_path
-from train.evaluation.figures.decision import Decision, decide
+from train.evaluation.figures.decision import Decision, decide, scores_in
+from train.evaluation.figures.scores import scores_file
 
 _LOG = logging.getLogger(__name__)
 FORMAT = "pairstream-calibration/1"
@@ -106,7 +107,35 @@ def decision_for(
             threshold=found.threshold,
             origin=f"calibrated: {found.rule} in {found.images} images of {found.data}",
         )
-    return base if threshold is None else decide(threshold, base)
+    if threshold is None:
+        return base
+    if (place := scores_in(threshold)) is not None:
+        _check_same(place, checkpoint, sha256, view)
+    return decide(threshold, base)
+
+
+def _check_same(place: str, checkpoint: str, sha256: str, view: str) -> None:
+    """Refuses a threshold from another detector's scores, as far as the metrics.json beside them tells."""
+    store = open_store(split_path(scores_file(place))[0])
+    if not store.exists("metrics.json"):  # scores from elsewhere
+        return
+    try:
+        facts: dict[str, Any] = json.loads(store.read("metrics.json"))
+        theirs, theirs_view = facts.get("checkpoint_sha256", sha256), facts.get("view", view)
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{store.url}/metrics.json is no JSON object: {error}") from error
+    if theirs != sha256:
+        raise UserError(
+            f"the scores in {place} are those of {facts.get('checkpoint')}, whose bytes or options --model.* "
+            f"are not those of {checkpoint}; a threshold fits one detector: evaluate this one there first"
+        )
+    if theirs_view != view:
+        _LOG.warning(
+            "the scores in %s are of view=%s, now view=%s: the threshold may not fit",
+            place,
+            theirs_view,
+            view,
+        )
 
 
 def _exported(checkpoint: str, values: Mapping[str, Any]) -> Decision:

@@ -48,6 +48,12 @@ class Decision:
         return float(expit(self.threshold / self.temperature))
 
 
+def scores_in(text: str | float) -> str | None:
+    """The file or folder of scores that ``--threshold`` names; None for a number."""
+    found = _FROM.fullmatch(str(text).strip())
+    return found["place"] if found else None
+
+
 def decide(text: str | float, base: Decision) -> Decision:
     """The decision that ``--threshold`` asks for.
 
