@@ -31,7 +31,15 @@ TRAINING, TRAINED, VALIDATED = "training", "trained", "validated"
 
 # May not change within a run.
 _FIXED = (
-    *("augment.", "loss.", "data.fakes", "model.backbone", "model.normalize"),
+    *(
+        "augment.",
+        "loss.",
+        "data.fakes",
+        "model.backbone",
+        "model.normalize",
+        "model.train",
+        "model.stay_positive",
+    ),
     *("optim.lr", "optim.optimizer", "optim.weight_decay", "optim.momentum", "optim.schedule"),
     *("optim.warmup",),
 )

@@ -8,7 +8,7 @@ Checkpoints are published every `checkpoint_every` steps, after each epoch, and 
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -39,6 +39,7 @@ from train.loop.resume import (
 )
 from train.loop.statistics import first_pairs, normed
 from train.loop.trainee import StepResult, Trainee
+from train.model.build import with_own_normalization
 from train.model.checkpoint import (
     BEST,
     checkpoint_name,
@@ -69,6 +70,7 @@ def train(config: TrainConfig, *, launch: Launch = Launch(), stop: StopFlag | No
         Preempted: the run was asked to end; a checkpoint was saved, unless no step was done.
     """
     stop = stop or StopFlag()
+    config = replace(config, model=with_own_normalization(config.model))
     with ExitStack() as stack:
         with stop.deadly():  # a rank that waits for others can't look at the flag
             world = stack.enter_context(open_world(config.device, launch))

@@ -18,7 +18,9 @@ from train.evaluation.scoring import pair_logits
 from train.loader.transfer import Batch
 from train.loop.config import TrainConfig
 from train.loop.statistics import estimate
+from train.model.backbones import classifier_of
 from train.model.normalize import normalize
+from train.model.trained import freeze
 from train.optim.losses import pair_loss
 from train.optim.optimizer import build_optimizer
 from train.world.world import World
@@ -60,6 +62,12 @@ class Trainee:
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.module = model.to(world.device, memory_format=layout)  # type: ignore[call-overload]
         self.layout = layout
+        self._still = freeze(self.module, config.model.train)
+        self._positive = (
+            self.module.get_parameter(f"{classifier_of(self.module)}.weight")
+            if config.model.stay_positive
+            else None
+        )
         self.ddp = world.wrap(self.module)
         self.forward: nn.Module = torch.compile(self.ddp) if config.compile else self.ddp  # type: ignore[assignment]
         self.optimizer = build_optimizer(self.module, config.optim)
@@ -97,6 +105,8 @@ class Trainee:
             if self.clip is not None:
                 nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
             self.optimizer.step()
+            if self._positive is not None:
+                self._positive.detach().clamp_(min=0)
         else:
             self._restore(buffers)
         self.optimizer.zero_grad(set_to_none=True)
@@ -148,6 +158,8 @@ class Trainee:
             loss = self._dummy_loss(batch, number)
         else:
             self.forward.train()
+            for part in self._still:
+                part.eval()  # its BatchNorm keeps the statistics that it came with
             loss = pair_loss(self._logits_of(self.forward, pairs_BPCHW), self.loss)
         # DDP divides gradients by the number of ranks, so multiply by it here.
         (loss * (self.world.size / self.full_images)).backward()  # type: ignore[no-untyped-call]

@@ -186,7 +186,40 @@ def timm_model(name: str, channels: int, *, pretrained: bool) -> nn.Module:
         takes: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
         if side:
             takes["img_size"] = int(side)
-        model = timm.create_model(name, pretrained=pretrained, num_classes=1, **takes)
+        model = _any_size(name, pretrained=pretrained, num_classes=1, **takes)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"timm can't create {name!r}: {one_line(error)}") from error
     return nn.Sequential(OrderedDict(timm=model, logit=nn.Flatten(0)))
+
+
+def _any_size(name: str, **options: Any) -> nn.Module:
+    """A timm model; a vision transformer resamples its position embeddings to the size of its input.
+
+    Sides that are no multiple of its patches are padded with zeros, below and to the right.
+    """
+    import timm
+
+    try:
+        return timm.create_model(name, dynamic_img_size=True, dynamic_img_pad=True, **options)
+    except TypeError as error:
+        if "dynamic_img" not in str(error):
+            raise
+    return timm.create_model(name, **options)
+
+
+def own_normalization(backbone: str) -> str:
+    """Mean and standard deviation of the weights of a timm model, in the form MEAN/STD.
+
+    Raises:
+        UserError: it is no timm model, or timm is not installed or does not have it.
+    """
+    if not backbone.startswith(TIMM):
+        raise UserError(f"model.normalize=auto is for timm models, and the backbone is {backbone}; name one")
+    try:
+        from timm.models import get_pretrained_cfg
+    except ImportError as error:
+        raise UserError(f"backbone {backbone} needs timm; pip install pairstream[timm]") from error
+    config: Any = get_pretrained_cfg(backbone.removeprefix(TIMM).partition("@")[0], allow_unregistered=True)
+    if config is None:
+        raise UserError(f"timm does not say what {backbone} was trained on; name model.normalize")
+    return "/".join(",".join(map(str, values)) for values in (config.mean, config.std))

@@ -9,12 +9,13 @@ Shapes: B images, C channels, H rows, W columns.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from recon.base.errors import UserError
-from train.model.backbones import BACKBONES, TIMM, timm_model
+from train.model.backbones import BACKBONES, TIMM, own_normalization, timm_model
 from train.model.config import ModelConfig
 from train.model.normalize import find_normalization
 from train.model.weights import load_file, load_imagenet, load_state
@@ -49,6 +50,17 @@ def build_model(config: ModelConfig) -> nn.Module:
     if config.weights not in (None, "imagenet"):
         load_file(model, str(config.weights), config.backbone)
     return model
+
+
+def with_own_normalization(config: ModelConfig) -> ModelConfig:
+    """The config with ``auto`` replaced by the normalisation that it stands for.
+
+    Raises:
+        UserError: see `train.model.backbones.own_normalization`.
+    """
+    if config.normalize != "auto":
+        return config
+    return replace(config, normalize=own_normalization(config.backbone))
 
 
 def model_from_checkpoint(
