@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from train_data import make_dataset
 from train_runs import same_bits, small_config, stop_at
 
+from train.detector.detector import Detector
 from train.evaluation.metrics import Summary
 from train.loop import run
 from train.loop.trainee import Trainee
@@ -28,6 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 OPTIMS = {
     "adamw": {"optimizer": "adamw", "weight_decay": 0.05, "schedule": "cosine", "warmup_steps": 2},
     "sgd": {"optimizer": "sgd", "schedule": "linear", "clip": 0.5, "accumulate": 2},
+    "ema": {"ema": 0.9, "optimizer": "adamw"},
     "plateau": {"warmup_epochs": 1.5, "patience": 1, "best_by": "loss"},
 }
 
@@ -45,7 +48,34 @@ def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(
     whole, parts = (load_checkpoint(tmp_path / name / "step-00000006.pt") for name in ("whole", "parts"))
     for key in ("model", "optimizer", "schedule"):
         assert same_bits(whole[key], parts[key]), key
+    assert same_bits(whole.get("trained"), parts.get("trained"))
     assert (tmp_path / "whole/metrics.jsonl").read_bytes() == (tmp_path / "parts/metrics.jsonl").read_bytes()
+
+
+def test_the_average_is_validated_and_saved_in_place_of_the_last_weights(
+    data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+    original = Trainee.step
+
+    def watched(self: Trainee, *arguments: Any, **more: Any) -> Any:
+        result = original(self, *arguments, **more)
+        seen.append({name: value.detach().clone() for name, value in self.module.named_parameters()})
+        return result
+
+    monkeypatch.setattr(Trainee, "step", watched)
+    run.train(small_config(data, tmp_path / "run", optim=OptimConfig(lr=0.01, ema=0.75)))
+    expected, *later = seen
+    for weights in later:
+        expected = {name: 0.75 * expected[name] + 0.25 * weights[name] for name in weights}
+    last = load_checkpoint(tmp_path / "run/step-00000006.pt")
+    best = load_checkpoint(tmp_path / "run/best.pt")
+    assert "trained" not in best
+    for name, value in expected.items():
+        torch.testing.assert_close(last["model"][name], value)
+        assert torch.equal(last["trained"][name], seen[-1][name])
+    detector = Detector.load(tmp_path / "run/step-00000006.pt", device="cpu")
+    assert torch.equal(detector.model.get_parameter("fc.weight"), last["model"]["fc.weight"])
 
 
 def test_a_run_ends_when_no_epoch_was_better_for_long_enough_and_stays_ended(

@@ -41,7 +41,7 @@ _FIXED = (
         "model.stay_positive",
     ),
     *("optim.lr", "optim.optimizer", "optim.weight_decay", "optim.momentum", "optim.schedule"),
-    *("optim.warmup",),
+    *("optim.warmup", "optim.ema"),
 )
 _TOLD = (  # may change; the run logs a warning
     *(

@@ -140,7 +140,7 @@ class _Run:
     def _load(self, checkpoint: dict[str, Any]) -> None:
         """Restores the state of a checkpoint, except for the log files and the quarantine."""
         self.loader.load_state_dict(checkpoint["data"])
-        self.trainee.module.load_state_dict(checkpoint["model"])
+        self.trainee.load_weights(checkpoint)
         self.trainee.optimizer.load_state_dict(checkpoint["optimizer"])
         self.schedule.load_state_dict(checkpoint["schedule"])
         self.epoch, self.step = next_epoch(checkpoint), checkpoint["step"]
@@ -237,7 +237,7 @@ class _Run:
     def validate(self) -> Summary | None:
         """Scores the validation pairs, if there are any."""
         if self.validation is None:
-            self.world.share_buffers(self.trainee.module)
+            self.world.share_buffers(self.trainee.scored)
             return None
         self.validation.set_epoch(0)  # the same order each time
         summary = self.trainee.validate(self._watched(self.validation))
@@ -274,7 +274,7 @@ class _Run:
         """All that a continued run needs; BatchNorm's statistics are rank 0's, as in validation."""
         return {
             "config": asdict(self.config),
-            "model": self.trainee.module.state_dict(),
+            **self.trainee.weights(),
             "optimizer": self.trainee.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "data": self.loader.state_dict(),

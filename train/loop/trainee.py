@@ -3,13 +3,15 @@
 Shapes: B pairs of a rank, P = (real, fake), N = 2B images of the model's batch.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from recon.base.device import seed_generators
 from train.augment.final import final_ops
@@ -68,6 +70,7 @@ class Trainee:
             if config.model.stay_positive
             else None
         )
+        self._average = _average(self.module, config.optim.ema)
         self.ddp = world.wrap(self.module)
         self.forward: nn.Module = torch.compile(self.ddp) if config.compile else self.ddp  # type: ignore[assignment]
         self.optimizer = build_optimizer(self.module, config.optim)
@@ -77,6 +80,26 @@ class Trainee:
     def close(self) -> None:
         """Drops DDP, which holds the process group; afterwards only `module` may be used."""
         del self.ddp, self.forward
+
+    @property
+    def scored(self) -> nn.Module:
+        """The detector that is validated and saved: the average of the weights, or the model itself."""
+        average: nn.Module = self.module if self._average is None else self._average.module
+        return average
+
+    def weights(self) -> dict[str, Any]:
+        """For a checkpoint: ``model`` is `scored`; if that is an average, ``trained`` is what steps train."""
+        found: dict[str, Any] = {"model": self.scored.state_dict()}
+        if self._average is not None:
+            found |= {"trained": self.module.state_dict(), "averaged": int(self._average.n_averaged)}
+        return found
+
+    def load_weights(self, checkpoint: Mapping[str, Any]) -> None:
+        """Takes the weights of a checkpoint of the same options."""
+        self.scored.load_state_dict(checkpoint["model"])
+        if self._average is not None:
+            self.module.load_state_dict(checkpoint["trained"])
+            self._average.n_averaged.fill_(checkpoint["averaged"])
 
     @property
     def lr(self) -> float:
@@ -107,6 +130,8 @@ class Trainee:
             self.optimizer.step()
             if self._positive is not None:
                 self._positive.detach().clamp_(min=0)
+            if self._average is not None:
+                self._average.update_parameters(self.module)
         else:
             self._restore(buffers)
         self.optimizer.zero_grad(set_to_none=True)
@@ -126,9 +151,9 @@ class Trainee:
         """
 
         def score(pairs_BPCHW: torch.Tensor, number: int) -> None:
-            self._logits_of(self.module, self.final_ops(pairs_BPCHW.to(self.world.device), number))
+            self._logits_of(self.scored, self.final_ops(pairs_BPCHW.to(self.world.device), number))
 
-        estimate(self.module, score, parts, self.world)
+        estimate(self.scored, score, parts, self.world)
 
     def _restore(self, buffers: list[torch.Tensor]) -> None:
         """Restores BatchNorm's statistics after a step was left out: a NaN in them would stay for good."""
@@ -198,8 +223,8 @@ class Trainee:
         Args:
             batches: this rank's share, as many batches as on the other ranks.
         """
-        self.world.share_buffers(self.module)  # checkpoints hold rank 0's, so validate the same model
-        self.module.eval()
+        self.world.share_buffers(self.scored)  # checkpoints hold rank 0's, so validate the same model
+        self.scored.eval()
         logits, masks = zip(*((self._logits(batch), batch.mask) for batch in batches), strict=True)
         logits_BP = self.world.gather(torch.cat(logits))[self.world.gather(torch.cat(masks))]
         labels_BP = np.broadcast_to([0, 1], logits_BP.shape)
@@ -210,8 +235,16 @@ class Trainee:
         logits_BP = torch.zeros(batch.images.shape[:2], device=self.world.device)
         if len(pairs_BPCHW := batch.images[batch.mask]):
             with self._autocast():
-                logits_BP[batch.mask] = pair_logits(self.module, pairs_BPCHW, self.normalization)
+                logits_BP[batch.mask] = pair_logits(self.scored, pairs_BPCHW, self.normalization)
         return logits_BP
+
+
+def _average(model: nn.Module, decay: float) -> AveragedModel | None:
+    """A moving average of the weights; its buffers follow those of the model."""
+    if not decay:
+        return None
+    take: Any = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=take)
 
 
 def _dropout_seed(seed: int, step: int, rank: int) -> int:

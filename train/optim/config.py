@@ -34,6 +34,9 @@ class OptimConfig:
     accumulate: int = 1
     """Pieces of a rank's batch that go through the model one after the other; the step is that of the whole
     batch, but for BatchNorm and dropout. For batches that don't fit into memory."""
+    ema: float = 0.0
+    """Decay of a moving average of the weights, such as .999: after each step, it takes 1 - ema of the new
+    weights. It is validated and saved in place of the last weights; 0: there is none."""
     best_by: Literal["auc", "loss", "balanced_accuracy"] = "auc"
     """What a validation is judged by, for best.pt and for the learning rate: AUC, mean log loss, or balanced
     accuracy at probability .5. Of equally good epochs, best.pt is the last."""
@@ -56,8 +59,9 @@ class OptimConfig:
                 raise UserError(f"optim.{name}={getattr(self, name)}, expected 0 or more")
         if self.clip is not None and not self.clip > 0:
             raise UserError(f"optim.clip={self.clip}, expected more than 0")
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"optim.momentum={self.momentum}, expected 0 <= momentum < 1")
+        for name in ("momentum", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"optim.{name}={getattr(self, name)}, expected 0 <= {name} < 1")
         if self.optimizer != "sgd":
             refuse_idle(self, "momentum", because=f"optimizer={self.optimizer} has its own", group="optim.")
         if self.warmup_steps:
