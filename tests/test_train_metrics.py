@@ -1,5 +1,6 @@
 """Figures of scores: by hand on small cases, by their invariants on drawn ones."""
 
+import math
 from random import Random
 
 import numpy as np
@@ -33,6 +34,8 @@ def test_figures_equal_those_counted_by_hand() -> None:
     assert found.balanced_accuracy == pytest.approx((1 / 2 + 1 / 3) / 2)
     assert found.accuracy == pytest.approx(2 / 5)
     assert (found.n_real, found.n_fake) == (2, 3)
+    wrong = (1.0, -3.0, 0.0, -2.0, 0.5)  # how far each logit lies on the wrong side of 0
+    assert found.loss == pytest.approx(sum(math.log1p(math.exp(one)) for one in wrong) / 5)
 
 
 def test_a_logit_of_zero_says_real() -> None:

@@ -4,6 +4,7 @@ Labels are 0 (real) and 1 (fake). A logit above 0, that is a probability above .
 evaluation reports, with intervals and by label group, is in `train.evaluation.figures`.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,9 +70,7 @@ def summarize(labels_N: Labels, logits_N: Logits) -> Summary:
         fake_accuracy=fake_accuracy,
         n_real=n_real,
         n_fake=n_fake,
-        loss=float(np.logaddexp(0.0, np.where(fake_N, -logits_N, logits_N)).mean())
-        if len(labels_N)
-        else None,
+        loss=_loss(fake_N, logits_N),
     )
 
 
@@ -84,6 +83,13 @@ def _checked(labels_N: Labels, logits_N: Logits) -> tuple[Labels, Logits]:
     if bad:
         raise UserError(f"{bad} of {len(logits_N)} logits are not finite; the model has diverged")
     return labels_N, logits_N
+
+
+def _loss(fake_N: NDArray[np.bool_], logits_N: Logits) -> float | None:
+    if not len(logits_N):
+        return None
+    # fsum rounds once, at the end, so that the order of the images does not matter.
+    return math.fsum(np.logaddexp(0.0, np.where(fake_N, -logits_N, logits_N)).tolist()) / len(logits_N)
 
 
 def _share(right_N: NDArray[np.bool_]) -> float | None:
