@@ -165,6 +165,8 @@ def test_one_class_gives_dashes_and_reasons(
         (["A", "gone"], "gone/scores.csv not found"),
         (["A", "A", "--fused", "vote"], "fused=vote needs --out"),
         (["A", "A", "--fused", "median", "--out", "o"], "fused=median, expected one of mean, max, vote"),
+        (["A", "A", "--fused", "mean", "--out", "FOLDER"], "whose files it would replace"),
+        (["A", "A", "--seed", "-1"], "seed=-1, expected 0 or more"),
         (["A", "NAN"], "line 2: logit 'nan', expected a finite number"),
         (["A", "OLD"], "metrics.json has no decision"),
     ],
@@ -179,6 +181,7 @@ def test_a_mistake_is_one_line_and_status_2(
     places = {"A": write(tmp_path / "a", scores_of([0, 1], [0.0, 1.0]))}
     (tmp_path / "nan.csv").write_text("name,group,label,logit\na,g,1,nan\n")
     places |= {"NAN": str(tmp_path / "nan.csv"), "OLD": write(tmp_path / "old", scores_of([0], [0.0]))}
+    places["FOLDER"] = str(tmp_path / "x/../a")
     (tmp_path / "old/metrics.json").write_text("{}")
     assert run(monkeypatch, main, *(places.get(word, word) for word in words)) == 2
     error = capsys.readouterr().err

@@ -161,3 +161,17 @@ def test_results_of_other_options_are_replaced_with_a_warning(
 def test_the_usual_folder_of_results_tells_apart_what_differs(options: dict[str, Any], name: str) -> None:
     config = EvaluateConfig(**{"checkpoint": "runs/a/best.pt", "data": "data/test", **options})
     assert out_of(config) == f"runs/a/{name}"
+
+
+def test_the_results_of_robustness_are_not_replaced_by_an_evaluation(checkpoint: str, tmp_path: Path) -> None:
+    pair(tmp_path / "d")
+    put(tmp_path / "out/robustness.json", b"{}")
+    with pytest.raises(UserError, match=r"out holds the results of train\.robustness; choose another --out"):
+        evaluate(config_of(checkpoint, tmp_path / "d"))
+    with pytest.raises(UserError, match="seed=-1, expected 0 or more"):
+        config_of(checkpoint, tmp_path / "d", seed=-1)
+    config = EvaluateConfig(
+        checkpoint=checkpoint, data=str(tmp_path / "d"), out=str(tmp_path / "d/gan/0_real/a.png")
+    )
+    with pytest.raises(UserError, match="a.png is a file, expected a folder"):
+        evaluate(config)

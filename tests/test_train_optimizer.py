@@ -18,6 +18,7 @@ from recon.base.errors import UserError
 from train.loop.trainee import Trainee
 from train.optim.config import OptimConfig
 from train.optim.optimizer import build_optimizer, rate_at, warmup_steps
+from train.optim.schedule import Schedule
 from train.world.world import World, open_world
 
 
@@ -67,6 +68,15 @@ def test_rates_are_those_of_torchs_schedules_after_a_straight_warm_up(
         optimizer.step()
         schedule.step()
     assert rates[-1] == pytest.approx(0.1)  # a run that is lengthened later does not rise again
+
+
+def test_a_warm_up_longer_than_the_run_is_refused() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    Schedule(optimizer, OptimConfig(warmup_steps=8), steps=4, epochs=2)
+    with pytest.raises(UserError, match="a warm-up of 9 steps, but the run has 8"):
+        Schedule(optimizer, OptimConfig(warmup_steps=9), steps=4, epochs=2)
+    with pytest.raises(UserError, match="a warm-up of 12 steps, but the run has 8"):
+        Schedule(optimizer, OptimConfig(warmup_epochs=3), steps=4, epochs=2)
 
 
 @pytest.mark.parametrize("kind", ["constant", "plateau"])
@@ -152,7 +162,6 @@ def test_a_larger_gradient_is_scaled_down_to_the_norm(world: World, clip: float,
         ({"optimizer": "sgd", "momentum": 1.0}, "optim.momentum=1.0, expected 0 <= momentum < 1"),
         ({"ema": 1.0}, "optim.ema=1.0, expected 0 <= ema < 1"),
         ({"warmup_steps": 3, "warmup_epochs": 1.0}, "optim.warmup_epochs"),
-        ({"schedule": "cosine", "patience": 3}, "optim.patience"),
         ({"stop_after": 0}, "optim.stop_after=0, expected at least 1"),
     ],
 )

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from recon.base.errors import UserError
 from train.evaluation.metrics import summarize
-from train.evaluation.scoring import Waiting, images_a_call, pair_logits, score
+from train.evaluation.scoring import Waiting, images_a_call, logits_of, pair_logits, score
 from train.model.backbones import HighPass
 from train.model.build import build_model
 from train.model.config import ModelConfig
@@ -130,3 +131,14 @@ def test_the_residuals_of_highpass_are_the_convolutions_of_their_taps() -> None:
     down = torch.conv2d(pad(x_13HW, (0, 0, 1, 2), mode="replicate"), taps.view(3, 1, 4, 1), groups=3)
     found = HighPass((0.5, 0.5, 0.5))(x_13HW)
     torch.testing.assert_close(found, torch.cat([across, down], dim=1).tanh(), rtol=0, atol=1e-5)
+
+
+def test_a_model_of_one_size_says_so_in_one_line() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x_N3HW: torch.Tensor) -> torch.Tensor:
+            assert x_N3HW.shape[-1] == 224, "Input width (16) doesn't match model (224)"  # timm's words
+            return x_N3HW.mean((1, 2, 3))
+
+    complaint = r"the model can't take 16x8 pixels: Input width \(16\) doesn't match .*choose a --view"
+    with pytest.raises(UserError, match=complaint):
+        logits_of(Fixed(), np.zeros((1, 8, 16, 3), np.uint8), torch.device("cpu"))

@@ -21,6 +21,18 @@ def at_least_one(config: object, *names: str, group: str = "") -> None:
             raise UserError(f"{group}{name}={value}, expected at least 1")
 
 
+def not_negative(config: object, *names: str, group: str = "") -> None:
+    """Checks numeric options.
+
+    Raises:
+        UserError: one of them is below 0, or no number.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not value >= 0:  # neither is NaN
+            raise UserError(f"{group}{name}={value}, expected 0 or more")
+
+
 def refuse_idle(config: Any, *names: str, because: str, group: str = "") -> None:
     """Refuses options that were changed but would have no effect.
 

@@ -104,3 +104,8 @@ def _mode(path: str | os.PathLike[str]) -> int | None:
             f"can't look for {os.fspath(path)}: {error.strerror or error}; check its folder's permissions "
             "and the mount"
         ) from error
+
+
+def one_name(path: str) -> str:
+    """One name for all paths of a file or folder, links resolved; a URL stays as it is."""
+    return path.rstrip("/") if "://" in path else os.path.realpath(expanded(path))

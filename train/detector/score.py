@@ -106,12 +106,14 @@ def _images_at(place: str) -> Iterator[str]:
 
 def _job(config: ScoreConfig) -> int:
     from train.detector.detector import Detector
-    from train.evaluation.work.writable import check_writable
+    from train.evaluation.work.writable import check_apart, check_writable
 
     images = images_at(config.images)
     if config.heatmap is not None and len(images) != 1:
         raise UserError(f"heatmap={config.heatmap} is for a single image, found {len(images)}")
-    check_writable(config.csv, config.json, config.heatmap)  # not after an hour of scoring
+    outputs = (config.csv, config.json, config.heatmap)
+    check_apart(outputs, [config.checkpoint, *images])
+    check_writable(*outputs)  # not after an hour of scoring
     detector = Detector.load(
         config.checkpoint,
         device=config.device,

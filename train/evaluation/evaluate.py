@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from recon.base.errors import UserError
-from recon.base.options import at_least_one
+from recon.base.options import at_least_one, not_negative
 from recon.base.paths import is_dir, safe_name, split_path
 from train.evaluation.work.ranks import ALONE, Ranks
 from train.model.config import FileModel
@@ -97,6 +97,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         """Checks the options."""
         at_least_one(self, "crop", "batch_size", "max_pixels", "threads", "resamples")
+        not_negative(self, "seed")
         if not 0.0 <= self.max_rejected <= 1.0:
             raise UserError(f"max_rejected={self.max_rejected}, expected a share 0 to 1")
         from train.evaluation.look import asked_look
@@ -128,11 +129,12 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
     )
     from train.evaluation.scored import scored_parts
     from train.evaluation.work.parts import parts_of, remove_parts
-    from train.evaluation.work.writable import check_writable
+    from train.evaluation.work.writable import check_writable, refuse_results
 
     detector, look, decision = detector_of(config)
     store = open_store(out_of(config))
     if ranks.rank == 0:
+        refuse_results(store, "robustness.json", "train.robustness")
         check_writable(f"{store.url}/metrics.json")
     facts, outcomes = scored_parts(config, detector, look, source, store, ranks)
     known = list(zip(source.listed, outcomes, strict=True))

@@ -145,12 +145,17 @@ def logits_of(
         (B,) float32 logits, above 0 for fake.
 
     Raises:
-        UserError: the batch does not fit the device's memory.
+        UserError: the batch does not fit the device's memory, or the model takes no images of this size.
     """
     x_B3HW = torch.from_numpy(pixels_BHWC).to(device).permute(0, 3, 1, 2)
     try:
         with torch.inference_mode():
             scored: Any = _call(model, x_B3HW, normalization).cpu().numpy()
+    except AssertionError as error:  # timm's, of models that take one size only
+        height, width = pixels_BHWC.shape[1:3]
+        raise UserError(
+            f"the model can't take {width}x{height} pixels: {error}; choose a --view that gives what it takes"
+        ) from error
     except RuntimeError as error:  # on a CPU, torch raises no OutOfMemoryError of its own
         if not is_out_of_memory(error):
             raise

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from recon.base.errors import UserError
-from recon.base.options import at_least_one, refuse_idle
+from recon.base.options import at_least_one, not_negative, refuse_idle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,8 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "patience", "accumulate", "stop_after", group="optim.")
-        for name in ("max_nonfinite", "bn_batches", "weight_decay", "warmup_steps", "warmup_epochs"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"optim.{name}={getattr(self, name)}, expected 0 or more")
+        counts = ("max_nonfinite", "bn_batches", "weight_decay", "warmup_steps", "warmup_epochs")
+        not_negative(self, *counts, group="optim.")
         if self.clip is not None and not self.clip > 0:
             raise UserError(f"optim.clip={self.clip}, expected more than 0")
         for name in ("momentum", "ema"):
@@ -66,8 +65,6 @@ class OptimConfig:
             refuse_idle(self, "momentum", because=f"optimizer={self.optimizer} has its own", group="optim.")
         if self.warmup_steps:
             refuse_idle(self, "warmup_epochs", because="warmup_steps says it in steps", group="optim.")
-        if self.schedule != "plateau":
-            refuse_idle(self, "patience", because=f"schedule={self.schedule} is no plateau", group="optim.")
         if not 0 < self.min_lr <= self.lr:
             raise UserError(f"expected 0 < optim.min_lr <= optim.lr, found {self.min_lr} and {self.lr}")
 
@@ -86,8 +83,6 @@ class LossConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
             raise UserError(f"loss.smoothing={self.smoothing}, expected 0 <= smoothing < 1")
-        for name in ("ranking", "margin"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"loss.{name}={getattr(self, name)}, expected 0 or more")
+        not_negative(self, "ranking", "margin", group="loss.")
         if not self.ranking:
             refuse_idle(self, "margin", because="loss.ranking is 0", group="loss.")

@@ -9,6 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from recon.base.errors import UserError
 from train.evaluation.metrics import Summary
 from train.optim.config import OptimConfig
 from train.optim.optimizer import rate_at, warmup_steps
@@ -36,6 +37,9 @@ class Schedule:
         config: of the optimiser.
         steps: of an epoch.
         epochs: of the run.
+
+    Raises:
+        UserError: the warm-up is longer than the run.
     """
 
     def __init__(self, optimizer: Optimizer, config: OptimConfig, *, steps: int = 1, epochs: int = 1) -> None:
@@ -47,6 +51,11 @@ class Schedule:
         self._last: Judged | None = None
         self._optimizer = optimizer
         self._warmup, self._total = warmup_steps(config, steps), steps * epochs
+        if self._warmup > self._total:
+            raise UserError(
+                f"a warm-up of {self._warmup} steps, but the run has {self._total}: its rate would never get "
+                "to optim.lr; lower optim.warmup_steps or optim.warmup_epochs, or raise epochs"
+            )
         # torch lowers the rate when the bad epochs exceed its patience, we when they reach ours.
         allowed = max(0, config.patience - 1)
         # threshold and eps of 0: every gain counts, and no step of the rate is skipped as too small.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.base.options import at_least_one
+from recon.base.options import at_least_one, not_negative
 from train.evaluation.figures.scores import Scores
 
 LEVEL = 0.95
@@ -34,6 +34,7 @@ class Bootstrap:
     def __post_init__(self) -> None:
         """Checks the options."""
         at_least_one(self, "resamples")
+        not_negative(self, "seed")
 
     def weights(self, scores: Scores) -> Iterator[NDArray[np.float64]]:
         """Yields how often each resample holds each photograph, (R, P), in parts; their R sum to `resamples`.

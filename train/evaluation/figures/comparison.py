@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from recon.base.cli import run
 from recon.base.errors import UserError
-from recon.base.options import at_least_one
+from recon.base.options import at_least_one, not_negative
+from recon.base.paths import one_name, split_path
 
 if TYPE_CHECKING:  # heavy; --help answers at once
     from train.evaluation.figures.bootstrap import Interval
@@ -46,6 +47,7 @@ class CompareConfig:
     def __post_init__(self) -> None:
         """Checks the options."""
         at_least_one(self, "resamples")
+        not_negative(self, "seed")
         if len(self.scores) < 2:
             raise UserError("a comparison needs two files of scores or more, found one")
         if self.fused is not None and self.out is None:
@@ -74,7 +76,6 @@ def main() -> None:
 def read_detected(place: str) -> "Detected":
     """A file of scores, with threshold and temperature from the metrics.json beside it, if there is one."""
     from pack.storage import open_store
-    from recon.base.paths import split_path
     from train.evaluation.figures.decision import Decision
     from train.evaluation.figures.fusion import Detected
     from train.evaluation.figures.scores import read_scores, scores_file
@@ -123,7 +124,11 @@ def compare(first: "Detected", other: "Detected", resamples: int, seed: int) -> 
 
 def _job(config: CompareConfig) -> None:
     from train.evaluation.figures.fusion import FUSIONS, aligned, fuse
+    from train.evaluation.figures.scores import scores_file
 
+    for place in config.scores if config.out is not None else ():
+        if one_name(split_path(scores_file(place))[0]) == one_name(str(config.out)):
+            raise UserError(f"out={config.out} is the folder of {place}, whose files it would replace")
     if config.fused is not None and config.fused not in FUSIONS:
         raise UserError(f"fused={config.fused}, expected one of {', '.join(FUSIONS)}")
     detected = aligned([read_detected(place) for place in config.scores])
@@ -151,13 +156,19 @@ def _markdown(detected: "Sequence[Detected]", found: Sequence[Comparison], confi
         p = one.delong and one.delong.p
         values.append(DASH if p is None else f"{p:.3g}")
         second.append(line([cell(one.name), *values]))
-    return "\n".join([*first, "", *second, "", *_notes(rows[0][1], found, config), ""])
+    return "\n".join([*first, "", *second, "", *_notes(detected, rows[0][1], found, config), ""])
 
 
-def _notes(first: "Figures", found: Sequence[Comparison], config: CompareConfig) -> list[str]:
+def _notes(
+    detected: "Sequence[Detected]", first: "Figures", found: Sequence[Comparison], config: CompareConfig
+) -> list[str]:
     notes = [
         f"In brackets: 95 % intervals. Figures: {config.resamples} bootstrap resamples by photograph, the "
         f"same for both detectors, seed {config.seed}. DeLong takes all images for independent."
+    ]
+    notes += [
+        f"{one.name}: fake above probability {one.decision.probability:.4g} ({one.decision.origin})."
+        for one in detected
     ]
     notes += [
         f"No {'intervals' if key == 'intervals' else key}: {why}." for key, why in first.missing.items()

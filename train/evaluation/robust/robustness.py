@@ -63,13 +63,14 @@ def robustness(config: RobustnessConfig, ranks: Ranks = ALONE) -> "list[CellFoun
     from train.evaluation.robust.results import write_results
     from train.evaluation.scored import scored_parts
     from train.evaluation.work.parts import parts_of, remove_parts
-    from train.evaluation.work.writable import check_writable
+    from train.evaluation.work.writable import check_writable, refuse_results
 
     need_matplotlib()
     detector, look, decision = detector_of(config)
     bootstrap = Bootstrap(resamples=config.resamples, seed=config.seed)
     store = open_store(out_of(config))
     if ranks.rank == 0:
+        refuse_results(store, "metrics.json", "train.evaluate")
         check_writable(f"{store.url}/robustness.json")
     views = [cell.view(config.max_pixels) for cell in cells]
     facts, outcomes = scored_parts(config, detector, look, source, store, ranks, views)

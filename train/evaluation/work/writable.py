@@ -1,11 +1,12 @@
 """Finds out before the work whether its results can be written."""
 
 import os
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from pack.storage import open_store
+from pack.storage import Store, open_store
 from recon.base.errors import UserError
-from recon.base.paths import exists, expanded, is_dir, split_path
+from recon.base.paths import exists, expanded, is_dir, one_name, split_path
 
 _PROBE = "can-be-written.probe"
 
@@ -27,6 +28,41 @@ def check_writable(*files: str | None) -> None:
             store.remove(_PROBE)
 
 
+def check_apart(outputs: Sequence[str | None], inputs: Iterable[str]) -> None:
+    """Refuses to write over what is read, or twice to one place.
+
+    Args:
+        outputs: paths or URLs; None for one that is not asked for.
+        inputs: paths or URLs.
+
+    Raises:
+        UserError: an output is an input, or another output.
+    """
+    read = {one_name(one): one for one in inputs}
+    written: set[str] = set()
+    for output in outputs:
+        if output is None:
+            continue
+        place = one_name(output)
+        if place in read:
+            raise UserError(
+                f"{output} would be written over {read[place]}, which is read; choose another name"
+            )
+        if place in written:
+            raise UserError(f"{output} would be written twice; choose different names")
+        written.add(place)
+
+
+def refuse_results(store: Store, name: str, command: str) -> None:
+    """Refuses a place that holds the results of another command, some of which would be replaced.
+
+    Raises:
+        UserError: `name` is there.
+    """
+    if store.exists(name):
+        raise UserError(f"{store.url} holds the results of {command}; choose another --out")
+
+
 def _folder_of(file: str) -> str:
     file = file if "://" in file else str(expanded(file))
     if is_dir(file):
@@ -34,4 +70,6 @@ def _folder_of(file: str) -> str:
     folder = split_path(file)[0]
     while "://" not in folder and not exists(folder):  # on disk it will be made; here nothing is left behind
         folder = os.path.dirname(folder.rstrip("/")) or "."
+    if "://" not in folder and not is_dir(folder):
+        raise UserError(f"can't write {file}: {folder} is a file, expected a folder")
     return folder

@@ -149,7 +149,8 @@ def _published(
     }
     if given != _NOTHING_GIVEN:  # other options make another detector of the same bytes
         digest = hashlib.sha256(f"{digest} {given}".encode()).hexdigest()
-    _LOG.info("%s: %s, normalisation %s, view %s", path, backbone, normalize, stated.view)
+    theirs = "" if stated.view == "whole" else f"; its authors look at {stated.view}"
+    _LOG.info("%s: %s, normalisation %s%s", path, backbone, normalize, theirs)
     return DetectorFile(path=path, sha256=digest, content=content, view=stated.view, made=model)
 
 
