@@ -173,5 +173,5 @@ def test_the_results_of_robustness_are_not_replaced_by_an_evaluation(checkpoint:
     config = EvaluateConfig(
         checkpoint=checkpoint, data=str(tmp_path / "d"), out=str(tmp_path / "d/gan/0_real/a.png")
     )
-    with pytest.raises(UserError, match="a.png is a file, expected a folder"):
+    with pytest.raises(UserError, match=r"a\.png is a file, expected a folder"):
         evaluate(config)
