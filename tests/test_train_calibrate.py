@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from train.evaluation.figures.calibration import (
 )
 from train.evaluation.figures.decision import choose_threshold, fit_temperature
 from train.evaluation.figures.scores import Scores, read_scores
+from train.evaluation.images_config import ImagesConfig
 from train.evaluation.inputs.find import open_source
 from train.evaluation.inputs.source import ImageSource, Listed, Read
 
@@ -120,6 +122,85 @@ def test_a_calibration_without_valid_numbers_is_refused(checkpoint: str, changed
         read_calibration(checkpoint, sha256_of(checkpoint))
 
 
+def test_a_calibration_takes_the_images_of_any_input_by_the_options_of_an_evaluation(
+    checkpoint: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = calibrate(CalibrateConfig(checkpoint=checkpoint, data=data, device="cpu"))
+    images = sorted(Path(data).rglob("*.png"))
+    rows = [f"{one},{('flux', 'photos')['real' in one.parent.name]},a,b,c" for one in images]
+    put(tmp_path / "list.csv", "\n".join(["where,what,from,path,label", *rows]).encode())
+    words = ["--real", "photos", "--fake", "flux", "--path_column", "where", "--label_column", "what"]
+    more = ["--group_column", "from", "--threads", "1", "--batch_size", "3", "--device", "cpu"]
+    table = str(tmp_path / "list.csv")
+    assert run(monkeypatch, main, "--checkpoint", checkpoint, "--data", table, *words, *more) == 0
+    found = read_calibration(checkpoint, sha256_of(checkpoint))
+    assert found is not None
+    assert (found.temperature, found.threshold, found.images) == (
+        expected.temperature,
+        expected.threshold,
+        12,
+    )
+
+
+def test_threads_and_batch_size_count_in_a_calibration(
+    checkpoint: str, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train.evaluation import images, scoring
+
+    seen, ready, score = {}, images.ready, scoring.score
+
+    def seen_ready(source: Any, blocks: Any, how: images.Ready, chosen: Any) -> Any:
+        seen["threads"] = how.threads
+        return ready(source, blocks, how, chosen)
+
+    def seen_score(*given: Any, batch_size: int, **more: Any) -> Any:
+        seen["batch_size"] = batch_size
+        # As on a GPU, where a batch holds the images of one size.
+        return iter(sorted(score(*given, batch_size=batch_size, **more), key=str, reverse=True))
+
+    monkeypatch.setattr(images, "ready", seen_ready)
+    monkeypatch.setattr(scoring, "score", seen_score)
+    config = CalibrateConfig(checkpoint=checkpoint, data=data, device="cpu", threads=3, batch_size=5)
+    detector = Detector.load(checkpoint, device="cpu")
+    found = score_sample(detector, open_source(data), config)
+    assert seen == {"threads": 3, "batch_size": 5}
+    assert found.names == [one.name for one in open_source(data).listed]
+
+
+def test_evaluate_and_calibrate_share_the_options_of_the_images_and_their_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert issubclass(EvaluateConfig, ImagesConfig)
+    assert run(monkeypatch, main, "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert [one.name for one in fields(ImagesConfig) if f"--{one.name}" not in text] == []
+    assert "Folders or values of the label column that mean real" in text
+
+
+@pytest.mark.parametrize(("sample_of", "told"), [(3, True), (100, False)])
+def test_few_images_of_a_class_are_warned_of(
+    checkpoint: str,
+    tmp_path: Path,
+    sample_of: int,
+    told: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    labels = [0, 1, 1] if told else [0, 1] * 50
+    logits = np.random.default_rng(0).normal(size=len(labels)).tolist()
+    put(tmp_path / "one/0_real/a.png", png(1))
+    monkeypatch.setattr(
+        "train.detector.calibrate.score_sample",
+        lambda *given: scores_of(labels, logits),  # noqa: ARG005
+    )
+    calibrate(
+        CalibrateConfig(checkpoint=checkpoint, data=str(tmp_path / "one"), sample=sample_of, device="cpu")
+    )
+    line = "1 real images and 2 fakes decide temperature and threshold, fewer than 50 of a class"
+    assert (line in caplog.text) == told
+    assert told or "decide" not in caplog.text
+
+
 def test_a_sample_is_drawn_by_its_seed() -> None:
     one, again, other = (sample(100, 30, seed) for seed in (0, 0, 1))
     assert one == again != other
@@ -211,9 +292,12 @@ def test_mistakes_are_told_before_the_images_are_scored(
 ) -> None:
     put(tmp_path / "fakes/1_fake/a.png", png(0))
     fakes = str(tmp_path / "fakes")
+    put(tmp_path / "plain/a.png", png(0))
     cases = {
         "rule 'best', expected fpr=SHARE": ["--data", data, "--rule", "best"],
         "fpr=2, expected a share": ["--data", data, "--rule", "fpr=2"],
+        "seed=-1, expected 0 <= seed": ["--data", data, "--seed", "-1"],
+        "words of the classes by --real and --fake": ["--data", str(tmp_path / "plain")],
         "sample=0, expected at least 1": ["--data", data, "--sample", "0"],
         "a calibration needs both classes, and there are no real images": ["--data", fakes],
         "checkpoint gone.pt not found; expected a file such": ["--data", data, "--checkpoint", "gone.pt"],

@@ -4,19 +4,19 @@
 
 Both go into a file beside the checkpoint, ``runs/mine/best.calibration.json``. From then on
 ``train.evaluate`` and ``train.score`` use them for this checkpoint. The data have any form that
-``train.evaluate`` reads; take none that the detector is tested on. A temperature changes no ranking, only the
-probabilities.
+``train.evaluate`` reads, by the same options; take none that the detector is tested on, and the ``--view`` or
+``--crop`` of the evaluation to come. A temperature changes no ranking, only the probabilities.
 """
 
 import logging
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recon.base.cli import run
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
-from train.model.config import FileModel
+from train.evaluation.images_config import ImagesConfig, open_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,41 +28,30 @@ if TYPE_CHECKING:
     from train.evaluation.scoring import Waiting
 
 
+FEW = 50
+"""Of fewer images of a class, a single one moves its error rate by more than 2 %."""
+
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrateConfig:
+class CalibrateConfig(ImagesConfig):
     """Which detector, which images, and the rule of the threshold."""
 
-    checkpoint: str
-    """Checkpoint of a training run, or another detector that train.evaluate takes."""
-    data: str
-    """Validation set, in any form that train.evaluate reads."""
     rule: str = "balanced"
     """balanced: the highest balanced accuracy; fpr=SHARE: the lowest threshold that takes at most this share
     of the real images for fakes."""
     sample: int = 5000
     """Score this many images, drawn at random; all if there are fewer."""
     seed: int = 0
-    """Seed of the sample."""
-    crop: int | None = None
-    """Score only the centre crop of this side in pixels, as the evaluation to come. Short for view=crop:N."""
-    view: str | None = None
-    """What is scored of each image, as in the evaluation to come; see train.evaluate."""
-    model: FileModel = field(default_factory=FileModel)
-    """What a published file doesn't say of its model."""
-    device: str = "auto"
-    """cuda, cpu, or auto: cuda if there is a GPU."""
-    max_pixels: int = 100_000_000
-    """Refuse images with more pixels than this."""
+    """Seed of the sample, 0 or larger."""
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        at_least_one(self, "sample", "crop", "max_pixels")
-        from train.evaluation.look import asked_look
-
-        asked_look(self.view, self.crop, self.max_pixels)
+        super().__post_init__()
+        at_least_one(self, "sample")
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed}, expected 0 <= seed")
 
 
 def main() -> None:
@@ -81,7 +70,7 @@ def calibrate(config: CalibrateConfig) -> "Calibration":
     from train.evaluation.figures.decision import Decision, choose_threshold, rate_of
 
     rate_of(config.rule)  # a mistake in --rule shows before the images are scored
-    source = _labelled(config.data)
+    source = _labelled(config)
     # torch: not before the mistakes above are told
     from train.detector.detector import Detector
     from train.evaluation.look import asked_look, parse_look
@@ -94,6 +83,7 @@ def calibrate(config: CalibrateConfig) -> "Calibration":
     # An old calibration beside the checkpoint has no say here.
     detector = Detector.decided(file, Decision(), device=config.device, look=look)
     scores = score_sample(detector, source, config)
+    warn_of_few(scores)
     found = Calibration(
         temperature=temperature_of(scores),
         threshold=choose_threshold(config.rule, scores),
@@ -108,16 +98,29 @@ def calibrate(config: CalibrateConfig) -> "Calibration":
     return found
 
 
-def _labelled(data: str) -> "ImageSource":
-    from train.evaluation.inputs.find import open_source
-
-    source = open_source(data)
+def _labelled(config: CalibrateConfig) -> "ImageSource":
+    source = open_images(config)
     if any(one.label is None for one in source.listed):
         raise UserError(
-            f"{data} has images without a label, which a calibration can't use; see "
-            "'Evaluating what you have' in the README for the folders and columns that have them"
+            f"{config.data} has images without a label, which a calibration can't use; name the words of the "
+            "classes by --real and --fake, or see 'Evaluating what you have' in the README for the folders "
+            "and columns that have them"
         )
     return source
+
+
+def warn_of_few(scores: "Scores") -> None:
+    """Warns if a class has too few images to choose a threshold by."""
+    fakes = int((scores.labels_N == 1).sum())
+    reals = len(scores.labels_N) - fakes
+    if min(reals, fakes) < FEW:
+        _LOG.warning(
+            "%d real images and %d fakes decide temperature and threshold, fewer than %d of a class: other "
+            "images may give very different ones; take more images (--data, --sample)",
+            reals,
+            fakes,
+            FEW,
+        )
 
 
 def temperature_of(scores: "Scores") -> float:
@@ -132,7 +135,7 @@ def temperature_of(scores: "Scores") -> float:
 
 
 def score_sample(detector: "Detector", source: "ImageSource", config: CalibrateConfig) -> "Scores":
-    """Scores a random sample of a source's images, each in a call of its own; damaged ones are left out."""
+    """Scores a random sample of a source's images, in their order; damaged ones are left out."""
     import numpy as np
 
     from train.evaluation.figures.scores import SHARED, Scores
@@ -140,9 +143,16 @@ def score_sample(detector: "Detector", source: "ImageSource", config: CalibrateC
 
     waiting = _waiting(detector, source, config)
     found = score(
-        detector.model, waiting, batch_size=1, device=detector.device, normalization=detector.normalization
+        detector.model,
+        waiting,
+        batch_size=config.batch_size,
+        device=detector.device,
+        normalization=detector.normalization,
     )
-    scored = [(source.listed[place], logit) for [place], [logit] in found]
+    by_place = {
+        place: logit for places, logits_B in found for place, logit in zip(places, logits_B, strict=True)
+    }
+    scored = [(source.listed[place], by_place[place]) for place in sorted(by_place)]
     names = [image.name for image, _ in scored]
     # Groups and photographs change neither temperature nor threshold.
     return Scores(
@@ -169,7 +179,7 @@ def _waiting(detector: "Detector", source: "ImageSource", config: CalibrateConfi
         max_pixels=config.max_pixels,
         look=detector.look,
         min_side=find_normalization(detector.normalization).min_side,
-        threads=available_cpus(),
+        threads=config.threads or available_cpus(),
     )
     with Progress(total=len(chosen), unit="images", what="calibrate") as shown:
         for place, found in ready(source, blocks, how, chosen):

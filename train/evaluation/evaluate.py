@@ -15,14 +15,14 @@ import logging
 import re
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from recon.base.errors import UserError
 from recon.base.options import at_least_one, not_negative
 from recon.base.paths import is_dir, safe_name, split_path
+from train.evaluation.images_config import ImagesConfig, open_images
 from train.evaluation.work.ranks import ALONE, Ranks
-from train.model.config import FileModel
 
 if TYPE_CHECKING:  # these imports are heavy; the functions below do them, so that --help answers at once
     from train.evaluation.figures.decision import Decision
@@ -42,13 +42,9 @@ _STEP = re.compile(r"/(step-\d+)\.pt$")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(ImagesConfig):
     """Which detector, which images, and how they are scored."""
 
-    checkpoint: str
-    """Checkpoint of a training run, what train.export wrote, or published weights (file, or folder of it)."""
-    data: str
-    """The images: a packed dataset, a folder, a table (.csv, .parquet), Parquet files or tars with images, or one image; a path, a pattern (quoted), or a URL."""  # noqa: E501
     out: str | None = None
     """Directory or URL of the results; by default eval-FOLDER-NAME in the folder of the checkpoint. Results
     of other options that lie there are replaced, which is warned of."""
@@ -57,33 +53,6 @@ class EvaluateConfig:
     fakes of a sample are scored; where they belong to several groups, the real image counts in each group."""
     label: Literal["real", "fake"] | None = None
     """What all images are, where neither folders nor columns tell."""
-    real: str | None = None
-    """Folders or values of the label column that mean real, with commas between; in place of the usual."""
-    fake: str | None = None
-    """The same for fakes. With --real alone, every other value of the column is a generator's name."""
-    path_column: str | None = None
-    """Column of a table that holds the paths, or of Parquet files that holds the images."""
-    label_column: str | None = None
-    """Column of the labels."""
-    group_column: str | None = None
-    """Column of the label groups, e.g. the generators."""
-    crop: int | None = None
-    """Score only the centre crop of this side in pixels; smaller images are mirrored. Short for view=crop:N.
-    """
-    view: str | None = None
-    """What is scored of each image: whole, crop:N, five:N, ten:N (crops whose logits are averaged), resize:N,
-    resize:N+crop:N; see the README. None: as the detector's authors do, if its file tells, else whole."""
-    model: FileModel = field(default_factory=FileModel)
-    """What a published file doesn't say of its model."""
-    batch_size: int = 16
-    """Most images, all of one size, in a batch on a GPU; batches of large images are smaller. With 1, as on
-    a CPU, equal images get equal scores."""
-    device: str = "auto"
-    """cuda, cpu, or auto: cuda if there is a GPU."""
-    threads: int | None = None
-    """Threads that decode; by default one for each CPU of this process."""
-    max_pixels: int = 100_000_000
-    """Leave out images with more pixels than this."""
     max_rejected: float = 1.0
     """Stop if more than this share of the images can't be scored."""
     threshold: str | float | None = None
@@ -96,13 +65,11 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        at_least_one(self, "crop", "batch_size", "max_pixels", "threads", "resamples")
+        super().__post_init__()
+        at_least_one(self, "resamples")
         not_negative(self, "seed")
         if not 0.0 <= self.max_rejected <= 1.0:
             raise UserError(f"max_rejected={self.max_rejected}, expected a share 0 to 1")
-        from train.evaluation.look import asked_look
-
-        asked_look(self.view, self.crop, self.max_pixels)
 
 
 def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
@@ -192,17 +159,7 @@ def out_of(config: EvaluateConfig) -> str:
 
 def source_of(config: EvaluateConfig) -> "ImageSource":
     """Opens the images, and tells what was understood. UserError: see `evaluate`."""
-    from train.evaluation.inputs.find import open_source
-    from train.evaluation.inputs.labels import words_of
-    from train.evaluation.inputs.source import described
-    from train.evaluation.inputs.tables import Columns
-
-    columns = Columns(path=config.path_column, label=config.label_column, group=config.group_column)
-    source = open_source(
-        config.data, config.group_by, words_of(config.real, config.fake, config.label), columns
-    )
-    _LOG.info("%s", described(source, config.data))
-    return source
+    return open_images(config, config.group_by, config.label)
 
 
 def beside(config: EvaluateConfig, job: str) -> str:
