@@ -1,7 +1,9 @@
 """Exports: weights and options alone, equal scores from them, and from ONNX within 1e-4."""
 
 import json
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,18 +11,22 @@ import torch
 from conftest import run
 from safetensors.torch import load_file
 from scored_images import pixels
+from test_train_calibrate import calibration
 
+from pack.storage import LocalStore
 from recon.base.errors import UserError
 from train.detector.detector import Detector
-from train.detector.export import ONNX, ExportConfig, export, main, onnx_bytes
+from train.detector.export import ExportConfig, export, main, onnx_bytes
+from train.detector.exported import ONNX
+from train.evaluation.figures.calibration import write_calibration
 from train.model.build import build_model
 from train.model.config import ModelConfig
 
 SIZES = ((32, 32), (24, 56), (51, 37))
 
 
-def checkpoint(folder: Path, backbone: str = "highpass", normalize: str = "resnet") -> str:
-    torch.manual_seed(1)
+def checkpoint(folder: Path, backbone: str = "highpass", normalize: str = "resnet", seed: int = 1) -> str:
+    torch.manual_seed(seed)
     model = build_model(ModelConfig(backbone=backbone, normalize=normalize))
     config = {"model": {"backbone": backbone, "normalize": normalize}, "data": {"train": "s3://b/mine"}}
     content = {
@@ -49,15 +55,77 @@ def test_an_export_holds_weights_and_options_alone_and_scores_as_the_checkpoint(
 
 def test_an_export_takes_the_calibration_along_and_a_threshold_may_replace_it(tmp_path: Path) -> None:
     path = checkpoint(tmp_path)
-    from test_train_calibrate import calibration
-
-    from train.evaluation.figures.calibration import write_calibration
-
     write_calibration(path, calibration(path))
     export(ExportConfig(checkpoint=path, out=str(tmp_path / "out")))
     weights = tmp_path / "out/detector.safetensors"
     assert Detector.load(weights, device="cpu").decision == Detector.load(path, device="cpu").decision
     assert Detector.load(weights, device="cpu", threshold=0.5).decision.threshold == 0.0
+
+
+def test_nothing_of_another_detectors_export_stays_in_its_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    weights = out / "detector.safetensors"
+    export(ExportConfig(checkpoint=checkpoint(tmp_path), out=str(out)))
+    with caplog.at_level(logging.INFO):
+        export(ExportConfig(checkpoint=checkpoint(tmp_path), out=str(out)))
+    assert "replaces" not in caplog.text
+    write_calibration(str(weights), calibration(str(weights)))
+    for name in (ONNX, "detector.pt", "mine.onnx"):
+        (out / name).write_bytes(b"x")
+    path = checkpoint(tmp_path, seed=2)
+    with caplog.at_level(logging.INFO):
+        export(ExportConfig(checkpoint=path, out=str(out)))
+    files = {"README.md", "detector.json", "detector.safetensors", "detector.pt", "mine.onnx"}
+    assert {one.name for one in out.iterdir()} == files
+    assert caplog.text.count("out/detector.safetensors: replaces the detector of another checkpoint") == 1
+    assert "out/detector.onnx: removed, it was of an earlier export" in caplog.text
+    images = [pixels(1)]
+    one, other = (Detector.load(place, device="cpu") for place in (path, weights))
+    assert one.score(images) == other.score(images)
+
+
+def test_an_export_of_an_export_into_its_folder_keeps_its_decision(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(ExportConfig(checkpoint=checkpoint(tmp_path), out=str(out)))
+    weights = str(out / "detector.safetensors")
+    write_calibration(weights, calibration(weights))
+    expected = Detector.load(weights, device="cpu").decision
+    export(ExportConfig(checkpoint=str(out), out=str(out)))
+    assert sorted(one.name for one in out.iterdir()) == ["README.md", "detector.json", "detector.safetensors"]
+    assert Detector.load(weights, device="cpu").decision == expected
+    assert expected.temperature == 2.0
+
+
+def test_a_killed_export_leaves_no_new_weights_with_the_options_of_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    export(ExportConfig(checkpoint=checkpoint(tmp_path, normalize="clip"), out=str(out)))
+    path = checkpoint(tmp_path, seed=2)
+
+    def killed(store: LocalStore, name: str, **more: object) -> Any:
+        if name == "README.md":
+            raise KeyboardInterrupt
+        return publish(store, name, **more)  # type: ignore[arg-type]
+
+    publish = LocalStore.publish
+    monkeypatch.setattr(LocalStore, "publish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export(ExportConfig(checkpoint=path, out=str(out)))
+    with pytest.raises(UserError, match="does not say its model's backbone and normalize"):
+        Detector.load(out / "detector.safetensors", device="cpu")
+
+
+def test_a_calibration_of_another_file_of_that_name_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(ExportConfig(checkpoint=checkpoint(tmp_path), out=str(out)))
+    other = out / "detector.pt"
+    other.write_bytes(b"others")
+    write_calibration(str(other), calibration(str(other)))
+    export(ExportConfig(checkpoint=checkpoint(tmp_path, seed=2), out=str(out)))
+    assert (out / "detector.calibration.json").exists()
 
 
 def test_the_card_is_filled_in(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@
 Writes into ``--out``: ``detector.safetensors`` (weights), ``detector.json`` (backbone, normalisation,
 temperature and threshold), ``README.md`` (the model card) and, with ``--onnx``, ``detector.onnx``. The ONNX
 model takes RGB levels 0..255 as float32 (batch, 3, height, width) and gives a logit for each image; the
-normalisation is inside.
+normalisation is inside. Of an earlier export there, ``detector.onnx`` and ``detector.calibration.json`` are
+removed unless they are written again: they would belong to other weights, or contradict the new decision.
 """
 
 import logging
@@ -23,7 +24,6 @@ from train.model.config import FileModel
 if TYPE_CHECKING:  # heavy; --help answers at once
     from train.detector.detector import Detector
 
-ONNX = "detector.onnx"
 _TRACED = (1, 3, 32, 32)  # any size: the graph depends on none
 _LOG = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def export(config: ExportConfig) -> list[str]:
     from pack.storage import open_store
     from train.detector.card import card
     from train.detector.detector import Detector
-    from train.detector.exported import OPTIONS, options_text, weights_bytes
+    from train.detector.exported import ONNX, OPTIONS, options_text, replace_export, weights_bytes
     from train.evaluation.look import asked_look
     from train.evaluation.work.writable import check_writable
     from train.model.published.load import WEIGHTS, load_detector
@@ -73,9 +73,7 @@ def export(config: ExportConfig) -> list[str]:
         content[ONNX] = onnx_bytes(detector, str(file.model["backbone"]))
     content["README.md"] = card(file, detector, config.license).encode("utf-8", "surrogateescape")
     content[OPTIONS] = options_text(file.model, str(detector.look), detector.decision).encode()
-    for name, data in content.items():  # the JSON is last: if it is there, all files are
-        with store.publish(name) as file:
-            file.write(data)
+    replace_export(store, content)
     return list(content)
 
 
@@ -91,6 +89,7 @@ def onnx_bytes(detector: "Detector", backbone: str) -> bytes:
     """
     import torch
 
+    from train.detector.exported import ONNX
     from train.model.normalize import find_normalization
 
     class Whole(torch.nn.Module):
