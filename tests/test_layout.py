@@ -1,6 +1,8 @@
 """The shape of the code: which way imports point, who owns a dependency, what importing costs."""
 
 import ast
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,6 +245,19 @@ def test_every_module_says_what_it_is_for() -> None:
 
 def test_no_module_is_called_utils() -> None:
     assert [file for file in FILES if Path(file).stem in ("utils", "util", "helpers", "common", "misc")] == []
+
+
+def test_extras_are_installed_from_the_clone_in_quotes_and_are_there() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    told = 0
+    for file in (*FILES, "README.md"):
+        text = (ROOT / file).read_text("utf-8")
+        # The project is in no registry, and zsh takes bare brackets for a pattern.
+        assert "pairstream[" not in text, file
+        for names in re.findall(r"-e '\.\[([a-z0-9,]+)\]'", text):
+            assert set(names.split(",")) <= set(extras), file
+            told += 1
+    assert told > 5
 
 
 def test_help_of_every_command_answers_without_a_heavy_import() -> None:

@@ -15,7 +15,7 @@ from pack.sources import find_items, read_size
 from pack.storage import Retry, open_store
 from recon.base.errors import MissingError, UserError
 
-pytest.importorskip("aiohttp", reason="pairstream[http] is not installed")
+pytest.importorskip("aiohttp", reason="the extra http is not installed")
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

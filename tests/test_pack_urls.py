@@ -66,8 +66,8 @@ def test_user_or_container_in_a_url_is_no_secret(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "package"),
     [
-        ("https://host/data", "'pairstream[http]'"),
-        ("http://host/data", "'pairstream[http]'"),
+        ("https://host/data", "-e '.[http]'"),
+        ("http://host/data", "-e '.[http]'"),
         ("gs://bucket/data", "gcsfs"),
         ("abfs://box@account.dfs.core.windows.net/data", "adlfs"),
         ("sftp://me@host/data", "paramiko"),

@@ -198,5 +198,5 @@ def test_a_detector_without_an_onnx_form_or_without_onnx_is_refused(
     ):
         onnx_bytes(detector, "highpass")
     monkeypatch.setattr("train.detector.export.find_spec", lambda name: None)  # noqa: ARG005
-    with pytest.raises(UserError, match=r"--onnx needs onnx; pip install pairstream\[onnx\]"):
+    with pytest.raises(UserError, match=r"--onnx needs onnx; pip install -e '\.\[onnx\]'"):
         onnx_bytes(detector, "highpass")

@@ -233,7 +233,7 @@ def test_timm_builds_models_and_suggests_names(tmp_path: Path) -> None:
 
 def test_a_missing_timm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UserError, match=r"pip install pairstream\[timm\]"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[timm\]'"):
         build_model(ModelConfig(backbone="timm:resnet18"))
 
 

@@ -113,7 +113,7 @@ def test_an_evaluation_that_is_none_is_refused(
 
 def test_missing_matplotlib_says_how_to_install_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UserError, match=r"pip install pairstream\[plot\]"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[plot\]'"):
         draw_curves(read_history(str(folder / "run")), folder / "curves.png")
 
 

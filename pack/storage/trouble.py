@@ -31,12 +31,12 @@ _SECRET = re.compile(r"(?i)://[^/@:]*:[^/]*@|https?://[^/]*@")
 _FINAL = (NotImplementedError, TypeError, ValueError, AttributeError, ImportError)  # no retry helps
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # repeating does not make room either
 _PACKAGES = (
-    dict.fromkeys(("http", "https"), "'pairstream[http]'")
+    dict.fromkeys(("http", "https"), "-e '.[http]'")
     | dict.fromkeys(("gs", "gcs"), "gcsfs")
     | dict.fromkeys(("abfs", "abfss", "az"), "adlfs")
     | dict.fromkeys(("sftp", "ssh"), "paramiko")
 )
-"""What to install with pip for a scheme, in addition to fsspec."""
+"""What pip is to install for a scheme, in addition to fsspec."""
 
 _LOG = logging.getLogger(__name__)
 _TOLD: set[str] = set()

@@ -104,7 +104,7 @@ def onnx_bytes(detector: "Detector", backbone: str) -> bytes:
             return logit_B
 
     if find_spec("onnx") is None:
-        raise UserError("--onnx needs onnx; pip install pairstream[onnx]")
+        raise UserError("--onnx needs onnx; pip install -e '.[onnx]'")
     free = {0: "batch", 2: "height", 3: "width"}
     try:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

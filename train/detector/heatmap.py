@@ -71,7 +71,7 @@ def heatmap(
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UserError("the heat map needs matplotlib; pip install pairstream[plot]") from error
+        raise UserError("the heat map needs matplotlib; pip install -e '.[plot]'") from error
     logits_YX, tops, lefts, side = sliding_logits(logit_of, pixels, window)
     if not np.isfinite(logits_YX).all():
         raise UserError(f"{title}: a window's logit is not finite; the weights have diverged")

@@ -176,7 +176,7 @@ def timm_model(name: str, channels: int, *, pretrained: bool) -> nn.Module:
     try:
         import timm
     except ImportError as error:
-        raise UserError(f"backbone {TIMM}{name} needs timm; pip install pairstream[timm]") from error
+        raise UserError(f"backbone {TIMM}{name} needs timm; pip install -e '.[timm]'") from error
     name, _, side = name.partition("@")
     if not timm.is_model(name):
         close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 5, cutoff=0.5)
@@ -218,7 +218,7 @@ def own_normalization(backbone: str) -> str:
     try:
         from timm.models import get_pretrained_cfg
     except ImportError as error:
-        raise UserError(f"backbone {backbone} needs timm; pip install pairstream[timm]") from error
+        raise UserError(f"backbone {backbone} needs timm; pip install -e '.[timm]'") from error
     config: Any = get_pretrained_cfg(backbone.removeprefix(TIMM).partition("@")[0], allow_unregistered=True)
     if config is None:
         raise UserError(f"timm does not say what {backbone} was trained on; name model.normalize")

@@ -97,6 +97,6 @@ def _style(more: Any) -> Iterator[Any]:
         from matplotlib import rc_context
         from matplotlib.figure import Figure  # pyplot needs global state, and may look for a display
     except ImportError as error:
-        raise UserError("the curves need matplotlib; pip install pairstream[plot]") from error
+        raise UserError("the curves need matplotlib; pip install -e '.[plot]'") from error
     with rc_context(_STYLE | more):
         yield Figure

@@ -46,7 +46,7 @@ def draw(sample: Measurements) -> bytes:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UserError("the plots need matplotlib; pip install pairstream[plot]") from error
+        raise UserError("the plots need matplotlib; pip install -e '.[plot]'") from error
     figure = Figure(figsize=(13, 7), layout="constrained")
     axes = figure.subplots(2, 3)
     _draw_differences(axes[0, 0], sample)

@@ -22,7 +22,7 @@ def need_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise UserError("the curves need matplotlib; pip install pairstream[plot]") from error
+        raise UserError("the curves need matplotlib; pip install -e '.[plot]'") from error
 
 
 def pictures(found: Sequence[CellFound]) -> dict[str, bytes]:
