@@ -177,6 +177,12 @@ def test_evaluate_and_calibrate_share_the_options_of_the_images_and_their_help(
     assert "Folders or values of the label column that mean real" in text
 
 
+@pytest.mark.parametrize("config", [CalibrateConfig, EvaluateConfig])
+def test_a_negative_seed_is_refused_before_anything_is_scored(config: type) -> None:
+    with pytest.raises(UserError, match="seed=-1, expected 0 <= seed"):
+        config(checkpoint="best.pt", data="val", seed=-1)
+
+
 @pytest.mark.parametrize(("sample_of", "told"), [(3, True), (100, False)])
 def test_few_images_of_a_class_are_warned_of(
     checkpoint: str,
@@ -296,7 +302,6 @@ def test_mistakes_are_told_before_the_images_are_scored(
     cases = {
         "rule 'best', expected fpr=SHARE": ["--data", data, "--rule", "best"],
         "fpr=2, expected a share": ["--data", data, "--rule", "fpr=2"],
-        "seed=-1, expected 0 <= seed": ["--data", data, "--seed", "-1"],
         "words of the classes by --real and --fake": ["--data", str(tmp_path / "plain")],
         "sample=0, expected at least 1": ["--data", data, "--sample", "0"],
         "a calibration needs both classes, and there are no real images": ["--data", fakes],

@@ -61,7 +61,7 @@ class EvaluateConfig(ImagesConfig):
     resamples: int = 1000
     """Bootstrap resamples for the intervals."""
     seed: int = 0
-    """Seed of the resamples."""
+    """Seed of the resamples, 0 or larger."""
 
     def __post_init__(self) -> None:
         """Checks the options."""
@@ -70,6 +70,8 @@ class EvaluateConfig(ImagesConfig):
         not_negative(self, "seed")
         if not 0.0 <= self.max_rejected <= 1.0:
             raise UserError(f"max_rejected={self.max_rejected}, expected a share 0 to 1")
+        if self.seed < 0:  # or it would be refused after all images are scored
+            raise UserError(f"seed={self.seed}, expected 0 <= seed")
 
 
 def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
