@@ -2,14 +2,16 @@
 
 import json
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from report_folders import FACTS, LINES, report, write_run
+from report_folders import FACTS, LINES, Page, report, write_run
 
 from recon.base.errors import UserError
 from recon.image.codec import decode_rgb
+from train.reports.command import ReportConfig, contents_of
 from train.reports.inputs.run_log import read_history
 from train.reports.training import draw_curves
 
@@ -29,8 +31,6 @@ def test_a_report_has_facts_table_and_links_that_resolve(
 ) -> None:
     assert report(monkeypatch, folder, preview=str(folder / "pre view.png"), title="Demo") == 0
     text = (folder / "out/report.md").read_text()
-    assert text.startswith("# Demo\n\n`highpass` trained in ")
-    assert "epoch 1, step 30, loss 0.250." in text
     assert "12 centre crops of 96 pixels of `held/out`" in text
     assert "| group |\n| --- |\n| overall |" in text
     assert "(../pre%20view.png)" in text
@@ -42,6 +42,54 @@ def test_a_report_has_facts_table_and_links_that_resolve(
         "report.html",
         "report.md",
     ]
+
+
+def test_a_report_tells_what_was_scored_and_where_the_run_ends(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(folder)
+    assert report(monkeypatch, folder, run="run", title="Demo") == 0
+    text = (folder / "out/report.md").read_text()
+    assert text.startswith("# Demo\n\nScored by `run/best.pt` (`highpass`): 12 ")
+    assert "The run `run` ends in epoch 1 at step 40, last logged loss 0.250." in text
+    page = Page((folder / "out/report.html").read_text("utf-8"))
+    assert "highpass, run/best.pt" in page.text
+    assert "run ends in epoch 1 at step 40, last logged loss 0.250" in page.text
+    assert "not of this run" not in text + page.text + caplog.text
+
+
+@pytest.mark.parametrize("checkpoint", ["runner/best.pt", "timm:resnet18", "s3://bucket/run/best.pt"])
+def test_a_detector_of_another_run_is_told_in_both_files_and_in_the_log(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, checkpoint: str
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "eval/metrics.json").write_text(json.dumps(FACTS | {"checkpoint": checkpoint}))
+    assert report(monkeypatch, folder, run="run") == 0
+    told = f"The scored detector is not of this run: {checkpoint} does not lie in run"
+    text = (folder / "out/report.md").read_text()
+    assert f"**{told}.**" in text
+    assert "trained in" not in text
+    assert told in Page((folder / "out/report.html").read_text("utf-8")).text
+    assert told in caplog.text
+
+
+def test_a_detector_is_of_its_run_however_the_places_are_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "link").symlink_to("run")
+    for run in ("run/", "./run", "link", str(folder / "run"), f"file://{folder}/run"):
+        config = ReportConfig(run=run, evaluation="eval")
+        assert contents_of(config).mismatch is None, run
+
+
+def test_a_detector_of_a_run_that_was_moved_is_known_by_its_checksum(folder: Path) -> None:
+    config = ReportConfig(run=str(folder / "run"), evaluation=str(folder / "eval"))
+    for content, is_ours in ((b"weights", True), (b"others", False)):
+        facts = FACTS | {"checkpoint": "gone/best.pt", "checkpoint_sha256": sha256(content).hexdigest()}
+        (folder / "eval/metrics.json").write_text(json.dumps(facts))
+        (folder / "run/best.pt").write_bytes(b"weights")
+        assert (contents_of(config).mismatch is None) == is_ours
 
 
 def test_a_report_needs_no_preview(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,8 @@ def _job(config: ReportConfig) -> None:
     from train.reports.training import draw_curves
 
     contents, out = contents_of(config), Path(config.out)
+    if contents.mismatch:
+        _LOG.warning("%s", contents.mismatch)
     page = as_html(contents)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +85,7 @@ def contents_of(config: ReportConfig) -> "Contents":
     from train.reports.inputs.contents import Contents
     from train.reports.inputs.evaluated import read_evaluation
     from train.reports.inputs.mistakes import find_mistakes
+    from train.reports.inputs.origin import mismatch_of
     from train.reports.inputs.run_log import read_history
 
     if config.preview is not None and not is_file(config.preview):
@@ -96,6 +99,7 @@ def contents_of(config: ReportConfig) -> "Contents":
         run=config.run,
         history=history,
         found=found,
+        mismatch=mismatch_of(config.run, found.facts),
         mistakes=scores if isinstance(scores, str) else find_mistakes(found, scores, config.mistakes),
         preview=Path(config.preview) if config.preview is not None else None,
         robustness=robustness,

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from train.evaluation.figures.table import cell
 from train.reports.inputs.contents import Contents
 
 
@@ -15,6 +16,7 @@ def as_markdown(contents: Contents, folder: Path) -> str:
         folder: of the file; links to pictures are relative to it.
     """
     parts = [f"# {contents.title}", *([contents.note] if contents.note else [])]
+    parts += [f"**{cell(contents.mismatch)}.**"] if contents.mismatch else []
     parts += [_facts(contents), contents.found.table.strip()]
     if contents.preview is not None:
         parts.append(_picture("Pairs: real, reconstruction, difference", contents.preview, folder))
@@ -24,11 +26,10 @@ def as_markdown(contents: Contents, folder: Path) -> str:
 
 
 def _facts(contents: Contents) -> str:
-    facts, last = contents.found.facts, contents.history.training[-1]
-    trained = f"`{facts['backbone']}` trained in `{contents.run}`: epoch {last['epoch']}, step {last['step']}"
-    loss = "" if last["loss"] is None else f", loss {last['loss']:.3f}"
+    facts = contents.found.facts
     scored = f"{facts['images']} {contents.scored_as} of `{facts['data']}`"
-    return f"{trained}{loss}.\nScored by `{facts['checkpoint']}`: {scored}."
+    by = f"Scored by `{facts['checkpoint']}` (`{facts['backbone']}`): {scored}."
+    return f"{by}\nThe run `{contents.run}` {contents.history.end}."
 
 
 def _robustness(pictures: Sequence[Path], folder: Path) -> list[str]:

@@ -52,13 +52,12 @@ def as_html(contents: Contents) -> str:
 
 def _head(contents: Contents) -> str:
     note = f'<p class="note">{plain(contents.note)}</p>' if contents.note else ""
-    found, last = contents.found, contents.history.training[-1]
-    facts = found.facts
-    loss = "" if last["loss"] is None else f", loss {last['loss']:.3f}"
+    note += f'<p class="note">{plain(contents.mismatch)}</p>' if contents.mismatch else ""
+    found, facts = contents.found, contents.found.facts
     scored = f"{facts['images']} {contents.scored_as} of {facts['data']}"
     told = {
         "Detector": f"{facts['backbone']}, {facts['checkpoint']}",
-        "Trained": f"{contents.run}: epoch {last['epoch']}, step {last['step']}{loss}",
+        "Run": f"{contents.run} {contents.history.end}",
         "Scored": scored,
     }
     if not isinstance(found.scores, str):

@@ -20,6 +20,8 @@ class Contents:
     """Where the run is."""
     history: History
     found: Evaluated
+    mismatch: str | None
+    """What to know if the scored detector is not of the run."""
     mistakes: Sequence[Mistakes] | str
     """Of both classes; or why there are none."""
     preview: Path | None

@@ -21,6 +21,13 @@ class History:
     validation: Sequence[dict[str, Any]]
     """Lines with step, epoch and val, the values of `train.evaluation.metrics.Summary`."""
 
+    @property
+    def end(self) -> str:
+        """How far the run has come, in words."""
+        last, loss = max([*self.training, *self.validation], key=_step), self.training[-1]["loss"]
+        told = "" if loss is None else f", last logged loss {loss:.3f}"
+        return f"ends in epoch {last['epoch']} at step {last['step']}{told}"
+
 
 def read_history(run: str) -> History:
     """Reads the metrics.jsonl of a run's directory or URL.
@@ -35,6 +42,10 @@ def read_history(run: str) -> History:
     if not training:
         raise UserError(f"{path} holds no training step; expected lines with step, epoch, loss and lr")
     return History(training=training, validation=[line for line in lines if "val" in line])
+
+
+def _step(line: dict[str, Any]) -> int:
+    return int(line["step"])
 
 
 def _line(path: str, number: int, text: str) -> dict[str, Any]:
