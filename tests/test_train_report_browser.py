@@ -37,7 +37,10 @@ for (const one of document.querySelectorAll("body, body *")) {
   if (box.right > innerWidth + 1 || box.left < -1) wide.push(named(one));
 }
 const pictures = [...document.images].filter(one => !one.naturalWidth).length;
-const found = {width: innerWidth, scrolls: document.documentElement.scrollWidth, covered, wide, pictures,
+const cut = [...document.querySelectorAll(".scrolls")].filter(one => one.scrollWidth > one.clientWidth);
+const shaded = cut.filter(one => getComputedStyle(one).backgroundAttachment === "local, scroll").length;
+const found = {cut: cut.length, shaded, width: innerWidth,
+  scrolls: document.documentElement.scrollWidth, covered, wide, pictures,
   sections: document.querySelectorAll("main > *").length};
 parent.postMessage(JSON.stringify(found), "*");
 </script>"""
@@ -61,6 +64,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scored, facts = scored_of(root / "data", logits.__getitem__)
     write_evaluation(root / "eval", scored, **facts)
     put(root / "curves/curves-jpeg.png", png(1, (300, 1400)))
+    put(root / "curves/robustness.json", b"{}")
     put(root / "pairs.png", png(2, (100, 2000)))
     more = {"preview": root / "pairs.png", "robustness": root / "curves", "title": LONG, "note": LONG}
     with pytest.MonkeyPatch.context() as patch:
@@ -86,13 +90,15 @@ def opened(page: Path, width: int, folder: Path) -> tuple[dict[str, Any], list[s
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; apt-get install chromium")
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(("width", "cut"), [(1280, 0), (400, 3)])
 def test_a_browser_shows_the_page_without_an_error_and_nothing_overlaps(
-    page: Path, tmp_path: Path, width: int
+    page: Path, tmp_path: Path, width: int, cut: int
 ) -> None:
     found, console = opened(page, width, tmp_path)
     assert console == []
     assert found == {
+        "cut": cut,  # tables that scroll
+        "shaded": cut,  # and show that they do
         "width": width,
         "scrolls": width,
         "covered": [],

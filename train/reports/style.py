@@ -1,13 +1,19 @@
-"""The look of the page: light or dark as the reader's system is, for wide and narrow windows."""
+"""The look of the page: light or dark as the reader's system is, for wide and narrow windows.
+
+A table that is cut has a shadow at its right edge, for many browsers hide scroll bars: one background stays
+with the edge, and another, which scrolls with the table, covers it at the table's end.
+"""
 
 STYLE = """
 :root {
   color-scheme: light dark;
   --ink: #1c2128; --faint: #5d6673; --paper: #f5f6f8; --card: #ffffff; --line: #dde1e7; --wrong: #c22f45;
+  --shade: rgb(0 0 0 / 0.3);
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --ink: #e4e8ee; --faint: #99a3b1; --paper: #14171c; --card: #1d2128; --line: #333a45; --wrong: #ff7b8c;
+    --shade: rgb(0 0 0 / 0.85);
   }
 }
 * { box-sizing: border-box; }
@@ -33,16 +39,22 @@ dd { margin: 0; overflow-wrap: anywhere; }
 .cards > div { border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px; }
 .value { font-size: 30px; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .interval { font-size: 14px; font-variant-numeric: tabular-nums; }
-.scrolls { overflow-x: auto; }
+.scrolls {
+  overflow-x: auto;
+  background:
+    linear-gradient(to left, var(--card) 50%, transparent) right / 40px 100% no-repeat local,
+    linear-gradient(to left, var(--shade), transparent) right / 18px 100% no-repeat scroll;
+}
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
-th, td { padding: 6px 12px; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { padding: 6px 8px; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
 td { white-space: nowrap; line-height: 1.35; }
 th { font-weight: 600; }
 thead th { vertical-align: bottom; color: var(--faint); }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--card); }
-th .name, td .under { width: max-content; max-width: 230px; overflow-wrap: anywhere; white-space: normal; }
-td .under { margin-left: auto; color: var(--faint); font-weight: 400; }
-tr.ours th, tr.ours td { background: color-mix(in srgb, var(--line) 35%, var(--card)); }
+th .name, td .under { width: max-content; max-width: 180px; overflow-wrap: anywhere; white-space: normal; }
+td .under { max-width: 112px; margin-left: auto; color: var(--faint); font-weight: 400; }
+tr.ours th { background: color-mix(in srgb, var(--line) 35%, var(--card)); }
+tr.ours td { background: color-mix(in srgb, var(--line) 35%, transparent); }
 tr.ours td { font-weight: 600; }
 details { margin-top: 14px; font-size: 14px; overflow-wrap: anywhere; }
 summary { cursor: pointer; }
