@@ -64,7 +64,9 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "pack/storage recon/base recon/image train/evaluation train/evaluation/figures "
         "train/evaluation/inputs"
     ),
-    "train/reports": "recon/base train/evaluation train/evaluation/figures train/reports/inputs",
+    "train/reports": (
+        "recon/base train/evaluation train/evaluation/figures train/evaluation/work train/reports/inputs"
+    ),
     "train/evaluation/robust": (
         "pack/storage recon/base recon/image train/draws train/evaluation train/evaluation/figures "
         "train/evaluation/inputs train/evaluation/work train/ops train/ops/cpu train/order"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from report_folders import FACTS, LINES, Page, report, write_run
+from scored_images import png, put
 
 from recon.base.errors import UserError
 from recon.image.codec import decode_rgb
@@ -22,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval/metrics.json").write_text(json.dumps(FACTS))
     (tmp_path / "eval/table.md").write_text("| group |\n| --- |\n| overall |\n")
-    (tmp_path / "pre view.png").write_bytes(b"a picture")
+    put(tmp_path / "pre view.png", png(1))
     return tmp_path
 
 
@@ -112,7 +113,7 @@ def test_curves_can_be_drawn_before_any_validation(folder: Path) -> None:
         ({"run": "gone"}, "gone/metrics.jsonl can't be read: No such file"),
         ({"evaluation": "gone"}, "gone/table.md can't be read"),
         ({"preview": "gone.png"}, "preview=gone.png: no such file"),
-        ({"out": "/proc/none/report.md"}, "can't write /proc/none"),
+        ({"out": "/proc/none/report.md"}, "can't write /proc/"),
     ],
 )
 def test_what_is_missing_is_named_with_status_2(
@@ -125,6 +126,60 @@ def test_what_is_missing_is_named_with_status_2(
     assert report(monkeypatch, folder, **changes) == 2
     assert complaint in capsys.readouterr().err
     assert not (folder / "out/report.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"no picture", "not a readable image"),
+        (b"P6 2 2 255\n" + bytes(12), "is ppm"),
+        (png(1)[:-30], "broken or truncated"),
+    ],
+    ids=["text", "ppm", "truncated"],
+)
+def test_a_preview_that_is_no_png_is_refused(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    data: bytes,
+    complaint: str,
+) -> None:
+    put(folder / "text.jpg", data)
+    assert report(monkeypatch, folder, preview=folder / "text.jpg") == 2
+    told = capsys.readouterr().err
+    assert f"preview={folder / 'text.jpg'}" in told
+    assert complaint in told
+    assert "expected a PNG, as python -m pack.preview writes it" in told
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (("robustness.json", "table.md"), "train.robustness (robustness.json); expected one of python -m "),
+        (("compare.json", "metrics.json"), "train.compare (compare.json); expected one of python -m "),
+    ],
+)
+def test_a_folder_of_another_command_is_named_as_such(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    files: tuple[str, ...],
+    told: str,
+) -> None:
+    for name in files:
+        put(folder / "other" / name, b"{}")
+    assert report(monkeypatch, folder, evaluation=folder / "other") == 2
+    assert f"evaluation={folder / 'other'} is a folder of python -m {told}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["file/report.md", "eval"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    put(folder / "file", b"")
+    monkeypatch.setattr("train.reports.command.contents_of", None)
+    assert report(monkeypatch, folder, out=folder / out) == 2
+    assert f"{folder / out.split('/')[0]}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "3", '{"step": 1}', '{"step": 1, "epoch": 0, "val": {}}'])

@@ -51,6 +51,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_photographs(tmp_path_factory.mktemp("odd"), ODD)
     evaluated(root)
     put(root / "curves/curves-jpeg.png", png(1))
+    put(root / "curves/robustness.json", b"{}")
     put(root / "pairs.png", png(2))
     pictures = {"preview": root / "pairs.png", "robustness": root / "curves"}
     with pytest.MonkeyPatch.context() as patch:
@@ -266,15 +267,22 @@ def test_curves_of_robustness_are_shown_and_a_folder_without_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluated(folder)
-    for name in ("curves-jpeg.png", "curves-blur.png"):
+    for name in ("curves-jpeg.png", "curves-blur.png", "curves.png", "photo.png"):
         put(folder / "grid" / name, png(1))
+    put(folder / "grid/robustness.json", b"{}")
     assert report(monkeypatch, folder, robustness=folder / "grid", mistakes=0) == 0
     page = Page((folder / "out/report.html").read_text("utf-8"))
-    assert [found["alt"] for found in page.all("img")] == ["curves-blur", "curves-jpeg"]
+    assert [found["alt"] for found in page.all("img")] == ["blur", "jpeg", "other cells"]
     text = (folder / "out/report.md").read_text("utf-8")
-    assert "![Robustness: curves-jpeg](../grid/curves-jpeg.png)" in text
-    assert report(monkeypatch, folder, robustness=folder / "eval") == 2
-    assert "found no *.png; expected a folder of python -m train.robustness" in capsys.readouterr().err
+    assert "![Robustness: jpeg](../grid/curves-jpeg.png)" in text
+    assert "![Robustness: other cells](../grid/curves.png)" in text
+    put(folder / "photos/curves.png", png(1))
+    assert report(monkeypatch, folder, robustness=folder / "photos") == 2
+    assert "found no robustness.json; expected a folder of python -m train" in capsys.readouterr().err
+    put(folder / "single/robustness.json", b"{}")
+    put(folder / "single/photo.png", png(1))
+    assert report(monkeypatch, folder, robustness=folder / "single") == 2
+    assert "found no curves*.png" in capsys.readouterr().err
 
 
 def test_a_run_and_its_evaluation_may_lie_at_urls(folder: Path) -> None:

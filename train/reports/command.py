@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from recon.base.cli import run
 from recon.base.errors import UserError
-from recon.base.paths import is_dir, is_file
+from recon.base.paths import expanded
 
 if TYPE_CHECKING:
     from train.reports.inputs.contents import Contents
@@ -34,7 +34,7 @@ class ReportConfig:
     preview: str | None = None
     """Picture of pairs to show (PNG), e.g. from python -m pack.preview."""
     robustness: str | None = None
-    """Folder of python -m train.robustness; its pictures (*.png) are shown."""
+    """Folder of python -m train.robustness; its curves are shown."""
     mistakes: int = 6
     """Worst mistakes of each class to show; 0 shows none, and does not read the evaluation's data."""
     note: str | None = None
@@ -58,22 +58,26 @@ def main() -> None:
 
 
 def _job(config: ReportConfig) -> None:
+    from train.evaluation.work.writable import check_writable
     from train.reports.markdown import as_markdown
     from train.reports.page import as_html
     from train.reports.training import draw_curves
 
-    contents, out = contents_of(config), Path(config.out)
+    out = expanded(config.out)
+    page_file, curves = out.with_suffix(".html"), out.parent / "curves.png"
+    check_writable(*map(str, (out, page_file, curves)))
+    contents = contents_of(config)
     if contents.mismatch:
         _LOG.warning("%s", contents.mismatch)
     page = as_html(contents)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        draw_curves(contents.history, out.parent / "curves.png")
-        _write(out.with_suffix(".html"), page)
+        draw_curves(contents.history, curves)
+        _write(page_file, page)
         _write(out, as_markdown(contents, out.parent))
     except OSError as error:
         raise UserError(f"can't write {error.filename or out}: {error.strerror}") from error
-    _LOG.info("%s and %s", out, out.with_suffix(".html"))
+    _LOG.info("%s and %s", out, page_file)
 
 
 def contents_of(config: ReportConfig) -> "Contents":
@@ -86,11 +90,11 @@ def contents_of(config: ReportConfig) -> "Contents":
     from train.reports.inputs.evaluated import read_evaluation
     from train.reports.inputs.mistakes import find_mistakes
     from train.reports.inputs.origin import mismatch_of
+    from train.reports.inputs.pictures import read_preview, read_robustness
     from train.reports.inputs.run_log import read_history
 
-    if config.preview is not None and not is_file(config.preview):
-        raise UserError(f"preview={config.preview}: no such file; python -m pack.preview writes one")
-    robustness = _curves(config.robustness)
+    preview = None if config.preview is None else read_preview(config.preview)
+    robustness = [] if config.robustness is None else read_robustness(config.robustness)
     history, found = read_history(config.run), read_evaluation(config.evaluation)
     scores = found.scores if config.mistakes else "not asked for (--mistakes 0)"
     return Contents(
@@ -101,20 +105,9 @@ def contents_of(config: ReportConfig) -> "Contents":
         found=found,
         mismatch=mismatch_of(config.run, found.facts),
         mistakes=scores if isinstance(scores, str) else find_mistakes(found, scores, config.mistakes),
-        preview=Path(config.preview) if config.preview is not None else None,
+        preview=preview,
         robustness=robustness,
     )
-
-
-def _curves(folder: str | None) -> list[Path]:
-    """The pictures in a folder of train.robustness."""
-    if folder is None:
-        return []
-    if not is_dir(folder) or not (found := sorted(Path(folder).glob("*.png"))):
-        raise UserError(
-            f"robustness={folder}: found no *.png; expected a folder of python -m train.robustness"
-        )
-    return found
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from train.evaluation.figures.table import cell
 from train.reports.inputs.contents import Contents
+from train.reports.inputs.pictures import Drawn
 
 
 def as_markdown(contents: Contents, folder: Path) -> str:
@@ -19,7 +20,7 @@ def as_markdown(contents: Contents, folder: Path) -> str:
     parts += [f"**{cell(contents.mismatch)}.**"] if contents.mismatch else []
     parts += [_facts(contents), contents.found.table.strip()]
     if contents.preview is not None:
-        parts.append(_picture("Pairs: real, reconstruction, difference", contents.preview, folder))
+        parts.append(_picture(contents.preview.about, contents.preview, folder))
     parts += _robustness(contents.robustness, folder)
     parts.append("![Loss by step; validation by epoch](curves.png)")
     return "\n\n".join(parts) + "\n"
@@ -32,11 +33,11 @@ def _facts(contents: Contents) -> str:
     return f"{by}\nThe run `{contents.run}` {contents.history.end}."
 
 
-def _robustness(pictures: Sequence[Path], folder: Path) -> list[str]:
-    return [_picture(f"Robustness: {path.stem}", path, folder) for path in pictures]
+def _robustness(pictures: Sequence[Drawn], folder: Path) -> list[str]:
+    return [_picture(f"Robustness: {cell(one.about)}", one, folder) for one in pictures]
 
 
-def _picture(about: str, path: Path, folder: Path) -> str:
+def _picture(about: str, picture: Drawn, folder: Path) -> str:
     # Markdown ends the target of a link at a space.
-    target = Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix().replace(" ", "%20")
+    target = Path(os.path.relpath(picture.path.resolve(), folder.resolve())).as_posix().replace(" ", "%20")
     return f"![{about}]({target})"

@@ -1,15 +1,14 @@
 """The report as one page of HTML, which holds all it shows: no script, no other file, no network."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from recon.base.errors import UserError
 from train.evaluation.figures.figures import FIGURES
 from train.evaluation.figures.scores import OVERALL
 from train.evaluation.figures.table import DASH, Report, notes_of, shown, tables_of
 from train.evaluation.results import left_out
 from train.reports.inputs.contents import Contents
 from train.reports.inputs.mistakes import Mistake, Mistakes
+from train.reports.inputs.pictures import Drawn
 from train.reports.markup import figure, grid, image, lacking, plain, section, table, terms
 from train.reports.ranking import score_sections
 from train.reports.style import STYLE
@@ -23,7 +22,7 @@ def as_html(contents: Contents) -> str:
     """The page.
 
     Raises:
-        UserError: matplotlib is not installed, or a picture can't be read.
+        UserError: matplotlib is not installed.
     """
     report = contents.found.report
     parts = [
@@ -36,8 +35,7 @@ def as_html(contents: Contents) -> str:
         parts.append(section("Robustness", _pictures(contents.robustness)))
     parts.append(training_section(contents.history))
     if contents.preview is not None:
-        about = "Pairs: real, reconstruction, difference"
-        parts.append(section("Pairs", _pictures([contents.preview], about)))
+        parts.append(section("Pairs", _pictures([contents.preview])))
     title = plain(contents.title)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -116,12 +114,5 @@ def _thumbnail(one: Mistake) -> str:
     return figure(picture, f"{score}<br>{plain(one.name)}{group}")
 
 
-def _pictures(paths: Sequence[Path], about: str | None = None) -> str:
-    try:
-        found = {path: path.read_bytes() for path in paths}
-    except OSError as error:
-        raise UserError(f"{error.filename} can't be read: {error.strerror}") from error
-    return grid(
-        (figure(image(data, about or path.stem), plain(about or path.stem)) for path, data in found.items()),
-        "wide",
-    )
+def _pictures(pictures: Sequence[Drawn]) -> str:
+    return grid((figure(image(one.data, one.about), plain(one.about)) for one in pictures), "wide")

@@ -1,5 +1,5 @@
 """In: the places of a run and an evaluation. Out: what a report says, as `contents.Contents`.
 
 `mistakes` reads the worst images again; `origin` sees an evaluation of another run's detector.
-Next: `train.reports.markdown` and `train.reports.page`.
+`pictures` reads what other commands have drawn. Next: `train.reports.markdown` and `train.reports.page`.
 """

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from train.reports.inputs.evaluated import Evaluated
 from train.reports.inputs.mistakes import Mistakes
+from train.reports.inputs.pictures import Drawn
 from train.reports.inputs.run_log import History
 
 
@@ -24,10 +24,10 @@ class Contents:
     """What to know if the scored detector is not of the run."""
     mistakes: Sequence[Mistakes] | str
     """Of both classes; or why there are none."""
-    preview: Path | None
+    preview: Drawn | None
     """A picture of pairs."""
-    robustness: Sequence[Path]
-    """Pictures of the curves of train.robustness."""
+    robustness: Sequence[Drawn]
+    """The curves of train.robustness."""
 
     @property
     def scored_as(self) -> str:

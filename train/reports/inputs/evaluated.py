@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pack.storage import open_store
 from recon.base.errors import UserError
 from train.evaluation.figures.bootstrap import Bootstrap
 from train.evaluation.figures.decision import Decision
@@ -14,6 +15,11 @@ from train.evaluation.figures.table import Report
 from train.reports.inputs.texts import text_of
 
 _OLD = "this evaluation is of an earlier version; run python -m train.evaluate again"
+
+_OTHERS = (  # a file by which the folder of another command is known
+    ("robustness.json", "train.robustness", "; give this one as --robustness"),
+    ("compare.json", "train.compare", ", of one of the detectors that were compared"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,7 @@ def read_evaluation(place: str) -> Evaluated:
         UserError: a file is missing or of another form; but not for scores.csv, of which the report can say
             so itself.
     """
+    _check_kind(place)
     table, facts = text_of(place, "table.md", "--evaluation"), _facts(place)
     try:
         scores: Scores | str = read_scores(place)
@@ -53,6 +60,19 @@ def read_evaluation(place: str) -> Evaluated:
         raise UserError(
             f"{place}/metrics.json has figures of another form ({error}); run python -m train.evaluate again"
         ) from error
+
+
+def _check_kind(place: str) -> None:
+    """UserError: the folder is one of another command."""
+    store = open_store(place)
+    if all(map(store.exists, ("table.md", "metrics.json"))):
+        return
+    for name, maker, hint in _OTHERS:
+        if store.exists(name):
+            raise UserError(
+                f"evaluation={place} is a folder of python -m {maker} ({name}); expected one of python -m "
+                f"train.evaluate{hint}"
+            )
 
 
 def _facts(place: str) -> dict[str, Any]:
