@@ -59,6 +59,16 @@ def test_a_report_tells_what_was_scored_and_where_the_run_ends(
     assert "not of this run" not in text + page.text + caplog.text
 
 
+def test_title_and_note_are_text_in_markdown_whatever_they_hold(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = "See <b>this</b>\n\n[here](x), caf\udce9"
+    assert report(monkeypatch, folder, title="<script>a_b[1]", note=note) == 0
+    text = (folder / "out/report.md").read_text("utf-8")
+    expected = "# \\<script>a\\_b\\[1]\n\nSee \\<b>this\\</b>\n\n\\[here](x), caf\\\\xe9\n\n"
+    assert text.startswith(expected)
+
+
 @pytest.mark.parametrize("checkpoint", ["runner/best.pt", "timm:resnet18", "s3://bucket/run/best.pt"])
 def test_a_detector_of_another_run_is_told_in_both_files_and_in_the_log(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, checkpoint: str

@@ -52,13 +52,21 @@ def test_the_gaps_of_the_reliability_weighted_by_its_bars_are_the_ece(figure: Fi
 @given(drawn_scores())
 def test_the_bars_of_each_class_sum_to_one(figure: Figure, scores: Scores) -> None:
     axes = fresh(figure)
-    bins = bins_of(scores.logits_N)
+    bins = bins_of(scores.logits_N, DECISION.threshold)
     draw_histogram(axes, scores, DECISION, bins)
     heights = np.array([bar.get_height() for bar in axes.patches]).reshape(2, len(bins) - 1)
     assert heights.sum(axis=1) == pytest.approx([1, 1])
     assert axes.lines[-1].get_xdata() == [DECISION.threshold] * 2
 
 
-def test_equal_scores_have_a_bin() -> None:
-    bins = bins_of(scores_of([0, 1], [3.0, 3.0]).logits_N)
-    assert bins.tolist() == [2.5, 3.5]
+@pytest.mark.parametrize("score", [0.4, 3.0, -900.0, 1e17])
+def test_equal_scores_are_one_narrow_bar_that_can_be_seen(figure: Figure, score: float) -> None:
+    axes = fresh(figure)
+    scores = scores_of([0, 1], [score, score])
+    draw_histogram(axes, scores, DECISION, bins_of(scores.logits_N, DECISION.threshold))
+    bars = [bar for bar in axes.patches if bar.get_height()]
+    assert [bar.get_height() for bar in bars] == [1, 1]
+    low, high = axes.get_xlim()
+    for bar in bars:
+        assert low <= bar.get_x() <= score <= bar.get_x() + bar.get_width() <= high
+        assert 0.01 < bar.get_width() / (high - low) < 0.05

@@ -16,7 +16,9 @@ def as_markdown(contents: Contents, folder: Path) -> str:
         contents: what the report says.
         folder: of the file; links to pictures are relative to it.
     """
-    parts = [f"# {contents.title}", *([contents.note] if contents.note else [])]
+    # Line by line, for `cell` makes one line of several.
+    note = "\n".join(map(cell, contents.note.splitlines())) if contents.note else ""
+    parts = [f"# {cell(contents.title)}", *([note] if note else [])]
     parts += [f"**{cell(contents.mismatch)}.**"] if contents.mismatch else []
     parts += [_facts(contents), contents.found.table.strip()]
     if contents.preview is not None:

@@ -46,10 +46,16 @@ def draw_reliability(axes: Any, scores: Scores, decision: Decision) -> None:
     axes.set(xlabel="probability of fake", ylabel="share of fakes", xlim=(0, 1), ylim=(0, 1.02))
 
 
-def bins_of(logits_N: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Edges of the bins in which all histograms of a page count, so that they can be compared."""
-    low, high = float(logits_N.min()), float(logits_N.max())
-    return np.linspace(low, high, _BINS + 1) if high > low else np.linspace(low - 0.5, low + 0.5, 2)
+def bins_of(logits_N: NDArray[np.float64], threshold: float) -> NDArray[np.float64]:
+    """Edges of the bins in which all histograms of a page count, so that they can be compared.
+
+    They reach to the threshold, which is drawn, too: beside one far away a bin of scores alone would be too
+    narrow to be seen.
+    """
+    low, high = min(float(logits_N.min()), threshold), max(float(logits_N.max()), threshold)
+    if low == high:  # an odd number of bins, so that the scores are in the middle of one
+        return np.linspace(low - 0.5, low + 0.5, _BINS + 2)
+    return np.linspace(low, high, _BINS + 1)
 
 
 def draw_histogram(axes: Any, scores: Scores, decision: Decision, bins: NDArray[np.float64]) -> None:

@@ -73,7 +73,7 @@ def _with_auc(found: Evaluated, name: str) -> str:
 
 
 def _histograms(found: Evaluated, scores: Scores, groups: Mapping[str, Scores], told: str) -> str:
-    bins, decision = bins_of(scores.logits_N), found.decision
+    bins, decision = bins_of(scores.logits_N, found.decision.threshold), found.decision
     drawn = []
     for name, one in groups.items():
         draw = partial(draw_histogram, scores=one, decision=decision, bins=bins)
