@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from recon.base.cli import run
 from recon.base.errors import UserError
-from recon.base.options import at_least_one
+from recon.base.options import at_least_one, not_negative
 from train.evaluation.images_config import ImagesConfig, open_images
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ class CalibrateConfig(ImagesConfig):
         """Checks the options."""
         super().__post_init__()
         at_least_one(self, "sample")
-        if self.seed < 0:
-            raise UserError(f"seed={self.seed}, expected 0 <= seed")
+        not_negative(self, "seed")
 
 
 def main() -> None:

@@ -70,8 +70,6 @@ class EvaluateConfig(ImagesConfig):
         not_negative(self, "seed")
         if not 0.0 <= self.max_rejected <= 1.0:
             raise UserError(f"max_rejected={self.max_rejected}, expected a share 0 to 1")
-        if self.seed < 0:  # or it would be refused after all images are scored
-            raise UserError(f"seed={self.seed}, expected 0 <= seed")
 
 
 def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
