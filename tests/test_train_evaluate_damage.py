@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from killed_parts import Killed, kill_after
 from ports import free_ports
 from scored_images import image_tree, png, put, save_untrained, untrained  # noqa: F401  # fixtures
 from train_data import make_dataset
@@ -117,25 +118,13 @@ def test_the_images_of_a_damaged_pair_are_left_out_and_no_other(tmp_path: Path, 
     assert len(names_of(tmp_path / "o")) == 6
 
 
-class Killed(BaseException):
-    """Stands for a signal."""
-
-
 @pytest.mark.parametrize("after", range(7))
 def test_killed_after_any_part_an_evaluation_goes_on_there_and_writes_the_same_files(
     hurt: Path, tmp_path: Path, checkpoint: str, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     evaluate(config_of(checkpoint, hurt, tmp_path / "whole"))
     monkeypatch.setattr(parts, "PART", 2)
-    published: list[int] = []
-
-    def publish(store: Any, part: Any, *rest: Any) -> None:
-        if len(published) == after:
-            raise Killed
-        publish_part(store, part, *rest)
-        published.append(part.number)
-
-    monkeypatch.setattr(scored, "publish_part", publish)
+    published = kill_after(after, monkeypatch)
     out = tmp_path / "o"
     with pytest.raises(Killed):
         evaluate(config_of(checkpoint, hurt, out))

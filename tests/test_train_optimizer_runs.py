@@ -1,6 +1,7 @@
-"""Whole runs with every optimiser and schedule: stopped and resumed, and ended early."""
+"""Whole runs with every optimiser and schedule: stopped and resumed, judged, and ended early."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from train.loop import run
 from train.loop.trainee import Trainee
 from train.model.checkpoint import load_checkpoint
 from train.optim.config import OptimConfig
+from train.optim.schedule import Schedule
 from train.world.stop import Preempted
 
 
@@ -25,6 +27,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "train": make_dataset(folder / "train", pairs=21, shard_pairs=8, size=(32, 32)),
         "val": make_dataset(folder / "val", pairs=3, shard_pairs=4, size=(32, 32), start=500),
     }
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 OPTIMS = {
@@ -82,12 +89,7 @@ def test_a_run_ends_when_no_epoch_was_better_for_long_enough_and_stays_ended(
     data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     scores = iter([0.5, 0.7, 0.6, 0.6, 0.9])
-    shares: dict[str, Any] = dict.fromkeys(
-        ("ap", "balanced_accuracy", "accuracy", "real_accuracy", "fake_accuracy"), 0.5
-    )
-    monkeypatch.setattr(
-        Trainee, "validate", lambda *_: Summary(auc=next(scores), n_real=1, n_fake=1, **shares)
-    )
+    monkeypatch.setattr(Trainee, "validate", lambda *_: replace(summary(0.5), auc=next(scores)))
     config = small_config(
         data, tmp_path / "run", epochs=5, optim=OptimConfig(stop_after=2, schedule="constant")
     )
@@ -99,5 +101,77 @@ def test_a_run_ends_when_no_epoch_was_better_for_long_enough_and_stays_ended(
         )
         run.train(config)
     assert "nothing to do" in caplog.text
-    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines if "val" in line] == [0, 1, 2, 3]
+    assert [line["epoch"] for line in logged(tmp_path / "run") if "val" in line] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("patience", "balanced", "rates"),
+    [
+        # a gain in the first epoch; then the rate falls at each `patience`-th epoch without one
+        (1, [0.5] * 9, [1e-2, 1e-2, 1e-3, 1e-4]),
+        (2, [0.5] * 9, [1e-2, 1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4]),
+        (2, [0.5, 0.5, 0.50001, 0.5, 0.5, 0.5, 0.5, 0.5], [1e-2] * 5 + [1e-3] * 2 + [1e-4]),
+    ],
+)
+def test_the_rate_falls_by_ten_at_patience_and_ends_the_run_below_its_least(
+    data: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    patience: int,
+    balanced: list[float],
+    rates: list[float],
+) -> None:
+    scores = iter(balanced)
+    monkeypatch.setattr(Trainee, "validate", lambda _self, _batches: summary(next(scores)))
+    optim = OptimConfig(lr=1e-2, min_lr=1e-4, patience=patience, best_by="balanced_accuracy")
+    run.train(small_config(data, tmp_path / "run", optim=optim, epochs=len(balanced), log_every=3))
+    metrics = [line["lr"] for line in logged(tmp_path / "run") if "lr" in line]
+    assert metrics == pytest.approx(rates[: len(balanced)])
+
+
+def summary(balanced: float) -> Summary:
+    shares = dict.fromkeys(("accuracy", "real_accuracy", "fake_accuracy"), balanced)
+    return Summary(ap=0.5, auc=0.5, balanced_accuracy=balanced, n_real=1, n_fake=1, **shares)
+
+
+@pytest.mark.parametrize(
+    ("by", "values", "best"),
+    [("balanced_accuracy", [0.6, 0.8, 0.7], 1), ("auc", [0.8, 0.8, 0.7], 1), ("loss", [0.3, 0.2, 0.4], 1)],
+)
+def test_best_is_the_last_of_the_best_epochs_and_the_run_tells_both_ends(
+    data: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    by: Any,
+    values: list[float],
+    best: int,
+) -> None:
+    scores = iter(values)
+    monkeypatch.setattr(Trainee, "validate", lambda *_: replace(summary(0.5), **{by: next(scores)}))
+    with caplog.at_level("INFO"):
+        run.train(small_config(data, tmp_path / "run", epochs=3, optim=OptimConfig(best_by=by)))
+    assert load_checkpoint(tmp_path / "run/best.pt")["epoch"] == best
+    last = load_checkpoint(tmp_path / "run/step-00000009.pt")
+    sign = -1 if by == "loss" else 1
+    assert (last["epoch"], last["schedule"]["best"]) == (2, {"epoch": best, "score": sign * values[best]})
+    ends = f"epoch {best} ({by} {values[best]:.4f}), the last checkpoint of epoch 2 ({by} {values[2]:.4f})"
+    assert f"best.pt is of {ends}" in caplog.text
+
+
+def test_a_run_that_was_judged_by_another_measure_is_judged_anew(caplog: pytest.LogCaptureFixture) -> None:
+    def schedule(by: Any) -> Schedule:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        return Schedule(optimizer, OptimConfig(lr=1.0, best_by=by))
+
+    before = schedule("auc")
+    assert before.turn(summary(0.9), 0)
+    same, other = schedule("auc"), schedule("loss")
+    for one in (same, other):
+        one.load_state_dict(before.state_dict())
+    assert (same.best, other.best) == (before.best, None)
+    old = schedule("auc")  # a checkpoint of before there was a choice
+    old.load_state_dict({"best": 0.9, "plateau": before.state_dict()["plateau"]})
+    assert old.best is None
+    assert caplog.text.count("is judged anew: by loss now, before by auc") == 1
+    assert caplog.text.count("is judged anew: by auc now, before by balanced_accuracy") == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killed_parts import Killed, kill_after
 from ports import free_ports
 from robustness_runs import CELLS, config_of, contents, run_small
 from scored_images import image_tree, png, put, untrained  # noqa: F401  # fixtures
@@ -17,10 +18,6 @@ from train.evaluation.robust import results
 from train.evaluation.robust.robustness import robustness
 from train.evaluation.work import parts
 from train.evaluation.work.parts import publish_part
-
-
-class Killed(BaseException):
-    """Stands for a signal."""
 
 
 @pytest.fixture
@@ -36,15 +33,7 @@ def test_killed_after_any_part_it_goes_on_there_and_writes_the_same_files(
     monkeypatch.setattr(results, "pictures", lambda found: {})  # noqa: ARG005  # two ranks draw them below
     run_small(checkpoint, hurt, tmp_path / "whole")
     monkeypatch.setattr(parts, "PART", 2 * CELLS)  # two images
-    published: list[int] = []
-
-    def publish(store: Any, part: Any, *rest: Any) -> None:
-        if len(published) == after:
-            raise Killed
-        publish_part(store, part, *rest)
-        published.append(part.number)
-
-    monkeypatch.setattr(scored, "publish_part", publish)
+    published = kill_after(after, monkeypatch)
     out, ready = tmp_path / "o", scored.ready
     with pytest.raises(Killed):
         run_small(checkpoint, hurt, out)

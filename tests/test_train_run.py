@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,15 +21,12 @@ from pack.dataset.dataset import iterate_pairs
 from recon.base.errors import UserError
 from train.command import main
 from train.draws.config import AugmentConfig
-from train.evaluation.metrics import Summary
 from train.loop import build, run
 from train.loop.config import DataConfig, TrainConfig
-from train.loop.trainee import Trainee
 from train.model.build import model_from_checkpoint
 from train.model.checkpoint import load_checkpoint
 from train.model.config import ModelConfig
 from train.optim.config import OptimConfig
-from train.optim.schedule import Schedule
 from train.order.config import OrderConfig
 from train.output.run_folder import RunFolder
 from train.world.launch import Launch
@@ -238,79 +234,6 @@ def test_without_validation_every_epoch_is_the_best(data: dict[str, str], tmp_pa
     run.train(config(data, tmp_path / "run", data=DataConfig(train=data["train"], workers=0), epochs=1))
     assert load_checkpoint(tmp_path / "run/best.pt")["val"] is None
     assert [line["step"] for line in lines(tmp_path / "run/metrics.jsonl")] == [2, 3]
-
-
-@pytest.mark.parametrize(
-    ("patience", "balanced", "rates"),
-    [
-        # a gain in the first epoch; then the rate falls at each `patience`-th epoch without one
-        (1, [0.5] * 9, [1e-2, 1e-2, 1e-3, 1e-4]),
-        (2, [0.5] * 9, [1e-2, 1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4]),
-        (2, [0.5, 0.5, 0.50001, 0.5, 0.5, 0.5, 0.5, 0.5], [1e-2] * 5 + [1e-3] * 2 + [1e-4]),
-    ],
-)
-def test_the_rate_falls_by_ten_at_patience_and_ends_the_run_below_its_least(
-    data: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    patience: int,
-    balanced: list[float],
-    rates: list[float],
-) -> None:
-    scores = iter(balanced)
-    monkeypatch.setattr(Trainee, "validate", lambda _self, _batches: summary(next(scores)))
-    optim = OptimConfig(lr=1e-2, min_lr=1e-4, patience=patience, best_by="balanced_accuracy")
-    run.train(config(data, tmp_path / "run", optim=optim, epochs=len(balanced), log_every=STEPS))
-    metrics = [line["lr"] for line in lines(tmp_path / "run/metrics.jsonl") if "lr" in line]
-    assert metrics == pytest.approx(rates[: len(balanced)])
-
-
-def summary(balanced: float) -> Summary:
-    shares = dict.fromkeys(("accuracy", "real_accuracy", "fake_accuracy"), balanced)
-    return Summary(ap=0.5, auc=0.5, balanced_accuracy=balanced, n_real=1, n_fake=1, **shares)
-
-
-@pytest.mark.parametrize(
-    ("by", "values", "best"),
-    [("balanced_accuracy", [0.6, 0.8, 0.7], 1), ("auc", [0.8, 0.8, 0.7], 1), ("loss", [0.3, 0.2, 0.4], 1)],
-)
-def test_best_is_the_last_of_the_best_epochs_and_the_run_tells_both_ends(
-    data: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    by: Any,
-    values: list[float],
-    best: int,
-) -> None:
-    scores = iter(values)
-    monkeypatch.setattr(Trainee, "validate", lambda *_: replace(summary(0.5), **{by: next(scores)}))
-    with caplog.at_level("INFO"):
-        run.train(config(data, tmp_path / "run", epochs=3, optim=OptimConfig(best_by=by)))
-    assert load_checkpoint(tmp_path / "run/best.pt")["epoch"] == best
-    last = load_checkpoint(tmp_path / "run/step-00000009.pt")
-    sign = -1 if by == "loss" else 1
-    assert (last["epoch"], last["schedule"]["best"]) == (2, {"epoch": best, "score": sign * values[best]})
-    ends = f"epoch {best} ({by} {values[best]:.4f}), the last checkpoint of epoch 2 ({by} {values[2]:.4f})"
-    assert f"best.pt is of {ends}" in caplog.text
-
-
-def test_a_run_that_was_judged_by_another_measure_is_judged_anew(caplog: pytest.LogCaptureFixture) -> None:
-    def schedule(by: Any) -> Schedule:
-        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-        return Schedule(optimizer, OptimConfig(lr=1.0, best_by=by))
-
-    before = schedule("auc")
-    assert before.turn(summary(0.9), 0)
-    same, other = schedule("auc"), schedule("loss")
-    for one in (same, other):
-        one.load_state_dict(before.state_dict())
-    assert (same.best, other.best) == (before.best, None)
-    old = schedule("auc")  # a checkpoint of before there was a choice
-    old.load_state_dict({"best": 0.9, "plateau": before.state_dict()["plateau"]})
-    assert old.best is None
-    assert caplog.text.count("is judged anew: by loss now, before by auc") == 1
-    assert caplog.text.count("is judged anew: by auc now, before by balanced_accuracy") == 1
 
 
 @pytest.mark.parametrize("limit", [0, 2])

@@ -22,7 +22,7 @@ from train.model.checkpoint import (
     checkpoint_names,
     read_checkpoint,
 )
-from train.optim.schedule import end_of
+from train.optim.schedule import end_of, judged
 from train.world.launch import Launch
 from train.world.world import World
 
@@ -91,8 +91,9 @@ def is_over(checkpoint: Mapping[str, Any], config: TrainConfig) -> bool:
     """Whether the run had already ended when the checkpoint was written."""
     if next_epoch(checkpoint) >= config.epochs:  # in the midst of a later epoch too, if --epochs was lowered
         return True
-    rate = checkpoint["optimizer"]["param_groups"][0]["lr"]  # of earlier versions
-    end = end_of({"rate": rate, **checkpoint["schedule"]}, config.optim, checkpoint["epoch"])
+    state = checkpoint["schedule"]
+    rate = state.get("rate", checkpoint["optimizer"]["param_groups"][0]["lr"])  # of earlier versions
+    end = end_of(rate, judged(state), config.optim, checkpoint["epoch"])
     return checkpoint["stage"] == VALIDATED and end is not None
 
 

@@ -18,18 +18,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from train.loop.build import training_loader
 from train.loop.config import TrainConfig
+from train.model.trained import is_still
 from train.world.world import World
 
 
 def normed(model: nn.Module) -> list[_BatchNorm]:
     """The layers of a model that keep running statistics, but for those whose weights are not trained."""
     found = (layer for layer in model.modules() if isinstance(layer, _BatchNorm))
-    return [layer for layer in found if layer.track_running_stats and _is_trained(layer)]
-
-
-def _is_trained(layer: _BatchNorm) -> bool:
-    weights = list(layer.parameters())
-    return not weights or any(weight.requires_grad for weight in weights)
+    return [layer for layer in found if layer.track_running_stats and not is_still(layer)]
 
 
 def first_pairs(config: TrainConfig, world: World) -> list[torch.Tensor]:

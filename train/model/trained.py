@@ -63,8 +63,13 @@ def _parts(root: nn.Module) -> list[tuple[nn.Module, bool]]:
     return found
 
 
-def _still(module: nn.Module) -> list[nn.Module]:
+def is_still(module: nn.Module) -> bool:
+    """Whether a module has weights, and none of them is trained."""
     weights = list(module.parameters())
-    if weights and not any(weight.requires_grad for weight in weights):
+    return bool(weights) and not any(weight.requires_grad for weight in weights)
+
+
+def _still(module: nn.Module) -> list[nn.Module]:
+    if is_still(module):
         return [module]
     return [still for child in module.children() for still in _still(child)]

@@ -20,10 +20,9 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """One group, or two if there is a weight decay: it spares biases and the scales of norms.
+    """One group, or two if there is a weight decay: it spares what has one dimension, as timm does.
 
-    They have one dimension. Decay would only shift outputs and scales, as Loshchilov and Hutter's users found
-    (timm and nanoGPT spare them, too).
+    These are biases and the scales of norms, whose size says nothing about how complex a function is.
     """
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     if not weight_decay:

@@ -102,7 +102,7 @@ class Schedule:
     @property
     def end(self) -> str | None:
         """Why the run ends after the last validation; None if it goes on."""
-        return end_of(self.state_dict(), self.config, 0 if self._last is None else self._last.epoch)
+        return end_of(self.rate, self.best, self.config, 0 if self._last is None else self._last.epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the schedule without its options, which a continued run may change."""
@@ -124,26 +124,27 @@ class Schedule:
         if before != self.config.best_by:
             _LOG.warning("the run is judged anew: by %s now, before by %s", self.config.best_by, before)
             return
-        self.best = _judged(state)
+        self.best = judged(state)
         self._plateau.load_state_dict(state["plateau"])
 
 
-def end_of(state: Mapping[str, Any], config: OptimConfig, epoch: int) -> str | None:
+def end_of(rate: float, best: Judged | None, config: OptimConfig, epoch: int) -> str | None:
     """Why a run ends after the validation of an epoch; None if it goes on.
 
     Args:
-        state: of the `Schedule`, with the rate.
+        rate: see `Schedule.rate`.
+        best: see `Schedule.best`.
         config: of the optimiser.
         epoch: the one that was validated.
     """
-    best = _judged(state)
-    if state["rate"] < config.min_lr * (1 - 1e-6):  # divisions by ten round: min_lr may be a bit less
+    if rate < config.min_lr * (1 - 1e-6):  # divisions by ten round, so a rate of min_lr may be a bit less
         return f"the learning rate fell below {config.min_lr:g}"
     if config.stop_after and best and epoch - best.epoch >= config.stop_after:
         return f"no epoch was better than epoch {best.epoch} for optim.stop_after={config.stop_after} epochs"
     return None
 
 
-def _judged(state: Mapping[str, Any]) -> Judged | None:
+def judged(state: Mapping[str, Any]) -> Judged | None:
+    """The best validation in the state of a `Schedule`; earlier versions kept its value alone."""
     best = state["best"]
-    return Judged(**best) if isinstance(best, dict) else None  # earlier versions kept the value alone
+    return Judged(**best) if isinstance(best, dict) else None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from recon.base.cli import run
 from recon.base.errors import UserError
+from recon.base.options import not_negative
 from recon.base.paths import expanded
 
 if TYPE_CHECKING:
@@ -46,8 +47,7 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        if self.mistakes < 0:
-            raise UserError(f"mistakes={self.mistakes}, expected 0 or more")
+        not_negative(self, "mistakes")
         if Path(self.out).suffix.lower() == ".html":
             raise UserError(f"out={self.out} names the page, which lies beside the Markdown; give report.md")
 
