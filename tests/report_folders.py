@@ -1,13 +1,13 @@
 """Folders of a run and of its evaluation, as the commands write them, and the page that reports on them."""
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import run
 
 from pack.storage import open_store
 from train.evaluation.evaluate import INPUTS, EvaluateConfig, source_of
@@ -66,11 +66,7 @@ def report(monkeypatch: pytest.MonkeyPatch, folder: Path, **changes: object) -> 
         "evaluation": folder / "eval",
         "out": folder / "out/report.md",
     } | changes
-    monkeypatch.setattr(sys, "argv", ["x", *(f"--{name}={value}" for name, value in options.items())])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
+    return run(monkeypatch, main, *(f"--{name}={value}" for name, value in options.items()))
 
 
 class Page(HTMLParser):

@@ -26,6 +26,7 @@ from pack.publish.packing import pack
 from pack.shard.writer import ShardWriter
 from recon.base.errors import UserError
 from recon.image.codec import decode
+from recon.image.drawing import fitted
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +241,7 @@ def test_preview_has_a_column_for_each_fake(packed: Path) -> None:
     one = preview.contact_sheet(open_dataset(str(packed)), count=2, gain=8, side=40)
     assert one.shape[1] == (40 + 8) * (1 + 2 * 3)
     assert one.shape[0] == preview.TITLE + preview.SCALE + sum(
-        preview.fitted(*decode(pair.real, max_pixels=10**6).size, 40)[0] + 8 + 2 * preview.LINE
+        fitted(*decode(pair.real, max_pixels=10**6).size, 40)[0] + 8 + 2 * preview.LINE
         for number, pair in enumerate(iterate_pairs(str(packed)))
         if number in (0, 10)
     )

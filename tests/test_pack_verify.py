@@ -19,6 +19,7 @@ from pack.inspect import info, preview, verify
 from pack.shard.index import read_index
 from pack.storage import LocalStore
 from recon.base.errors import UserError
+from recon.image.drawing import fitted
 
 SECOND = "shard-000001"
 
@@ -287,9 +288,9 @@ def test_preview_of_the_identity_shows_no_difference_under_a_lossless_codec(pack
     assert sheet.shape[1] == 3 * 72
     names = [record["path"] for record in _records(packed)]
     row_of_png = names.index("b/rgb.png")
-    above = [preview.fitted(one["height"], one["width"], 64)[0] for one in _records(packed)[:row_of_png]]
+    above = [fitted(one["height"], one["width"], 64)[0] for one in _records(packed)[:row_of_png]]
     top = preview.TITLE + sum(above) + row_of_png * (8 + 2 * preview.LINE)
-    height, width = preview.fitted(17, 23, 64)
+    height, width = fitted(17, 23, 64)
     assert width == 64
     difference = sheet[top + 4 : top + 4 + height, 2 * 72 + 4 : 2 * 72 + 4 + width]
     assert (difference == 128).all()

@@ -1,6 +1,7 @@
 """The report: its facts, table and links, and curves that are a picture."""
 
 import json
+import os
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -13,8 +14,8 @@ from scored_images import png, put
 from recon.base.errors import UserError
 from recon.image.codec import decode_rgb
 from train.reports.command import ReportConfig, contents_of
-from train.reports.inputs.run_log import read_history
-from train.reports.training import draw_curves
+from train.reports.inputs.run_log import History, read_history
+from train.reports.training import draw_curves, training_section
 
 
 @pytest.fixture
@@ -247,3 +248,32 @@ def test_a_report_tells_what_was_scored_of_the_images(
     file.write_text(json.dumps(before | facts))
     assert report(monkeypatch, folder) == 0
     assert f"12 {told} of `held/out`" in (folder / "out/report.md").read_text()
+
+
+def test_a_report_is_not_written_over_a_picture_that_it_shows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = put(folder / "out/curves.png", png(1))
+    before = shown.read_bytes()
+    assert report(monkeypatch, folder, preview=shown) == 2
+    assert "curves.png would be written over" in capsys.readouterr().err
+    assert shown.read_bytes() == before
+
+
+def test_names_that_are_not_utf_8_keep_their_bytes_in_the_markdown(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = folder / os.fsdecode(b"caf\xe9")
+    write_run(odd)
+    assert report(monkeypatch, folder, run=odd) == 0
+    assert b"/caf\xe9` ends in epoch" in (folder / "out/report.md").read_bytes()
+
+
+def test_a_run_whose_validation_had_one_class_has_no_highest_auc() -> None:
+    lines = [line for line in LINES if "val" not in line]
+    one_class = {"step": 40, "epoch": 1, "val": {"auc": None, "ap": None, "balanced_accuracy": None}}
+    history = History(training=lines, validation=[one_class])
+    assert "highest AUC" not in training_section(history)
+    better = one_class | {"epoch": 3, "val": {"auc": 0.25, "ap": 0.5, "balanced_accuracy": 0.5}}
+    history = History(training=lines, validation=[one_class, better, {**better, "epoch": 4}])
+    assert "; highest AUC 0.2500 in epoch 3<" in training_section(history)

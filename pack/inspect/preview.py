@@ -7,8 +7,9 @@ reconstructions each has two such columns. Where the dataset has masks of what w
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +19,11 @@ from recon.base.errors import UserError
 from recon.base.options import at_least_one
 from recon.base.paths import split_path
 from recon.image.codec import Picture, Pixels, decode_rgb, encode
-from recon.image.drawing import enlarge, resize, text_strip
+from recon.image.drawing import enlarge, fitted, resize, text_strip
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pack.dataset.dataset import Dataset
     from pack.dataset.pairs import StoredPair
 
@@ -86,14 +89,10 @@ def contact_sheet(dataset: "Dataset", *, count: int, gain: int, side: int) -> Pi
     numbers = [round(i * (pairs - 1) / max(1, count - 1)) for i in range(count)]
     masks = ["mask: white is changed"] if dataset.manifest.masks else []
     titles = ["real", *["reconstruction", f"difference x{gain}"] * fakes, *masks]
-    rows = [_nth(dataset, number, gain, side) for number in numbers]
+    # The rows come in the order of the shards, and reading a table checks the whole index of one.
+    makers = lru_cache(1)(lambda shard: _makers(dataset, shard))
+    rows = [_nth(dataset, number, makers, gain, side) for number in numbers]
     return np.concatenate([_strips(titles, side, TITLE), *rows, _scale(gain, len(titles) * (side + 2 * GAP))])
-
-
-def fitted(height: int, width: int, side: int) -> tuple[int, int]:
-    """The size in which an image of this size is shown: its longer side fills the cell."""
-    scale = side / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,14 +104,18 @@ class _Picture:
     second: str = ""
 
 
-def _nth(dataset: "Dataset", number: int, gain: int, side: int) -> Pixels:
+def _nth(
+    dataset: "Dataset", number: int, makers: Callable[[int], "pa.Table"], gain: int, side: int
+) -> Pixels:
     """The row of the pair with this number, counted over all shards."""
+    from pack.dataset.fakes import values_of
     from pack.dataset.pairs import sound
 
     for shard, entry in enumerate(dataset.manifest.shards):
         if number < entry.pairs:
             pair = sound(dataset.read_block(shard, number, 1)[0])
-            pictures = _pictures(pair, _makers(dataset, shard, number), gain)
+            made_by = [name or "" for name in values_of(makers(shard).slice(number, 1), "autoencoder")]
+            pictures = _pictures(pair, made_by, gain)
             cells = np.concatenate([_cell(one.pixels, side) for one in pictures], axis=1)
             first = _strips([one.first for one in pictures], side, LINE)
             second = _strips([one.second for one in pictures], side, LINE, _FAINT)
@@ -121,14 +124,11 @@ def _nth(dataset: "Dataset", number: int, gain: int, side: int) -> Pixels:
     raise AssertionError("number is below the manifest's pairs")
 
 
-def _makers(dataset: "Dataset", shard: int, row: int) -> list[str]:
-    """What made each reconstruction of a pair."""
-    from pack.dataset.fakes import values_of
+def _makers(dataset: "Dataset", shard: int) -> "pa.Table":
+    """What made each reconstruction of a shard."""
     from pack.shard.schema import MORE_FAKES
 
-    fakes = dataset.manifest.fakes
-    table = dataset.table(shard, ["autoencoder", *([MORE_FAKES] if fakes > 1 else [])])
-    return [name or "" for name in values_of(table.slice(row, 1), "autoencoder")]
+    return dataset.table(shard, ["autoencoder", *([MORE_FAKES] if dataset.manifest.fakes > 1 else [])])
 
 
 def _pictures(pair: "StoredPair", makers: Sequence[str], gain: int) -> list[_Picture]:

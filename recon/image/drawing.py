@@ -35,6 +35,12 @@ def _part_as_image(pixels: Pixels) -> Image.Image:
     return Image.frombuffer("RGB", (width, height), lines, "raw", "RGB", stride, 1)
 
 
+def fitted(height: int, width: int, side: int) -> tuple[int, int]:
+    """Height and width of an image of this size when its longer side is `side`."""
+    scale = side / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def enlarge(pixels: Pixels, height: int, width: int) -> Pixels:
     """Enlarges (H, W, 3) uint8 by repeating pixels, so that each can be seen."""
     rows, columns = pixels.shape[:2]
@@ -42,7 +48,7 @@ def enlarge(pixels: Pixels, height: int, width: int) -> Pixels:
     return enlarged
 
 
-def text_strip(text: str, width: int, height: int = 24, ink: str = "black") -> Pixels:
+def text_strip(text: str, width: int, height: int, ink: str = "black") -> Pixels:
     """Draws `text` on a white (height, width, 3) strip, for contact sheets; what is too long ends in dots."""
     image = Image.new("RGB", (width, height), "white")
     font, left = ImageFont.load_default(size=height * 0.6), 4

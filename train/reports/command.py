@@ -58,15 +58,17 @@ def main() -> None:
 
 
 def _job(config: ReportConfig) -> None:
-    from train.evaluation.work.writable import check_writable
+    from train.evaluation.work.writable import check_apart, check_writable
     from train.reports.markdown import as_markdown
     from train.reports.page import as_html
     from train.reports.training import draw_curves
 
     out = expanded(config.out)
     page_file, curves = out.with_suffix(".html"), out.parent / "curves.png"
-    check_writable(*map(str, (out, page_file, curves)))
+    outputs = [str(one) for one in (out, page_file, curves)]
+    check_writable(*outputs)
     contents = contents_of(config)
+    check_apart(outputs, [str(one.path) for one in contents.pictures])
     if contents.mismatch:
         _LOG.warning("%s", contents.mismatch)
     page = as_html(contents)
@@ -111,6 +113,8 @@ def contents_of(config: ReportConfig) -> "Contents":
 
 
 def _write(path: Path, text: str) -> None:
+    from train.evaluation.figures.scores import encoded
+
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(encoded(text))
     os.replace(partial, path)

@@ -4,13 +4,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from html import escape
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from recon.base.errors import UserError
-from recon.base.paths import printable
+from train.reports.markup import plain
 
 Draw = Callable[[Any], None]
 """Draws on the axes that it gets."""
@@ -50,7 +49,7 @@ def svg(draw: Draw, about: str, width: float = 4.6, height: float = 3.2) -> str:
     Raises:
         UserError: matplotlib is not installed.
     """
-    file, about = StringIO(), printable(about)
+    file, about = StringIO(), plain(about)
     # The salt and no date: equal drawings are equal text, and different ones share no ids.
     with _style({**dict.fromkeys(_INKED, _INK), "svg.hashsalt": about}) as figure_of:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -70,7 +69,7 @@ def svg(draw: Draw, about: str, width: float = 4.6, height: float = 3.2) -> str:
     used = set(re.findall(r"#([\w-]+)", inner))
     inner = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", inner)
     view = f"0 0 {72 * width:g} {72 * height:g}"
-    head = f'<svg role="img" aria-label="{escape(about)}" viewBox="{view}" xmlns:xlink="{_XLINK}">'
+    head = f'<svg role="img" aria-label="{about}" viewBox="{view}" xmlns:xlink="{_XLINK}">'
     return f"{head}{inner}".replace(_INK, "currentColor")
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from train.evaluation.figures.figures import Figures
+from train.evaluation.figures.figures import Figures, lack
 from train.evaluation.figures.scores import OVERALL, SHARED, Scores
 from train.evaluation.figures.table import DASH, shown
 from train.reports.drawing import COLOURS, FAKE, REAL, svg
@@ -38,14 +38,12 @@ def _groups(scores: Scores, rows: Mapping[str, Figures]) -> dict[str, Scores]:
         auc = rows[name].auc if name in rows else None
         return (auc is None, auc or 0.0)
 
-    groups_N = np.array(scores.groups, dtype=object)
     names = sorted(sorted(set(scores.groups) - {SHARED}), key=worst)[:_MOST]
-    return {name: scores.chosen((groups_N == name) | (groups_N == SHARED)) for name in sorted(names)}
+    return {name: scores.of_group(name) for name in sorted(names)}
 
 
 def _lack(scores: Scores) -> str | None:
-    counts = np.bincount(scores.labels_N, minlength=2)
-    return None if counts.all() else ("no real images" if not counts[0] else "no fakes")
+    return lack("both", *np.bincount(scores.labels_N, minlength=2).tolist())
 
 
 def _curves(found: Evaluated, scores: Scores, groups: Mapping[str, Scores], told: str) -> str:

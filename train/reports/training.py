@@ -26,6 +26,7 @@ def training_section(history: History) -> str:
     if not history.validation:
         return section("Training", *parts, lacking("the run has logged no validation"))
     seen = svg(partial(draw_validation, validation=history.validation), "Validation by epoch")
-    auc, place = max((line["val"]["auc"] or 0.0, -place) for place, line in enumerate(history.validation))
-    caption = f"Validation by epoch; highest AUC {auc:.4f} in epoch {history.validation[-place]['epoch']}"
-    return section("Training", grid([*parts, figure(seen, caption)]))
+    logged = ((line["val"]["auc"], line["epoch"]) for line in history.validation)
+    best = max((one for one in logged if one[0] is not None), key=lambda one: one[0], default=None)
+    told = f"; highest AUC {best[0]:.4f} in epoch {best[1]}" if best else ""
+    return section("Training", grid([*parts, figure(seen, f"Validation by epoch{told}")]))

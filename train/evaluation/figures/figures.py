@@ -122,7 +122,7 @@ def figures_of(scores: Scores, decision: Decision, bootstrap: Bootstrap | None =
     counter = Counter(scores, decision)
     n_fake = int((scores.labels_N == 1).sum())
     n_real = len(scores.names) - n_fake
-    missing = {name: why for name, one in FIGURES.items() if (why := _lack(one.needs, n_real, n_fake))}
+    missing = {name: why for name, one in FIGURES.items() if (why := lack(one.needs, n_real, n_fake))}
     values = counter.figures(np.ones((1, len(set(scores.photographs)))))
     found = {name: None if name in missing else float(values[name][0]) for name in FIGURES}
     ends: dict[str, Interval] = {}
@@ -146,9 +146,8 @@ def by_group(scores: Scores, decision: Decision, bootstrap: Bootstrap | None = N
     Returns:
         The groups in alphabetical order, `OVERALL` last.
     """
-    groups_N = np.array(scores.groups, dtype=object)  # numpy's own strings lose trailing NULs
     rows = {
-        name: figures_of(scores.chosen((groups_N == name) | (groups_N == SHARED)), decision, bootstrap)
+        name: figures_of(scores.of_group(name), decision, bootstrap)
         for name in sorted(set(scores.groups) - {SHARED})
     }
     return rows | {OVERALL: figures_of(scores, decision, bootstrap)}
@@ -173,7 +172,8 @@ def over_groups(rows: Mapping[str, Figures]) -> OverGroups:
     return OverGroups(mean=mean, deviation=deviation, worst=worst)
 
 
-def _lack(needs: str, n_real: int, n_fake: int) -> str | None:
+def lack(needs: str, n_real: int, n_fake: int) -> str | None:
+    """Which of the classes that are needed is missing, in words; ``needs`` as in `Figure`."""
     if not n_real and needs in ("real", "both"):
         return "no real images"
     return "no fakes" if not n_fake and needs in ("fake", "both") else None

@@ -75,6 +75,11 @@ class Scores:
             logits_N=self.logits_N[places],
         )
 
+    def of_group(self, name: str) -> "Scores":
+        """The images of a label group, with those of `SHARED`."""
+        groups_N = np.array(self.groups, dtype=object)  # numpy's own strings lose trailing NULs
+        return self.chosen((groups_N == name) | (groups_N == SHARED))
+
 
 def photograph_of(name: str, group: str) -> str:
     """What an image was made from, as far as its name tells.

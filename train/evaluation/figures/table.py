@@ -122,9 +122,8 @@ def _table(
     found = []
     for group, row in rows.items():
         figures = [shown(name, getattr(row, name), row.intervals.get(name)) for name in names]
-        is_ours = group == OVERALL
         cells = [*figures, str(row.n_real), str(row.n_fake)]
-        found.append(Row(name="all images" if is_ours else named(group), is_ours=is_ours, cells=cells))
+        found.append(Row(name=_called(group, named), is_ours=group == OVERALL, cells=cells))
     for first, values in (("mean of groups", over.mean), ("standard deviation of groups", over.deviation)):
         cells = [*(shown(name, values.get(name)) for name in names), "", ""]
         found.append(Row(name=first, is_ours=True, cells=cells))

@@ -30,6 +30,11 @@ class Contents:
     """The curves of train.robustness."""
 
     @property
+    def pictures(self) -> list[Drawn]:
+        """The pictures that are shown."""
+        return [*self.robustness, *([self.preview] if self.preview else [])]
+
+    @property
     def scored_as(self) -> str:
         """Which part of the images was scored, in words."""
         crop, view = self.found.facts.get("crop"), self.found.facts.get("view", "whole")

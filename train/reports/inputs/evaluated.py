@@ -56,7 +56,7 @@ def read_evaluation(place: str) -> Evaluated:
         scores = str(error)
     try:
         return Evaluated(facts=facts, table=table, report=_report(facts), scores=scores)
-    except (TypeError, AttributeError, UserError) as error:
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
         raise UserError(
             f"{place}/metrics.json has figures of another form ({error}); run python -m train.evaluate again"
         ) from error
@@ -77,11 +77,10 @@ def _check_kind(place: str) -> None:
 
 def _facts(place: str) -> dict[str, Any]:
     path = f"{place.rstrip('/')}/metrics.json"
+    text = text_of(place, "metrics.json", "--evaluation")
     try:
-        facts = json.loads(text_of(place, "metrics.json", "--evaluation"))
+        facts = json.loads(text)
         missing = {"backbone", "checkpoint", "data", "images"} - set(facts)
-    except UserError:  # a ValueError, too
-        raise
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} is not a JSON object: {error}") from error
     if missing:

@@ -10,7 +10,7 @@ from scipy.special import expit
 from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
 from recon.image.codec import Picture, Pixels, encode
-from recon.image.drawing import resize
+from recon.image.drawing import fitted, resize
 from train.evaluation.evaluate import INPUTS, EvaluateConfig, source_of
 from train.evaluation.figures.scores import Scores
 from train.evaluation.look import WHOLE, Look, parse_look
@@ -130,8 +130,7 @@ def _look(facts: Mapping[str, Any]) -> Look:
 
 
 def _thumbnail(pixels: Pixels) -> bytes:
-    height, width = pixels.shape[:2]
-    if max(height, width) > SIDE:
-        scale = SIDE / max(height, width)
-        pixels = resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
+    if max(pixels.shape[:2]) > SIDE:
+        rows, columns = pixels.shape[:2]
+        pixels = resize(pixels, *fitted(rows, columns, SIDE))
     return encode(pixels, Picture(pixels=pixels, codec="png"), "png")

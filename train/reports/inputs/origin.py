@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.base.errors import UserError
-from recon.base.paths import expanded
+from recon.base.paths import one_name, printable
 
 
 def mismatch_of(run: str, facts: Mapping[str, Any]) -> str | None:
@@ -19,13 +19,12 @@ def mismatch_of(run: str, facts: Mapping[str, Any]) -> str | None:
     scored = str(facts["checkpoint"])
     if _absolute(run) in _absolute(scored).parents or _holds(run, facts.get("checkpoint_sha256")):
         return None
-    return f"The scored detector is not of this run: {scored} does not lie in {run}"
+    return printable(f"The scored detector is not of this run: {scored} does not lie in {run}")
 
 
 def _absolute(place: str) -> Path:
     """A place in a form that can be compared: on disk without links, of a URL its text."""
-    place = place.removeprefix("file://")
-    return Path("/", place) if "://" in place else expanded(place).resolve()
+    return Path("/", one_name(place.removeprefix("file://")))
 
 
 def _holds(run: str, sha256: str | None) -> bool:
