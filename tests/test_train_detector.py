@@ -112,6 +112,19 @@ def test_the_folder_or_the_file_of_an_export_is_scored_evaluated_and_calibrated_
     assert Detector.load(folder, device="cpu").decision.threshold == calibrated.threshold
 
 
+def test_a_folder_in_the_home_folder_is_found(
+    checkpoint: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    export(ExportConfig(checkpoint=checkpoint, out=str(tmp_path / "shown")))
+    options = EvaluateConfig(checkpoint="~/shown", data=data, device="cpu", resamples=2)
+    evaluate(options)
+    one, same = (Detector.load(path, device="cpu") for path in ("~/shown", checkpoint))
+    assert one.logit(pixels(1)) == same.logit(pixels(1))
+    export(ExportConfig(checkpoint="~/shown", out=str(tmp_path / "again")))
+    assert f"| `{data}` | 6 |" in (tmp_path / "again/README.md").read_text()
+
+
 def test_where_nothing_can_be_written_is_told_before_anything_is_scored(
     checkpoint: str,
     data: str,

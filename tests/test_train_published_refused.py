@@ -63,6 +63,10 @@ def test_what_holds_no_plain_tensors_is_refused_and_no_code_is_run(tmp_path: Pat
     damaged[whole.index(small["fc.bias"].numpy().tobytes())] ^= 1
     path.write_bytes(damaged)
     assert "CRC-32 differs" in refusal(path)
+    damaged = bytearray(whole)
+    damaged[whole.rindex(b"PK\x01\x02")] ^= 1  # the list of the files in it
+    path.write_bytes(damaged)
+    assert "no whole" in refusal(path)
     (tmp_path / "model.safetensors").write_bytes(b"x" * 100)
     assert "is damaged" in refusal(tmp_path / "model.safetensors")
 
@@ -270,6 +274,7 @@ def test_dda_says_its_network_normalisation_and_view_but_not_its_alpha(
     torch.save({"model": theirs}, path)
     assert "not the alpha that scales them; give --model.lora_alpha" in refusal(path, FileModel())
     found = load_detector(str(path), FileModel(lora_alpha=1))
+    assert found.sha256 == load_detector(str(path), FileModel(lora_alpha=1.0)).sha256  # the command's number
     assert found.model == {"backbone": "timm:vit_small_patch14_dinov2@336", "normalize": "clip"}
     assert found.view == "crop:336"
     assert found.content["model"]["timm.pos_embed"].shape == (1, math.ceil(336 / 14) ** 2 + 1, 384)
@@ -282,5 +287,9 @@ def test_dda_says_its_network_normalisation_and_view_but_not_its_alpha(
     assert "expected base_model.model.blocks.0.mlp.fc1.lora.lora_A (R, I)" in refusal(
         path, FileModel(lora_alpha=1)
     )
+    torch.save({"model": theirs}, path)
+    other = FileModel(backbone="highpass", lora_alpha=1)
+    assert "of another model than its backbone highpass" in refusal(path, other)
     save_file({"layer.lora_A.default.weight": torch.zeros(2, 3)}, tmp_path / "adapter.safetensors")
+    assert "of another model than its backbone highpass" in refusal(tmp_path / "adapter.safetensors", other)
     assert "has LoRA, but not as DDA" in refusal(tmp_path / "adapter.safetensors", FileModel())

@@ -15,7 +15,6 @@ from recon.base.errors import UserError
 from recon.base.paths import expanded, is_dir, names_in, split_path
 from train.detector.detector import Detector
 from train.evaluation.figures.table import DASH, cell, shown
-from train.model.build import normalization_of
 from train.model.published.load import WEIGHTS, DetectorFile
 
 _FIGURES = ("auc", "ap", "balanced_accuracy", "tpr_at_fpr_5")
@@ -41,7 +40,7 @@ def card(file: DetectorFile, detector: Detector, license_name: str) -> str:
         _header(license_name),
         "# Detector of generated images",
         "",
-        f"Backbone `{file.model['backbone']}`, normalisation `{normalization_of(file.content)}`, "
+        f"Backbone `{file.model['backbone']}`, normalisation `{detector.normalization}`, "
         f"{parameters:,} parameters. One logit for each image, high for a fake.",
         "",
         "| | |",
@@ -126,7 +125,7 @@ def _evaluations(file: DetectorFile) -> Iterator[str]:
 def _beside(path: str) -> Iterator[dict[str, Any]]:
     """``metrics.json`` of the evaluations in the folder of a file on disk."""
     folder = split_path(path)[0]
-    if "://" in folder or not is_dir(folder):
+    if "://" in folder or not is_dir(expanded(folder)):
         return
     for name in names_in(expanded(folder)):
         store = open_store(f"{folder}/{name}")

@@ -5,8 +5,8 @@
 Writes into ``--out``: ``detector.safetensors`` (weights), ``detector.json`` (backbone, normalisation,
 temperature and threshold), ``README.md`` (the model card) and, with ``--onnx``, ``detector.onnx``. The ONNX
 model takes RGB levels 0..255 as float32 (batch, 3, height, width) and gives a logit for each image; the
-normalisation is inside. Of an earlier export there, ``detector.onnx`` and ``detector.calibration.json`` are
-removed unless they are written again: they would belong to other weights, or contradict the new decision.
+normalisation is inside. Of an earlier export there, ``detector.onnx`` (unless it is written again) and the
+calibration of its weights are removed: they would belong to other weights, or contradict the new decision.
 """
 
 import logging
@@ -69,10 +69,12 @@ def export(config: ExportConfig) -> list[str]:
     check_writable(f"{config.out}/{WEIGHTS}")
     detector = Detector.of(file, device="cpu", look=asked_look(config.view, None))
     content = {WEIGHTS: weights_bytes(detector.model.state_dict())}
+    backbone = str(file.model["backbone"])
     if config.onnx:
-        content[ONNX] = onnx_bytes(detector, str(file.model["backbone"]))
+        content[ONNX] = onnx_bytes(detector, backbone)
     content["README.md"] = card(file, detector, config.license).encode("utf-8", "surrogateescape")
-    content[OPTIONS] = options_text(file.model, str(detector.look), detector.decision).encode()
+    options = options_text(backbone, detector.normalization, str(detector.look), detector.decision)
+    content[OPTIONS] = options.encode()
     replace_export(store, content)
     return list(content)
 

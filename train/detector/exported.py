@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -31,9 +30,9 @@ def weights_bytes(state: Mapping[str, torch.Tensor]) -> bytes:
     return save({name: value.detach().cpu().contiguous().clone() for name, value in state.items()})
 
 
-def options_text(model: Mapping[str, Any], view: str, decision: Decision) -> str:
+def options_text(backbone: str, normalize: str, view: str, decision: Decision) -> str:
     """The JSON beside the weights."""
-    options = {"backbone": model["backbone"], "normalize": model.get("normalize", "resnet")}
+    options = {"backbone": backbone, "normalize": normalize}
     content = {"format": EXPORT, "model": options, "view": view, "decision": asdict(decision)}
     return json.dumps(content, indent=2) + "\n"
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from recon.base.errors import UserError
 from recon.base.options import at_least_one, not_negative
-from recon.base.paths import is_dir, safe_name, split_path
+from recon.base.paths import expanded, is_dir, safe_name, split_path
 from train.evaluation.images_config import ImagesConfig, open_images
 from train.evaluation.work.ranks import ALONE, Ranks
 
@@ -174,5 +174,5 @@ def beside(config: EvaluateConfig, job: str) -> str:
     column = config.group_column or (config.group_by if config.group_by != "group" else "")
     ends = [view.replace(":", ""), f"by-{column}" if column else ""]
     name = "-".join([job, *steps, *parts[-2:], *filter(None, ends)])
-    folder = config.checkpoint if is_dir(config.checkpoint) else split_path(config.checkpoint)[0]
+    folder = config.checkpoint if is_dir(expanded(config.checkpoint)) else split_path(config.checkpoint)[0]
     return f"{folder.rstrip('/')}/{safe_name(name)}"

@@ -71,7 +71,7 @@ def pair_logits(model: nn.Module, pairs_BPCHW: torch.Tensor, normalization: str)
     Args:
         model: a detector in eval mode, on the device of the pairs.
         pairs_BPCHW: uint8 or float in 0..1, at least one pair.
-        normalization: a name in `train.model.normalize.NORMALIZATIONS`.
+        normalization: a name that `train.model.normalize.find_normalization` knows.
 
     Returns:
         (B, P) float32 logits.
@@ -139,7 +139,7 @@ def logits_of(
         model: a detector in eval mode on `device`.
         pixels_BHWC: (B, H, W, 3) uint8 RGB.
         device: the device of the model.
-        normalization: a name in `train.model.normalize.NORMALIZATIONS`, as in training.
+        normalization: a name that `train.model.normalize.find_normalization` knows, as in training.
 
     Returns:
         (B,) float32 logits, above 0 for fake.
@@ -209,7 +209,7 @@ def score(
         images: the stream.
         batch_size: most images in a batch; on a CPU each image is scored alone (see `images_a_call`).
         device: the device of the model.
-        normalization: a name in `train.model.normalize.NORMALIZATIONS`, as in training.
+        normalization: a name that `train.model.normalize.find_normalization` knows, as in training.
 
     Yields:
         For each batch, the places of its images in the source, and their logits.

@@ -97,10 +97,14 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         UserError: there is no such file, or it is not a checkpoint of this version.
     """
     folder, name = split_path(str(path))
-    store = open_store(folder)
+    return read_checkpoint(stored(open_store(folder), name, str(path)), str(path))
+
+
+def stored(store: Store, name: str, path: str) -> bytes:
+    """The bytes of a file of weights; UserError: `path`, as the user named it, is not there."""
     if not store.exists(name):
         raise UserError(f"checkpoint {path} not found; expected a file such as RUN/best.pt")
-    return read_checkpoint(store.read(name), str(path))
+    return store.read(name)
 
 
 def read_checkpoint(data: bytes, where: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def normalize(x_B3HW: Tensor, name: str = "resnet") -> Tensor:
 
     Args:
         x_B3HW: RGB images (B, 3, H, W), uint8 or float in 0..1; any device.
-        name: a name in `NORMALIZATIONS`.
+        name: a name that `find_normalization` knows.
 
     Returns:
         float32; for ``resnet`` the shape is the same and the values are about -2.1 to 2.7.

@@ -9,7 +9,7 @@ from train.model.backbones import classifier_of
 
 _LAST = re.compile(r"last:(\d+)")
 _BLOCKS = ("blocks", "stages", "layers")  # what timm calls the container of a model's repeated part
-FORMS = "all, head, or last:N (the last N blocks and the head)"
+_FORMS = "all, head, or last:N (the last N blocks and the head)"
 
 
 def freeze(model: nn.Module, trained: str) -> list[nn.Module]:
@@ -37,10 +37,10 @@ def freeze(model: nn.Module, trained: str) -> list[nn.Module]:
 def _behind(model: nn.Module, trained: str) -> list[nn.Module]:
     """The parts that are trained."""
     if trained == "head":
-        return [dict(model.named_modules())[classifier_of(model)]]
+        return [model.get_submodule(classifier_of(model))]
     found = _LAST.fullmatch(trained)
     if not found or not int(found[1]):
-        raise UserError(f"model.train={trained}, expected {FORMS}")
+        raise UserError(f"model.train={trained}, expected {_FORMS}")
     count = int(found[1])
     root = dict(model.named_children()).get("timm", model)
     parts = _parts(root)

@@ -4,21 +4,22 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
+import yaml
 from torch import Tensor, nn
 
 from pack.storage import Store, open_store
 from recon.base.errors import UserError
-from recon.base.paths import is_dir, split_path
+from recon.base.paths import expanded, is_dir, split_path
 from train.model.backbones import pooling_of
 from train.model.build import build_model, model_from_checkpoint
+from train.model.checkpoint import stored
 from train.model.config import FileModel, ModelConfig
 from train.model.published.lora import SIDE, backbone_of, has_lora, merged
 from train.model.published.names import head_of, one_output, owned, rows_of, without_prefixes
-from train.model.published.stated import BY_HAND, Stated, read_mapping, read_stated
+from train.model.published.stated import BY_HAND, YAML, Stated, read_mapping, read_stated
 from train.model.published.tensors import SAFETENSORS, read_tensors
 from train.model.published.transformers_vit import vit_tensors
 
@@ -65,13 +66,13 @@ def detector_file(path: str) -> str:
     Raises:
         UserError: a folder holds no weights that are known by their name.
     """
-    if not is_dir(path):
+    if not is_dir(expanded(path)):
         return path
     store = open_store(path)
-    names = list(_FILES)
-    if store.exists("config.yaml"):
-        stated = read_mapping(store.read("config.yaml"), _yaml, f"{path}/config.yaml").get("weights_file")
-        names[:0] = [str(stated)] if stated else []
+    names: tuple[str, ...] = _FILES
+    if store.exists(YAML):
+        stated = read_mapping(store.read(YAML), yaml.safe_load, f"{path}/{YAML}").get("weights_file")
+        names = (str(stated), *_FILES) if stated else _FILES
     for name in names:
         if store.exists(name):
             return f"{path.rstrip('/')}/{name}"
@@ -92,9 +93,7 @@ def load_detector(path: str, given: FileModel = _NOTHING_GIVEN) -> DetectorFile:
     path = detector_file(path)
     folder, name = split_path(path)
     store = open_store(folder)
-    if not store.exists(name):
-        raise UserError(f"checkpoint {path} not found; expected a file such as RUN/best.pt")
-    data = store.read(name)
+    data = stored(store, name, path)
     content, digest = read_tensors(data, path), hashlib.sha256(data).hexdigest()
     if "format" in content:
         _refuse_given(given, path)
@@ -127,6 +126,7 @@ def _published(
 ) -> DetectorFile:
     stated = Stated() if given.backbone else read_stated(store, name)
     if has_lora(state):
+        state = without_prefixes(state)
         stated = _of_dda(state, given, path)
     backbone, normalize = given.backbone or stated.backbone, given.normalize or stated.normalize
     if backbone is None or normalize is None:
@@ -148,7 +148,9 @@ def _published(
         "model": _adopted(state, model, stated, given, path),
     }
     if given != _NOTHING_GIVEN:  # other options make another detector of the same bytes
-        digest = hashlib.sha256(f"{digest} {given}".encode()).hexdigest()
+        # Calibrations hold it: a new option of `FileModel` would make them those of another detector.
+        alpha = None if given.lora_alpha is None else float(given.lora_alpha)
+        digest = hashlib.sha256(f"{digest} {replace(given, lora_alpha=alpha)}".encode()).hexdigest()
     theirs = "" if stated.view == "whole" else f"; its authors look at {stated.view}"
     _LOG.info("%s: %s, normalisation %s%s", path, backbone, normalize, theirs)
     return DetectorFile(path=path, sha256=digest, content=content, view=stated.view, made=model)
@@ -157,10 +159,8 @@ def _published(
 def _adopted(
     state: dict[str, Tensor], model: nn.Module, stated: Stated, given: FileModel, path: str
 ) -> dict[str, Tensor]:
-    own = model.state_dict()
     if has_lora(state):
-        state = without_prefixes(state, {"base_model.": torch.empty(0)})
-        table = own.get("timm.pos_embed")
+        table = model.state_dict().get("timm.pos_embed")
         state = merged(state, given.lora_alpha, 0 if table is None else table.shape[1], path)
     elif given.lora_alpha is not None:
         raise UserError(
@@ -168,15 +168,14 @@ def _adopted(
         )
     if any(name.startswith("vit.embeddings.") for name in state):
         state = vit_tensors(state, path)
-    state = owned(without_prefixes(state, own), model)
+    state = owned(without_prefixes(state), model)
     head = given.head or head_of(stated.outputs, rows_of(state, model), path)
     return one_output(state, model, head, path)
 
 
 def _of_dda(state: dict[str, Tensor], given: FileModel, path: str) -> Stated:
     """DDA has no config; ``Inference/inference.py`` has its normalisation and view."""
-    plain = without_prefixes(state, {"base_model.": torch.empty(0)})
-    backbone = given.backbone or backbone_of(plain, path)
+    backbone = given.backbone or backbone_of(state, path)
     side = backbone.partition("@")[2] or SIDE
     return Stated(backbone=backbone, normalize="clip", view=f"crop:{side}")
 
@@ -185,9 +184,3 @@ def _refuse_given(given: FileModel, path: str) -> None:
     for name, value in asdict(given).items():
         if value is not None:
             raise UserError(f"model.{name}={value} would be ignored: {path} says it itself; leave it out")
-
-
-def _yaml(data: bytes) -> Any:
-    import yaml
-
-    return yaml.safe_load(data)

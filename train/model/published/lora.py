@@ -37,15 +37,15 @@ def backbone_of(state: Mapping[str, Tensor], where: str) -> str:
     Raises:
         UserError: the names or shapes are not those of DDA.
     """
-    width = state.get(f"{BASE}model.cls_token")
+    token = state.get(f"{BASE}model.cls_token")
     patch = state.get(f"{BASE}model.patch_embed.proj.weight")
-    if width is None or patch is None or width.shape[-1] not in _WIDTHS:
+    if token is None or patch is None or token.shape[-1] not in _WIDTHS:
         raise UserError(
             f"{where} has LoRA, but not as DDA: expected {BASE}model.cls_token of width "
             f"{', '.join(map(str, _WIDTHS))} and {BASE}model.patch_embed.proj.weight; merge it into its "
             "layers first"
         )
-    return f"{TIMM}vit_{_WIDTHS[width.shape[-1]]}_patch{patch.shape[-1]}_dinov2@{SIDE}"
+    return f"{TIMM}vit_{_WIDTHS[token.shape[-1]]}_patch{patch.shape[-1]}_dinov2@{SIDE}"
 
 
 def merged(state: Mapping[str, Tensor], alpha: float | None, positions: int, where: str) -> dict[str, Tensor]:
@@ -54,7 +54,8 @@ def merged(state: Mapping[str, Tensor], alpha: float | None, positions: int, whe
     Args:
         state: the names of DDA.
         alpha: that of the training; the file does not hold it.
-        positions: rows of the position table of the network that gets the tensors, with the class token's.
+        positions: rows of the position table of the network that gets the tensors, with the class token's;
+            0 if it has none.
         where: the file, for messages.
 
     Returns:
@@ -77,7 +78,7 @@ def merged(state: Mapping[str, Tensor], alpha: float | None, positions: int, whe
         found[own] = value
         if name.endswith(f"{LAYER}weight"):
             found[own] = _with_factors(state, name.removesuffix(f"{LAYER}weight"), value, alpha, where)
-    if "pos_embed" in found:
+    if positions and "pos_embed" in found:
         found["pos_embed"] = _resampled(found["pos_embed"], positions)
     return found
 

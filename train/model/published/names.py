@@ -7,33 +7,31 @@ from torch import Tensor, nn
 from recon.base.errors import UserError
 from train.model.backbones import classifier_of
 
-PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.", "vit.")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.", "vit.")
 """Names of the modules around a network: of DDP, torch.compile, and Community Forensics (``vit.``)."""
 
 _REAL = {"real", "natural", "nature", "human", "authentic", "photo", "not fake"}
 _FAKE = {"fake", "ai", "generated", "synthetic", "artificial", "deepfake", "ai-generated", "ai generated"}
 
 
-def without_prefixes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Removes what stands before all names, as long as a model has no such names itself."""
+def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Removes what stands before all names."""
     found = dict(state)
-    for _ in PREFIXES:  # several may stand before each other, in any order
-        for prefix in PREFIXES:
-            if all(name.startswith(prefix) for name in found) and not any(map(prefix.startswith, own)):
+    for _ in _PREFIXES:  # several may stand before each other, in any order
+        for prefix in _PREFIXES:
+            if all(name.startswith(prefix) for name in found):
                 found = {name.removeprefix(prefix): value for name, value in found.items()}
     return found
 
 
 def owned(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Gives tensors the names of a model: timm's models are its ``timm``.
+    """Gives tensors the names of a fresh model: timm's models are its ``timm``.
 
-    Step counters of BatchNorm, which old files lack and no score depends on, become 0.
+    Step counters of BatchNorm, which old files lack and no score depends on, stay the model's: 0.
     """
     own = model.state_dict()
-    found = {f"timm.{name}" if f"timm.{name}" in own else name: value for name, value in state.items()}
-    counters = (name for name in own if name.endswith("num_batches_tracked") and name not in found)
-    first = next(iter(found.values()))
-    return found | {name: first.new_zeros((), dtype=own[name].dtype) for name in counters}
+    counters = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
+    return counters | {f"timm.{name}" if f"timm.{name}" in own else name: state[name] for name in state}
 
 
 def one_output(state: Mapping[str, Tensor], model: nn.Module, head: str, where: str) -> dict[str, Tensor]:

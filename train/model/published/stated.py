@@ -16,8 +16,8 @@ import yaml
 from pack.storage import Store
 from recon.base.errors import UserError
 from train.model.backbones import TIMM
-from train.model.normalize import MEAN, STD, find_normalization, normalization_name
-from train.model.published.transformers_vit import vit_backbone, vit_outputs, vit_view
+from train.model.normalize import find_normalization, normalization_name
+from train.model.published.transformers_vit import resize_step, vit_backbone, vit_outputs, vit_view
 
 YAML, JSON, PROCESSOR = "config.yaml", "config.json", "preprocessor_config.json"
 BY_HAND = "give --model.backbone and --model.normalize"
@@ -137,8 +137,7 @@ def _timm_view(facts: Mapping[str, Any], side: int, where: str) -> str:
     if mode not in ("center", "squash"):
         raise UserError(f"{where}: crop_mode {mode!r}, expected center or squash; {BY_HAND}")
     size = f"{scaled}x{scaled}" if mode == "squash" else f"{scaled}"
-    resampler = facts.get("interpolation", "bilinear")
-    return f"resize:{size}{'' if resampler == 'bilinear' else f':{resampler}'}+crop:{side}"
+    return f"{resize_step(size, facts.get('interpolation', 'bilinear'))}+crop:{side}"
 
 
 def _of_transformers(found: Mapping[str, Any], store: Store, where: str) -> Stated:
@@ -148,7 +147,7 @@ def _of_transformers(found: Mapping[str, Any], store: Store, where: str) -> Stat
     if store.exists(PROCESSOR):
         processor = read_mapping(store.read(PROCESSOR), json.loads, f"{store.url}/{PROCESSOR}")
         normalize = normalization_name(processor["image_mean"], processor["image_std"])
-    view = vit_view(processor, int(found["image_size"])) or "whole"
+    view = vit_view(processor, int(found["image_size"]))
     return Stated(backbone=backbone, normalize=normalize, view=view, outputs=vit_outputs(found))
 
 
@@ -157,6 +156,6 @@ def _of_community_forensics(found: Mapping[str, Any]) -> Stated:
     scaled = {224: 256, 384: 440}.get(side)
     return Stated(
         backbone=f"{TIMM}vit_{found['model_size']}_patch{found['patch_size']}_{side}",
-        normalize=normalization_name(MEAN, STD),
+        normalize="resnet",
         view=f"crop:{side}" if scaled is None else f"resize:{scaled}+crop:{side}",
     )

@@ -58,10 +58,12 @@ def _safetensors(data: bytes, where: str) -> Mapping[str, Any]:
 
 
 def _pickled(data: bytes, where: str) -> Any:
-    if zipfile.is_zipfile(BytesIO(data)):  # before 2020 torch.save wrote no zip files
-        check_bytes(data, where)
     try:
+        if zipfile.is_zipfile(BytesIO(data)):  # before 2020 torch.save wrote no zip files
+            check_bytes(data, where)
         return torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         if found := _GLOBAL.search(str(error)):
             raise UserError(

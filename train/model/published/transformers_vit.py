@@ -65,21 +65,22 @@ def vit_view(processor: Mapping[str, Any], side: int) -> str:
         shown = str(size["shortest_edge"])
     else:
         shown = f"{size['height']}x{size['width']}"
-    resampler = _RESAMPLERS[processor.get("resample", 2)]
-    steps = [f"resize:{shown}{'' if resampler == 'bilinear' else f':{resampler}'}"]
-    crop = processor.get("crop_size", side)
-    return "+".join(
-        (steps if processor.get("do_resize", True) else [])
-        + (
-            [f"crop:{crop if isinstance(crop, int) else crop['height']}"]
-            if processor.get("do_center_crop")
-            else []
-        )
-    )
+    resampler, steps = _RESAMPLERS[processor.get("resample", 2)], []
+    if processor.get("do_resize", True):
+        steps.append(resize_step(shown, resampler))
+    if processor.get("do_center_crop"):
+        crop = processor.get("crop_size", side)
+        steps.append(f"crop:{crop if isinstance(crop, int) else crop['height']}")
+    return "+".join(steps) or "whole"
+
+
+def resize_step(size: str, resampler: str) -> str:
+    """A step of ``--view``, which leaves out the usual filter."""
+    return f"resize:{size}" if resampler == "bilinear" else f"resize:{size}:{resampler}"
 
 
 def vit_tensors(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """The tensors with timm's names; those of unknown names keep them, so that loading tells."""
+    """The tensors with timm's names; unknown names become others that no model has, so that loading tells."""
     found: dict[str, Tensor] = {}
     for name, value in state.items():
         inner = _LAYER.fullmatch(name)
