@@ -41,7 +41,8 @@ def source_name(source: str) -> str:
 def first_wild(place: str) -> int:
     """Position of the first pattern character in a place; -1 if there is none.
 
-    The name of a local folder that exists is no pattern, whatever its characters.
+    A local folder on the way that exists is no pattern, whatever its characters; at the last part of a place
+    callers look themselves.
     """
     wild = _WILD.search(place)
     while wild and not is_url(place):

@@ -109,3 +109,16 @@ def _mode(path: str | os.PathLike[str]) -> int | None:
 def one_name(path: str) -> str:
     """One name for all paths of a file or folder, links resolved; a URL stays as it is."""
     return path.rstrip("/") if "://" in path else os.path.realpath(expanded(path))
+
+
+def named_yaml(folder: Path, name: str, option: str) -> Path:
+    """The YAML file of this name in a folder, without its suffix; or the one at this path.
+
+    Raises:
+        UserError: there is neither; the message names the option and the files in the folder.
+    """
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    path = folder / f"{name}.yaml" if name in names else Path(name)
+    if not is_file(path):
+        raise UserError(f"{option}={name}: expected {', '.join(names)}, or a YAML file")
+    return path

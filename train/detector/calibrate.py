@@ -173,7 +173,7 @@ def _waiting(detector: "Detector", source: "ImageSource", config: CalibrateConfi
     from train.model.normalize import find_normalization
 
     chosen = sample(source.total, config.sample, config.seed)
-    blocks = [(first, n) for first, n in source.places() if not chosen.isdisjoint(range(first, first + n))]
+    blocks = source.places_of(chosen)
     how = Ready(
         max_pixels=config.max_pixels,
         look=detector.look,

@@ -10,7 +10,7 @@ from typing import Any
 
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
-from recon.base.paths import is_file
+from recon.base.paths import named_yaml
 
 RECIPES = Path(__file__).parents[2] / "configs" / "augment"
 """Folder of the recipes; each is a YAML file."""
@@ -184,10 +184,7 @@ def load_recipe(recipe: str) -> AugmentConfig:
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
-    names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-    path = RECIPES / f"{recipe}.yaml" if recipe in names else Path(recipe)
-    if not is_file(path):
-        raise UserError(f"augment={recipe}: expected {', '.join(names)}, or a YAML file")
+    path = named_yaml(RECIPES, recipe, "augment")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(AugmentConfig, as_group=False)
     try:

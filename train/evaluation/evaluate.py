@@ -87,13 +87,7 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
 
     from pack.storage import open_store
     from train.evaluation.figures.bootstrap import Bootstrap
-    from train.evaluation.results import (
-        ScoredImage,
-        report_on,
-        tell_replaced,
-        too_many_lost,
-        write_results,
-    )
+    from train.evaluation.results import parted, report_on, tell_replaced, too_many_lost, write_results
     from train.evaluation.scored import scored_parts
     from train.evaluation.work.parts import parts_of, remove_parts
     from train.evaluation.work.writable import check_writable, refuse_results
@@ -104,17 +98,10 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
         refuse_results(store, "robustness.json", "train.robustness")
         check_writable(f"{store.url}/metrics.json")
     facts, outcomes = scored_parts(config, detector, look, source, store, ranks)
-    known = list(zip(source.listed, outcomes, strict=True))
-    scores = [
-        ScoredImage(name=one.name, group=one.group, label=one.label, logit=found, photograph=one.photograph)
-        for one, found in known
-        if isinstance(found, float)
-    ]
-    lost = [(one.name, found) for one, found in known if not isinstance(found, float)]
-    too_many = too_many_lost(lost, len(known), config.max_rejected)
-    if too_many and ranks.rank == 0:
-        remove_parts(store, parts_of(source))  # or the next run would not look for these images again
-    if too_many:
+    scores, lost = parted(source.listed, outcomes)
+    if too_many := too_many_lost(lost, source.total, config.max_rejected):
+        if ranks.rank == 0:
+            remove_parts(store, parts_of(source))  # or the next run would not look for these images again
         raise UserError(too_many)
     report = report_on(scores, decision, Bootstrap(resamples=config.resamples, seed=config.seed))
     if ranks.rank == 0:

@@ -28,7 +28,10 @@ Blocks = Iterable[tuple[int, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What is done to an image before it is scored."""
+    """What is done to an image before it is scored.
+
+    Not what ``--view`` names: that is a `Look`, and is taken of the result.
+    """
 
     text: str
     """Tells the pixels: two views of one text do the same."""

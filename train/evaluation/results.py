@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from train.evaluation.figures.bootstrap import Bootstrap
 from train.evaluation.figures.decision import Decision
 from train.evaluation.figures.scores import FILE, Scores, encoded, scores_bytes
 from train.evaluation.figures.table import Report, report_of
-from train.evaluation.inputs.source import Lost
+from train.evaluation.inputs.source import Listed, Lost
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,6 +32,19 @@ class ScoredImage:
     """Above 0 for fake."""
     photograph: str
     """Images that share it show the same photograph."""
+
+
+def parted(
+    listed: Sequence[Listed], outcomes: Sequence[float | Lost]
+) -> tuple[list[ScoredImage], list[tuple[str, Lost]]]:
+    """The images that have a score; and name and cause of the others."""
+    known = list(zip(listed, outcomes, strict=True))
+    scored = [
+        ScoredImage(name=one.name, group=one.group, label=one.label, logit=found, photograph=one.photograph)
+        for one, found in known
+        if not isinstance(found, Lost)
+    ]
+    return scored, [(one.name, found) for one, found in known if isinstance(found, Lost)]
 
 
 def report_on(
@@ -120,12 +133,17 @@ def write_results(
         "table.md": encoded(_table(found, scores, facts["rejected"])),
         "metrics.json": encoded(json.dumps(facts | figures, indent=2) + "\n"),
     }
+    write_files(store, content)
+
+
+def write_files(store: Store, content: Mapping[str, bytes]) -> None:
+    """Publishes files in their order; an empty one is removed, as it may be that of an earlier evaluation."""
     for name, data in content.items():
         if data:
             with store.publish(name) as file:
                 file.write(data)
         else:
-            store.remove(name)  # of an earlier evaluation
+            store.remove(name)
 
 
 def _table(found: Report | Decision, scores: list[ScoredImage], rejected: dict[str, int]) -> str:

@@ -52,7 +52,7 @@ def scored_parts(
         source: the images, the same on all ranks.
         store: where the parts are published.
         ranks: all of them call this together.
-        views: what is made of each image and scored; the first is the image as it is. None: only that.
+        views: what is made of each image and scored; the first is the image as it is. Empty: only that.
 
     Returns:
         Facts about the detector and the images; and the outcome of each image, in the order of the source;
@@ -132,7 +132,7 @@ class _Parts:
         """By number: the place in the source, times the number of views, and the number of the view."""
         self._source, self._store, self._job, self._limit, self._shown = source, store, job, limit, shown
         self._todo: list[Part] = []
-        self._missing: list[int] = []  # images of each part that have no outcome yet
+        self._missing: list[int] = []  # outcomes of each part that are still to come
         self._published: list[Part] = []
         self._lost = 0
 

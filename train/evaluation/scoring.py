@@ -7,7 +7,7 @@ equal bits. Several images are scored side by side there, each by one thread; on
 for that is shared among all threads. Which of the two it is, its size alone says (`threads_for`).
 On a GPU single images would be much slower; `images_a_call` says what holds there.
 
-Shapes: B images of a batch, P = (real, fake), V views of an image, H rows, W columns.
+Shapes: B images of a batch, P = (real, fake), V crops of an image, H rows, W columns.
 """
 
 from collections import defaultdict, deque
@@ -36,7 +36,7 @@ HELD_PIXELS = 1 << 26
 """Most pixels of the images that wait for others of the same size (200 MB)."""
 
 Scored = tuple[list[int], NDArray[np.float32]]
-"""Places of images in the source, and their logits."""
+"""Numbers of outcomes (see `Waiting.index`), and their logits."""
 
 
 def images_a_call(device: torch.device, batch_size: int) -> int:
@@ -95,9 +95,9 @@ class Waiting:
     """An image that waits for the model."""
 
     index: int
-    """Place of the image in the source."""
+    """Number of its outcome: its place in the source or, of views, see `train.evaluation.images.ready`."""
     pixels: Pixels
-    """(H, W, 3) uint8; or (V, H, W, 3), of several views, whose logits are averaged."""
+    """(H, W, 3) uint8; or (V, H, W, 3), of several crops, whose logits are averaged."""
     part: int = 0
     """Images of different parts never share a batch, so that a part's scores depend on no other part."""
 
@@ -170,11 +170,11 @@ def logits_of(
 def mean_logits(
     model: nn.Module, pixels_BVHWC: NDArray[np.uint8], device: torch.device, normalization: str = "resnet"
 ) -> NDArray[np.float32]:
-    """Scores images by the mean of the logits of their views; arguments and errors as those of `logits_of`.
+    """Scores images by the mean of the logits of their crops; arguments and errors as those of `logits_of`.
 
     Args:
         model: a detector in eval mode on `device`.
-        pixels_BVHWC: (B, V, H, W, 3) uint8 RGB; or (B, H, W, 3), of a single view each.
+        pixels_BVHWC: (B, V, H, W, 3) uint8 RGB; or (B, H, W, 3), of a single part each.
         device: the device of the model.
         normalization: as in training.
 
@@ -184,7 +184,7 @@ def mean_logits(
     if pixels_BVHWC.ndim == 4:
         return logits_of(model, pixels_BVHWC, device, normalization)
     pixels_NHWC = pixels_BVHWC.reshape(-1, *pixels_BVHWC.shape[2:])
-    # On a CPU one view in each call, as if it were an image: so a view's logit depends on no other view.
+    # On a CPU one crop in each call, as if it were an image: so a crop's logit depends on no other.
     step = images_a_call(device, len(pixels_NHWC))
     calls = [pixels_NHWC[first : first + step] for first in range(0, len(pixels_NHWC), step)]
     logits_N = np.concatenate([logits_of(model, one, device, normalization) for one in calls])
@@ -212,7 +212,7 @@ def score(
         normalization: a name that `train.model.normalize.find_normalization` knows, as in training.
 
     Yields:
-        For each batch, the places of its images in the source, and their logits.
+        For each batch, the numbers of its outcomes, and their logits.
     """
     model.eval()
     if device.type == "cpu":

@@ -151,9 +151,14 @@ def scores_bytes(rows: Iterable[Sequence[object]]) -> bytes:
     Args:
         rows: a value for each of `COLUMNS`; the logit is a Python float.
     """
+    return csv_bytes(COLUMNS, rows)
+
+
+def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """A CSV file with a line of names; names of files keep their bytes."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(columns)
     # All digits of a float, as csv writes them: a threshold that is one of these scores must equal it.
     writer.writerows(rows)
     return encoded(text.getvalue())

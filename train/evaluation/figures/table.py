@@ -1,7 +1,7 @@
 """The figures as text: three tables with the groups as rows, and notes that say what is what; as Markdown."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -127,7 +127,7 @@ def _table(
     for first, values in (("mean of groups", over.mean), ("standard deviation of groups", over.deviation)):
         cells = [*(shown(name, values.get(name)) for name in names), "", ""]
         found.append(Row(name=first, is_ours=True, cells=cells))
-    cells = [*(_worst(name, over, named) for name in names), "", ""]
+    cells = [*(worst_of(name, over, named) for name in names), "", ""]
     found.append(Row(name="worst group", is_ours=True, cells=cells))
     heads = ["group", *(FIGURES[name].title for name in names), "real", "fake"]
     return Table(title=title, heads=heads, rows=found)
@@ -140,7 +140,8 @@ def _markdown(table: Table) -> str:
     return "\n".join([*lines, ""])
 
 
-def _worst(name: str, over: OverGroups, named: Named) -> str:
+def worst_of(name: str, over: OverGroups, named: Named) -> str:
+    """The worst group of a figure and its value; a dash if no group has it."""
     if name not in over.worst:
         return DASH
     group, value = over.worst[name]
@@ -193,14 +194,24 @@ def _called(group: str, named: Named) -> str:
 
 def _reasons(rows: Mapping[str, Figures], named: Named) -> list[str]:
     """Why there are dashes: a line for each reason, with its groups."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for group, row in rows.items():
-        by_reason: dict[str, list[str]] = {}
-        for name, why in row.missing.items():
-            by_reason.setdefault(why, []).append("intervals" if name == "intervals" else FIGURES[name].title)
-        for why, names in by_reason.items():
-            groups.setdefault((", ".join(names), why), []).append(_called(group, named))
+    groups = by_reason((_called(group, named), row.missing) for group, row in rows.items())
     found = [f"{DASH} {names} of {', '.join(where)}: {why}." for (names, why), where in groups.items()]
     if len(rows) == 2:  # one group, and all images
         found.append(f"{DASH} standard deviation of groups: there is one group.")
+    return found
+
+
+def by_reason(missing: Iterable[tuple[str, Mapping[str, str]]]) -> dict[tuple[str, str], list[str]]:
+    """Where figures are missing, by their titles and by the reason.
+
+    Args:
+        missing: what a place is called, and the `Figures.missing` of it.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for where, reasons in missing:
+        names: dict[str, list[str]] = {}
+        for name, why in reasons.items():
+            names.setdefault(why, []).append("intervals" if name == "intervals" else FIGURES[name].title)
+        for why, titles in names.items():
+            found.setdefault((", ".join(titles), why), []).append(where)
     return found

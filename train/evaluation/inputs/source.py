@@ -1,7 +1,7 @@
 """What all inputs become: listed images, and the blocks in which their bytes are read."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -83,6 +83,10 @@ class ImageSource:
         for count in self.blocks or [1] * self.total:
             yield first, count
             first += count
+
+    def places_of(self, chosen: Set[int]) -> list[tuple[int, int]]:
+        """Those of `places` that hold one of these images."""
+        return [(first, n) for first, n in self.places() if not chosen.isdisjoint(range(first, first + n))]
 
     def images(self) -> Iterator[LabelledImage]:
         """Reads all images, in order, for callers that may leave none out.

@@ -9,8 +9,8 @@ from train.evaluation.figures.decision import Decision
 from train.evaluation.figures.figures import FIGURES, Figures
 from train.evaluation.figures.scores import OVERALL, SHARED
 from train.evaluation.figures.table import Report
-from train.evaluation.inputs.source import ImageSource, Listed
-from train.evaluation.results import ScoredImage, report_on
+from train.evaluation.inputs.source import ImageSource
+from train.evaluation.results import parted, report_on
 from train.evaluation.robust.cells import Cell
 from train.evaluation.work.parts import Outcome
 
@@ -56,8 +56,7 @@ def found_in(
         decision: threshold and temperature.
         bootstrap: of the intervals.
     """
-    known = list(zip(source.listed, outcomes, strict=True))
-    scored = [_scored(one, found) for one, found in known if isinstance(found, float)]
+    scored, lost = parted(source.listed, outcomes)
     report = report_on(scored, decision, bootstrap)
     rows = dict(report.rows) if report else {}
     groups = sorted({one.group for one in source.listed} - {SHARED})
@@ -69,13 +68,7 @@ def found_in(
             decision=decision,
             bootstrap=bootstrap,
         ),
-        left_out=Counter(found.kind for _, found in known if not isinstance(found, float)),
-    )
-
-
-def _scored(one: Listed, logit: float) -> ScoredImage:
-    return ScoredImage(
-        name=one.name, group=one.group, label=one.label, logit=logit, photograph=one.photograph
+        left_out=Counter(one.kind for _, one in lost),
     )
 
 

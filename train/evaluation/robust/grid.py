@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.base.errors import UserError
-from recon.base.paths import is_file
+from recon.base.paths import named_yaml
 from train.evaluation.robust.cells import AS_IS, Cell, Step, Swept
 from train.evaluation.robust.ops import OPS, Between, Number, Parameter, Value
 
@@ -36,10 +36,7 @@ def find_grid(grid: str) -> list[Cell]:
     Raises:
         UserError: there is no such file, or it is no grid; the message names the place and the choices.
     """
-    names = sorted(path.stem for path in GRIDS.glob("*.yaml"))
-    path = GRIDS / f"{grid}.yaml" if grid in names else Path(grid)
-    if not is_file(path):
-        raise UserError(f"grid={grid}: expected {', '.join(names)}, or a YAML file")
+    path = named_yaml(GRIDS, grid, "grid")
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -135,11 +132,11 @@ def _value(given: Any, parameter: Parameter, where: str) -> Value:
 
 def _cells(family: str, chain: Chain) -> Iterator[Cell]:
     """The cells of a family: every combination of swept values, the last sweep turning fastest."""
-    places = [(number, word) for number, (_, sweeps) in enumerate(chain) for word in sweeps]
-    swept = [place for place in places if len(chain[place[0]][1][place[1]]) > 1]
-    axis = next((place for place in swept if _is_axis(chain[place[0]][1][place[1]])), None)
-    for values in product(*(chain[number][1][word] for number, word in places)):
-        at = dict(zip(places, values, strict=True))
+    sweep_at = {(n, word): values for n, (_, sweeps) in enumerate(chain) for word, values in sweeps.items()}
+    swept = [place for place, values in sweep_at.items() if len(values) > 1]
+    axis = next((place for place in swept if _is_axis(sweep_at[place])), None)
+    for values in product(*sweep_at.values()):
+        at = dict(zip(sweep_at, values, strict=True))
         steps = [
             Step(op=op, values={word: at[number, word] for word in sweeps})
             for number, (op, sweeps) in enumerate(chain)

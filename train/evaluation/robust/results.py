@@ -1,7 +1,5 @@
 """The files of a robustness test: scores, tables, pictures, and all figures as JSON."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -10,9 +8,10 @@ from typing import Any
 from pack.storage import Store
 from recon.base.paths import printable
 from train.evaluation.figures.figures import FIGURES, Figures, over_groups
-from train.evaluation.figures.scores import COLUMNS, FILE, OVERALL, SHARED, encoded
-from train.evaluation.figures.table import DASH, cell, head, line, notes_on, shown
+from train.evaluation.figures.scores import COLUMNS, FILE, OVERALL, SHARED, csv_bytes, encoded
+from train.evaluation.figures.table import DASH, by_reason, cell, head, line, notes_on, shown, worst_of
 from train.evaluation.inputs.source import ImageSource, Lost
+from train.evaluation.results import write_files
 from train.evaluation.robust.cells import Cell
 from train.evaluation.robust.curves import pictures
 from train.evaluation.robust.found import CellFound
@@ -34,10 +33,10 @@ def write_results(
     """
     rejected = [json.dumps(one, ensure_ascii=False) + "\n" for one in _rejected(source, found)]
     content = {
-        FILE: _csv((*COLUMNS, "cell"), _scores(source, found)),
+        FILE: csv_bytes((*COLUMNS, "cell"), _scores(source, found)),
         "rejected.jsonl": encoded("".join(rejected)),
         "table.md": encoded(_markdown(found)),
-        "robustness.csv": _csv(
+        "robustness.csv": csv_bytes(
             (*_ABOUT, *(f"{name}{end}" for name in _SHOWN for end in ("", "_low", "_high"))),
             (row for one in found for row in _rows(one, source)),
         ),
@@ -47,20 +46,7 @@ def write_results(
     for name in store.names():  # of an earlier test, of another grid
         if name.startswith("curves") and name.endswith(".png") and name not in content:
             store.remove(name)
-    for name, data in content.items():
-        if data:
-            with store.publish(name) as file:
-                file.write(data)
-        else:
-            store.remove(name)
-
-
-def _csv(columns: Sequence[str], rows: Iterator[Sequence[object]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return encoded(text.getvalue())
+    write_files(store, content)
 
 
 def _scores(source: ImageSource, found: Sequence[CellFound]) -> Iterator[Sequence[object]]:
@@ -92,13 +78,10 @@ def _rows(found: CellFound, source: ImageSource) -> Iterator[Sequence[object]]:
         "" if one.x is None else one.x.value,
         one.curve,
     )
+    pairs = zip(source.listed, found.outcomes, strict=True)
+    lost = [image.group for image, outcome in pairs if isinstance(outcome, Lost)]
     for group, figures in found.report.rows.items():
-        counted = [
-            outcome
-            for image, outcome in zip(source.listed, found.outcomes, strict=True)
-            if group == OVERALL or image.group in (group, SHARED)
-        ]
-        left_out = sum(isinstance(outcome, Lost) for outcome in counted)
+        left_out = sum(group == OVERALL or one in (group, SHARED) for one in lost)
         values = [value for name in _SHOWN for value in _with_ends(figures, name)]
         yield *about, group, figures.n_real, figures.n_fake, left_out, *values
 
@@ -143,7 +126,7 @@ def _markdown(found: Sequence[CellFound]) -> str:
         figures = one.overall
         values = [shown(name, getattr(figures, name), figures.intervals.get(name)) for name in _SHOWN]
         counts = [str(figures.n_real), str(figures.n_fake), str(sum(one.left_out.values()))]
-        worst = [_worst(one)] if groups > 1 else []
+        worst = [worst_of("auc", over_groups(one.report.rows), cell)] if groups > 1 else []
         lines.append(line([_title(one.cell), *values, *counts, *worst]))
     report = found[0].report
     notes = [*notes_on(report.decision, report.bootstrap), *_reasons(found)]
@@ -156,20 +139,12 @@ def _title(one: Cell) -> str:
     return cell(printable(one.name))
 
 
-def _worst(found: CellFound) -> str:
-    worst = over_groups(found.report.rows).worst.get("auc")
-    return DASH if worst is None else f"{shown('auc', worst[1])} {cell(worst[0])}"
-
-
 def _reasons(found: Sequence[CellFound]) -> Iterator[str]:
     """Why there are dashes, or no intervals: a line for each reason, with its cells."""
-    cells: dict[tuple[str, str], list[str]] = {}
-    for one in found:
-        reasons: dict[str, list[str]] = {}
-        for name, why in one.overall.missing.items():
-            if name in _SHOWN or name == "intervals":
-                reasons.setdefault(why, []).append(FIGURES[name].title if name in FIGURES else name)
-        for why, names in reasons.items():
-            cells.setdefault((", ".join(names), why), []).append(_title(one.cell))
+    shown_here = (*_SHOWN, "intervals")
+    cells = by_reason(
+        (_title(one.cell), {name: why for name, why in one.overall.missing.items() if name in shown_here})
+        for one in found
+    )
     for (figures, why), where in cells.items():
         yield f"{DASH} {figures} of {'all cells' if len(where) == len(found) else ', '.join(where)}: {why}."

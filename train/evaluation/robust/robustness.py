@@ -12,7 +12,6 @@ for each cell and label group), a picture for each family of cells and, last, ``
 
 import logging
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,6 @@ if TYPE_CHECKING:  # these imports are heavy; the functions below do them, so th
     from train.evaluation.inputs.source import ImageSource
     from train.evaluation.robust.cells import Cell
     from train.evaluation.robust.found import CellFound
-    from train.evaluation.work.parts import Outcome
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,6 +56,7 @@ def robustness(config: RobustnessConfig, ranks: Ranks = ALONE) -> "list[CellFoun
 
     from pack.storage import open_store
     from train.evaluation.figures.bootstrap import Bootstrap
+    from train.evaluation.results import parted, too_many_lost
     from train.evaluation.robust.curves import need_matplotlib
     from train.evaluation.robust.found import found_in
     from train.evaluation.robust.results import write_results
@@ -75,7 +74,8 @@ def robustness(config: RobustnessConfig, ranks: Ranks = ALONE) -> "list[CellFoun
     views = [cell.view(config.max_pixels) for cell in cells]
     facts, outcomes = scored_parts(config, detector, look, source, store, ranks, views)
     by_cell = [outcomes[number :: len(cells)] for number in range(len(cells))]
-    if too_many := _too_many(source, by_cell[0], config.max_rejected):
+    _, lost = parted(source.listed, by_cell[0])
+    if too_many := too_many_lost(lost, source.total, config.max_rejected):
         if ranks.rank == 0:
             remove_parts(store, parts_of(source, len(cells)))  # so that the next run looks again
         raise UserError(too_many)
@@ -123,12 +123,3 @@ def _understood(config: RobustnessConfig) -> "tuple[list[Cell], ImageSource]":
             "have them"
         )
     return cells, source
-
-
-def _too_many(source: "ImageSource", as_is: "Sequence[Outcome]", limit: float) -> str | None:
-    """The complaint if too many images can't be scored as they are."""
-    from train.evaluation.results import too_many_lost
-
-    known = zip(source.listed, as_is, strict=True)
-    lost = [(one.name, outcome) for one, outcome in known if not isinstance(outcome, float)]
-    return too_many_lost(lost, source.total, limit)

@@ -115,7 +115,7 @@ def _read(facts: Mapping[str, Any], keys: set[tuple[str, str]]) -> Iterator[tupl
     source = source_of(config)
     listed = ((one.name, one.group) for one in source.listed)
     places = {place: key for place, key in enumerate(listed) if key in keys}
-    blocks = [block for block in source.places() if not places.keys().isdisjoint(range(block[0], sum(block)))]
+    blocks = source.places_of(places.keys())
     how = Ready(max_pixels=config.max_pixels, look=_look(facts), threads=available_cpus())
     for place, pixels in ready(source, blocks, how, places):
         yield places[place], pixels.cause if isinstance(pixels, Lost) else _thumbnail(pixels)
