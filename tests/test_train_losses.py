@@ -53,7 +53,7 @@ def test_a_step_descends_the_loss_that_was_asked_for() -> None:
     (expected / (2 * CONFIG.order.global_batch)).backward()
     with open_world("cpu") as world:
         one = Trainee(plain_model(), replace(CONFIG, loss=loss), world)
-        one.optimizer = torch.optim.SGD(one.module.parameters(), lr=1.0)
+        one.optimizer = torch.optim.SGD(one.module.parameters(), lr=1.0, fused=True)
         found = one.step(batch, 0)
     assert found.loss_sum == pytest.approx(expected.item(), rel=1e-6)
     for before, after in zip(model.parameters(), one.module.parameters(), strict=True):

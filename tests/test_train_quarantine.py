@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from train_data import make_dataset
-from train_ranks import random_batch, trainee
+from train_ranks import batch_of, random_batch, trainee
 from train_runs import Plan, Ranks, as_options, keys_of_steps, small_config, stop_at
 
 from pack.dataset.dataset import Dataset
@@ -111,12 +111,7 @@ def test_masks_anywhere_count_only_what_is_valid(world: World) -> None:
     batch = random_batch(5, seed=1)
     holed = batch.mask.clone()
     holed[[0, 3]] = False
-    hurt = type(batch)(
-        images=batch.images,
-        mask=holed,
-        keys=[batch.keys[row] for row in (1, 2, 4)],
-        damaged=[pair("0"), pair("3")],
-    )
+    hurt = batch_of(batch.images, holed, damaged=[pair("0"), pair("3")])
     result = trainee(build_model(ModelConfig(backbone="highpass")), world).step(hurt, 0)
     assert (result.images, result.damaged, result.applied) == (6, 2, True)
 

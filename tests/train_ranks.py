@@ -34,12 +34,17 @@ def random_batch(pairs: int, seed: int, valid: int | None = None) -> Batch:
     images = torch.randint(0, 256, (pairs, 2, 3, 16, 16), dtype=torch.uint8, generator=generator)
     mask = torch.arange(pairs) < (pairs if valid is None else valid)
     images[~mask] = 0
-    return Batch(images=images, mask=mask, keys=[str(row) for row in range(int(mask.sum()))])
+    return batch_of(images, mask)
+
+
+def batch_of(images: torch.Tensor, mask: torch.Tensor, **more: Any) -> Batch:
+    keys = [str(row) for row in range(int(mask.sum()))]
+    return Batch(images=images, pairs=images[mask], mask=mask, keys=keys, **more)
 
 
 def rank_share(batch: Batch, rank: int) -> Batch:
     """A rank's rows, of two ranks, as the loader deals them."""
-    return Batch(images=batch.images[rank::2], mask=batch.mask[rank::2], keys=batch.keys[rank::2])
+    return batch_of(batch.images[rank::2], batch.mask[rank::2])
 
 
 def plain_model() -> nn.Module:
@@ -67,14 +72,14 @@ class NanOnBlack(nn.Module):
 
 
 def black(batch: Batch) -> Batch:
-    return Batch(images=torch.zeros_like(batch.images), mask=batch.mask, keys=batch.keys)
+    return batch_of(torch.zeros_like(batch.images), batch.mask)
 
 
 def trainee(model: nn.Module, world: World, *, plain_descent: bool = False) -> Trainee:
     """With plain descent at rate 1, a step takes the gradient itself off the weights."""
     made = Trainee(model, CONFIG, world)
     if plain_descent:
-        made.optimizer = torch.optim.SGD(made.module.parameters(), lr=1.0)  # type: ignore[assignment]
+        made.optimizer = torch.optim.SGD(made.module.parameters(), lr=1.0, fused=True)
     return made
 
 
@@ -122,7 +127,7 @@ def two_rank_job(world: World) -> dict[str, Any]:
     found["spoilt"] += [spoilt.step(good, 2)]
 
     pairs = [DamagedPair(key="k", url="u", cause="c")] * (2 * world.rank)
-    hurt = Batch(images=good.images, mask=good.mask, keys=good.keys, damaged=pairs)
+    hurt = batch_of(good.images, good.mask, damaged=pairs)
     found["told"] = [spoilt.step(hurt, 3), spoilt.step(good, 4, stop=world.rank == 1)]
     found["any"] = world.any(world.rank == 1), world.any(False)
     found["from first"] = bytes(world.from_first(lambda: b"bytes of rank %d" % world.rank))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pack.dataset.pairs import DamagedPair
 from train.augment.pipeline import PairAugment
@@ -21,6 +22,8 @@ class Batch:
 
     images: torch.Tensor
     """(B, P, 3, H, W) uint8 RGB on the loader's device; zeros where masked."""
+    pairs: torch.Tensor
+    """(n, P, 3, H, W) the valid pairs: ``images[mask]``, but without waiting for a GPU."""
     mask: torch.Tensor
     """(B,) bool on the loader's device: False where the epoch had no pair left for the slot, or
     a damaged one."""
@@ -68,7 +71,7 @@ class Transfer:
         """The batch for the trainer's stream, which waits until the batch is done."""
         current = torch.cuda.current_stream(self.device)
         current.wait_event(done)
-        given = [batch.images, batch.mask]
+        given = [batch.images, batch.pairs, batch.mask]
         for tensor in given if batch.changed is None else [*given, batch.changed]:
             # The memory belongs to our stream. Without this, the allocator would give it to the next batch as
             # soon as Python drops the tensor, though the trainer's stream may still read it.
@@ -78,20 +81,32 @@ class Transfer:
     def _one(self, epoch: int, batch: WindowBatch) -> Batch:
         arrays = (batch.windows_BPHWC, batch.mask_B)
         windows, mask = (self._moved(torch.from_numpy(array)) for array in arrays)
-        if self._augment is None:
-            images = windows.movedim(-1, 2).contiguous()
-        elif batch.mask_B.all():
-            images = self._augment(epoch, windows, batch.ids_B, batch.frames_B, batch.grey_BP)
+        if batch.mask_B.all():
+            images = pairs = self._images(epoch, windows, batch, slice(None))
         else:  # masked slots have no draws and no size: only the valid rows are augmented
             rows = np.flatnonzero(batch.mask_B)
             valid = self._moved(torch.from_numpy(rows))
-            drawn = (batch.ids_B[rows], batch.frames_B[rows], batch.grey_BP[rows])
-            made = self._augment(epoch, windows[valid], *drawn)
-            images = made.new_zeros((len(windows), *made.shape[1:])).index_copy_(0, valid, made)
+            pairs = self._images(epoch, windows.index_select(0, valid), batch, rows)
+            images = pairs.new_zeros((len(windows), *pairs.shape[1:])).index_copy_(0, valid, pairs)
         changed = None
         if batch.changed_BHW is not None:
             changed = self._moved(torch.from_numpy(batch.changed_BHW))
-        return Batch(images=images, mask=mask, keys=batch.keys, changed=changed, damaged=batch.damaged)
+        return Batch(
+            images=images,
+            pairs=pairs,
+            mask=mask,
+            keys=batch.keys,
+            changed=changed,
+            damaged=batch.damaged,
+        )
+
+    def _images(
+        self, epoch: int, windows: torch.Tensor, batch: WindowBatch, rows: slice | NDArray[np.int64]
+    ) -> torch.Tensor:
+        """(n, P, C, H, W) what becomes of the windows of some rows."""
+        if self._augment is None:
+            return windows.movedim(-1, 2).contiguous()
+        return self._augment(epoch, windows, batch.ids_B[rows], batch.frames_B[rows], batch.grey_BP[rows])
 
     def _moved(self, host: torch.Tensor) -> torch.Tensor:
         """The same values on the device.

@@ -15,7 +15,6 @@ import torch
 
 from recon.base.cpus import available_cpus
 from recon.base.device import prepare_cpu
-from recon.base.errors import UserError
 from recon.base.progress import Progress
 from train.evaluation.metrics import Summary
 from train.loader.loader import PairLoader
@@ -25,6 +24,7 @@ from train.loop.config import TrainConfig
 from train.loop.lease import held_lease
 from train.loop.logs import RunLog
 from train.loop.quarantine import Quarantine
+from train.loop.results import Results
 from train.loop.resume import (
     TRAINED,
     TRAINING,
@@ -119,7 +119,7 @@ class _Run:
         self.schedule = Schedule(
             self.trainee.optimizer, config.optim, steps=len(loader), epochs=config.epochs
         )
-        self.epoch = self.step = self.nonfinite = 0
+        self.epoch = self.step = 0
         self.stage = TRAINING
         self._first_pairs: list[torch.Tensor] | None = None
         if checkpoint is not None:
@@ -132,6 +132,8 @@ class _Run:
             step=self.step,
             lease=lease,
         )
+        nonfinite = 0 if checkpoint is None else checkpoint["nonfinite"]
+        self.results = Results(self.log, limit=config.optim.max_nonfinite, nonfinite=nonfinite)
         self.quarantine = Quarantine(world, limit=config.data.max_damaged, write=self.log.damaged)
         if checkpoint is not None:
             self.quarantine.load_state_dict(checkpoint["quarantine"], self.log.listed())
@@ -145,7 +147,6 @@ class _Run:
         self.schedule.load_state_dict(checkpoint["schedule"])
         self.epoch, self.step = next_epoch(checkpoint), checkpoint["step"]
         self.stage = TRAINED if checkpoint["stage"] == TRAINED else TRAINING
-        self.nonfinite = checkpoint["nonfinite"]
         tell_circumstances(checkpoint, self.world)
 
     def epochs(self) -> None:
@@ -169,10 +170,11 @@ class _Run:
                 result = self.trainee.step(batch, self.step, stop=self.stop.is_set)
                 self.step += 1
                 self._take(batch, result)
-                self.log.step(result, epoch=self.epoch, step=self.step, lr=self.trainee.lr, bar=bar)
+                self.results.add(result, epoch=self.epoch, step=self.step, lr=self.trainee.lr, bar=bar)
                 stop = result.stop
                 if not self._has_read_all():  # after the last step comes the checkpoint below
-                    self._save_midway(stop)
+                    self._save_midway(stop, bar)
+            self.results.settle(bar)
             self.log.flush(epoch=self.epoch, step=self.step, lr=self.trainee.lr, bar=bar)
         self.stage = TRAINED
         # In epoch 0 always: `finish_epoch` writes best.pt before its checkpoint, and there must be one.
@@ -194,7 +196,7 @@ class _Run:
         return bool(self.loader.state_dict()["epoch"] > self.epoch)
 
     def _take(self, batch: Batch, result: StepResult) -> None:
-        """Counts the damaged pairs of a step, and the steps that a non-finite loss left out."""
+        """Counts the damaged pairs of a step."""
         self.quarantine.take(
             batch.damaged,
             damaged=result.damaged,
@@ -202,15 +204,10 @@ class _Run:
             epoch=self.epoch,
             step=self.step,
         )
-        self.nonfinite += result.images > 0 and not result.applied
-        if self.nonfinite > self.config.optim.max_nonfinite:
-            raise UserError(
-                f"{self.nonfinite} steps had a non-finite loss, the last is step {self.step}; "
-                "lower optim.lr, use precision=float32, or raise optim.max_nonfinite"
-            )
 
-    def _save_midway(self, stop: bool) -> None:
+    def _save_midway(self, stop: bool, bar: Progress | None) -> None:
         if stop or self.step % self.config.checkpoint_every == 0:
+            self.results.settle(bar)
             self.save(TRAINING)
         self._leave_if(stop)
 
@@ -237,7 +234,7 @@ class _Run:
     def validate(self) -> Summary | None:
         """Scores the validation pairs, if there are any."""
         if self.validation is None:
-            self.world.share_buffers(self.trainee.scored)
+            self.trainee.share_statistics()
             return None
         self.validation.set_epoch(0)  # the same order each time
         summary = self.trainee.validate(self._watched(self.validation))
@@ -247,8 +244,8 @@ class _Run:
     def _watched(self, batches: PairLoader) -> Iterator[Batch]:
         """Validation batches; all ranks count the damaged pairs of each, and end if one is asked to."""
         for batch in batches:
-            mine = torch.tensor([len(batch.damaged), len(batch.keys), self.stop.is_set])
-            damaged, valid, stops = (int(total) for total in self.world.add_up(mine).tolist())
+            mine = [len(batch.damaged), len(batch.keys), self.stop.is_set]
+            damaged, valid, stops = self.world.totals(mine)()
             self._leave_if(stops > 0)  # `train_epoch` has already saved a checkpoint
             self.quarantine.take(
                 batch.damaged, damaged=damaged, valid=valid, epoch=self.epoch, step=self.step
@@ -281,7 +278,7 @@ class _Run:
             "stage": stage,
             "epoch": self.epoch,
             "step": self.step,
-            "nonfinite": self.nonfinite,
+            "nonfinite": self.results.nonfinite,
             "val": None if summary is None else asdict(summary),
             "quarantine": self.quarantine.state_dict(),
             "log": self.log.state_dict(),

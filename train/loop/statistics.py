@@ -28,6 +28,48 @@ def normed(model: nn.Module) -> list[_BatchNorm]:
     return [layer for layer in found if layer.track_running_stats and not is_still(layer)]
 
 
+class KeptStatistics:
+    """The running statistics of a model, of which a step can be taken back on the device.
+
+    Args:
+        model: whose layers of `normed` are meant.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        names = ("running_mean", "running_var", "num_batches_tracked")
+        found = [layer.get_buffer(name) for layer in normed(model) for name in names]
+        kinds = {buffer.dtype for buffer in found}
+        self._groups = [[one for one in found if one.dtype is kind] for kind in sorted(kinds, key=str)]
+        self._kept: list[torch.Tensor] | None = None
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Called before a step's forward pass; copies only if something else than a step changed them."""
+        if self._kept is None:
+            self._kept = [_flat(group) for group in self._groups]
+
+    def forget(self) -> None:
+        """Called after something else than a step changed the statistics."""
+        self._kept = None
+
+    @torch.no_grad()
+    def restore_unless(self, finite: torch.Tensor) -> None:
+        """Takes back what happened since `keep`, unless `finite`: () bool on the device. Keeps the result."""
+        assert self._kept is not None, "keep comes first"
+        flat = [
+            torch.where(finite, _flat(group), kept)
+            for group, kept in zip(self._groups, self._kept, strict=True)
+        ]
+        for group, values in zip(self._groups, flat, strict=True):
+            parts = torch.split(values, [one.numel() for one in group])
+            torch._foreach_copy_(group, [part.view_as(one) for part, one in zip(parts, group, strict=True)])
+        self._kept = flat
+
+
+def _flat(group: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([one.flatten() for one in group])
+
+
 def first_pairs(config: TrainConfig, world: World) -> list[torch.Tensor]:
     """This rank's valid pairs in each of the first `optim.bn_batches` full batches of epoch 0.
 
@@ -36,7 +78,7 @@ def first_pairs(config: TrainConfig, world: World) -> list[torch.Tensor]:
     """
     with closing(training_loader(config, world)) as loader:
         count = min(config.optim.bn_batches, max(1, loader.pairs // loader.global_batch))
-        found = [batch.images[batch.mask].cpu() for batch in islice(loader, count)]
+        found = [batch.pairs.cpu() for batch in islice(loader, count)]
     return [pairs for pairs in found if len(pairs)]
 
 

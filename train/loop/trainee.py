@@ -3,6 +3,7 @@
 Shapes: B pairs of a rank, P = (real, fake), N = 2B images of the model's batch.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -11,20 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from recon.base.device import seed_generators
+from recon.base.errors import UserError
 from train.augment.final import final_ops
 from train.evaluation.metrics import Summary, summarize
 from train.evaluation.scoring import pair_logits
 from train.loader.transfer import Batch
 from train.loop.config import TrainConfig
-from train.loop.statistics import estimate
+from train.loop.statistics import KeptStatistics, estimate
 from train.model.backbones import classifier_of
 from train.model.normalize import normalize
 from train.model.trained import freeze
+from train.optim.average import MovingAverage
 from train.optim.losses import pair_loss
-from train.optim.optimizer import build_optimizer
+from train.optim.optimizer import build_optimizer, step_where
+from train.world.later import Later
 from train.world.world import World
 
 
@@ -32,16 +35,24 @@ from train.world.world import World
 class StepResult:
     """The results of a step, summed over all ranks."""
 
-    loss_sum: float
-    """Loss in nats (see `train.optim.losses`), summed over images; not finite if the step was left out."""
+    loss: Later
+    """See `loss_sum`."""
     images: int
     """Number of images, two for each pair."""
-    applied: bool
-    """Whether the optimizer changed the weights."""
     damaged: int
     """Number of pairs that are masked because they are damaged."""
     stop: bool
     """Whether any rank was asked to end."""
+
+    @property
+    def loss_sum(self) -> float:
+        """Loss in nats (see `train.optim.losses`), summed over images; waits until the device has it."""
+        return self.loss.read()
+
+    @property
+    def applied(self) -> bool:
+        """Whether the optimizer changed the weights: not without an image, or if the loss is not finite."""
+        return self.images > 0 and math.isfinite(self.loss_sum)
 
 
 class Trainee:
@@ -70,7 +81,9 @@ class Trainee:
             if config.model.stay_positive
             else None
         )
-        self._average = _average(self.module, config.optim.ema)
+        ema = config.optim.ema
+        self._average = MovingAverage(self.module, ema) if ema else None
+        self._statistics = KeptStatistics(self.module)
         self.ddp = world.wrap(self.module)
         self.forward: nn.Module = torch.compile(self.ddp) if config.compile else self.ddp  # type: ignore[assignment]
         self.optimizer = build_optimizer(self.module, config.optim)
@@ -91,7 +104,7 @@ class Trainee:
         """For a checkpoint: ``model`` is `scored`; if that is an average, ``trained`` is what steps train."""
         found: dict[str, Any] = {"model": self.scored.state_dict()}
         if self._average is not None:
-            found |= {"trained": self.module.state_dict(), "averaged": int(self._average.n_averaged)}
+            found |= {"trained": self.module.state_dict(), "averaged": self._average.steps}
         return found
 
     def load_weights(self, checkpoint: Mapping[str, Any]) -> None:
@@ -99,7 +112,8 @@ class Trainee:
         self.scored.load_state_dict(checkpoint["model"])
         if self._average is not None:
             self.module.load_state_dict(checkpoint["trained"])
-            self._average.n_averaged.fill_(checkpoint["averaged"])
+            self._average.steps = checkpoint["averaged"]
+        self._statistics.forget()
 
     @property
     def lr(self) -> float:
@@ -109,39 +123,43 @@ class Trainee:
     def step(self, batch: Batch, number: int, *, stop: bool = False) -> StepResult:
         """One step on all ranks together; if the loss is not finite, the weights do not change.
 
+        The host only queues work for a GPU. It waits for the hosts of the other ranks, which know their
+        counts at once, but never for a result of a device.
+
         Args:
             batch: this rank's share of the step; the number of valid pairs may differ by rank and be zero.
             number: of the step in the run; it seeds the dropout.
-            stop: whether this rank was asked to end; the step's all-reduce tells it to all ranks.
+            stop: whether this rank was asked to end; the step tells it to all ranks.
+
+        Raises:
+            UserError: the ranks are not at the same step.
         """
         seed_generators(_dropout_seed(self.seed, number, self.world.rank), self.world.device)
-        # The forward pass changes BatchNorm's statistics before the loss is known to be finite.
-        buffers = [buffer.clone() for buffer in self.module.buffers()]
-        loss_sum, images = self._add_gradients(batch, number)
-        # One all-reduce carries the loss, the counts and the stop flag, because each call costs a round trip
-        # between the ranks. float64 holds all of them, the counts exactly.
-        told = [images, len(batch.damaged), stop]
-        mine = torch.cat([loss_sum[None], torch.tensor(told, dtype=torch.float64, device=self.world.device)])
-        total_loss, total_images, damaged, stops = self.world.add_up(mine).tolist()
-        applied = total_images > 0 and bool(np.isfinite(total_loss))
-        if applied:
-            if self.clip is not None:
-                nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
-            self.optimizer.step()
-            if self._positive is not None:
-                self._positive.detach().clamp_(min=0)
-            if self._average is not None:
-                self._average.update_parameters(self.module)
-        else:
-            self._restore(buffers)
+        # On its way while the step is queued.
+        totals = self.world.totals([2 * len(batch.pairs), len(batch.damaged), stop, number])
+        self._statistics.keep()
+        total_loss = self.world.add_up(self._add_gradients(batch, number))
+        images, damaged, stops, numbers = totals()
+        if numbers != number * self.world.size:
+            raise UserError(
+                f"rank {self.world.rank} is at step {number}, and not every other rank is; resume"
+            )
+        if images:
+            self._update(total_loss.isfinite())
         self.optimizer.zero_grad(set_to_none=True)
-        return StepResult(
-            loss_sum=total_loss,
-            images=int(total_images),
-            applied=applied,
-            damaged=int(damaged),
-            stop=stops > 0,
-        )
+        return StepResult(loss=Later(total_loss), images=images, damaged=damaged, stop=stops > 0)
+
+    def _update(self, finite: torch.Tensor) -> None:
+        """Changes weights and statistics, where `finite` is true: () bool on the device."""
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
+        step_where(self.optimizer, finite)
+        if self._positive is not None:
+            self._positive.detach().clamp_(min=0)
+        # The forward pass has changed them before anyone could know of the loss.
+        self._statistics.restore_unless(finite)
+        if self._average is not None:
+            self._average.update(finite)
 
     def estimate_statistics(self, parts: Sequence[torch.Tensor]) -> None:
         """Estimates BatchNorm's statistics on all ranks together.
@@ -154,28 +172,28 @@ class Trainee:
             self._logits_of(self.scored, self.final_ops(pairs_BPCHW.to(self.world.device), number))
 
         estimate(self.scored, score, parts, self.world)
+        self._statistics.forget()
 
-    def _restore(self, buffers: list[torch.Tensor]) -> None:
-        """Restores BatchNorm's statistics after a step was left out: a NaN in them would stay for good."""
-        for buffer, before in zip(self.module.buffers(), buffers, strict=True):
-            buffer.copy_(before)
+    def share_statistics(self) -> None:
+        """Gives all ranks the statistics of rank 0, which checkpoints hold."""
+        self.world.share_buffers(self.scored)
+        self._statistics.forget()
 
-    def _add_gradients(self, batch: Batch, number: int) -> tuple[torch.Tensor, int]:
-        """Adds this step's gradients, averaged over the ranks; returns this rank's loss and images.
+    def _add_gradients(self, batch: Batch, number: int) -> torch.Tensor:
+        """Adds this step's gradients, averaged over the ranks; returns this rank's loss.
 
         The model never sees masked pairs. Each image weighs the same in every step, so an epoch's last step,
         with fewer of them, weighs by its share.
         """
-        pairs_BPCHW = batch.images[batch.mask]
-        images = 2 * len(pairs_BPCHW)
-        if images:
+        pairs_BPCHW = batch.pairs
+        if len(pairs_BPCHW):
             pairs_BPCHW = self.final_ops(pairs_BPCHW, number)
         total = torch.zeros((), dtype=torch.float64, device=self.world.device)
         *pieces, last = pairs_BPCHW.tensor_split(self.pieces)
         with self.ddp.no_sync() if pieces else nullcontext():
             for piece in pieces:
                 total += self._add_piece(piece, batch, number)
-        return total + self._add_piece(last, batch, number), images
+        return total + self._add_piece(last, batch, number)
 
     def _add_piece(self, pairs_BPCHW: torch.Tensor, batch: Batch, number: int) -> torch.Tensor:
         """The loss in nats, summed over the images of a piece of the batch."""
@@ -223,7 +241,7 @@ class Trainee:
         Args:
             batches: this rank's share, as many batches as on the other ranks.
         """
-        self.world.share_buffers(self.scored)  # checkpoints hold rank 0's, so validate the same model
+        self.share_statistics()
         self.scored.eval()
         logits, masks = zip(*((self._logits(batch), batch.mask) for batch in batches), strict=True)
         logits_BP = self.world.gather(torch.cat(logits))[self.world.gather(torch.cat(masks))]
@@ -233,18 +251,10 @@ class Trainee:
     def _logits(self, batch: Batch) -> torch.Tensor:
         """(B, P) logits; zeros for masked pairs."""
         logits_BP = torch.zeros(batch.images.shape[:2], device=self.world.device)
-        if len(pairs_BPCHW := batch.images[batch.mask]):
+        if len(batch.pairs):
             with self._autocast():
-                logits_BP[batch.mask] = pair_logits(self.scored, pairs_BPCHW, self.normalization)
+                logits_BP[batch.mask] = pair_logits(self.scored, batch.pairs, self.normalization)
         return logits_BP
-
-
-def _average(model: nn.Module, decay: float) -> AveragedModel | None:
-    """A moving average of the weights; its buffers follow those of the model."""
-    if not decay:
-        return None
-    take: Any = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(model, multi_avg_fn=take)
 
 
 def _dropout_seed(seed: int, step: int, rank: int) -> int:

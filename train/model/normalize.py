@@ -120,9 +120,22 @@ def _table(name: str) -> NDArray[np.float32]:
 
 def _affine(x_B3HW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(x / 255 - mean) / std by channel, as torchvision's ToTensor and Normalize."""
-    mean_311 = torch.tensor(mean, device=x_B3HW.device).view(3, 1, 1)
-    std_311 = torch.tensor(std, device=x_B3HW.device).view(3, 1, 1)
+    on_gpu = x_B3HW.device.type == "cuda"
+    made = _sent_once if on_gpu else _column
+    mean_311, std_311 = (made(values, x_B3HW.device) for values in (mean, std))
     return (x_B3HW / 255.0).sub_(mean_311).div_(std_311)  # in place: a third less memory traffic
+
+
+def _column(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(3, 1, 1) one value for each channel."""
+    return torch.tensor(values, device=device).view(3, 1, 1)
+
+
+@cache
+def _sent_once(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """`_column`, but a GPU is waited for only the first time."""
+    with torch.inference_mode(False):  # training may use it, too
+        return _column(values, device)
 
 
 def _npr(x_B3HW: Tensor) -> Tensor:

@@ -31,7 +31,8 @@ def cross_entropy(logit_BP: torch.Tensor, smoothing: float = 0.0) -> torch.Tenso
         smoothing: the labels are smoothing / 2 and 1 - smoothing / 2 (Szegedy et al., Rethinking the
             Inception Architecture, CVPR 2016, section 7, for two classes).
     """
-    label_BP = torch.tensor([0.0, 1.0], dtype=logit_BP.dtype, device=logit_BP.device).expand_as(logit_BP)
+    # Made on the device: a GPU would wait for numbers from the host.
+    label_BP = torch.arange(2, dtype=logit_BP.dtype, device=logit_BP.device).expand_as(logit_BP)
     target_BP = label_BP * (1 - smoothing) + smoothing / 2
     return functional.binary_cross_entropy_with_logits(logit_BP, target_BP, reduction="sum")
 

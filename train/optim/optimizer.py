@@ -1,6 +1,7 @@
 """The optimiser of a run, and its learning rate at each step."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,16 +11,42 @@ from train.optim.config import OptimConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
-    """The optimiser of the weights that are trained. Its first learning rate is `config.lr`."""
+    """The optimiser of the weights that are trained. Its first learning rate is `config.lr`.
+
+    Its step is one fused operation, which can leave itself out on the device, see `step_where`.
+    """
     groups = _groups(model, config.weight_decay)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+        return _sgd(groups, config)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    # Without this, AdamW would take its own weight decay of .01 for what has none.
-    return kind(groups, lr=config.lr, weight_decay=0.0)
+    # Without weight_decay, AdamW would take its own of .01 for what has none.
+    return kind(groups, lr=config.lr, weight_decay=0.0, fused=True)
 
 
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def _sgd(groups: list[dict[str, Any]], config: OptimConfig) -> Optimizer:
+    sgd = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+    if config.momentum:
+        # torch 2.14 makes the momentum in the first step; if that one is left out, it keeps what was in
+        # the memory before.
+        for weight in (one for group in groups for one in group["params"]):
+            sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+    return sgd
+
+
+def step_where(optimizer: Optimizer, finite: torch.Tensor) -> None:
+    """One step; if `finite` is false, nothing changes. The device decides this, so nobody waits for it.
+
+    Args:
+        optimizer: of `build_optimizer`.
+        finite: () bool, on the device of the weights.
+    """
+    # What torch's GradScaler sets, too. Without a grad_scale, SGD on a CPU ignores found_inf (torch 2.14).
+    found: Any = optimizer
+    found.found_inf, found.grad_scale = (~finite).float(), torch.ones_like(finite, dtype=torch.float32)
+    optimizer.step()
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """One group, or two if there is a weight decay: it spares what has one dimension, as timm does.
 
     These are biases and the scales of norms, whose size says nothing about how complex a function is.

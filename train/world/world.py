@@ -3,12 +3,13 @@
 import gc
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -53,6 +54,21 @@ class World:
         total = values.to(self.device, copy=True)
         dist.all_reduce(total)
         return total
+
+    def totals(self, mine: Sequence[int]) -> Callable[[], list[int]]:
+        """Starts to add up whole numbers over all ranks; the returned function waits for the sums.
+
+        Only the hosts take part, so a GPU goes on with its work meanwhile and is not waited for.
+        """
+        sums = np.array(mine, np.int64)
+        work = dist.all_reduce(torch.from_numpy(sums), async_op=True)
+        assert work is not None, "this process is in the group"
+
+        def wait() -> list[int]:
+            work.wait()
+            return list(map(int, sums))
+
+        return wait
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
         """The rows (N, ...) of all ranks, joined along the first axis; all ranks have the same shape."""
@@ -129,7 +145,8 @@ def open_world(device: str, launch: Launch = Launch()) -> Iterator[World]:  # no
         launch: how this process was started.
     """
     place = _device(device, launch.local_rank, launch.local_size)
-    backend = "nccl" if place.type == "cuda" else "gloo"
+    # By where a tensor is: counts are exchanged between the hosts, gradients between the GPUs.
+    backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
     store = _fresh_store(launch) if launch.joins else HashStore()
     dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size)
     try:
