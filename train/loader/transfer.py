@@ -78,6 +78,7 @@ class Transfer:
             tensor.record_stream(current)
         return batch
 
+    @torch.autograd.profiler.record_function("transfer")
     def _one(self, epoch: int, batch: WindowBatch) -> Batch:
         arrays = (batch.windows_BPHWC, batch.mask_B)
         windows, mask = (self._moved(torch.from_numpy(array)) for array in arrays)

@@ -22,9 +22,11 @@ from train.order.epoch import check_world
 from train.world.world import World
 
 
-def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, PairLoader | None]:
-    """Builds the loaders of augmented training pairs and of clean validation pairs (None without them)."""
-    return training_loader(config, world), _validation_loader(config, world)
+def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, dict[str, PairLoader]]:
+    """Builds the loaders of augmented training pairs and, by the set's name, of clean validation pairs."""
+    sets = config.data.validation_sets
+    validation = {name: _validation_loader(url, config, world) for name, url in sets.items()}
+    return training_loader(config, world), validation
 
 
 def training_loader(config: TrainConfig, world: World) -> PairLoader:
@@ -39,12 +41,10 @@ def training_loader(config: TrainConfig, world: World) -> PairLoader:
     )
 
 
-def _validation_loader(config: TrainConfig, world: World) -> PairLoader | None:
+def _validation_loader(url: str, config: TrainConfig, world: World) -> PairLoader:
     data = config.data
-    if data.val is None:
-        return None
     return PairLoader(
-        data.val,
+        url,
         batch_size=data.val_batch,
         augment=None,
         centre_crop=data.val_crop,

@@ -28,8 +28,9 @@ class DataConfig:
     """Of datasets with several fakes of one photograph. drawn: one at each visit, by seed, epoch and pair, in
     training and in validation, which sees the same ones each time; first: always the first. A filter by
     autoencoder, say, leaves those fakes alone. train.evaluate scores every fake."""
-    val: str | None = None
-    """Directory or URL of the packed validation dataset; without it there is no validation."""
+    val: str | dict[str, str] | None = None
+    """Directory or URL of the packed validation dataset, or several by names of your choice:
+    '{"taesd": "data/one/val", "flux": "data/two/val"}'; without it there is no validation."""
     val_filter: str | None = None
     """Validate only on pairs whose index columns fulfil this."""
     val_crop: int = 256
@@ -70,6 +71,13 @@ class DataConfig:
             )
         if self.cache_dir is None:
             refuse_idle(self, "cache_gb", because="there is no data.cache_dir", group="data.")
+        if (isinstance(self.val, dict) and not all(self.val)) or self.val == {}:
+            raise UserError(f"data.val={self.val}, expected at least one set, each with a name")
+
+    @property
+    def validation_sets(self) -> dict[str, str]:
+        """The validation datasets by name; a single one without a name is called val."""
+        return {"val": self.val} if isinstance(self.val, str) else self.val or {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +119,23 @@ class TrainConfig:
     """CPU threads of a rank's model; 0: the cores of the node divided by its ranks."""
     log_every: int = 10
     """Steps between two lines of metrics.jsonl; a line holds the mean over these steps."""
+    tracker: Literal["none", "wandb", "mlflow"] = "none"
+    """Where curves go in addition to TensorBoard: Weights & Biases, or MLflow, if its package is installed.
+    Their own environment variables name the server, the account and the project."""
+    prometheus: str | None = None
+    """Gauges for Prometheus: NAME.prom is written for a node exporter, HOST:PORT or :PORT serves them."""
+    profile: int = 0
+    """Record so many steps, after the first three, in trace.json: loader, transfer and steps of rank 0."""
 
     def __post_init__(self) -> None:
         if not self.out:
             raise UserError("out must not be empty")
         at_least_one(self, "epochs", "log_every", "checkpoint_every", "keep_checkpoints")
+        sets, best_on = self.data.validation_sets, self.optim.best_on
+        if best_on is not None and best_on not in sets:
+            known = ", ".join(sets) or "none"
+            raise UserError(f"optim.best_on={best_on}, expected a set of data.val, which are: {known}")
+        if self.profile < 0:
+            raise UserError(f"profile={self.profile}, expected 0 (none) or more steps")
         if self.threads < 0:
             raise UserError(f"threads={self.threads}, expected 0 (all cores) or more")

@@ -1,20 +1,25 @@
-"""The log of a run: metrics.jsonl, timing.jsonl, TensorBoard and the progress bar.
+"""The log of a run: metrics.jsonl, timing.jsonl, curves and the progress bar.
 
 A repeated run writes the same metrics.jsonl; times, which differ, go to timing.jsonl.
 """
 
 import logging
+import secrets
+import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from recon.base.errors import UserError
-from recon.base.progress import Progress
-from train.evaluation.metrics import Summary
+from torch.autograd.profiler import record_function
+
+from recon.base.progress import Progress, clock
+from train.loop.config import TrainConfig
 from train.loop.trainee import StepResult
+from train.loop.validation import Validated
+from train.output.boards import RunFacts, open_boards
 from train.output.lease import Lease
 from train.output.run_folder import METRICS, QUARANTINE, TIMING, RunFolder
 
@@ -25,47 +30,43 @@ class RunLog:
     """The log of one process; only rank 0 writes files.
 
     Args:
-        out: directory or URL of the run.
-        every: steps between two lines.
+        config: of the run.
         writes: whether this is rank 0.
         state: the ``log`` of the checkpoint that the run continues from; None for a new run.
         step: the step of that checkpoint.
-        lease: the lease on `out`; None if `out` is a directory.
+        lease: the lease on the run's URL; None if it is a directory.
     """
 
     def __init__(
         self,
-        out: str,
+        config: TrainConfig,
         *,
-        every: int,
         writes: bool,
         state: Mapping[str, Any] | None = None,
         step: int = 0,
         lease: Lease | None = None,
     ) -> None:
-        self.every, self.writes = every, writes
+        self.every, self.writes = config.log_every, writes
         self.quarantined: Counter[str] = Counter()
         """Number of damaged pairs by cause; each line of the log shows it."""
         self._clear()
         if state is not None:
             self.loss_sum, self.images = state["loss_sum"], state["images"]
             self.steps, self.left_out = state["steps"], state["left_out"]
+        self.spent: dict[str, float] = defaultdict(float)
+        """Seconds of this start by what the run waited for."""
+        self._began = time.monotonic()
         if writes:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.folder = RunFolder(out, None if state is None else state["lengths"], lease)
-            try:
-                # Hides the points after the checkpoint that the interrupted run had written.
-                self.board = SummaryWriter(str(self.folder.board), purge_step=step + 1)
-            except OSError as error:
-                raise UserError(
-                    f"can't write the log in {self.folder.board}: {error.strerror or error}"
-                ) from error
+            self.folder = RunFolder(config.out, None if state is None else state["lengths"], lease)
+            self.run_id = str((state or {}).get("run_id") or secrets.token_hex(8))
+            facts = RunFacts(out=config.out, id=self.run_id, step=step, options=asdict(config))
+            self.boards = open_boards(facts, self.folder.board, config.tracker, config.prometheus)
 
     def state_dict(self) -> dict[str, Any]:
         """The state for a checkpoint: the sums since the last line, and the lengths of the files."""
         sums = {"loss_sum": self.loss_sum, "images": self.images}
-        return sums | {"steps": self.steps, "left_out": self.left_out, "lengths": self.folder.lengths()}
+        sums |= {"steps": self.steps, "left_out": self.left_out, "lengths": self.folder.lengths()}
+        return sums | {"run_id": self.run_id}
 
     def _clear(self) -> None:
         self.loss_sum, self.images, self.steps, self.left_out = 0.0, 0, 0, 0
@@ -77,9 +78,24 @@ class RunLog:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Context manager: the time inside counts as waiting for data."""
+        before = self.spent["data"]
+        with self.spending("data"), record_function("loader"):
+            yield
+        self.waited_s += self.spent["data"] - before
+
+    @contextmanager
+    def spending(self, what: str) -> Iterator[None]:
+        """Context manager: the time inside is told at the end of the run."""
         start = time.monotonic()
         yield
-        self.waited_s += time.monotonic() - start
+        self.spent[what] += time.monotonic() - start
+
+    def told(self) -> str:
+        """A line on what the run waited for."""
+        total = max(time.monotonic() - self._began, 1e-9)
+        rest = total - sum(self.spent.values())
+        shares = [f"{what} {seconds / total:.0%}" for what, seconds in self.spent.items()]
+        return f"{clock(total)}: steps {rest / total:.0%}, {', '.join(shares)} of the time"
 
     def step(self, result: StepResult, *, epoch: int, step: int, lr: float, bar: Progress | None) -> None:
         """Adds the results of one step; writes a line after every `every` steps."""
@@ -116,16 +132,26 @@ class RunLog:
             bar.note(f"loss {shown}, {waiting}, {self.quarantined.total()} quarantined")
         self._clear()
 
-    def validation(self, summary: Summary, *, epoch: int, step: int) -> None:
+    def validation(self, validated: Validated, *, epoch: int, step: int) -> None:
         """Writes the results of a validation."""
         if self.writes:
-            self.folder.append(METRICS, {"step": step, "epoch": epoch, "val": asdict(summary)})
-            self._scalars({f"val/{name}": value for name, value in asdict(summary).items()}, step)
-            self._scalars(self._quarantine(), step)
+            self._write_validation(validated, epoch, step)
+        self._restart_clock()  # the time of the validation is not part of the next training line
+
+    def _write_validation(self, validated: Validated, epoch: int, step: int) -> None:
+        several = validated.sets if len(validated.sets) > 1 else {}
+        judged, sets = asdict(validated.judged), {name: asdict(one) for name, one in several.items()}
+        line = {"step": step, "epoch": epoch, "val": judged}
+        self.folder.append(METRICS, line | ({"sets": sets} if sets else {}))
+        self._scalars({f"val/{name}": value for name, value in judged.items()}, step)
+        for name, values in sets.items():
+            self._scalars({f"val/{name}/{figure}": value for figure, value in values.items()}, step)
+        self._scalars(self._quarantine(), step)
+        for name, summary in (several or {"": validated.judged}).items():
             figures = (summary.auc, summary.balanced_accuracy)
             shown = ("-" if value is None else f"{value:.4f}" for value in figures)
-            _LOG.info("epoch %d: validation AUC %s, balanced accuracy %s", epoch, *shown)
-        self._restart_clock()  # the time of the validation is not part of the next training line
+            on = f" on {name}" if name else ""
+            _LOG.info("epoch %d: validation%s AUC %s, balanced accuracy %s", epoch, on, *shown)
 
     def damaged(self, values: dict[str, Any]) -> None:
         """Adds a line to quarantine.jsonl."""
@@ -140,18 +166,21 @@ class RunLog:
         return {"quarantine/pairs": float(self.quarantined.total())} | by_cause
 
     def _scalars(self, values: Mapping[str, float | None], step: int) -> None:
-        for name, value in values.items():
-            if value is not None:
-                self.board.add_scalar(name, value, step)
+        known = {name: value for name, value in values.items() if value is not None}
+        for board in self.boards:
+            board.add(known, step)
 
     def sync(self) -> None:
         """Flushes all files to disk, or uploads them to the bucket."""
         if self.writes:
-            self.board.flush()
+            for board in self.boards:
+                board.flush()
             self.folder.sync()
 
     def close(self) -> None:
         """Closes the files."""
         if self.writes:
-            self.board.close()  # first: closing the folder uploads the files of TensorBoard
-            self.folder.close()
+            failed = sys.exception() is not None
+            for board in self.boards:
+                board.close(failed=failed)
+            self.folder.close()  # last: it uploads the files of TensorBoard

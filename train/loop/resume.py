@@ -46,6 +46,7 @@ _FIXED = (
 _TOLD = (  # may change; the run logs a warning
     *(
         "optim.best_by",
+        "optim.best_on",
         "optim.bn_batches",
         "optim.patience",
         "optim.min_lr",

@@ -24,7 +24,7 @@ from train.loop.config import TrainConfig
 from train.loop.lease import held_lease
 from train.loop.logs import RunLog
 from train.loop.quarantine import Quarantine
-from train.loop.results import Results
+from train.loop.results import Results, StepDone
 from train.loop.resume import (
     TRAINED,
     TRAINING,
@@ -38,7 +38,8 @@ from train.loop.resume import (
     tell_over,
 )
 from train.loop.statistics import first_pairs, normed
-from train.loop.trainee import StepResult, Trainee
+from train.loop.trainee import Trainee
+from train.loop.validation import Validated, Validation
 from train.model.build import with_own_normalization
 from train.model.checkpoint import (
     BEST,
@@ -50,6 +51,7 @@ from train.model.checkpoint import (
 )
 from train.optim.schedule import Schedule
 from train.output.lease import Lease
+from train.output.profile import StepProfile
 from train.world.launch import Launch
 from train.world.stop import NOT_BEGUN, Preempted, StopFlag
 from train.world.world import World, open_world
@@ -76,7 +78,9 @@ def train(config: TrainConfig, *, launch: Launch = Launch(), stop: StopFlag | No
             world = stack.enter_context(open_world(config.device, launch))
         prepare_cpu(config.threads or max(1, available_cpus() // world.local_size))
         loader, validation = build_loaders(config, world)
-        with closing(loader), closing(validation) if validation else nullcontext():
+        with closing(loader), ExitStack() as closed:
+            for one in validation.values():
+                closed.enter_context(closing(one))
             if world.any(stop.is_set):  # on all ranks, or the others would wait in the next exchange
                 raise Preempted(NOT_BEGUN)
             lease = stack.enter_context(held_lease(config.out, world, launch))
@@ -95,7 +99,7 @@ class _Run:
         config: of the run.
         world: its processes.
         loader: of training pairs.
-        validation: loader of validation pairs, or None.
+        validation: loaders of validation pairs, by the name of the set.
         stop: is set when the run is to end early.
         launch: how this process was started.
         checkpoint: to continue from; None for a new run.
@@ -107,14 +111,14 @@ class _Run:
         config: TrainConfig,
         world: World,
         loader: PairLoader,
-        validation: PairLoader | None,
+        validation: dict[str, PairLoader],
         stop: StopFlag,
         launch: Launch,
         checkpoint: dict[str, Any] | None,
         lease: Lease | None,
     ) -> None:
         self.config, self.world, self.stop, self.launch = config, world, stop, launch
-        self.loader, self.validation = loader, validation
+        self.loader = loader
         self.trainee = Trainee(seeded_model(config, resumed=checkpoint is not None), config, world)
         self.schedule = Schedule(
             self.trainee.optimizer, config.optim, steps=len(loader), epochs=config.epochs
@@ -125,19 +129,28 @@ class _Run:
         if checkpoint is not None:
             self._load(checkpoint)
         self.log = RunLog(
-            config.out,
-            every=config.log_every,
+            config,
             writes=world.is_first,
             state=checkpoint and checkpoint["log"],
             step=self.step,
             lease=lease,
         )
         nonfinite = 0 if checkpoint is None else checkpoint["nonfinite"]
-        self.results = Results(self.log, limit=config.optim.max_nonfinite, nonfinite=nonfinite)
         self.quarantine = Quarantine(world, limit=config.data.max_damaged, write=self.log.damaged)
         if checkpoint is not None:
             self.quarantine.load_state_dict(checkpoint["quarantine"], self.log.listed())
         self.log.quarantined = self.quarantine.causes
+        limit = config.optim.max_nonfinite
+        self.results = Results(self.log, self.quarantine, limit=limit, nonfinite=nonfinite)
+        self.validation = Validation(
+            validation,
+            best_on=config.optim.best_on,
+            trainee=self.trainee,
+            quarantine=self.quarantine,
+            stop=lambda: self.stop.is_set,
+            leave=self._leave_if,
+        )
+        self.profile = StepProfile(config.out, config.profile if world.is_first else 0)
 
     def _load(self, checkpoint: dict[str, Any]) -> None:
         """Restores the state of a checkpoint, except for the log files and the quarantine."""
@@ -151,6 +164,13 @@ class _Run:
 
     def epochs(self) -> None:
         """Trains until all epochs are done or the learning rate is below its limit."""
+        with self.profile:
+            self._all_epochs()
+        if self.world.is_first:
+            for told in filter(None, (self.schedule.told(), self.log.told())):
+                _LOG.info("%s", told)
+
+    def _all_epochs(self) -> None:
         while self.epoch < self.config.epochs:
             if self.stage == TRAINING:
                 self.train_epoch()
@@ -158,8 +178,6 @@ class _Run:
             if end := self.schedule.end:
                 _LOG.info("done after epoch %d: %s", self.epoch - 1, end)
                 break
-        if self.world.is_first and (told := self.schedule.told()):
-            _LOG.info("%s", told)
 
     def train_epoch(self) -> None:
         """Trains on the pairs of an epoch, or on those that are left of it after a checkpoint."""
@@ -169,16 +187,17 @@ class _Run:
                 self.schedule.set_rate(self.step)
                 result = self.trainee.step(batch, self.step, stop=self.stop.is_set)
                 self.step += 1
-                self._take(batch, result)
-                self.results.add(result, epoch=self.epoch, step=self.step, lr=self.trainee.lr, bar=bar)
+                done = StepDone(epoch=self.epoch, step=self.step, lr=self.trainee.lr)
+                self.results.add(batch, result, done, bar)
                 stop = result.stop
+                self.profile.step()
                 if not self._has_read_all():  # after the last step comes the checkpoint below
                     self._save_midway(stop, bar)
             self.results.settle(bar)
             self.log.flush(epoch=self.epoch, step=self.step, lr=self.trainee.lr, bar=bar)
         self.stage = TRAINED
         # In epoch 0 always: `finish_epoch` writes best.pt before its checkpoint, and there must be one.
-        if stop or self.validation is not None or self.epoch == 0:
+        if stop or self.config.data.val is not None or self.epoch == 0:
             self.save(self.stage)
         self._leave_if(stop)
 
@@ -195,16 +214,6 @@ class _Run:
     def _has_read_all(self) -> bool:
         return bool(self.loader.state_dict()["epoch"] > self.epoch)
 
-    def _take(self, batch: Batch, result: StepResult) -> None:
-        """Counts the damaged pairs of a step."""
-        self.quarantine.take(
-            batch.damaged,
-            damaged=result.damaged,
-            valid=result.images // 2,
-            epoch=self.epoch,
-            step=self.step,
-        )
-
     def _save_midway(self, stop: bool, bar: Progress | None) -> None:
         if stop or self.step % self.config.checkpoint_every == 0:
             self.results.settle(bar)
@@ -220,7 +229,9 @@ class _Run:
     def finish_epoch(self) -> None:
         """Validates, updates the learning rate, and saves a checkpoint, the best also as best.pt."""
         self._estimate_statistics()
-        summary = self.validate()
+        with self.log.spending("validation"):
+            validated = self.validate()
+        summary = None if validated is None else validated.judged
         is_best = self.schedule.turn(summary, self.epoch)
         self.save(VALIDATED, summary, is_best=is_best)
         self.epoch, self.stage = self.epoch + 1, TRAINING
@@ -231,30 +242,17 @@ class _Run:
                 self._first_pairs = first_pairs(self.config, self.world)
             self.trainee.estimate_statistics(self._first_pairs)
 
-    def validate(self) -> Summary | None:
+    def validate(self) -> Validated | None:
         """Scores the validation pairs, if there are any."""
-        if self.validation is None:
-            self.trainee.share_statistics()
-            return None
-        self.validation.set_epoch(0)  # the same order each time
-        summary = self.trainee.validate(self._watched(self.validation))
-        self.log.validation(summary, epoch=self.epoch, step=self.step)
-        return summary
-
-    def _watched(self, batches: PairLoader) -> Iterator[Batch]:
-        """Validation batches; all ranks count the damaged pairs of each, and end if one is asked to."""
-        for batch in batches:
-            mine = [len(batch.damaged), len(batch.keys), self.stop.is_set]
-            damaged, valid, stops = self.world.totals(mine)()
-            self._leave_if(stops > 0)  # `train_epoch` has already saved a checkpoint
-            self.quarantine.take(
-                batch.damaged, damaged=damaged, valid=valid, epoch=self.epoch, step=self.step
-            )
-            yield batch
+        validated = self.validation.run(epoch=self.epoch, step=self.step)
+        if validated is not None:
+            self.log.validation(validated, epoch=self.epoch, step=self.step)
+        return validated
 
     def save(self, stage: str, summary: Summary | None = None, *, is_best: bool = False) -> None:
         """Publishes a checkpoint of the current state; all ranks wait until it is published."""
-        self.world.from_first(lambda: self._publish(stage, summary, is_best))
+        with self.log.spending("checkpoints"):
+            self.world.from_first(lambda: self._publish(stage, summary, is_best))
 
     def _publish(self, stage: str, summary: Summary | None, is_best: bool) -> bytes:
         """Publishes the logs and best.pt before the checkpoint: whoever finds it finds them, too."""

@@ -120,6 +120,7 @@ class Trainee:
         """The learning rate."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    @torch.autograd.profiler.record_function("step")
     def step(self, batch: Batch, number: int, *, stop: bool = False) -> StepResult:
         """One step on all ranks together; if the loss is not finite, the weights do not change.
 

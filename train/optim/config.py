@@ -40,6 +40,8 @@ class OptimConfig:
     best_by: Literal["auc", "loss", "balanced_accuracy"] = "auc"
     """What a validation is judged by, for best.pt and for the learning rate: AUC, mean log loss, or balanced
     accuracy at probability .5. Of equally good epochs, best.pt is the last."""
+    best_on: str | None = None
+    """Of several validation sets, the name of the one that is judged; None: the mean of all."""
     patience: int = 5
     """Epochs without a better validation before the plateau schedule divides the rate by ten."""
     stop_after: int | None = None

@@ -89,9 +89,15 @@ class Schedule:
         """A line about the best and the last epoch; None if this process validated none."""
         if self.best is None or self._last is None:
             return None
-        by = self.config.best_by
-        best, last = (f"epoch {one.epoch} ({by} {abs(one.score):.4f})" for one in (self.best, self._last))
+        best, last = (
+            f"epoch {one.epoch} ({self._by} {abs(one.score):.4f})" for one in (self.best, self._last)
+        )
         return f"best.pt is of {best}, the last checkpoint of {last}"
+
+    @property
+    def _by(self) -> str:
+        on = self.config.best_on
+        return self.config.best_by + (f" on {on}" if on else "")
 
     def _score(self, summary: Summary) -> float:
         value: float | None = getattr(summary, self.config.best_by)
@@ -108,7 +114,7 @@ class Schedule:
         """The state of the schedule without its options, which a continued run may change."""
         course = self._plateau.state_dict()
         return {
-            "by": self.config.best_by,
+            "by": self._by,
             "best": None if self.best is None else asdict(self.best),
             "plateau": {name: course[name] for name in _COURSE},
             "rate": self.rate,
@@ -121,8 +127,8 @@ class Schedule:
         """
         self.rate = state.get("rate", float(self._optimizer.param_groups[0]["lr"]))
         before = state.get("by", "balanced_accuracy")  # which earlier versions took
-        if before != self.config.best_by:
-            _LOG.warning("the run is judged anew: by %s now, before by %s", self.config.best_by, before)
+        if before != self._by:
+            _LOG.warning("the run is judged anew: by %s now, before by %s", self._by, before)
             return
         self.best = judged(state)
         self._plateau.load_state_dict(state["plateau"])

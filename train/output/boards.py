@@ -1,0 +1,259 @@
+"""Where the curves of a run go beside metrics.jsonl: TensorBoard, Weights & Biases, MLflow, Prometheus.
+
+Each is its own package. All of them are optional but TensorBoard, and imported only if they are asked for.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from recon.base.errors import UserError
+
+Tracker = Literal["none", "wandb", "mlflow"]
+_EXTRAS = {"wandb": "wandb", "mlflow": "mlflow-skinny", "prometheus_client": "prometheus-client"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What a tracker is told of a run."""
+
+    out: str
+    """Directory or URL."""
+    id: str
+    """Of the run at the tracker; a continued run has that of its checkpoint."""
+    step: int
+    """Steps that were done before; later points of an interrupted run are replaced."""
+    options: Mapping[str, Any]
+    """The options of the run."""
+
+
+class Board(Protocol):
+    """Shows curves."""
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """Adds a point to each curve."""
+
+    def flush(self) -> None:
+        """Sends what is held back."""
+
+    def close(self, *, failed: bool = False) -> None:
+        """Ends the run there."""
+
+
+def open_boards(facts: RunFacts, folder: Path, tracker: Tracker, prometheus: str | None) -> list[Board]:
+    """All boards of a run.
+
+    Args:
+        facts: of the run.
+        folder: for TensorBoard's files, beside which others may have local files.
+        tracker: one beside TensorBoard.
+        prometheus: see `Prometheus`; None: without.
+
+    Raises:
+        UserError: one can't be opened.
+    """
+    boards: list[Board] = [TensorBoard(folder, facts.step)]
+    if prometheus is not None:
+        boards.append(Prometheus(prometheus, facts.out))
+    if tracker == "wandb":
+        boards.append(WandB(facts, folder.parent))
+    elif tracker == "mlflow":
+        boards.append(MLflow(facts))
+    return boards
+
+
+class TensorBoard:
+    """TensorBoard's files.
+
+    Args:
+        folder: for the files.
+        step: hides the points after it, which an interrupted run had written.
+
+    Raises:
+        UserError: the folder can't be written to.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        try:
+            self._writer: Any = SummaryWriter(str(folder), purge_step=step + 1)
+        except OSError as error:
+            raise UserError(f"can't write the log in {folder}: {error.strerror or error}") from error
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """See `Board`."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        """See `Board`."""
+        self._writer.flush()
+
+    def close(self, *, failed: bool = False) -> None:  # noqa: ARG002
+        """See `Board`."""
+        self._writer.close()
+
+
+class WandB:
+    """A run of Weights & Biases; its environment names the project, the entity and the mode.
+
+    Args:
+        facts: of the run.
+        folder: for its local files.
+
+    Raises:
+        UserError: the package is missing, or refuses.
+    """
+
+    def __init__(self, facts: RunFacts, folder: Path) -> None:
+        wandb = _package("wandb")
+        project = os.environ.get("WANDB_PROJECT", "pairstream")
+        options = dict(facts.options)
+        try:
+            self._run = wandb.init(
+                id=facts.id, resume="allow", project=project, name=facts.out, dir=str(folder), config=options
+            )
+        except Exception as error:  # of the network, of the account, of its own process
+            raise UserError(f"tracker=wandb: {_one_line(error)}; WANDB_MODE=offline needs no account") from error
+        # It takes no point before its newest one, and a continued run repeats some steps: so the
+        # steps are a curve, too.
+        self._run.define_metric("*", step_metric="step")
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """See `Board`."""
+        self._run.log({**values, "step": step})
+
+    def flush(self) -> None:
+        """A process of its own sends the points."""
+
+    def close(self, *, failed: bool = False) -> None:
+        """See `Board`."""
+        self._run.finish(exit_code=int(failed))
+
+
+class MLflow:
+    """A run of MLflow; MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say where.
+
+    Args:
+        facts: of the run.
+
+    Raises:
+        UserError: the package is missing, or refuses.
+    """
+
+    def __init__(self, facts: RunFacts) -> None:
+        client = _package("mlflow").tracking.MlflowClient()
+        try:
+            self._client, self._run = client, _mlflow_run(client, facts)
+        except Exception as error:  # of the network, of the store
+            raise UserError(f"tracker=mlflow: {_one_line(error)}; see MLFLOW_TRACKING_URI") from error
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """See `Board`."""
+        for name, value in values.items():
+            self._client.log_metric(self._run, name, value, step=step, synchronous=False)
+
+    def flush(self) -> None:
+        """Threads of its own send the points."""
+
+    def close(self, *, failed: bool = False) -> None:
+        """See `Board`."""
+        self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
+
+
+def _mlflow_run(client: Any, facts: RunFacts) -> str:
+    """The id of the run that has ours as a tag; a new one, if there is none."""
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "pairstream")
+    found = client.get_experiment_by_name(name)
+    experiment = found.experiment_id if found else client.create_experiment(name)
+    runs = client.search_runs([experiment], f"tags.pairstream = '{facts.id}'")
+    if runs:
+        client.update_run(runs[0].info.run_id, "RUNNING")
+        return str(runs[0].info.run_id)
+    run = client.create_run(experiment, tags={"pairstream": facts.id}, run_name=facts.out)
+    for option, value in _flat(facts.options).items():
+        client.log_param(run.info.run_id, option, str(value)[:500])
+    return str(run.info.run_id)
+
+
+def _flat(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        inner = _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {f"{before}{name}": value}
+        found |= inner
+    return found
+
+
+class Prometheus:
+    """The newest values as gauges, such as ``pairstream_train_loss``.
+
+    Args:
+        place: HOST:PORT or :PORT serves them there; a path ending in .prom is written, for the text-file
+            collector of Prometheus' node exporter.
+        out: of the run; a label of each gauge.
+
+    Raises:
+        UserError: the package is missing, or the place can't be used.
+    """
+
+    def __init__(self, place: str, out: str) -> None:
+        self._client = _package("prometheus_client")
+        self._registry = self._client.CollectorRegistry()
+        self._out, self._gauges, self._server = out, {}, None  # type: ignore[var-annotated]
+        host, colon, port = place.rpartition(":")
+        self._path = place if place.endswith(".prom") else None
+        if self._path is None and not (colon and port.isdigit()):
+            raise UserError(f"prometheus={place}, expected a file NAME.prom, HOST:PORT or :PORT")
+        try:
+            if self._path is None:
+                address = {"addr": host} if host else {}
+                self._server, _ = self._client.start_http_server(
+                    int(port), registry=self._registry, **address
+                )
+        except (OSError, OverflowError) as error:
+            raise UserError(f"prometheus={place}: {_one_line(error)}") from error
+        self.flush()
+
+    @property
+    def port(self) -> int | None:
+        """Of the server; None if there is none."""
+        return None if self._server is None else int(self._server.server_port)
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """See `Board`."""
+        for name, value in {**values, "step": step}.items():
+            if name not in self._gauges:
+                word = "".join(letter if letter.isalnum() else "_" for letter in f"pairstream_{name}")
+                self._gauges[name] = self._client.Gauge(word, name, ["out"], registry=self._registry)
+            self._gauges[name].labels(self._out).set(value)
+        self.flush()
+
+    def flush(self) -> None:
+        """See `Board`."""
+        if self._path is None:
+            return
+        try:
+            self._client.write_to_textfile(self._path, self._registry)
+        except OSError as error:
+            raise UserError(f"prometheus={self._path}: {_one_line(error)}") from error
+
+    def close(self, *, failed: bool = False) -> None:  # noqa: ARG002
+        """See `Board`."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+
+def _package(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UserError(f"{name} is not installed; pip install {_EXTRAS[name]}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
