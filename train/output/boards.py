@@ -118,7 +118,9 @@ class WandB:
                 id=facts.id, resume="allow", project=project, name=facts.out, dir=str(folder), config=options
             )
         except Exception as error:  # of the network, of the account, of its own process
-            raise UserError(f"tracker=wandb: {_one_line(error)}; WANDB_MODE=offline needs no account") from error
+            raise UserError(
+                f"tracker=wandb: {_one_line(error)}; WANDB_MODE=offline needs no account"
+            ) from error
         # It takes no point before its newest one, and a continued run repeats some steps: so the
         # steps are a curve, too.
         self._run.define_metric("*", step_metric="step")
