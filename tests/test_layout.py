@@ -78,10 +78,10 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     ),
     "train/output": "pack/storage recon/base",
     "train/world": "recon/base",
-    "train/optim": "recon/base train/evaluation",
+    "train/optim": "recon/base train/evaluation train/model",
     "train/loop": (
         "pack/dataset pack/storage recon/base train/augment train/draws train/evaluation "
-        "train/loader train/model train/optim train/order train/output train/world"
+        "train/loader train/model train/model/published train/optim train/order train/output train/world"
     ),
     "train/bench": (
         "pack/dataset pack/shard recon/base recon/image train/augment train/draws train/model "
@@ -107,7 +107,10 @@ OWNERS = {  # a dependency, and the files or folders that alone may import it
 }
 MAX_FILE, MAX_FUNCTION = 300, 60  # lines
 MAX_FILES = 12  # a folder
-HEAVY = ("torch", "torchvision", "diffusers", "sklearn", "pyarrow", "webdataset", "matplotlib", "timm")
+HEAVY = (
+    *("torch", "torchvision", "diffusers", "sklearn", "pyarrow", "webdataset", "matplotlib"),
+    *("timm", "peft"),
+)
 COMMANDS = (
     "pack",
     "pack.audit",

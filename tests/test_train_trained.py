@@ -95,7 +95,7 @@ def test_stay_positive_leaves_no_negative_contribution(world: World) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train": "tail"}, r"model.train=tail, expected all, head, or last:N"),
+        ({"train": "tail"}, r"model.train=tail, expected all, head, lora, or last:N"),
         ({"train": "last:0"}, r"model.train=last:0, expected all"),
         ({"train": "last:5"}, r"model.train=last:5, but the model has 4 blocks"),
     ],

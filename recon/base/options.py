@@ -1,6 +1,6 @@
 """Checks of options that the configs of all commands share."""
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from recon.base.errors import UserError
@@ -45,8 +45,9 @@ def refuse_idle(config: Any, *names: str, because: str, group: str = "") -> None
     Raises:
         UserError: one of the options has another value than its default.
     """
+    makers = {one.name: one.default_factory for one in fields(config)}
     defaults = {one.name: one.default for one in fields(config)}
     for name in names:
-        value = getattr(config, name)
-        if value != defaults[name]:
+        value, maker = getattr(config, name), makers[name]
+        if value != (defaults[name] if maker is MISSING else maker()):
             raise UserError(f"{group}{name}={value} would be ignored: {because}; leave it out")

@@ -17,7 +17,10 @@ from recon.base.device import forked_generators, seed_generators
 from recon.base.errors import UserError
 from train.loader.loader import Choice, PairLoader
 from train.loop.config import TrainConfig
-from train.model.build import build_model
+from train.model.backbones import TIMM
+from train.model.lora import add_lora
+from train.model.published.first import first_model
+from train.model.trial import try_out
 from train.order.epoch import check_world
 from train.world.world import World
 
@@ -101,8 +104,22 @@ def seeded_model(config: TrainConfig, *, resumed: bool) -> nn.Module:
     Args:
         config: of the run.
         resumed: a checkpoint will replace the weights, so `config.model.weights` is not loaded.
+
+    Raises:
+        UserError: the weights or LoRA's layers don't fit the model, or the crops don't.
     """
     here = torch.device("cpu")  # models are built on the CPU, so no generator of a GPU is used
     with forked_generators(here):  # the caller's random state stays the same
         seed_generators(config.order.seed, here)
-        return build_model(replace(config.model, weights=None) if resumed else config.model)
+        model = first_model(replace(config.model, weights=None) if resumed else config.model)
+        if config.model.train == "lora":
+            add_lora(model, config.model)
+    if config.model.train == "lora" or config.model.backbone.startswith(TIMM):
+        try_out(model, config.model.normalize, _sides(config))
+    return model
+
+
+def _sides(config: TrainConfig) -> list[int]:
+    """Sides of the squares that the model is going to see, but for what Kornia's operations make of them."""
+    sides = [] if config.augment.kornia else [config.augment.crop]
+    return [*sides, config.data.val_crop] if config.data.val or not sides else sides

@@ -137,5 +137,8 @@ class TrainConfig:
             raise UserError(f"optim.best_on={best_on}, expected a set of data.val, which are: {known}")
         if self.profile < 0:
             raise UserError(f"profile={self.profile}, expected 0 (none) or more steps")
+        if self.model.train == "head":
+            because = "model.train=head leaves one layer to train"
+            refuse_idle(self.optim, "layer_decay", because=because, group="optim.")
         if self.threads < 0:
             raise UserError(f"threads={self.threads}, expected 0 (all cores) or more")

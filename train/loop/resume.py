@@ -38,10 +38,11 @@ _FIXED = (
         "model.backbone",
         "model.normalize",
         "model.train",
+        "model.lora",
         "model.stay_positive",
     ),
     *("optim.lr", "optim.optimizer", "optim.weight_decay", "optim.momentum", "optim.schedule"),
-    *("optim.warmup", "optim.ema"),
+    *("optim.warmup", "optim.ema", "optim.layer_decay"),
 )
 _TOLD = (  # may change; the run logs a warning
     *(

@@ -22,6 +22,7 @@ from train.loader.transfer import Batch
 from train.loop.config import TrainConfig
 from train.loop.statistics import KeptStatistics, estimate
 from train.model.backbones import classifier_of
+from train.model.lora import lora_layers, merged, plain_state
 from train.model.normalize import normalize
 from train.model.trained import freeze
 from train.optim.average import MovingAverage
@@ -101,15 +102,20 @@ class Trainee:
         return average
 
     def weights(self) -> dict[str, Any]:
-        """For a checkpoint: ``model`` is `scored`; if that is an average, ``trained`` is what steps train."""
-        found: dict[str, Any] = {"model": self.scored.state_dict()}
+        """For a checkpoint: ``model`` is `scored`; if that is an average, ``trained`` is what steps train.
+
+        With LoRA, ``model`` is merged, and ``adapted`` is `scored` as it is.
+        """
+        found: dict[str, Any] = {"model": plain_state(self.scored)}
+        if lora_layers(self.scored):
+            found["adapted"] = self.scored.state_dict()
         if self._average is not None:
             found |= {"trained": self.module.state_dict(), "averaged": self._average.steps}
         return found
 
     def load_weights(self, checkpoint: Mapping[str, Any]) -> None:
         """Takes the weights of a checkpoint of the same options."""
-        self.scored.load_state_dict(checkpoint["model"])
+        self.scored.load_state_dict(checkpoint.get("adapted", checkpoint["model"]))
         if self._average is not None:
             self.module.load_state_dict(checkpoint["trained"])
             self._average.steps = checkpoint["averaged"]
@@ -244,7 +250,8 @@ class Trainee:
         """
         self.share_statistics()
         self.scored.eval()
-        logits, masks = zip(*((self._logits(batch), batch.mask) for batch in batches), strict=True)
+        with merged(self.scored):  # as it is saved
+            logits, masks = zip(*((self._logits(batch), batch.mask) for batch in batches), strict=True)
         logits_BP = self.world.gather(torch.cat(logits))[self.world.gather(torch.cat(masks))]
         labels_BP = np.broadcast_to([0, 1], logits_BP.shape)
         return summarize(labels_BP.ravel(), logits_BP.double().cpu().numpy().ravel())

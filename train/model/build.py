@@ -18,14 +18,14 @@ from recon.base.errors import UserError
 from train.model.backbones import BACKBONES, TIMM, own_normalization, timm_model
 from train.model.config import ModelConfig
 from train.model.normalize import find_normalization
-from train.model.weights import load_file, load_imagenet, load_state
+from train.model.weights import load_imagenet, load_state
 
 
 def build_model(config: ModelConfig) -> nn.Module:
-    """Builds a detector and loads the weights that the config names.
+    """Builds a detector, with ImageNet's weights if the config says so.
 
     Args:
-        config: the backbone, and the source of its first weights.
+        config: the backbone; a file of weights is for `train.model.published.first.first_model`.
 
     Returns:
         A module that maps images (B, C, H, W) float32, the output of `train.model.normalize.normalize`, to
@@ -47,8 +47,6 @@ def build_model(config: ModelConfig) -> nn.Module:
     else:
         choices = ", ".join([*BACKBONES, f"{TIMM}NAME"])
         raise UserError(f"unknown backbone {config.backbone!r}, expected one of {choices}")
-    if config.weights not in (None, "imagenet"):
-        load_file(model, str(config.weights), config.backbone)
     return model
 
 

@@ -1,9 +1,10 @@
 """The options of a detector."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from recon.base.errors import UserError
+from recon.base.options import at_least_one, refuse_idle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +21,27 @@ class ModelConfig:
     (6 channels), spec, fft2 or cooc (256x256), MEAN/STD (.5,.5,.5/.25,.25,.25), or auto: that of the timm
     model's own weights."""
     train: str = "all"
-    """Which weights are trained: all, head (the last layer) or last:N (the last N blocks and the head)."""
+    """Which weights are trained: all, head (the last layer), last:N (the last N blocks and the head), or
+    lora: low-rank changes of `lora_targets` by peft, and the head; what is saved has plain weights."""
+    lora_rank: int = 8
+    """Rank of the changes."""
+    lora_alpha: float = 1.0
+    """A weight is changed by lora_alpha / lora_rank x B A (Hu et al., LoRA, ICLR 2022); both are DDA's."""
+    lora_targets: list[str] = field(default_factory=lambda: ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"])
+    """The layers with such changes, by the ends of their names: linear ones and convolutions. As DDA's."""
     stay_positive: bool = False
     """After each step, set negative weights of the head to 0, so that features can speak for fake only
     (Rajan and Lee, Stay-Positive, ICML 2025). Needs train=head."""
 
     def __post_init__(self) -> None:
+        at_least_one(self, "lora_rank", group="model.")
+        if not self.lora_alpha > 0:
+            raise UserError(f"model.lora_alpha={self.lora_alpha}, expected more than 0")
+        if not self.lora_targets:
+            raise UserError("model.lora_targets names no layer; model.train=head trains the head alone")
+        if self.train != "lora":
+            names = ("lora_rank", "lora_alpha", "lora_targets")
+            refuse_idle(self, *names, because=f"model.train is {self.train}", group="model.")
         if self.stay_positive and self.train != "head":
             raise UserError(f"model.stay_positive needs model.train=head, found {self.train}")
         if self.stay_positive and self.backbone.startswith("timm:"):

@@ -1,21 +1,17 @@
-"""Loads weights from files and hubs into a model; if they do not fit, the error names the differences."""
+"""Loads weights into a model; if they do not fit, the error names the differences."""
 
-import pickle
+import logging
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from recon.base.errors import UserError
-from recon.base.paths import is_file
 from train.model.config import ModelConfig
 from train.model.normalize import find_normalization
 
-IMAGENET_CLASSES = 1000
-"""Rows of an ImageNet classifier, which is left out when weights are loaded."""
-
 State = Mapping[str, Tensor]
 
+_LOG = logging.getLogger(__name__)
 _IMAGENET = {"res50nodown": "ResNet50_Weights", "res18nodown": "ResNet18_Weights"}
 
 
@@ -39,25 +35,8 @@ def load_imagenet(model: nn.Module, config: ModelConfig) -> None:
             f"ImageNet weights can't be fetched from {weights.url}: {one_line(error)}; "
             "fetch the file by hand and pass model.weights=FILE"
         ) from error
-    load_state(model, _adopted(model, state), f"ImageNet weights do not fit {backbone}")
-
-
-def load_file(model: nn.Module, path: str, backbone: str) -> None:
-    """Loads a file of weights: torch.save of a state dict, or of a dict with it as model or state_dict."""
-    if not is_file(path):
-        raise UserError(f"model.weights={path}: no such file, expected a file of weights or imagenet")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path} holds no plain weights ({type(error).__name__}), expected a state dict of tensors "
-            "written by torch.save"
-        ) from error
-    # Our own checkpoints have the state dict as "model", many other projects as "state_dict".
-    for key in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    load_state(model, _adopted(model, content), f"{path} does not fit {backbone}")
+    adopted = with_own_head(owned(state, model), model, "fc", "ImageNet's file")
+    load_state(model, adopted, f"ImageNet weights do not fit {backbone}")
 
 
 def load_state(model: nn.Module, state: object, complaint: str) -> None:
@@ -69,29 +48,38 @@ def load_state(model: nn.Module, state: object, complaint: str) -> None:
     model.load_state_dict(state)
 
 
-def _adopted(model: nn.Module, state: object) -> object:
-    """Weights of another project with the names of this model.
+def owned(state: State, model: nn.Module) -> dict[str, Tensor]:
+    """Gives tensors the names of a fresh model: timm's models are its ``timm``.
 
-    The model keeps its own classifier if the weights have one for ImageNet, and its own BatchNorm step
-    counters if the weights have none, as in old files. DDP's prefix ``module.`` is removed.
+    Step counters of BatchNorm, which old files lack and no score depends on, stay the model's: 0.
     """
-    if not isinstance(state, Mapping):
-        return state
     own = model.state_dict()
-    adopted = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
-    for name, value in state.items():
-        name = str(name).removeprefix("module.")
-        name = name if name in own else f"timm.{name}" if f"timm.{name}" in own else name
-        # An ImageNet classifier can't be used for one logit, so the model keeps its own first weights.
-        adopted[name] = own[name] if name in own and _is_imagenet_head(value, own[name]) else value
-    return adopted
+    counters = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
+    return counters | {f"timm.{name}" if f"timm.{name}" in own else name: state[name] for name in state}
 
 
-def _is_imagenet_head(value: object, own: Tensor) -> bool:
-    """Whether `value` is a classifier of 1000 rows and `own` is one of a single row."""
-    if not isinstance(value, Tensor) or not own.ndim:
-        return False
-    return own.shape[0] == 1 and value.shape == (IMAGENET_CLASSES, *own.shape[1:])
+def with_own_head(state: State, model: nn.Module, head: str, where: str) -> dict[str, Tensor]:
+    """Takes the model's own head where the tensors have none, or one of other outputs than a single one.
+
+    Args:
+        state: with the names of the model.
+        model: with one output.
+        head: the name of its last layer.
+        where: the file, for the line that says so.
+    """
+    own = {name: value for name, value in model.state_dict().items() if name.rpartition(".")[0] == head}
+    found = {name: state[name] for name in own if name in state}
+    rows = {len(value) if value.ndim else 0 for value in found.values()}
+    # Of other columns, it is the head of another network, which loading will tell.
+    alike = all(value.shape[1:] == own[name].shape[1:] for name, value in found.items())
+    if alike and len(rows) == 1 and rows != {1}:
+        theirs = f"a head of {rows.pop()} outputs"
+    elif not found:
+        theirs = "no head"
+    else:
+        return dict(state)
+    _LOG.info("%s holds %s; the detector's begins afresh", where, theirs)
+    return dict(state) | own
 
 
 def _differences(own: State, found: State) -> str:

@@ -49,6 +49,9 @@ class OptimConfig:
     bn_batches: int = 16
     """Training batches over which BatchNorm's statistics are estimated anew before each validation and what
     is saved after it; 0: they stay moving averages. A rank holds its share of these batches in memory."""
+    layer_decay: float = 1.0
+    """Layer-wise decay of the rate, such as .75: the head has lr, each layer the rate of the one behind it
+    times this (Bao et al., BEiT, ICLR 2022). Layers are blocks of a transformer, stages of our ResNets."""
     min_lr: float = 1e-6
     """Last rate of cosine and linear; a run ends when plateau's falls below it."""
     max_nonfinite: int = 10
@@ -63,6 +66,8 @@ class OptimConfig:
         for name in ("momentum", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"optim.{name}={getattr(self, name)}, expected 0 <= {name} < 1")
+        if not 0 < self.layer_decay <= 1:
+            raise UserError(f"optim.layer_decay={self.layer_decay}, expected 0 < layer_decay <= 1")
         if self.optimizer != "sgd":
             refuse_idle(self, "momentum", because=f"optimizer={self.optimizer} has its own", group="optim.")
         if self.warmup_steps:

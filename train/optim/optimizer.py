@@ -7,15 +7,19 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from train.model.trained import depths
 from train.optim.config import OptimConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
-    """The optimiser of the weights that are trained. Its first learning rate is `config.lr`.
+    """The optimiser of the weights that are trained. Its first group has the full rate, `config.lr`.
 
     Its step is one fused operation, which can leave itself out on the device, see `step_where`.
+
+    Raises:
+        UserError: there is to be a layer decay, and the layers of a model of timm are unknown.
     """
-    groups = _groups(model, config.weight_decay)
+    groups = _groups(model, config)
     if config.optimizer == "sgd":
         return _sgd(groups, config)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
@@ -46,16 +50,31 @@ def step_where(optimizer: Optimizer, finite: torch.Tensor) -> None:
     optimizer.step()
 
 
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def _groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+    """One group; with a layer decay one a layer, head first, whose ``lr_scale`` is its share of the rate."""
+    trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    if config.layer_decay == 1:
+        return _by_weight_decay([weight for _, weight in trained], config.weight_decay)
+    depth_of = depths(model)
+    head = max(depth_of.values())
+    found: list[dict[str, Any]] = []
+    for depth in range(head, -1, -1):
+        layer = [weight for name, weight in trained if depth_of[name] == depth]
+        scale = config.layer_decay ** (head - depth)
+        more = {"lr": config.lr * scale, "lr_scale": scale}
+        found += [group | more for group in _by_weight_decay(layer, config.weight_decay) if group["params"]]
+    return found
+
+
+def _by_weight_decay(weights: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """One group, or two if there is a weight decay: it spares what has one dimension, as timm does.
 
     These are biases and the scales of norms, whose size says nothing about how complex a function is.
     """
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
     if not weight_decay:
-        return [{"params": trained}]
-    decayed = [weight for weight in trained if weight.dim() > 1]
-    spared = [weight for weight in trained if weight.dim() <= 1]
+        return [{"params": weights}]
+    decayed = [weight for weight in weights if weight.dim() > 1]
+    spared = [weight for weight in weights if weight.dim() <= 1]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared}]
 
 

@@ -69,7 +69,7 @@ class Schedule:
 
     def _set(self, rate: float) -> None:
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_scale", 1.0)  # of `train.optim.optimizer`; the first has 1
 
     def turn(self, summary: Summary | None, epoch: int) -> bool:
         """Adds the validation of an epoch; returns whether none was better, or there is none."""

@@ -18,10 +18,11 @@ from train.model.build import build_model, model_from_checkpoint
 from train.model.checkpoint import stored
 from train.model.config import FileModel, ModelConfig
 from train.model.published.lora import SIDE, backbone_of, has_lora, merged
-from train.model.published.names import head_of, one_output, owned, rows_of, without_prefixes
+from train.model.published.names import head_of, one_output, rows_of, without_prefixes
 from train.model.published.stated import BY_HAND, YAML, Stated, read_mapping, read_stated
 from train.model.published.tensors import SAFETENSORS, read_tensors
-from train.model.published.transformers_vit import vit_tensors
+from train.model.published.transformers_names import is_of_transformers, timm_tensors
+from train.model.weights import owned
 
 EXPORT = "pairstream-detector/1"
 """Format of the JSON that train.export writes beside its weights."""
@@ -166,8 +167,9 @@ def _adopted(
         raise UserError(
             f"{path} holds no LoRA, so model.lora_alpha={given.lora_alpha} would be ignored; leave it out"
         )
-    if any(name.startswith("vit.embeddings.") for name in state):
-        state = vit_tensors(state, path)
+    if is_of_transformers(state):
+        names = {name.removeprefix("timm."): value for name, value in model.state_dict().items()}
+        state = timm_tensors(state, names, path)
     state = owned(without_prefixes(state), model)
     head = given.head or head_of(stated.outputs, rows_of(state, model), path)
     return one_output(state, model, head, path)

@@ -24,16 +24,6 @@ def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def owned(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Gives tensors the names of a fresh model: timm's models are its ``timm``.
-
-    Step counters of BatchNorm, which old files lack and no score depends on, stay the model's: 0.
-    """
-    own = model.state_dict()
-    counters = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
-    return counters | {f"timm.{name}" if f"timm.{name}" in own else name: state[name] for name in state}
-
-
 def one_output(state: Mapping[str, Tensor], model: nn.Module, head: str, where: str) -> dict[str, Tensor]:
     """Makes the classifier one of a single logit, above 0 for a fake.
 

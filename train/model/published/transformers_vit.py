@@ -1,4 +1,4 @@
-"""The ViT of transformers: its config and its names of tensors, as those of timm.
+"""The ViT of transformers: what its config states, in our words.
 
 Source: ``ViTForImageClassification``, ``ViTConfig`` and ``ViTImageProcessor`` of transformers. timm's
 LayerNorm adds 1e-6 to the variance and transformers' 1e-12, and transformers 5 resizes by torchvision's
@@ -6,12 +6,8 @@ tensors, whose levels are Pillow's within one. With random weights, logits of ab
 resizing, and by 1e-3 with it.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from recon.base.errors import UserError
 from train.model.backbones import TIMM
@@ -20,22 +16,6 @@ _SIZES = {(192, 12, 3): "tiny", (384, 12, 6): "small", (768, 12, 12): "base", (1
 """timm's names by width, layers and heads."""
 _RESAMPLERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 """By the numbers of Pillow's filters."""
-_LAYER = re.compile(r"vit\.encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
-_NAMES = {
-    "vit.embeddings.cls_token": "cls_token",
-    "vit.embeddings.position_embeddings": "pos_embed",
-    "vit.embeddings.patch_embeddings.projection": "patch_embed.proj",
-    "vit.layernorm": "norm",
-    "classifier": "head",
-}
-_IN_LAYER = {
-    "attention.output.dense": "attn.proj",
-    "intermediate.dense": "mlp.fc1",
-    "output.dense": "mlp.fc2",
-    "layernorm_before": "norm1",
-    "layernorm_after": "norm2",
-}
-_QKV = tuple(f"attention.attention.{one}" for one in ("query", "key", "value"))
 
 
 def vit_backbone(found: Mapping[str, Any], where: str) -> str:
@@ -77,32 +57,3 @@ def vit_view(processor: Mapping[str, Any], side: int) -> str:
 def resize_step(size: str, resampler: str) -> str:
     """A step of ``--view``, which leaves out the usual filter."""
     return f"resize:{size}" if resampler == "bilinear" else f"resize:{size}:{resampler}"
-
-
-def vit_tensors(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """The tensors with timm's names; unknown names become others that no model has, so that loading tells."""
-    found: dict[str, Tensor] = {}
-    for name, value in state.items():
-        inner = _LAYER.fullmatch(name)
-        if inner and inner[2] in _QKV:
-            continue
-        if inner:
-            found[f"blocks.{inner[1]}.{_IN_LAYER.get(inner[2], inner[2])}.{inner[3]}"] = value
-            continue
-        whole, _, last = name.rpartition(".")
-        found[_NAMES.get(name) or f"{_NAMES.get(whole, whole)}.{last}"] = value
-    return found | _joined(state, where)
-
-
-def _joined(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """One layer of query, key and value, as timm has it."""
-    found: dict[str, Tensor] = {}
-    for name in state:
-        inner = _LAYER.fullmatch(name)
-        if not inner or inner[2] != _QKV[0]:
-            continue
-        parts = [f"vit.encoder.layer.{inner[1]}.{one}.{inner[3]}" for one in _QKV]
-        if missing := [part for part in parts if part not in state]:
-            raise UserError(f"{where}: expected {missing[0]} beside {name}, found none")
-        found[f"blocks.{inner[1]}.attn.qkv.{inner[3]}"] = torch.cat([state[part] for part in parts])
-    return found
