@@ -15,7 +15,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR
 from train_ranks import CONFIG, plain_model, random_batch, rank_share, run_two_ranks
 
 from recon.base.errors import UserError
+from train.evaluation.metrics import Summary
 from train.loop.trainee import Trainee
+from train.model.build import build_model
+from train.model.config import ModelConfig
 from train.optim.config import OptimConfig
 from train.optim.optimizer import build_optimizer, rate_at, warmup_steps
 from train.optim.schedule import Schedule
@@ -26,6 +29,12 @@ from train.world.world import World, open_world
 def world() -> Iterator[World]:
     with open_world("cpu") as world:
         yield world
+
+
+SUMMARY = Summary(
+    ap=0.5, auc=0.5, accuracy=0.5, real_accuracy=0.5, fake_accuracy=0.5, balanced_accuracy=0.5,
+    n_real=1, n_fake=1,
+)  # fmt: skip
 
 
 def model() -> nn.Module:
@@ -77,6 +86,66 @@ def test_a_warm_up_longer_than_the_run_is_refused() -> None:
         Schedule(optimizer, OptimConfig(warmup_steps=9), steps=4, epochs=2)
     with pytest.raises(UserError, match="a warm-up of 12 steps, but the run has 8"):
         Schedule(optimizer, OptimConfig(warmup_epochs=3), steps=4, epochs=2)
+
+
+def shares(optimizer: torch.optim.Optimizer, made: nn.Module) -> dict[str, tuple[float, float]]:
+    """Of each weight its share of the rate and its decay."""
+    found = {
+        id(weight): (group["lr_scale"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for weight in group["params"]
+    }
+    return {name: found[id(weight)] for name, weight in made.named_parameters()}
+
+
+def test_the_layers_of_a_transformer_have_the_rates_that_timm_gives_them() -> None:
+    pytest.importorskip("timm")
+    from timm.optim import param_groups_layer_decay
+
+    made = build_model(ModelConfig(backbone="timm:test_vit"))
+    optimizer = build_optimizer(made, OptimConfig(lr=0.5, layer_decay=0.8, weight_decay=0.1))
+    theirs: Any = made.get_submodule("timm")
+    oracle: Any = torch.optim.Adam(
+        param_groups_layer_decay(theirs, weight_decay=0.1, layer_decay=0.8), lr=0.5
+    )
+    expected = {f"timm.{name}": both for name, both in shares(oracle, theirs).items()}
+    assert shares(optimizer, made) == expected
+    assert [group["lr"] for group in optimizer.param_groups] == [
+        0.5 * group["lr_scale"] for group in optimizer.param_groups
+    ]
+
+
+def test_the_stages_of_a_resnet_are_its_layers_head_first() -> None:
+    made = build_model(ModelConfig(backbone="res18nodown"))
+    for part in (made.get_submodule("layer1"), made.get_submodule("conv1")):
+        part.requires_grad_(False)  # is not trained, and changes no other layer's rate
+    optimizer = build_optimizer(made, OptimConfig(lr=1.0, layer_decay=0.5))
+    names = {id(weight): name.split(".")[0] for name, weight in made.named_parameters()}
+    found = [({names[id(one)] for one in group["params"]}, group["lr"]) for group in optimizer.param_groups]
+    assert found == [
+        ({"fc"}, 1.0), ({"layer4"}, 0.5), ({"layer3"}, 0.25), ({"layer2"}, 0.125), ({"bn1"}, 0.03125),
+    ]  # fmt: skip
+
+
+def test_each_rate_of_the_schedule_is_shared_among_the_layers() -> None:
+    made = build_model(ModelConfig(backbone="highpass"))
+    config = OptimConfig(lr=0.5, layer_decay=0.5, warmup_steps=2, patience=1, best_by="auc")
+    optimizer = build_optimizer(made, config)
+    schedule = Schedule(optimizer, config, steps=2, epochs=9)
+    wanted = [0.25, 0.5, 0.5, 0.5, 0.5 * 0.1]
+    for step, rate in enumerate(wanted):
+        if step == 3:
+            schedule.turn(SUMMARY, 0)
+        elif step == 4:
+            schedule.turn(replace(SUMMARY, auc=0.4), 1)
+        schedule.set_rate(step)
+        assert [group["lr"] for group in optimizer.param_groups] == [rate * 0.5**depth for depth in range(5)]
+    assert schedule.rate == 0.5 * 0.1
+
+
+def test_a_layer_decay_without_layers_is_refused() -> None:
+    with pytest.raises(UserError, match=r"optim.layer_decay=0.5 would be ignored: model.train=head"):
+        replace(CONFIG, model=ModelConfig(train="head"), optim=OptimConfig(layer_decay=0.5))
 
 
 @pytest.mark.parametrize("kind", ["constant", "plateau"])
@@ -163,6 +232,8 @@ def test_a_larger_gradient_is_scaled_down_to_the_norm(world: World, clip: float,
         ({"ema": 1.0}, "optim.ema=1.0, expected 0 <= ema < 1"),
         ({"warmup_steps": 3, "warmup_epochs": 1.0}, "optim.warmup_epochs"),
         ({"stop_after": 0}, "optim.stop_after=0, expected at least 1"),
+        ({"layer_decay": 0.0}, "optim.layer_decay=0.0, expected 0 < layer_decay <= 1"),
+        ({"layer_decay": 1.5}, "optim.layer_decay=1.5, expected 0 < layer_decay <= 1"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any], message: str) -> None:

@@ -38,6 +38,7 @@ OPTIMS = {
     "adamw": {"optimizer": "adamw", "weight_decay": 0.05, "schedule": "cosine", "warmup_steps": 2},
     "sgd": {"optimizer": "sgd", "schedule": "linear", "clip": 0.5, "accumulate": 2},
     "ema": {"ema": 0.9, "optimizer": "adamw"},
+    "layers": {"layer_decay": 0.7, "weight_decay": 0.1, "warmup_steps": 2, "patience": 1, "best_by": "loss"},
     "plateau": {"warmup_epochs": 1.5, "patience": 1, "best_by": "loss"},
 }
 
