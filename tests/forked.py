@@ -9,8 +9,8 @@ from pathlib import Path
 
 from torch.distributed import TCPStore
 
-# DDP imports torch._dynamo, which takes longer than all that a small run does
-_PRELOADED = ["train_runs", "train_ranks", "torch.utils.tensorboard", "torch._dynamo"]
+# DDP imports torch._dynamo, which takes longer than all that a small run does, and so do timm and peft
+_PRELOADED = ["train_runs", "train_ranks", "torch.utils.tensorboard", "torch._dynamo", "timm", "peft"]
 
 
 def fork_server() -> BaseContext:
