@@ -244,7 +244,7 @@ def test_too_many_non_finite_steps_stop_the_run(
         def forward(self, x_N3HW: torch.Tensor) -> torch.Tensor:
             return super().forward(x_N3HW) * float("inf")
 
-    monkeypatch.setattr(build, "build_model", lambda _config: Broken())
+    monkeypatch.setattr(build, "first_model", lambda _config: Broken())
     complaint = f"{limit + 1} steps had a non-finite loss, the last is step {limit + 1}; lower optim.lr"
     with pytest.raises(UserError, match=complaint):
         run.train(config(data, tmp_path / "run", optim=OptimConfig(max_nonfinite=limit)))
