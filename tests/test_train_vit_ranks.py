@@ -44,7 +44,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     ("train", "crop"),
     [
         *[("head", 96), ("lora", 128), ("all", 96)],
-        *(pytest.param(*case, marks=pytest.mark.soak) for case in (("head", 128), ("lora", 96), ("all", 128))),
+        *(
+            pytest.param(*case, marks=pytest.mark.soak)
+            for case in (("head", 128), ("lora", 96), ("all", 128))
+        ),
     ],
 )
 def test_a_transformer_killed_on_two_ranks_ends_with_the_bits_of_one_that_was_not(
