@@ -1,6 +1,7 @@
 """Masks of ready fakes: found beside them, stored, and cropped as their pair is."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,10 @@ def test_ranks_write_masks_alike(inpainted: Path, tmp_path: Path) -> None:
     assert files(tmp_path) == files(inpainted / "packed")
 
 
-@pytest.mark.parametrize(
-    "augment", [AugmentConfig(crop=24, resized_crop_p=0.5, **dict.fromkeys(PHOTOMETRIC, 0.0)), None]
-)
+GEOMETRY = AugmentConfig(crop=24, resized_crop_p=0.5, **dict.fromkeys(PHOTOMETRIC, 0.0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("augment", [GEOMETRY, replace(GEOMETRY, views=2), None])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_mask_is_cropped_turned_and_mirrored_as_its_pair(
     inpainted: Path, augment: AugmentConfig | None, workers: int

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from train.draws.config import AugmentConfig
 from train.draws.noise import noise_keys, noise_levels
-from train.draws.parameters import draw_geometry, draw_photometric, visit_ids
+from train.draws.parameters import draw_geometry, draw_photometric, view_ids, visit_ids
 
 Numbers = NDArray[Any]
 Draw = Callable[[int, int, Numbers], Numbers]
@@ -82,6 +82,7 @@ def dependences(draw: Draw, count: int = 20_000) -> list[str]:
         "epochs": draw(3, 2, ids),
         "seeds": draw(4, 1, ids),
         "visits": draw(3, 1, visit_ids(ids, 1)),
+        "views": draw(3, 1, view_ids(ids, 2)[:, 1]),
     }
     found |= {name: related(first, other) for name, other in others.items()}
     faults = [name for name, values in found.items() if values.max() > 5.5]

@@ -21,7 +21,7 @@ from train.augment.oracle import OPS, oracle, stages
 from train.augment.pipeline import PairAugment
 from train.draws.config import PROBABILITIES, AugmentConfig
 from train.window.cutter import WindowCutter
-from train.window.masked_batch import Cut, collate
+from train.window.masked_batch import Views, collate
 
 Case = tuple[Pixels, Pixels, int]  # real, fake, pair id
 
@@ -62,14 +62,14 @@ def random_cases(count: int, first: int, height: tuple[int, int], width: tuple[i
         yield case(number, h, w)
 
 
-def cuts_of(augment: AugmentConfig, cases: Sequence[Case]) -> list[Cut]:
+def cuts_of(augment: AugmentConfig, cases: Sequence[Case]) -> list[Views]:
     cutter = WindowCutter(augment, side=augment.crop, seed=3, epoch=1)
     samples = [
         {"__key__": str(pair_id), "__url__": "u", "__pair_id__": pair_id, "__copy__": 0}
         | {"real.bmp": bmp(real), "fake.bmp": bmp(fake)}
         for real, fake, pair_id in cases
     ]
-    return [cut for cut in map(cutter, cutter.drawn(samples)) if isinstance(cut, Cut)]
+    return [cut for cut in map(cutter, cutter.drawn(samples)) if isinstance(cut, tuple)]
 
 
 def bmp(pixels: Pixels) -> bytes:
@@ -78,7 +78,7 @@ def bmp(pixels: Pixels) -> bytes:
     return file.getvalue()
 
 
-def augmented(augment: AugmentConfig, cuts: Sequence[Cut]) -> Pixels:
+def augmented(augment: AugmentConfig, cuts: Sequence[Views]) -> Pixels:
     """(B, 2, crop, crop, 3) by the window pipeline, as one batch."""
     side = augment.window_side
     batch = collate(cuts, np.empty((len(cuts), 2, side, side, 3), np.uint8))
@@ -149,26 +149,26 @@ CASES = [case(number, *SIZES[number % 5]) for number in range(13)]
 
 
 @pytest.fixture(scope="module")
-def cuts() -> list[Cut]:
+def cuts() -> list[Views]:
     return cuts_of(RECIPE, CASES)
 
 
 @pytest.fixture(scope="module")
-def together(cuts: list[Cut]) -> Pixels:
+def together(cuts: list[Views]) -> Pixels:
     return augmented(RECIPE, cuts)
 
 
 @given(places=st.lists(st.integers(0, len(CASES) - 1), min_size=1, max_size=9))
 @settings(max_examples=40, deadline=None)
 def test_a_pair_comes_out_the_same_in_any_batch_and_place(
-    cuts: list[Cut], together: Pixels, places: list[int]
+    cuts: list[Views], together: Pixels, places: list[int]
 ) -> None:
     found = augmented(RECIPE, [cuts[place] for place in places])
     np.testing.assert_array_equal(found, together[places])
 
 
 def test_pairs_go_through_the_ops_together_as_they_do_apart(
-    cuts: list[Cut], together: Pixels, monkeypatch: pytest.MonkeyPatch
+    cuts: list[Views], together: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PairAugment, "_apart", PairAugment._together)  # as on a GPU
     np.testing.assert_array_equal(augmented(RECIPE, cuts), together)

@@ -19,7 +19,6 @@ from train.augment import oracle
 from train.evaluation.images import Ready
 from train.evaluation.inputs.find import open_source
 from train.window.cutter import WindowCutter
-from train.window.masked_batch import Cut
 
 SIDE = 24
 RNG = np.random.default_rng(0)
@@ -118,8 +117,8 @@ def test_training_and_evaluation_get_equal_pixels_of_every_kind(adopted: str) ->
     for pair in iterate_pairs(adopted):
         names = {"__key__": pair.key, "__url__": pair.url, "__pair_id__": 0, "__copy__": 0}
         [trained] = (cutter(one) for one in cutter.drawn([names | pair.members]))
-        assert isinstance(trained, Cut)
-        for window, data in zip(trained.windows_PHWC, (pair.real, pair.fake), strict=True):
+        assert isinstance(trained, tuple)
+        for window, data in zip(trained[0].windows_PHWC, (pair.real, pair.fake), strict=True):
             assert np.array_equal(window, next(scored))
             assert np.array_equal(window, oracle.decode(data))
 

@@ -28,7 +28,7 @@ from train.window.geometry import (
     plan_window,
     whole_window,
 )
-from train.window.masked_batch import Cut, collate
+from train.window.masked_batch import Cut, Views, collate
 
 SEED, EPOCH = 3, 2
 CONTRAST = JITTER.index("contrast")
@@ -54,7 +54,7 @@ def sample(real: Pixels, fake: Pixels, pair: int = 17, copy: int = 0, **other: A
     return names | members | other
 
 
-def cut_all(cutter: WindowCutter, samples: list[Any]) -> list[Cut | DamagedPair]:
+def cut_all(cutter: WindowCutter, samples: list[Any]) -> list[Views | DamagedPair]:
     return [cutter(one) for one in cutter.drawn(samples)]
 
 
@@ -63,8 +63,9 @@ def cutter(augment: AugmentConfig | None = RECIPE, side: int = 64) -> WindowCutt
 
 
 def cut(one: Sample, augment: AugmentConfig | None = RECIPE, side: int = 64) -> Cut:
-    (result,) = cut_all(cutter(augment, side), [one])
-    assert isinstance(result, Cut)
+    (views,) = cut_all(cutter(augment, side), [one])
+    assert isinstance(views, tuple)
+    (result,) = views
     return result
 
 
@@ -75,7 +76,7 @@ def test_both_windows_are_cut_where_the_pair_drew_it(height: int, width: int, pa
     found = cut(sample(real, fake, pair, copy))
     ids = visit_ids(np.array([pair], np.int64), copy)
     plan = plan_window(draw_geometry(RECIPE, SEED, EPOCH, ids), 0, height, width, RECIPE)
-    assert (found.key, found.visit_id, found.plan) == ("a17", ids[0], plan)
+    assert (found.key, found.view_id, found.plan) == ("a17", ids[0], plan)
     assert found.windows_PHWC.shape == (2, 152, 152, 3)
     for window, image in zip(found.windows_PHWC, (real, fake), strict=True):
         np.testing.assert_array_equal(window, cut_window(augmented_image(image, plan), plan))
@@ -168,7 +169,8 @@ def test_a_clean_crop_is_the_centre_with_nothing_left_to_do(size: tuple[int, int
 def test_collate_lays_pairs_into_slots_and_masks_the_others() -> None:
     images = [sample(picture(150, 160, n), picture(150, 160, n + 9), pair=n) for n in range(3)]
     damaged = DamagedPair(key="d", url="u", cause="bits")
-    cuts = [cut(images[0]), damaged, cut(images[1]), cut(images[2])]
+    first, second, third = ((cut(one),) for one in images)
+    cuts = [first, damaged, second, third]
     memory = np.full((6, 2, 152, 152, 3), 7, np.uint8)
     batch = collate(cuts, memory)
     assert batch.windows_BPHWC is memory
@@ -176,10 +178,11 @@ def test_collate_lays_pairs_into_slots_and_masks_the_others() -> None:
     assert (batch.keys, batch.damaged) == (["a17"] * 3, [damaged])
     assert (batch.ids_B.dtype, batch.frames_B.dtype, batch.grey_BP.dtype) == (np.int64, FRAME, np.int64)
     for row, one in enumerate([*cuts, None, None]):
-        if isinstance(one, Cut):
+        if isinstance(one, tuple):
+            (one,) = one
             np.testing.assert_array_equal(memory[row], one.windows_PHWC)
             assert batch.frames_B[row].item() == one.plan.frame()
-            assert (batch.ids_B[row], tuple(batch.grey_BP[row])) == (one.visit_id, one.grey_P)
+            assert (batch.ids_B[row], tuple(batch.grey_BP[row])) == (one.view_id, one.grey_P)
         else:
             assert not memory[row].any()
             assert not batch.grey_BP[row].any()
@@ -190,8 +193,8 @@ def test_collate_lays_pairs_into_slots_and_masks_the_others() -> None:
 def test_a_pair_is_cut_the_same_in_any_company() -> None:
     one = sample(picture(150, 160), picture(150, 160, 1), pair=5)
     others = [sample(picture(90, 400, n), picture(90, 400), pair=n) for n in range(3)]
-    alone = collate([cut(one)], np.empty((1, 2, 152, 152, 3), np.uint8))
-    company = collate([cut(other) for other in (*others, one)], np.empty((5, 2, 152, 152, 3), np.uint8))
+    alone = collate([(cut(one),)], np.empty((1, 2, 152, 152, 3), np.uint8))
+    company = collate([(cut(other),) for other in (*others, one)], np.empty((5, 2, 152, 152, 3), np.uint8))
     for name in ("windows_BPHWC", "ids_B", "frames_B", "grey_BP"):
         np.testing.assert_array_equal(getattr(alone, name)[0], getattr(company, name)[3])
 

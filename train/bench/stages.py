@@ -25,11 +25,12 @@ from train.augment.final import final_ops
 from train.augment.oracle import decode, mean_grey, oracle
 from train.augment.pipeline import PairAugment
 from train.draws.config import AugmentConfig
+from train.draws.parameters import view_ids, visit_ids
 from train.model.normalize import normalize
 from train.stream.samples import sample_of
 from train.window.cutter import Drawn, WindowCutter
 from train.window.geometry import lattice
-from train.window.masked_batch import Cut, collate
+from train.window.masked_batch import Views, collate
 
 Result = TypeVar("Result")
 Place = tuple[int, int, int]  # shard and row of a pair, and the number of the visit
@@ -154,9 +155,9 @@ class Bench:
             with self.clock("draws"):
                 drawn = list(self._cutter.drawn(samples))
             cuts = self._map(self._cut, drawn)
-            side = self.augment.window_side
+            side, rows = self.augment.window_side, len(cuts) * self.augment.views
             with self.clock("collate"):
-                batch = collate(cuts, np.empty((len(cuts), 2, side, side, 3), np.uint8))
+                batch = collate(cuts, np.empty((rows, 2, side, side, 3), np.uint8))
             with self.clock("transfer"):
                 windows = torch.from_numpy(batch.windows_BPHWC).to(self.device)
             images = self._augment(0, windows, batch.ids_B, batch.frames_B, batch.grey_BP)
@@ -171,10 +172,12 @@ class Bench:
 
         def augmented(pair: StoredPair, place: Place) -> Pixels:
             real, fake = decode(pair.real), decode(pair.fake)
-            return oracle(real, fake, self.augment, self.seed, 0, pair.pair_id, place[-1])
+            visits = visit_ids(np.array([pair.pair_id], np.uint64).view(np.int64), place[-1])
+            ids = view_ids(visits, self.augment.views)[0].tolist()
+            return np.stack([oracle(real, fake, self.augment, self.seed, 0, one) for one in ids])
 
         with self._timed("oracle"):
-            images_BPHWC = np.stack(self._map(augmented, self._read(places), places))
+            images_BPHWC = np.concatenate(self._map(augmented, self._read(places), places))
             normalize(torch.from_numpy(images_BPHWC).flatten(0, 1).movedim(-1, 1))
 
     def decoding(self, places: Sequence[Place]) -> None:
@@ -183,7 +186,7 @@ class Bench:
         with self._timed("decoding"):
             self.measured.pixels += sum(self._map(_decoded, pairs))
 
-    def _cut(self, drawn: Drawn | DamagedPair) -> Cut:
+    def _cut(self, drawn: Drawn | DamagedPair) -> Views:
         with self.clock("decode+window"):
             cut = self._cutter(drawn)
         if isinstance(cut, DamagedPair):

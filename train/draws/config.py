@@ -62,6 +62,8 @@ class AugmentConfig:
 
     crop: int = 96
     """Side of the square training crop in pixels."""
+    views: int = 1
+    """Crops that are cut of a pair at each visit, each with draws of its own; the pair is decoded once."""
     pad: bool = True
     """Images smaller than the crop: true mirrors them at their borders, false refuses them."""
     resized_crop_p: float = 0.2
@@ -118,7 +120,7 @@ class AugmentConfig:
     They are seeded by (seed, step, rank), so unlike all other ops they depend on the world size."""
 
     def __post_init__(self) -> None:
-        at_least_one(self, "crop", "cutout_side", group="augment.")
+        at_least_one(self, "crop", "views", "cutout_side", group="augment.")
         for name in PROBABILITIES:
             self._check(name, 0 <= getattr(self, name) <= 1, "a probability in [0, 1]")
         for name in BOUNDS:

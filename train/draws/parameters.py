@@ -123,6 +123,19 @@ def visit_ids(pair_ids: NDArray[np.int64], copy: int) -> NDArray[np.int64]:
     return words(stream_key(0, copy, "copy"), pair_ids) if copy else pair_ids
 
 
+def view_ids(ids_n: NDArray[np.int64], views: int) -> NDArray[np.int64]:
+    """The ids for the draws of several views of each pair: (n, views).
+
+    View 0 has the visit's own id, so it is what it would be alone.
+
+    Args:
+        ids_n: int64, the result of `visit_ids`.
+        views: how many, at least 1.
+    """
+    keys = np.array([stream_key(0, view, "view") for view in range(1, views)], np.int64)
+    return np.concatenate([ids_n[:, None], words(keys, ids_n[:, None])], axis=1)
+
+
 def draw_geometry(config: AugmentConfig, seed: int, epoch: int, ids: NDArray[np.int64]) -> GeometryDraws:
     """Draws the geometry of n pairs.
 
@@ -130,7 +143,7 @@ def draw_geometry(config: AugmentConfig, seed: int, epoch: int, ids: NDArray[np.
         config: the probabilities.
         seed: of the run.
         epoch: from 0.
-        ids: (n,) int64, the result of `visit_ids`.
+        ids: (n,) int64, of `visit_ids` or `view_ids`.
     """
     u: NDArray[np.float64] = _uniforms(_GEOMETRY, seed, epoch, ids)
     turns = (u[:, 0] * 4).astype(np.int64)
@@ -152,7 +165,7 @@ def draw_photometric(config: AugmentConfig, seed: int, epoch: int, ids: Words) -
         config: the probabilities and ranges.
         seed: of the run.
         epoch: from 0.
-        ids: (n,) int64, the result of `visit_ids`; a numpy array or tensor, and so are the parameters.
+        ids: (n,) int64, of `visit_ids` or `view_ids`; a numpy array or tensor, and so are the parameters.
     """
     scale = _scale(_chances(config), _ranges(config), device_of(ids))
     u = _uniforms(_PHOTOMETRIC, seed, epoch, ids)

@@ -46,7 +46,9 @@ class PairLoader:
         rank: of this process, 0..world_size-1.
         world_size: divides `lanes`.
         augment: the recipe, by default the paper's; without Kornia's ops, which `train.augment.final` has.
-            None gives clean centre crops.
+            None gives clean centre crops. With several `AugmentConfig.views` a batch has so many rows for
+            each of its pairs (see `Batch`): a pair is read and decoded once, and has the same fake in all
+            of its views.
         centre_crop: side of the centre crop, where augment is None.
         filter: takes only pairs whose index columns say so, e.g. ``width >= 256 and group == "coco"``
             (see `pack.dataset.filter`); or a function that makes the selection of each dataset.
@@ -60,7 +62,8 @@ class PairLoader:
         threads: decoding threads.
         reads: requests to storage at once.
         read_ahead_mb: MiB read ahead of need. The loader holds about this, plus some 150 MiB, plus
-            lanes / world_size x window x block stored pairs, plus 4 batches of windows.
+            lanes / world_size x window x block stored pairs, plus 4 batches of windows, which have
+            batch_size x views x 2 of them.
         deadline_s: seconds for a block to arrive, all attempts together.
         cache_dir: local folder that keeps blocks; all processes that name the same folder share it.
         cache_gb: most that it may hold, in GB.

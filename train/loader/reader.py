@@ -70,9 +70,10 @@ class LoaderPlan:
 
     @property
     def window_shape(self) -> tuple[int, int, int, int, int]:
-        """(B, P, H, W, C) of a batch's windows, uint8."""
+        """(B, P, H, W, C) of a batch's windows, uint8; B rows of `train.window.masked_batch`."""
         side = self.augment.window_side if self.augment else self.centre_crop
-        return self.batch_size, 2, side, side, 3
+        views = self.augment.views if self.augment else 1
+        return self.batch_size * views, 2, side, side, 3
 
     @property
     def changed_side(self) -> int:

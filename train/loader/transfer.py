@@ -18,22 +18,27 @@ from train.window.masked_batch import WindowBatch
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A rank's share of one step. B slots, P = (real, fake)."""
+    """A rank's share of one step. P = (real, fake), V = `AugmentConfig.views`, by default 1.
+
+    B rows: V for each slot, side by side. Row b * V + v is view v of slot b: another crop of the same pair,
+    by other draws. ``images[mask].unflatten(0, (-1, V))`` has the valid pairs in its first axis and their
+    views in its second.
+    """
 
     images: torch.Tensor
     """(B, P, 3, H, W) uint8 RGB on the loader's device; zeros where masked."""
     pairs: torch.Tensor
     """(n, P, 3, H, W) the valid pairs: ``images[mask]``, but without waiting for a GPU."""
     mask: torch.Tensor
-    """(B,) bool on the loader's device: False where the epoch had no pair left for the slot, or
+    """(B,) bool on the loader's device: False in all rows of a slot for which the epoch had no pair left, or
     a damaged one."""
     keys: list[str]
-    """Keys of the valid pairs, in the order of ``images[mask]``."""
+    """Keys of the valid pairs, in the order of ``images[mask]``: one for each V rows."""
     changed: torch.Tensor | None = None
     """(B, H, W) uint8 on the loader's device: the crops of the samples' mask images, which mark changed
     pixels; 255 everywhere for a pair without one. None if no dataset of the loader has masks."""
     damaged: list[DamagedPair] = field(default_factory=list)
-    """Pairs whose slots are masked because they are damaged in the storage."""
+    """Pairs whose slots are masked because they are damaged in the storage, each once."""
 
 
 class Transfer:

@@ -45,7 +45,7 @@ class DataConfig:
     """Requests to storage that a rank makes at the same time."""
     read_ahead_mb: int = 64
     """MiB that a rank reads in advance. The memory of its loader is about read_ahead_mb + lanes / world
-    size x window x block stored pairs + 4 batches of windows + 150 MiB."""
+    size x window x block stored pairs + 4 batches of windows, one a view and image, + 150 MiB."""
     deadline_s: float = 60.0
     """Seconds to go on asking storage for a block; if it has not come by then, the run stops."""
     cache_dir: str | None = None

@@ -2,7 +2,7 @@
 
 The device does the rest of the augmentation; all that it needs to know goes there with the windows.
 
-Shapes: B slots of a rank's step, P = (real, fake), H = W = the window's side, C = RGB.
+Shapes: P = (real, fake), H = W = the window's side, C = RGB.
 """
 
 from collections import deque
@@ -25,6 +25,7 @@ from train.draws.parameters import (
     PhotometricDraws,
     draw_geometry,
     draw_photometric,
+    view_ids,
     visit_ids,
 )
 from train.ops.jitter import grey_means, mixed
@@ -39,7 +40,7 @@ from train.window.geometry import (
     plan_window,
     whole_window,
 )
-from train.window.masked_batch import Cut
+from train.window.masked_batch import Cut, Views
 
 _DRAWN_TOGETHER = 8  # samples; with more, the first would wait longer for those after it to be read
 
@@ -53,8 +54,9 @@ class Drawn:
 
     sample: Sample
     row: int
-    """Which of the draws are this sample's."""
-    visit_id: int
+    """Which of the draws are those of this sample's view 0; the other views' follow."""
+    ids: tuple[int, ...]
+    """Of `train.draws.parameters.view_ids`, one for each view."""
     geometry: GeometryDraws | None
     """None for clean crops."""
     photometric: PhotometricDraws | None
@@ -69,10 +71,10 @@ def visit_id(sample: Sample) -> int:
 
 
 class WindowCutter:
-    """Decodes both images of a sample and cuts the same window out of them.
+    """Decodes both images of a sample and cuts the same windows out of them, one for each view.
 
     Args:
-        augment: the recipe of training windows; None takes clean centre crops.
+        augment: the recipe of training windows; None takes clean centre crops, one view.
         side: of the centre crop, where `augment` is None.
         seed: of the training run.
         epoch: from 0.
@@ -82,25 +84,29 @@ class WindowCutter:
         self.augment = augment
         self.side = side
         self.seed, self.epoch = seed, epoch
+        self.views = augment.views if augment else 1
 
     def drawn(self, samples: Iterable[Sample | DamagedPair]) -> Iterator[Drawn | DamagedPair]:
         """Gives samples their draws, several at once: one at a time costs ten times as much."""
         coming = iter(samples)
         while some := list(islice(coming, _DRAWN_TOGETHER)):
-            ids = [visit_id(one) if isinstance(one, dict) else 0 for one in some]
-            ids_n, geometry, photometric = np.array(ids, np.int64), None, None
+            visits = [visit_id(one) if isinstance(one, dict) else 0 for one in some]
+            ids_nV, geometry, photometric = view_ids(np.array(visits, np.int64), self.views), None, None
             if self.augment is not None:
-                geometry = draw_geometry(self.augment, self.seed, self.epoch, ids_n)
-                photometric = draw_photometric(self.augment, self.seed, self.epoch, ids_n)
-            # A damaged pair has a row too, which nobody reads: so rows are those of `some`.
-            for row, sample in enumerate(some):
+                geometry = draw_geometry(self.augment, self.seed, self.epoch, ids_nV.ravel())
+                photometric = draw_photometric(self.augment, self.seed, self.epoch, ids_nV.ravel())
+            # A damaged pair has rows too, which nobody reads: so rows are those of `some`.
+            for place, (sample, ids) in enumerate(zip(some, ids_nV.tolist(), strict=True)):
                 if isinstance(sample, DamagedPair):
                     yield sample
                 else:
-                    yield Drawn(sample, row, ids[row], geometry, photometric)
+                    yield Drawn(sample, place * self.views, tuple(ids), geometry, photometric)
 
-    def __call__(self, drawn: Drawn | DamagedPair) -> Cut | DamagedPair:
+    def __call__(self, drawn: Drawn | DamagedPair) -> Views | DamagedPair:
         """Cuts one sample; a damaged pair is passed on, and a sample that can't be decoded becomes one.
+
+        Returns:
+            The views, cut out of images that were decoded once.
 
         Raises:
             UserError: the two images differ in size, the recipe refuses images as small as these, or a
@@ -114,6 +120,11 @@ class WindowCutter:
             return decoded
         real, fake, *masks = decoded
         images, mask = (real, fake), masks[0] if masks else None
+        return tuple(self._view(drawn, view, images, mask) for view in range(self.views))
+
+    def _view(self, drawn: Drawn, view: int, images: tuple[Pixels, Pixels], mask: Pixels | None) -> Cut:
+        """Cuts one view out of the decoded images, which stay as they are for the next view."""
+        sample, row = drawn.sample, drawn.row + view
         height, width = images[0].shape[:2]
         if self.augment is None or drawn.geometry is None:
             crops = np.stack([centre_crop(image, self.side) for image in images])
@@ -123,7 +134,7 @@ class WindowCutter:
             return Cut(key=sample["__key__"], windows_PHWC=crops, plan=plan, mask_HW=mask)
         if not self.augment.pad and min(height, width) < self.augment.crop:
             raise UserError(_too_small(sample, height, width, self.augment.crop))
-        plan = plan_window(drawn.geometry, drawn.row, height, width, self.augment)
+        plan = plan_window(drawn.geometry, row, height, width, self.augment)
         images = augmented_image(images[0], plan), augmented_image(images[1], plan)
         if mask is not None:
             mask = final_crop(augmented_image(mask, plan), plan, self.augment.crop)[..., 0]
@@ -132,14 +143,14 @@ class WindowCutter:
             key=sample["__key__"],
             windows_PHWC=_cut_both(images, plan),
             plan=plan,
-            visit_id=drawn.visit_id,
-            grey_P=self._mean_greys(images, drawn),
+            view_id=drawn.ids[view],
+            grey_P=self._mean_greys(images, drawn, row),
             mask_HW=mask,
         )
 
-    def _mean_greys(self, images: tuple[Pixels, Pixels], drawn: Drawn) -> tuple[int, int]:
+    def _mean_greys(self, images: tuple[Pixels, Pixels], drawn: Drawn, row: int) -> tuple[int, int]:
         """The mean grey of each image, as contrast meets it between the other ops; 0 without contrast."""
-        draws, row = drawn.photometric, drawn.row
+        draws = drawn.photometric
         assert self.augment
         assert draws
         if not (draws.jitter[row] and self.augment.contrast):

@@ -1,6 +1,7 @@
 """The windows of one step, in slots; slots without a pair, or with a damaged pair, are masked.
 
-Shapes: B slots of a rank's step, P = (real, fake), H = W = the window's side, C = RGB.
+Shapes: B rows: the views of a rank's step, those of one pair side by side, so row b * views + v is view v of
+slot b; P = (real, fake), H = W = the window's side, C = RGB.
 """
 
 from collections.abc import Sequence
@@ -21,15 +22,15 @@ class WindowBatch:
     windows_BPHWC: Pixels
     """uint8; zeros where masked."""
     mask_B: NDArray[np.bool_]
-    """False where the epoch has no pair left for the slot, or a damaged one."""
+    """False where the epoch has no pair left for the slot, or a damaged one: in all rows of the slot."""
     ids_B: NDArray[np.int64]
-    """Of `train.draws.parameters.visit_ids`, from which the device draws; 0 where masked."""
+    """Of `train.draws.parameters.view_ids`, from which the device draws; 0 where masked."""
     frames_B: NDArray[np.void]
     """Where the windows lie, of dtype `train.window.geometry.FRAME`."""
     grey_BP: NDArray[np.int64]
     """Mean grey levels for the jitter's contrast; 0 where it is not drawn."""
     keys: list[str]
-    """Of the valid pairs, in the order of the rows that the mask keeps."""
+    """Of the valid pairs, in the order of the rows that the mask keeps; one a pair, not one a row."""
     changed_BHW: Pixels | None
     """The final crops of the samples' mask images, uint8; None if no dataset has such."""
     damaged: list[DamagedPair]
@@ -38,38 +39,44 @@ class WindowBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """One pair's windows and what is still to be done with them."""
+    """The windows of one view of a pair, and what is still to be done with them."""
 
     key: str
     windows_PHWC: Pixels
     plan: WindowPlan
-    visit_id: int = 0
+    view_id: int = 0
+    """Of `train.draws.parameters.view_ids`."""
     grey_P: tuple[int, int] = (0, 0)
     mask_HW: Pixels | None = None
     """The final crop of the sample's mask image."""
 
 
-def collate(cuts: Sequence[Cut | DamagedPair], windows_BPHWC: Pixels, changed_side: int = 0) -> WindowBatch:
+Views = tuple[Cut, ...]
+"""The views of one pair, in order."""
+
+
+def collate(cuts: Sequence[Views | DamagedPair], windows_BPHWC: Pixels, changed_side: int = 0) -> WindowBatch:
     """Puts pairs into the slots of a batch. Slots without a pair, or with a damaged one, are masked.
 
     Args:
-        cuts: at most B.
+        cuts: of at most B / views pairs; all of them have equally many views.
         windows_BPHWC: the memory to fill.
         changed_side: side of the crops of mask images; 0 if no dataset has such.
     """
-    slots, _, side = windows_BPHWC.shape[:3]
+    rows, _, side = windows_BPHWC.shape[:3]
     nothing = np.array(whole_window(side).frame(), FRAME)  # zeros would be divided by on the device
-    mask_B = np.zeros(slots, bool)
-    ids_B = np.zeros(slots, np.int64)
-    frames_B = np.full(slots, nothing, FRAME)
-    grey_BP = np.zeros((slots, 2), np.int64)
-    changed_BHW = np.zeros((slots, changed_side, changed_side), np.uint8) if changed_side else None
-    for row, cut in enumerate(cuts):
-        if isinstance(cut, Cut):
+    mask_B = np.zeros(rows, bool)
+    ids_B = np.zeros(rows, np.int64)
+    frames_B = np.full(rows, nothing, FRAME)
+    grey_BP = np.zeros((rows, 2), np.int64)
+    changed_BHW = np.zeros((rows, changed_side, changed_side), np.uint8) if changed_side else None
+    sound = [(slot, views) for slot, views in enumerate(cuts) if not isinstance(views, DamagedPair)]
+    for slot, views in sound:
+        for row, cut in enumerate(views, slot * len(views)):
             if changed_BHW is not None:  # without a mask, the whole image went through the decoder
                 changed_BHW[row] = 255 if cut.mask_HW is None else cut.mask_HW
             windows_BPHWC[row], mask_B[row] = cut.windows_PHWC, True
-            ids_B[row], frames_B[row], grey_BP[row] = cut.visit_id, cut.plan.frame(), cut.grey_P
+            ids_B[row], frames_B[row], grey_BP[row] = cut.view_id, cut.plan.frame(), cut.grey_P
     windows_BPHWC[~mask_B] = 0  # the memory is used again and again: no pixel of an old batch is left
     return WindowBatch(
         windows_BPHWC=windows_BPHWC,
@@ -77,7 +84,7 @@ def collate(cuts: Sequence[Cut | DamagedPair], windows_BPHWC: Pixels, changed_si
         ids_B=ids_B,
         frames_B=frames_B,
         grey_BP=grey_BP,
-        keys=[cut.key for cut in cuts if isinstance(cut, Cut)],
+        keys=[views[0].key for _, views in sound],
         changed_BHW=changed_BHW,
         damaged=[cut for cut in cuts if isinstance(cut, DamagedPair)],
     )
