@@ -11,6 +11,7 @@ from torch.optim.swa_utils import update_bn
 from train_data import make_dataset
 from train_ranks import run_two_ranks
 
+from train.draws.config import AugmentConfig
 from train.loop.config import DataConfig, TrainConfig
 from train.loop.statistics import estimate, first_pairs, normed
 from train.optim.config import OptimConfig
@@ -82,14 +83,18 @@ def test_two_ranks_end_with_the_averages_over_the_batches_of_both(tmp_path: Path
     assert all(torch.equal(first["none"][name], value) for name, value in model().state_dict().items())
 
 
-@pytest.mark.parametrize(("asked", "pairs", "sizes"), [(2, 21, [8, 8]), (9, 21, [8, 8]), (9, 5, [5])])
+@pytest.mark.parametrize(
+    ("asked", "pairs", "views", "sizes"),
+    [(2, 21, 1, [8, 8]), (9, 21, 1, [8, 8]), (9, 5, 1, [5]), (1, 8, 3, [24])],
+)
 def test_full_batches_alone_are_taken_and_the_same_each_time(
-    tmp_path: Path, asked: int, pairs: int, sizes: list[int]
+    tmp_path: Path, asked: int, pairs: int, views: int, sizes: list[int]
 ) -> None:
     config = TrainConfig(
         out=str(tmp_path / "run"),
         data=DataConfig(train=make_dataset(tmp_path / "data", pairs=pairs, shard_pairs=8), workers=0),
         order=OrderConfig(global_batch=8, lanes=8),
+        augment=AugmentConfig(views=views),
         optim=OptimConfig(bn_batches=asked),
     )
     with open_world("cpu") as world:

@@ -142,3 +142,25 @@ class TrainConfig:
             refuse_idle(self.optim, "layer_decay", because=because, group="optim.")
         if self.threads < 0:
             raise UserError(f"threads={self.threads}, expected 0 (all cores) or more")
+        self._check_loss()
+
+    def _check_loss(self) -> None:
+        """Refuses terms that the other options leave nothing to compare."""
+        if self.loss.consistency and self.augment.views < 2:
+            raise UserError(
+                f"loss.consistency={self.loss.consistency} compares the views of an image, expected "
+                f"augment.views of 2 or more, found {self.augment.views}"
+            )
+        for name in ("contrastive", "drct"):
+            if not (weight := getattr(self.loss, name)):
+                continue
+            if self.optim.accumulate > 1:
+                raise UserError(
+                    f"loss.{name}={weight} compares all images of a batch, and optim.accumulate="
+                    f"{self.optim.accumulate} never has them together; leave one of them out"
+                )
+            if self.model.train == "head":
+                raise UserError(
+                    f"loss.{name}={weight} would be ignored: it trains features, and model.train=head leaves "
+                    "them as they are"
+                )

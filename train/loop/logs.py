@@ -73,7 +73,7 @@ class RunLog:
         self._restart_clock()
 
     def _restart_clock(self) -> None:
-        self.waited_s, self.timed_images, self.since = 0.0, 0, time.monotonic()
+        self.waited_s, self.timed_pairs, self.since = 0.0, 0, time.monotonic()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -100,13 +100,13 @@ class RunLog:
     def step(self, result: StepResult, *, epoch: int, step: int, lr: float, bar: Progress | None) -> None:
         """Adds the results of one step; writes a line after every `every` steps."""
         self.steps += 1
-        self.timed_images += result.images
+        self.timed_pairs += result.pairs
         if result.applied:
             self.loss_sum, self.images = self.loss_sum + result.loss_sum, self.images + result.images
         else:
             self.left_out += 1
         if bar:
-            bar.update(result.images // 2 + result.damaged)
+            bar.update(result.pairs + result.damaged)
         if step % self.every == 0:
             self.flush(epoch=epoch, step=step, lr=lr, bar=bar)
 
@@ -116,7 +116,7 @@ class RunLog:
             return
         seconds = max(time.monotonic() - self.since, 1e-9)  # coarse clocks may give 0
         loss = self.loss_sum / self.images if self.images else None
-        timing = {"pairs_per_s": self.timed_images / 2 / seconds, "waiting_share": self.waited_s / seconds}
+        timing = {"pairs_per_s": self.timed_pairs / seconds, "waiting_share": self.waited_s / seconds}
         if self.writes:
             self.folder.append(
                 METRICS,

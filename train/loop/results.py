@@ -50,7 +50,7 @@ class Results:
         """
         self.settle(bar)
         self._last = result, done
-        valid, place = result.images // 2, {"epoch": done.epoch, "step": done.step}
+        valid, place = result.pairs, {"epoch": done.epoch, "step": done.step}
         self._quarantine.take(batch.damaged, damaged=result.damaged, valid=valid, **place)
 
     def settle(self, bar: Progress | None) -> None:

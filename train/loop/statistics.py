@@ -73,8 +73,8 @@ def _flat(group: Sequence[torch.Tensor]) -> torch.Tensor:
 def first_pairs(config: TrainConfig, world: World) -> list[torch.Tensor]:
     """This rank's valid pairs in each of the first `optim.bn_batches` full batches of epoch 0.
 
-    They are augmented as in training: (B, P, C, H, W) uint8 on the CPU, B of at least 1. An epoch with fewer
-    full batches gives all of them, and one without any its only batch.
+    They are augmented as in training, with a row for each view: (B, P, C, H, W) uint8 on the CPU, B of at
+    least 1. An epoch with fewer full batches gives all of them, and one without any its only batch.
     """
     with closing(training_loader(config, world)) as loader:
         count = min(config.optim.bn_batches, max(1, loader.pairs // loader.global_batch))

@@ -1,6 +1,6 @@
 """One optimizer step and one validation.
 
-Shapes: B pairs of a rank, P = (real, fake), N = 2B images of the model's batch.
+Shapes: B pairs of a rank, V views of each, P = (real, fake), N = 2BV images of the model's batch.
 """
 
 import math
@@ -22,6 +22,7 @@ from train.loader.transfer import Batch
 from train.loop.config import TrainConfig
 from train.loop.statistics import KeptStatistics, estimate
 from train.model.backbones import classifier_of
+from train.model.features import WithFeatures, outputs
 from train.model.lora import lora_layers, merged, plain_state
 from train.model.normalize import normalize
 from train.model.trained import freeze
@@ -39,11 +40,18 @@ class StepResult:
     loss: Later
     """See `loss_sum`."""
     images: int
-    """Number of images, two for each pair."""
+    """Number of images, two for each view of a pair."""
     damaged: int
     """Number of pairs that are masked because they are damaged."""
     stop: bool
     """Whether any rank was asked to end."""
+    views: int = 1
+    """Of each pair."""
+
+    @property
+    def pairs(self) -> int:
+        """Number of valid pairs."""
+        return self.images // (2 * self.views)
 
     @property
     def loss_sum(self) -> float:
@@ -68,7 +76,8 @@ class Trainee:
     def __init__(self, model: nn.Module, config: TrainConfig, world: World) -> None:
         self.world = world
         self.seed = config.order.seed
-        self.full_images = 2 * config.order.global_batch
+        self.views = config.augment.views
+        self.full_images = 2 * self.views * config.order.global_batch
         """Images of a full step, all ranks together."""
         self.precision = config.precision
         self.normalization = config.model.normalize
@@ -85,7 +94,7 @@ class Trainee:
         ema = config.optim.ema
         self._average = MovingAverage(self.module, ema) if ema else None
         self._statistics = KeptStatistics(self.module)
-        self.ddp = world.wrap(self.module)
+        self.ddp = world.wrap(WithFeatures(self.module) if config.loss.takes_features else self.module)
         self.forward: nn.Module = torch.compile(self.ddp) if config.compile else self.ddp  # type: ignore[assignment]
         self.optimizer = build_optimizer(self.module, config.optim)
         self.loss = config.loss
@@ -154,7 +163,9 @@ class Trainee:
         if images:
             self._update(total_loss.isfinite())
         self.optimizer.zero_grad(set_to_none=True)
-        return StepResult(loss=Later(total_loss), images=images, damaged=damaged, stop=stops > 0)
+        return StepResult(
+            loss=Later(total_loss), images=images, damaged=damaged, stop=stops > 0, views=self.views
+        )
 
     def _update(self, finite: torch.Tensor) -> None:
         """Changes weights and statistics, where `finite` is true: () bool on the device."""
@@ -176,7 +187,7 @@ class Trainee:
         """
 
         def score(pairs_BPCHW: torch.Tensor, number: int) -> None:
-            self._logits_of(self.scored, self.final_ops(pairs_BPCHW.to(self.world.device), number))
+            self._outputs_of(self.scored, self.final_ops(pairs_BPCHW.to(self.world.device), number))
 
         estimate(self.scored, score, parts, self.world)
         self._statistics.forget()
@@ -196,31 +207,41 @@ class Trainee:
         if len(pairs_BPCHW):
             pairs_BPCHW = self.final_ops(pairs_BPCHW, number)
         total = torch.zeros((), dtype=torch.float64, device=self.world.device)
-        *pieces, last = pairs_BPCHW.tensor_split(self.pieces)
+        # The views of a pair stay together. All sizes are named, because -1 can't stand for no pair.
+        count, *image = pairs_BPCHW.shape
+        views_BVPCHW = pairs_BPCHW.view(count // self.views, self.views, *image)
+        *pieces, last = views_BVPCHW.tensor_split(self.pieces)
         with self.ddp.no_sync() if pieces else nullcontext():
             for piece in pieces:
                 total += self._add_piece(piece, batch, number)
         return total + self._add_piece(last, batch, number)
 
-    def _add_piece(self, pairs_BPCHW: torch.Tensor, batch: Batch, number: int) -> torch.Tensor:
+    def _add_piece(self, views_BVPCHW: torch.Tensor, batch: Batch, number: int) -> torch.Tensor:
         """The loss in nats, summed over the images of a piece of the batch."""
-        if not len(pairs_BPCHW):
+        if not len(views_BVPCHW):
             loss = self._dummy_loss(batch, number)
         else:
             self.forward.train()
             for part in self._still:
                 part.eval()  # its BatchNorm keeps the statistics that it came with
-            loss = pair_loss(self._logits_of(self.forward, pairs_BPCHW), self.loss)
+            logits, features = self._outputs_of(self.forward, views_BVPCHW)
+            loss = pair_loss(logits, self.loss, features)
         # DDP divides gradients by the number of ranks, so multiply by it here.
         (loss * (self.world.size / self.full_images)).backward()  # type: ignore[no-untyped-call]
         return loss.detach().double()
 
-    def _logits_of(self, model: nn.Module, pairs_BPCHW: torch.Tensor) -> torch.Tensor:
-        """(B, P) logits, in float32 at least, of pairs after all augmentation."""
-        x_NCHW = normalize(pairs_BPCHW.flatten(0, 1), self.normalization)
+    def _outputs_of(self, model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Logits (..., P) and, if the model gives them, features (..., P, D), both in float32 at least.
+
+        Args:
+            model: the detector, with or without features.
+            images: (..., P, C, H, W) after all augmentation.
+        """
+        x_NCHW = normalize(images.flatten(0, -4), self.normalization)
         with self._autocast():
-            logit_N: torch.Tensor = model(x_NCHW.contiguous(memory_format=self.layout))
-        return logit_N.to(torch.promote_types(logit_N.dtype, torch.float32)).view(-1, 2)
+            logit_N, feature_ND = outputs(model(x_NCHW.contiguous(memory_format=self.layout)))
+        leading = images.shape[:-3]
+        return logit_N.view(leading), None if feature_ND is None else feature_ND.view(*leading, -1)
 
     def _dummy_loss(self, batch: Batch, number: int) -> torch.Tensor:
         """A zero loss that depends on every weight, for a rank without valid pairs.
@@ -231,9 +252,8 @@ class Trainee:
         self.forward.eval()  # BatchNorm's statistics do not change in eval mode
         x_1CHW = normalize(self.final_ops(batch.images[:1], number)[:, 0], self.normalization)
         with self._autocast():
-            logit_N = self.forward(x_1CHW.contiguous(memory_format=self.layout))
-        zero: torch.Tensor = logit_N.float().sum() * 0.0
-        return zero
+            logit_N, _ = outputs(self.forward(x_1CHW.contiguous(memory_format=self.layout)))
+        return logit_N.sum() * 0.0
 
     def _autocast(self) -> AbstractContextManager[object]:
         bf16 = self.precision == "bfloat16"

@@ -78,18 +78,53 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The loss of a pair: binary cross-entropy, and what is added to it."""
+    """The loss of a batch of pairs: the weighted sum of its terms."""
 
+    bce: float = 1.0
+    """Weight of the binary cross-entropy."""
     smoothing: float = 0.0
     """Label smoothing: the labels are smoothing / 2 and 1 - smoothing / 2."""
     ranking: float = 0.0
     """Weight of a hinge that wants a fake's logit above that of its own real image by `margin`."""
     margin: float = 1.0
     """In logits."""
+    contrastive: float = 0.0
+    """Weight of supervised contrastive learning (Khosla et al., NeurIPS 2020): features of one class are to
+    be alike, beside those of all images of a rank's batch. So the loss depends on the number of ranks."""
+    temperature: float = 0.1
+    """By which the likeness of features is divided there; small ones look at the nearest images."""
+    drct: float = 0.0
+    """Weight of the margin loss on features of DRCT (ICML 2024, with bce 0.7 and drct 0.3) and Dual Data
+    Alignment (NeurIPS 2025, 0.5 and 0.5). It compares the images of a rank's batch, too."""
+    drct_margin: float = 1.0
+    """Distance at which a real and a fake image are far enough from each other; features lie within 2."""
+    consistency: float = 0.0
+    """Weight of the Jensen-Shannon divergence of an image's probabilities in its views (AugMix, ICLR 2020).
+    Needs augment.views of 2 or more."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
             raise UserError(f"loss.smoothing={self.smoothing}, expected 0 <= smoothing < 1")
-        not_negative(self, "ranking", "margin", group="loss.")
-        if not self.ranking:
-            refuse_idle(self, "margin", because="loss.ranking is 0", group="loss.")
+        not_negative(self, "bce", "ranking", "margin", "contrastive", "drct", "consistency", group="loss.")
+        for name in ("temperature", "drct_margin"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"loss.{name}={getattr(self, name)}, expected more than 0")
+        if not (self.bce or self.ranking):
+            raise UserError(
+                "loss.bce and loss.ranking are 0, so nothing would tell the last layer what is fake; "
+                "give one of them a weight"
+            )
+        owners = {
+            "bce": "smoothing",
+            "ranking": "margin",
+            "contrastive": "temperature",
+            "drct": "drct_margin",
+        }
+        for owner, name in owners.items():
+            if not getattr(self, owner):
+                refuse_idle(self, name, because=f"loss.{owner} is 0", group="loss.")
+
+    @property
+    def takes_features(self) -> bool:
+        """Whether a term needs the features of the images, and compares them with each other."""
+        return bool(self.contrastive or self.drct)
