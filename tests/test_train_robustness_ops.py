@@ -1,4 +1,4 @@
-"""The operations of a robustness grid: each is what Pillow, scipy or a line of numpy makes of the image."""
+"""The degradations: each is what Pillow, scipy or a line of numpy makes of the image."""
 
 from collections import Counter
 from io import BytesIO
@@ -6,20 +6,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import photograph
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from torchvision.transforms import functional as tv
 
 from recon.base.errors import RejectedImageError
 from recon.image.codec import Pixels
 from recon.image.drawing import RESAMPLERS
+from train.chains.declared import OPS
+from train.chains.parameters import Between, Value
+from train.chains.parse import Step
+from train.degrade.ops import RUN, Seen, apply, apply_to_mask
 from train.draws.noise import NORMALS, noise_levels
-from train.evaluation.robust.cells import Cell, Step
+from train.evaluation.robust.cells import Cell, drawn_by_name
 from train.evaluation.robust.grid import find_grid
-from train.evaluation.robust.ops import OPS, Between, Seen, Value, apply, drawn
 
 PHOTO = photograph(37, 50, 1)
-KEY = Seen(key="family/0/a.png", max_pixels=1 << 20)
+KEY = Seen(noise_key=-(2**40) - 7, max_pixels=1 << 20)
 
 
 def done(op: str, pixels: Pixels = PHOTO, seen: Seen = KEY, **values: Value) -> Pixels:
@@ -75,6 +80,45 @@ def test_a_square_is_pillows_whatever_the_proportions() -> None:
     np.testing.assert_array_equal(done("square", side=64, resampler="bicubic"), np.asarray(expected))
 
 
+@pytest.mark.parametrize("size", [(37, 50), (50, 37), (20, 20), (3, 50)])
+def test_a_thumbnail_fits_larger_images_into_a_square(size: tuple[int, int]) -> None:
+    photo = photograph(*size, 2)
+    image = Image.fromarray(photo)
+    image.thumbnail((30, 30), Image.Resampling.LANCZOS, reducing_gap=None)
+    np.testing.assert_array_equal(done("thumbnail", photo, side=30, resampler="lanczos"), np.asarray(image))
+
+
+@pytest.mark.parametrize(("display", "sides"), [(1.25, (63, 46)), (1.5, (75, 56)), (2, (100, 74))])
+def test_a_screenshot_is_enlarged_as_pillow_does_it(display: float, sides: tuple[int, int]) -> None:
+    expected = Image.fromarray(PHOTO).resize(sides, Image.Resampling.BILINEAR)
+    found = done("screenshot", display=display, resampler="bilinear")
+    np.testing.assert_array_equal(found, np.asarray(expected))
+
+
+@pytest.mark.parametrize("sigma", [0.4, 1.0, 3.4])
+def test_a_highpass_is_the_references_rounded_to_levels(sigma: float) -> None:
+    image = torch.from_numpy(PHOTO).movedim(-1, 0).double() / 255
+    taps = int(7 * sigma)
+    low = tv.gaussian_blur(image, taps + (taps + 1) % 2, sigma)
+    mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    expected = ((image - low + mean).clamp(0, 1) * 255).movedim(0, -1).numpy()
+    assert np.abs(done("highpass", sigma=sigma) - expected).max() < 0.5 + 1e-3
+
+
+def test_a_mask_goes_through_what_moves_pixels_and_keeps_its_two_levels() -> None:
+    mask = np.zeros((37, 50, 3), np.uint8)
+    mask[10:20, 30:45] = 255
+    moved = {"resize": {"factor": 0.7}, "square": {"side": 40}, "thumbnail": {"side": 33}}
+    moved |= {"screenshot": {"display": 1.5}}
+    for op, values in moved.items():
+        found = apply_to_mask(op, mask, {**values, "resampler": "lanczos"}, KEY)
+        assert found.shape == apply(op, PHOTO, {**values, "resampler": "lanczos"}, KEY).shape
+        assert np.unique(found).tolist() == [0, 255]
+    np.testing.assert_array_equal(apply_to_mask("crop", mask, {"keep": 0.5}, KEY), mask[9:28, 12:37])
+    for op in set(OPS) - {*moved, "crop"}:
+        assert apply_to_mask(op, mask, {}, KEY) is mask
+
+
 @pytest.mark.parametrize(("keep", "rows", "columns"), [(1, (0, 37), (0, 50)), (0.5, (9, 28), (12, 37))])
 def test_a_crop_keeps_the_middle(keep: float, rows: tuple[int, int], columns: tuple[int, int]) -> None:
     np.testing.assert_array_equal(done("crop", keep=keep), PHOTO[slice(*rows), slice(*columns)])
@@ -87,10 +131,7 @@ def test_blur_is_scipys(sigma: float) -> None:
 
 
 def test_noise_is_that_of_training_clipped_and_floored() -> None:
-    from train.evaluation.robust.ops import _word
-    from train.order.counter import signed
-
-    key = np.array([signed(_word(KEY.key))])
+    key = np.array([KEY.noise_key])
     levels = noise_levels(key, np.arange(37)[None], np.arange(50)[None])[0].transpose(1, 2, 0)
     expected = (PHOTO + np.float32(40) * NORMALS[levels]).clip(0, 255).astype(np.uint8)
     np.testing.assert_array_equal(done("noise", sigma=40.0), expected)
@@ -130,11 +171,11 @@ def test_the_steps_of_a_chain_draw_other_noise() -> None:
 
 def test_drawn_numbers_are_uniform_and_whole_ones_take_both_ends() -> None:
     factor, quality = OPS["resize"].parameters["factor"], OPS["jpeg"].parameters["quality"]
-    numbers = [drawn(Between(low=0.2, high=1), factor, f"k/{i}") for i in range(2000)]
+    numbers = [drawn_by_name(Between(low=0.2, high=1), factor, f"k/{i}") for i in range(2000)]
     counts = np.histogram(np.array(numbers, float), 4, (0.2, 1))[0]
     assert counts.sum() == 2000
     assert (abs(counts - 500) < 100).all()
-    whole = Counter(drawn(Between(low=30, high=33), quality, f"k/{i}") for i in range(2000))
+    whole = Counter(drawn_by_name(Between(low=30, high=33), quality, f"k/{i}") for i in range(2000))
     assert sorted(whole) == [30, 31, 32, 33]
     assert all(isinstance(one, int) for one in whole)
     assert all(abs(count - 500) < 100 for count in whole.values())
@@ -142,7 +183,7 @@ def test_drawn_numbers_are_uniform_and_whole_ones_take_both_ends() -> None:
 
 def test_any_resampler_draws_each_of_the_six() -> None:
     parameter = OPS["resize"].parameters["resampler"]
-    found = Counter(drawn("any", parameter, f"k/{i}") for i in range(600))
+    found = Counter(drawn_by_name("any", parameter, f"k/{i}") for i in range(600))
     assert sorted(found) == sorted(RESAMPLERS)
     assert all(abs(count - 100) < 40 for count in found.values())
 
@@ -164,19 +205,23 @@ def test_every_operation_takes_the_smallest_images(size: tuple[int, int]) -> Non
         "avif": {"quality": 50, "subsampling": "4:2:0", "speed": 10},
         "resize": {"factor": 2.0, "resampler": "lanczos"},
         "square": {"side": 3, "resampler": "bicubic"},
+        "thumbnail": {"side": 4, "resampler": "hamming"},
+        "screenshot": {"display": 2, "resampler": "bilinear"},
         "crop": {"keep": 0.01},
+        "highpass": {"sigma": 3.0},
         "blur": {"sigma": 25.0},
         "noise": {"sigma": 255.0},
     }
-    assert sorted(values) == sorted(OPS)
+    assert sorted(values) == sorted(OPS) == sorted(RUN)
     shapes = {op: done(op, pixels, **given).shape[:2] for op, given in values.items()}
-    twice, others = (2 * size[0], 2 * size[1]), set(OPS) - {"resize", "square", "crop"}
-    expected = {"resize": twice, "square": (3, 3), "crop": (1, 1), **dict.fromkeys(others, size)}
+    twice, small = (2 * size[0], 2 * size[1]), tuple(min(4, side) for side in size)
+    moved = {"resize": twice, "screenshot": twice, "square": (3, 3), "crop": (1, 1), "thumbnail": small}
+    expected = dict.fromkeys(OPS, size) | moved
     assert shapes == expected
 
 
 def test_a_result_too_large_for_the_limit_or_for_its_codec_is_refused() -> None:
-    small = Seen(key="k", max_pixels=PHOTO.shape[0] * PHOTO.shape[1])
+    small = Seen(noise_key=5, max_pixels=PHOTO.shape[0] * PHOTO.shape[1])
     assert done("resize", seen=small, factor=1, resampler="box").shape == PHOTO.shape
     with pytest.raises(RejectedImageError, match="100x74 exceeds max_pixels=1850; raise --max_pixels"):
         done("resize", seen=small, factor=2, resampler="box")

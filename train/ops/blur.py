@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from train.draws.config import blur_radius
+from train.ops.gaussian import gaussian_weights
 
 Numbers = NDArray[np.float64] | NDArray[np.int64] | torch.Tensor
-
-_IDENTITY = 1e-15  # scipy leaves an image alone at this sigma or less
 
 
 def blur(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch.Tensor:
@@ -46,7 +45,9 @@ def blur_loop(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> torch
         margin = radius_max - radius
         part = x_PCHW[..., margin : margin + height + 2 * radius, margin : margin + width + 2 * radius]
         part_NHW = np.ascontiguousarray(part).reshape(-1, *part.shape[-2:])
-        cpu.blur_planes(part_NHW, _weights(sigma, radius)[radius:], out_PCHW.reshape(-1, height, width))
+        cpu.blur_planes(
+            part_NHW, gaussian_weights(sigma, radius)[radius:], out_PCHW.reshape(-1, height, width)
+        )
     return out_BPCHW
 
 
@@ -59,7 +60,7 @@ def blur_tensor(x_BPCHW: torch.Tensor, sigma_B: Numbers, radius_max: int) -> tor
     # and adding +0.0 to a number that is not negative changes no bit.
     weights = np.zeros((len(sigmas), reach + 1))
     for row, (sigma, radius) in enumerate(zip(sigmas, radii, strict=True)):
-        weights[row, : radius + 1] = _weights(sigma, radius)[radius:]
+        weights[row, : radius + 1] = gaussian_weights(sigma, radius)[radius:]
     weights_BD = torch.from_numpy(weights).to(x_BPCHW.device)
     margin = radius_max - reach
     height, width = x_BPCHW.shape[-2:]
@@ -87,11 +88,3 @@ def _checked_radius(sigma: float, radius_max: int) -> int:
     radius = blur_radius(sigma)
     assert radius <= radius_max, f"{sigma=} reaches {radius} px, the window has {radius_max}"
     return radius
-
-
-def _weights(sigma: float, radius: int) -> NDArray[np.float64]:
-    """(2 radius + 1,) weights, bit for bit equal to those of scipy's `_gaussian_kernel1d`."""
-    if sigma <= _IDENTITY:
-        return np.ones(1)
-    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
-    return np.asarray(weights / weights.sum())

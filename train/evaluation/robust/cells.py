@@ -1,32 +1,26 @@
-"""The cells of a robustness grid: chains of operations, their names, and the views that they make."""
+"""The cells of a robustness grid: chains of operations, their names, and the views that they make.
 
-from collections.abc import Mapping, Sequence
+What is drawn for an image is a function of its name and of what it is drawn for, so it is the same in any
+order and on any rank.
+"""
+
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recon.image.codec import Pixels
-from train.evaluation.robust.ops import Seen, Value, apply
+from train.chains.declared import OPS
+from train.chains.parameters import Parameter, Value, drawn
+from train.chains.parse import Step
+from train.degrade.ops import Seen, apply
+from train.order.counter import signed
 
 if TYPE_CHECKING:  # it imports torch, and a mistake in a grid is to show before that
     from train.evaluation.images import View
 
 AS_IS = "as is"
 """The first cell of every grid: the images as they are."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """An operation with all its parameters."""
-
-    op: str
-    """One of `train.evaluation.robust.ops.OPS`."""
-    values: Mapping[str, Value]
-    """By parameter; none is missing."""
-
-    @property
-    def parameters(self) -> str:
-        """The parameters and their values."""
-        return " ".join(f"{name}={value}" for name, value in self.values.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +68,30 @@ class Cell:
 
         def of(pixels: Pixels, name: str) -> Pixels:
             for number, step in enumerate(self.steps):
-                seen = Seen(key=f"{self.family}/{number}/{name}", max_pixels=max_pixels)
-                pixels = apply(step.op, pixels, step.values, seen)
+                key = f"{self.family}/{number}/{name}"
+                seen = Seen(noise_key=signed(_word(key)), max_pixels=max_pixels)
+                values = {
+                    word: drawn_by_name(step.values[word], parameter, f"{key}/{word}")
+                    for word, parameter in OPS[step.op].parameters.items()
+                }
+                pixels = apply(step.op, pixels, values, seen)
             return pixels
 
         return View(text=self.text, of=of)
+
+
+def drawn_by_name(value: Value, parameter: Parameter, key: str) -> float | str:
+    """The value of a parameter for one image.
+
+    Args:
+        value: as the grid gives it.
+        parameter: whose value it is.
+        key: tells the image and what is drawn.
+    """
+    return drawn(value, parameter, _word(key))
+
+
+def _word(key: str) -> int:
+    """64 random bits; names of files that are not UTF-8 have their bytes in the key."""
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

@@ -19,8 +19,9 @@ from typing import Any
 
 from recon.base.errors import UserError
 from recon.base.paths import named_yaml
-from train.evaluation.robust.cells import AS_IS, Cell, Step, Swept
-from train.evaluation.robust.ops import OPS, Between, Number, Parameter, Value
+from train.chains.parameters import Value
+from train.chains.parse import Step, Sweeps, parse_step
+from train.evaluation.robust.cells import AS_IS, Cell, Swept
 
 GRIDS = Path(__file__).parents[3] / "configs" / "robustness"
 """Folder of the grids that have a name."""
@@ -60,7 +61,7 @@ def parse_grid(text: str, where: str) -> list[Cell]:
             raise UserError(f"{where}: family {family!r}, expected a name of letters, digits and -_.+")
         if not isinstance(chain, list) or not chain:
             raise UserError(f"{where}, {family}: expected a list of operations, found {chain!r}")
-        cells += _cells(family, [_step(one, f"{where}, {family}") for one in chain])
+        cells += _cells(family, [parse_step(one, f"{where}, {family}") for one in chain])
     return cells
 
 
@@ -82,52 +83,9 @@ def _loaded(text: str, where: str) -> Any:
         raise UserError(f"{where} is no YAML: {' '.join(str(error).split())}") from error
 
 
-Sweeps = dict[str, list[Value]]
-"""The values of each parameter of an operation."""
 Chain = Sequence[tuple[str, Sweeps]]
 Place = tuple[int, str]
 """Number of an operation in its chain, and the name of a parameter."""
-
-
-def _step(found: Any, where: str) -> tuple[str, Sweeps]:
-    """An operation and, for each parameter, its values: several if it is swept."""
-    if not isinstance(found, dict) or len(found) != 1:
-        raise UserError(f"{where}: expected OPERATION: {{PARAMETER: VALUE}}, found {found!r}")
-    [(name, given)] = found.items()
-    if name not in OPS:
-        raise UserError(f"{where}: no operation is called {name!r}, expected one of {', '.join(OPS)}")
-    parameters = OPS[name].parameters
-    given = {} if given is None else given
-    if not isinstance(given, dict):
-        raise UserError(f"{where}, {name}: expected {{PARAMETER: VALUE}}, found {given!r}")
-    if unknown := [word for word in given if word not in parameters]:
-        raise UserError(
-            f"{where}, {name}: no parameter is called {unknown[0]!r}, expected {', '.join(parameters)}"
-        )
-    return name, {
-        word: _values(given.get(word, parameter.default), parameter, f"{where}, {name}, {word}")
-        for word, parameter in parameters.items()
-    }
-
-
-def _values(given: Any, parameter: Parameter, where: str) -> list[Value]:
-    values = given if isinstance(given, list) else [given]
-    found = [_value(one, parameter, where) for one in values]
-    if not found or len(set(found)) < len(found):
-        raise UserError(f"{where}={given}: expected values that differ")
-    return found
-
-
-def _value(given: Any, parameter: Parameter, where: str) -> Value:
-    if isinstance(parameter, Number) and isinstance(given, dict) and set(given) == {"from", "to"}:
-        ends = given["from"], given["to"]
-        if all(map(parameter.takes, ends)) and ends[0] <= ends[1]:
-            return Between(low=ends[0], high=ends[1])
-    elif parameter.takes(given):
-        value: float | str = given
-        return value
-    found = "it is missing" if given is None else f"found {given!r}"
-    raise UserError(f"{where}: expected {parameter.expected}; {found}")
 
 
 def _cells(family: str, chain: Chain) -> Iterator[Cell]:
