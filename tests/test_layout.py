@@ -40,12 +40,15 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "pack": "pack/adopt pack/base pack/inspect pack/inspect/audit pack/plan pack/publish recon/base",
     "train/order": "recon/base",
     "train/chains": "recon/base recon/image",
-    "train/draws": "recon/base train/order",
+    "train/draws": "recon/base train/chains train/order",
     "train/stream": "pack/dataset train/draws train/order",
     "train/ops/cpu": "recon/image",
     "train/ops": "recon/image train/ops/cpu train/draws",
     "train/degrade": "recon/base recon/image train/chains train/draws train/ops train/ops/cpu",
-    "train/window": "pack/dataset pack/shard recon/base recon/image train/draws train/ops train/stream",
+    "train/window": (
+        "pack/dataset pack/shard recon/base recon/image train/chains train/degrade train/draws train/ops "
+        "train/stream"
+    ),
     "train/augment": ("recon/base recon/image train/ops/cpu train/draws train/ops train/order train/window"),
     "train/loader": (
         "pack/dataset pack/shard pack/storage recon/base recon/image train/augment "

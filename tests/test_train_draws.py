@@ -30,7 +30,10 @@ from train.draws.parameters import (
 Numbers = NDArray[Any]
 
 COUNT = 100_000
-ALL = AugmentConfig(webp_p=0.3, sharpen_p=0.2, mix_p=0.1)
+ALL = AugmentConfig(
+    webp_p=0.3, sharpen_p=0.2, mix_p=0.1, frequency_mix_p=0.2, pre_crop_p=0.3, resized_crop_side=(128, 255)
+)
+OPS = ("jitter", "grey", "noise", "blur", "jpeg", "webp", "sharpen", "mix", "frequency_mix")
 INT64 = st.integers(-(2**63), 2**63 - 1)
 ID_SETS = {
     "successive": np.arange(COUNT, dtype=np.int64),
@@ -70,7 +73,7 @@ def assert_probability(on: Numbers, p: float) -> None:
 # Distributions: design section 6
 
 
-@pytest.mark.parametrize("op", ["jitter", "grey", "noise", "blur", "jpeg", "webp", "sharpen", "mix"])
+@pytest.mark.parametrize("op", OPS)
 def test_an_op_comes_with_its_probability(photometric: PhotometricDraws, op: str) -> None:
     assert_probability(getattr(photometric, op), getattr(ALL, f"{op}_p"))
 
@@ -79,6 +82,7 @@ def test_a_geometric_op_comes_with_its_probability(geometry: GeometryDraws) -> N
     assert_probability(geometry.resized, 0.2)
     assert_probability(geometry.cutout, 0.2)
     assert_probability(geometry.flip, 0.5)
+    assert_probability(geometry.pre_crop, 0.3)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +95,7 @@ def test_a_geometric_op_comes_with_its_probability(geometry: GeometryDraws) -> N
         ("blur_sigma", 0.0, 3.0),
         ("sharpen_amount", *ALL.sharpen),
         ("mix_fake", *ALL.mix_fake),
+        ("frequency_mix_fake", *ALL.frequency_mix_fake),
     ],
 )
 def test_a_parameter_is_uniform(photometric: PhotometricDraws, name: str, low: float, high: float) -> None:
@@ -104,6 +109,10 @@ def test_the_noise_variance_is_uniform(photometric: PhotometricDraws) -> None:
 @pytest.mark.parametrize("name", ["jpeg_quality", "webp_quality"])
 def test_qualities_are_equally_likely_integers(photometric: PhotometricDraws, name: str) -> None:
     assert_equally_likely(getattr(photometric, name) - 30, 71)
+
+
+def test_the_sides_of_the_resized_crop_are_equally_likely(geometry: GeometryDraws) -> None:
+    assert_equally_likely(geometry.resized_side - 128, 128)
 
 
 def test_the_orders_of_the_jitter_are_equally_likely(photometric: PhotometricDraws) -> None:
@@ -142,7 +151,7 @@ def test_the_first_try_of_the_resized_crop_has_its_distribution(geometry: Geomet
     assert_uniform((left[small] + 0.5) / (side - w[small] + 1), 0, 1)
 
 
-@pytest.mark.parametrize("name", ["resized_tries", "cutout_centre"])
+@pytest.mark.parametrize("name", ["resized_tries", "cutout_centre", "pre_crop_place"])
 def test_all_uniform_numbers_are_uniform(geometry: GeometryDraws, name: str) -> None:
     for u in getattr(geometry, name).reshape(COUNT, -1).T:
         assert_uniform(u, 0, 1)
@@ -295,7 +304,7 @@ def test_the_hole_reaches_both_borders(u: float, box: tuple[int, ...]) -> None:
 def test_the_first_and_the_last_number_stay_in_all_ranges(
     monkeypatch: pytest.MonkeyPatch, u: float, end: int, order: list[int]
 ) -> None:
-    monkeypatch.setattr(draws_module, "uniform", lambda *_: np.full((1, 19), u))
+    monkeypatch.setattr(draws_module, "uniform", lambda *_: np.full((1, 21), u))
     for quality in itertools.combinations_with_replacement(range(1, 101), 2):
         found = draw_photometric(AugmentConfig(jpeg_quality=quality), 0, 0, np.array([0]))
         assert found.jpeg_quality.tolist() == [quality[end]]
@@ -304,12 +313,11 @@ def test_the_first_and_the_last_number_stay_in_all_ranges(
 
 @pytest.mark.parametrize("p", [0.0, 1.0, 0, 1])
 def test_probabilities_0_and_1_are_never_and_always(p: float) -> None:
-    geometric = {"resized_crop": "resized", "flip": "flip", "cutout": "cutout"}
-    photometric = ("jitter", "grey", "noise", "blur", "jpeg", "webp", "sharpen", "mix")
-    config = AugmentConfig(**{f"{op}_p": p for op in (*geometric, *photometric)})  # type: ignore[arg-type]
+    geometric = {"resized_crop": "resized", "flip": "flip", "cutout": "cutout", "pre_crop": "pre_crop"}
+    config = AugmentConfig(**{f"{op}_p": p for op in (*geometric, *OPS)})  # type: ignore[arg-type]
     places, colours = draw_geometry(config, 0, 0, IDS_5000), draw_photometric(config, 0, 0, IDS_5000)
     found = [getattr(places, name) for name in geometric.values()]
-    found += [getattr(colours, name) for name in photometric]
+    found += [getattr(colours, name) for name in OPS]
     assert (np.stack(found) == bool(p)).all()
 
 

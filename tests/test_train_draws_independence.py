@@ -22,7 +22,9 @@ from train.draws.parameters import draw_geometry, draw_photometric, view_ids, vi
 Numbers = NDArray[Any]
 Draw = Callable[[int, int, Numbers], Numbers]
 
-ALL = AugmentConfig(webp_p=0.3, sharpen_p=0.2, mix_p=0.1)
+ALL = AugmentConfig(
+    webp_p=0.3, sharpen_p=0.2, mix_p=0.1, frequency_mix_p=0.2, pre_crop_p=0.3, resized_crop_side=(128, 255)
+)
 IDS = st.lists(
     st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), 2**63 - 1, -1, 0, 1]),
     min_size=1,

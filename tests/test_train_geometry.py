@@ -12,7 +12,7 @@ from torchvision.transforms import functional as tv
 from recon.base.errors import UserError
 from recon.image.codec import Pixels
 from train.draws.boxes import resized_box
-from train.draws.config import AugmentConfig
+from train.draws.config import PHOTOMETRIC, AugmentConfig
 from train.draws.parameters import GeometryDraws, draw_geometry
 from train.window.geometry import (
     FRAME,
@@ -28,9 +28,7 @@ from train.window.geometry import (
     whole_window,
 )
 
-OFF: dict[str, Any] = dict.fromkeys(
-    ("jitter_p", "grey_p", "cutout_p", "noise_p", "blur_p", "jpeg_p", "webp_p", "sharpen_p", "mix_p"), 0.0
-)
+OFF: dict[str, Any] = dict.fromkeys(PHOTOMETRIC, 0.0)
 RECIPES: dict[str, dict[str, Any]] = {
     "aligned-iclr25": {},
     "none": OFF,

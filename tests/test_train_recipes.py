@@ -9,10 +9,12 @@ from conftest import python
 
 from recon.base.cli import parse, run
 from recon.base.errors import UserError
+from train.chains.declared import OPS
+from train.chains.parameters import Between
 from train.draws.config import BOUNDS, PROBABILITIES, RECIPES, AugmentConfig, load_recipe
 from train.loop.config import TrainConfig
 
-NAMES = ["aligned-iclr25", "dda", "kornia", "none"]
+NAMES = ["aligned-iclr25", "dda", "kornia", "none", "wild"]
 FIELDS = [one.name for one in fields(AugmentConfig)]
 
 
@@ -70,7 +72,28 @@ def test_dda_is_the_published_table() -> None:
     jitter = (config.brightness, config.contrast, config.saturation, config.hue)
     assert (config.jitter_p, jitter) == (0.2, (0.4, 0.4, 0.4, 0.175))
     assert config.grey_p == 0.1
-    assert min(config.noise_p, config.blur_p, config.sharpen_p, config.mix_p, config.mix_fake[0]) > 0
+    assert min(config.noise_p, config.blur_p, config.sharpen_p) > 0
+    assert (config.mix_p, config.frequency_mix_p) == (0.2, 0.2)
+    assert config.mix_fake == config.frequency_mix_fake == (0.2, 1.0)
+    sizes = {chain.view: (chain.p, chain.steps[0].values["factor"]) for chain in config.chains}
+    assert sizes == {2: (1, Between(low=0.2, high=1)), 3: (1, Between(low=1, high=3.5))}
+
+
+def test_wild_has_the_degradations_of_the_web_and_nothing_else() -> None:
+    config = load_recipe("wild")
+    assert not config.is_photometric
+    chains = {tuple(step.op for step in chain.steps) for chain in config.chains}
+    assert {("jpeg",), ("jpeg", "jpeg"), ("webp",), ("avif",), ("resize",), ("resize", "jpeg")} < chains
+    assert {step for chain in chains for step in chain} == set(OPS) - {"crop", "square", "highpass"}
+    assert sum(chain.p for chain in config.chains) == pytest.approx(0.82)
+
+
+def test_chains_are_given_on_the_command_line_too() -> None:
+    chains = '[{"p": 0.5, "chain": [{"jpeg": {"quality": {"from": 30, "to": 95}}}]}]'
+    config = parsed("--augment", "none", "--augment.degrade", chains, "--augment.degrade_side", "0")
+    [chain] = config.chains
+    assert (chain.p, chain.steps[0].values["quality"]) == (0.5, Between(low=30, high=95))
+    assert parsed("--augment", "wild", "--augment.degrade", "[]").chains == ()
 
 
 def test_kornia_does_nothing_by_our_ops() -> None:
@@ -146,7 +169,7 @@ def test_ranges_reversed_or_out_of_bounds_are_refused(name: str) -> None:
         with pytest.raises(UserError, match=rf"augment\.{name}=\(.*expected a range \(low, high\)"):
             AugmentConfig(**{name: wrong})  # type: ignore[arg-type]
     if least:
-        AugmentConfig(**{name: (least, most)})  # type: ignore[arg-type]
+        AugmentConfig(**{"crop": 1, name: (least, most)})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -159,6 +182,10 @@ def test_ranges_reversed_or_out_of_bounds_are_refused(name: str) -> None:
         ({"brightness": -0.1}, r"augment\.brightness=-0.1"),
         ({"cutout_side": 0}, r"augment\.cutout_side=0, expected at least 1"),
         ({"cutout_fill": 256}, r"augment\.cutout_fill=256, expected 0 to 255"),
+        ({"pre_crop_side": 0}, r"augment\.pre_crop_side=0, expected at least 1"),
+        ({"degrade_side": -1}, r"augment\.degrade_side=-1, expected 0 or more"),
+        ({"resized_crop_side": (95, 300)}, r"crop=96 exceeds the resized crop's 95; set resized_crop_p to 0"),
+        ({"frequency_mix_fake": (0.0, 0.8)}, r"frequency_mix_fake=\(0.0, 0.8\), expected a low of 0.05"),
         ({"crop": 0}, r"augment\.crop=0, expected at least 1"),
         ({"crop": 257}, r"augment\.crop=257 exceeds the resized crop's 256; set resized_crop_p to 0"),
         ({"kornia": [{"p": 0.5}]}, r"augment\.kornia\[0\]=.*expected \{name: RandomX"),

@@ -19,7 +19,7 @@ from recon.base.errors import UserError
 from recon.image.codec import Pixels, as_rgb
 from recon.image.modes import levels
 from train.draws.boxes import cutout_box, pick, resized_box
-from train.draws.config import RESIZED_CROP, AugmentConfig
+from train.draws.config import AugmentConfig
 from train.draws.noise import NORMALS, noise_keys, noise_levels
 from train.draws.parameters import (
     JITTER,
@@ -32,7 +32,9 @@ from train.draws.parameters import (
 from train.order.counter import signed
 from train.window.geometry import lattice
 
-_BEYOND = ("webp_p", "sharpen_p", "mix_p", "kornia")  # ops that the published recipe does not have
+_BEYOND = (  # ops that the published recipe does not have
+    *("degrade", "pre_crop_p", "webp_p", "sharpen_p", "mix_p", "frequency_mix_p", "kornia"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +118,12 @@ def draw(config: AugmentConfig, seed: int, epoch: int, pair_id: int, copy: int =
 
 
 def resized_crop(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
-    """1. A random part of the image, resized to 256x256."""
+    """1. A random part of the image, resized to a square."""
     if not drawn.geometry.resized[0]:
         return images
     top, left, height, width = resized_box(drawn.geometry.resized_tries[0], *images[0].shape[:2])
-    size, box = (RESIZED_CROP, RESIZED_CROP), (left, top, left + width, top + height)
+    side = int(drawn.geometry.resized_side[0])
+    size, box = (side, side), (left, top, left + width, top + height)
     parts = [Image.fromarray(image).crop(box) for image in images]
     return [np.asarray(part.resize(size, Image.Resampling.BILINEAR)) for part in parts]
 

@@ -100,7 +100,7 @@ class PairAugment:
         return x_BPCHW
 
 
-_ORDER = ("mix", "jitter", "grey", "cutout", "noise", "blur", "sharpen", "jpeg", "webp")
+_ORDER = ("mix", "frequency_mix", "jitter", "grey", "cutout", "noise", "blur", "sharpen", "jpeg", "webp")
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,13 @@ class _Ops:
 
     def mix(self, x: Tensor) -> Tensor:
         return _apply(self.draws.mix, x, lambda part, rows: mix(part, self.draws.mix_fake[rows]))
+
+    def frequency_mix(self, x: Tensor) -> Tensor:
+        # With one weight for all frequencies, a mixture of spectra is the spectrum of a mixture of pixels.
+        def op(part: Tensor, rows: Numbers) -> Tensor:
+            return mix(part, self.draws.frequency_mix_fake[rows])
+
+        return _apply(self.draws.frequency_mix, x, op)
 
     def jitter(self, x: Tensor) -> Tensor:
         def op(part: Tensor, rows: Numbers) -> Tensor:

@@ -5,23 +5,26 @@ This file imports nothing heavy, so that ``--help`` answers at once.
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recon.base.errors import UserError
-from recon.base.options import at_least_one
+from recon.base.options import at_least_one, not_negative
 from recon.base.paths import named_yaml
+
+if TYPE_CHECKING:
+    from train.chains.chain import Chain
 
 RECIPES = Path(__file__).parents[2] / "configs" / "augment"
 """Folder of the recipes; each is a YAML file."""
-RESIZED_CROP = 256
-"""Side in pixels of the result of a random resized crop."""
 JPEG_GRID = 16
 """Side in pixels of a coding unit of 4:2:0 JPEG: four luma blocks, and one block of each chroma."""
 JPEG_REACH = 2
 """Pixels around the crop on which its chroma depends: one chroma sample, because of the upsampling."""
 
 PROBABILITIES = (
+    "pre_crop_p",
     "resized_crop_p",
     "flip_p",
     "jitter_p",
@@ -33,9 +36,12 @@ PROBABILITIES = (
     "webp_p",
     "sharpen_p",
     "mix_p",
+    "frequency_mix_p",
 )
-PHOTOMETRIC = tuple(name for name in PROBABILITIES if name not in ("resized_crop_p", "flip_p"))
+_GEOMETRIC = ("pre_crop_p", "resized_crop_p", "flip_p")
+PHOTOMETRIC = tuple(name for name in PROBABILITIES if name not in _GEOMETRIC)
 BOUNDS: dict[str, tuple[float, float]] = {
+    "resized_crop_side": (1, 4096),
     "brightness": (0, 10),
     "contrast": (0, 10),
     "saturation": (0, 10),
@@ -47,6 +53,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "webp_quality": (1, 100),
     "sharpen": (0, 10),
     "mix_fake": (0, 1),
+    "frequency_mix_fake": (0, 1),
 }
 """Smallest and largest value of the fields that are neither probabilities nor sides."""
 
@@ -66,8 +73,21 @@ class AugmentConfig:
     """Crops that are cut of a pair at each visit, each with draws of its own; the pair is decoded once."""
     pad: bool = True
     """Images smaller than the crop: true mirrors them at their borders, false refuses them."""
+    degrade: list[dict[str, Any]] = field(default_factory=list)
+    """Chains of degradations, each with its probability, of which at most one happens to a pair, before all
+    else: '[{"p": 0.2, "chain": [{"jpeg": {"quality": {"from": 30, "to": 95}}}]}]'; see the README. An image
+    that becomes smaller than the crop is mirrored, whatever `pad` says."""
+    degrade_side: int = 512
+    """Largest side in pixels of the part of an image that is degraded, cut at a drawn place; 0: the whole
+    image. Of images that no chain happens to, nothing is cut."""
+    pre_crop_p: float = 0.0
+    """Probability of a crop at a drawn place before the resized crop."""
+    pre_crop_side: int = 256
+    """Side in pixels of that crop."""
     resized_crop_p: float = 0.2
-    """Probability of a random resized crop (area .08..1, ratio 3/4..4/3) to 256x256 before the crop."""
+    """Probability of a random resized crop (area .08..1, ratio 3/4..4/3) to a square before the crop."""
+    resized_crop_side: tuple[int, int] = (256, 256)
+    """The side in pixels of that square is a uniform integer in this range, both ends included."""
     rotate: bool = True
     """Rotate by 0, 90, 180 or 270 degrees, each with probability 1/4."""
     flip_p: float = 0.5
@@ -115,12 +135,19 @@ class AugmentConfig:
     """Probability that the fake becomes w fake + (1 - w) real."""
     mix_fake: tuple[float, float] = (0.2, 1.0)
     """The fake's weight w is uniform in this range, .05 or more: at 0 the fake would equal the real image."""
+    frequency_mix_p: float = 0.0
+    """Probability of a second mixture, of the two images' spectra. With one weight for all frequencies, as
+    the authors of Dual Data Alignment have it, that is a mixture of pixels; of a pair that draws both, the
+    weights multiply."""
+    frequency_mix_fake: tuple[float, float] = (0.2, 1.0)
+    """The fake's weight is uniform in this range, .05 or more."""
     kornia: list[dict[str, Any]] = field(default_factory=list)
     """Kornia's own ops after the crop, on floats in 0..1, in order: '[{"name": "RandomErasing", "p": 0.1}]'.
     They are seeded by (seed, step, rank), so unlike all other ops they depend on the world size."""
 
     def __post_init__(self) -> None:
-        at_least_one(self, "crop", "views", "cutout_side", group="augment.")
+        at_least_one(self, "crop", "views", "cutout_side", "pre_crop_side", group="augment.")
+        not_negative(self, "degrade_side", group="augment.")
         for name in PROBABILITIES:
             self._check(name, 0 <= getattr(self, name) <= 1, "a probability in [0, 1]")
         for name in BOUNDS:
@@ -129,14 +156,18 @@ class AugmentConfig:
             if not isinstance(op.get("name"), str):
                 raise UserError(f"augment.kornia[{place}]={op}, expected {{name: RandomX, ...}}")
         # A smaller weight would label an image as fake that has next to no trace of the decoder.
-        self._check("mix_fake", self.mix_fake[0] >= 0.05, "a low of 0.05 or more: at 0 the fake is real")
-        for name in ("jpeg_quality", "webp_quality"):
+        for name in ("mix_fake", "frequency_mix_fake"):
+            low = getattr(self, name)[0]
+            self._check(name, low >= 0.05, "a low of 0.05 or more: at 0 the fake is real")
+        for name in ("jpeg_quality", "webp_quality", "resized_crop_side"):
             whole = all(isinstance(end, int) for end in getattr(self, name))
             self._check(name, whole, "whole numbers")
-        if self.resized_crop_p and self.crop > RESIZED_CROP:
+        if self.resized_crop_p and self.crop > self.resized_crop_side[0]:
             raise UserError(
-                f"augment.crop={self.crop} exceeds the resized crop's {RESIZED_CROP}; set resized_crop_p to 0"
+                f"augment.crop={self.crop} exceeds the resized crop's {self.resized_crop_side[0]}; "
+                "set resized_crop_p to 0"
             )
+        assert len(self.chains) == len(self.degrade)  # a wrong one is refused here
 
     def _check_bounds(self, name: str) -> None:
         value, (least, most) = getattr(self, name), BOUNDS[name]
@@ -150,6 +181,15 @@ class AugmentConfig:
     def _check(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise UserError(f"augment.{name}={getattr(self, name)}, expected {expected}")
+
+    @cached_property
+    def chains(self) -> "tuple[Chain, ...]":
+        """The chains of `degrade`, checked."""
+        if not self.degrade:
+            return ()
+        from train.chains.chain import parse_chains  # imports Pillow, which --help does without
+
+        return parse_chains(self.degrade, "augment.degrade")
 
     @property
     def is_photometric(self) -> bool:

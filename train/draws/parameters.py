@@ -40,14 +40,17 @@ _GEOMETRY = (
     ("cutout", 1),
     ("crop", 2),
     ("cutout.centre", 2),
+    ("pre_crop", 1),
+    ("pre_crop.place", 2),
+    ("resized_crop.side", 1),
     ("resized_crop.box", 4 * _TRIES),
 )
 
-_CHANCES = ("jitter", "grey", "noise", "blur", "jpeg", "webp", "sharpen", "mix")
+_CHANCES = ("jitter", "grey", "noise", "blur", "jpeg", "webp", "sharpen", "mix", "frequency_mix")
 
 _REALS = (
     *("jitter.brightness", "jitter.contrast", "jitter.saturation", "jitter.hue"),
-    *("noise.variance", "blur.sigma", "sharpen.amount", "mix.fake"),
+    *("noise.variance", "blur.sigma", "sharpen.amount", "mix.fake", "frequency_mix.fake"),
 )
 
 _WHOLES = ("jitter.order", "jpeg.quality", "webp.quality")
@@ -59,8 +62,14 @@ _PHOTOMETRIC = tuple((name, 1) for name in (*_CHANCES, *_REALS, *_WHOLES))
 class GeometryDraws:
     """The geometry of n pairs; boxes are still uniform numbers in [0, 1), see `train.draws.boxes`."""
 
+    pre_crop: NDArray[np.bool_]
+    """(n,) whether there is a crop before everything else."""
+    pre_crop_place: NDArray[np.float64]
+    """(n, 2): its top and left."""
     resized: NDArray[np.bool_]
     """(n,) whether there is a resized crop."""
+    resized_side: NDArray[np.int64]
+    """(n,) side in pixels of its result."""
     resized_tries: NDArray[np.float64]
     """(n, 10, 4): area, ratio, top and left of each try of the resized crop."""
     rotation: NDArray[np.int64]
@@ -111,6 +120,9 @@ class PhotometricDraws:
     mix: Array
     mix_fake: Array
     """Weight of the fake."""
+    frequency_mix: Array
+    frequency_mix_fake: Array
+    """Weight of the fake."""
 
 
 def visit_ids(pair_ids: NDArray[np.int64], copy: int) -> NDArray[np.int64]:
@@ -147,6 +159,7 @@ def draw_geometry(config: AugmentConfig, seed: int, epoch: int, ids: NDArray[np.
     """
     u: NDArray[np.float64] = _uniforms(_GEOMETRY, seed, epoch, ids)
     turns = (u[:, 0] * 4).astype(np.int64)
+    low, high = config.resized_crop_side
     return GeometryDraws(
         rotation=turns if config.rotate else np.zeros_like(turns),
         resized=u[:, 1] < config.resized_crop_p,
@@ -154,7 +167,10 @@ def draw_geometry(config: AugmentConfig, seed: int, epoch: int, ids: NDArray[np.
         cutout=u[:, 3] < config.cutout_p,
         crop=u[:, 4:6],
         cutout_centre=u[:, 6:8],
-        resized_tries=u[:, 8:].reshape(-1, _TRIES, 4),
+        pre_crop=u[:, 8] < config.pre_crop_p,
+        pre_crop_place=u[:, 9:11],
+        resized_side=low + (u[:, 11] * (high - low + 1)).astype(np.int64),
+        resized_tries=u[:, 12:].reshape(-1, _TRIES, 4),
     )
 
 
@@ -185,6 +201,7 @@ def draw_photometric(config: AugmentConfig, seed: int, epoch: int, ids: Words) -
         blur_sigma=reals[5],
         sharpen_amount=reals[6],
         mix_fake=reals[7],
+        frequency_mix_fake=reals[8],
         jpeg_quality=wholes[1],
         webp_quality=wholes[2],
     )
@@ -209,7 +226,8 @@ def _chances(config: AugmentConfig) -> tuple[float, ...]:
 def _ranges(config: AugmentConfig) -> tuple[tuple[float, ...], ...]:
     """(low, high) of all `_REALS` and of all `_WHOLES` except the first, the order of the jitter."""
     factors = ((max(0.0, 1 - a), 1 + a) for a in (config.brightness, config.contrast, config.saturation))
-    drawn = (config.noise_variance, config.blur_sigma, config.sharpen, config.mix_fake)
+    mixing = (config.mix_fake, config.frequency_mix_fake)
+    drawn = (config.noise_variance, config.blur_sigma, config.sharpen, *mixing)
     ranges = (*drawn, config.jpeg_quality, config.webp_quality)
     return (*factors, (-config.hue, config.hue), *map(tuple, ranges))
 

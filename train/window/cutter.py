@@ -30,6 +30,7 @@ from train.draws.parameters import (
 )
 from train.ops.jitter import grey_means, mixed
 from train.stream.samples import Sample
+from train.window.degraded import degraded, pre_cropped
 from train.window.geometry import (
     WindowPlan,
     augmented_image,
@@ -134,7 +135,13 @@ class WindowCutter:
             return Cut(key=sample["__key__"], windows_PHWC=crops, plan=plan, mask_HW=mask)
         if not self.augment.pad and min(height, width) < self.augment.crop:
             raise UserError(_too_small(sample, height, width, self.augment.crop))
-        plan = plan_window(drawn.geometry, row, height, width, self.augment)
+        decoded = [*images] if mask is None else [*images, mask]
+        ids, config = drawn.ids[view], self.augment
+        whole = degraded(decoded, config, self.seed, self.epoch, ids, view=view + 1)
+        real, fake, *masks = pre_cropped(whole, drawn.geometry, row, config)
+        images, mask = (real, fake), masks[0] if masks else None
+        height, width = real.shape[:2]
+        plan = plan_window(drawn.geometry, row, height, width, config)
         images = augmented_image(images[0], plan), augmented_image(images[1], plan)
         if mask is not None:
             mask = final_crop(augmented_image(mask, plan), plan, self.augment.crop)[..., 0]
@@ -157,8 +164,12 @@ class WindowCutter:
             return 0, 0
         taken = lattice(*images[0].shape[:2])
         x_PCHW = np.stack([one[taken] for one in images]).transpose(0, 3, 1, 2)
-        if draws.mix[row]:
-            x_PCHW[1] = mixed_fake(x_PCHW[0], x_PCHW[1], float(draws.mix_fake[row]))
+        for mixes, weights in (
+            (draws.mix, draws.mix_fake),
+            (draws.frequency_mix, draws.frequency_mix_fake),
+        ):
+            if mixes[row]:
+                x_PCHW[1] = mixed_fake(x_PCHW[0], x_PCHW[1], float(weights[row]))
         order = draws.order[row].tolist()
         factors = {name: float(getattr(draws, name)[row]) for name in JITTER}
         real, fake = grey_means(x_PCHW, order, **factors)  # both at once: half the calls of numpy

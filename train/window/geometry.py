@@ -2,7 +2,7 @@
 
 The published recipe changes, rotates and flips the whole image and crops at the end. Here the crop
 comes first. Its box is carried back through flip and rotation into the *augmented image* (the stored one,
-or the 256x256 of its resized crop). Then it grows to a window that holds every pixel on which the crop
+or the square of its resized crop). Then it grows to a window that holds every pixel on which the crop
 depends: first to JPEG's grid, then by the blur's reach. The device does the rest. Both ways give the same
 pixels.
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from recon.image.codec import Pixels
 from recon.image.drawing import resize
 from train.draws.boxes import Box, cutout_box, pick, resized_box
-from train.draws.config import JPEG_GRID, JPEG_REACH, RESIZED_CROP, AugmentConfig
+from train.draws.config import JPEG_GRID, JPEG_REACH, AugmentConfig
 from train.draws.parameters import GeometryDraws
 
 LATTICE_PIXELS = 4_096
@@ -40,7 +40,7 @@ class WindowPlan:
     """What is cut out of both images of a pair, in the augmented image's frame, and what follows."""
 
     resized: Box | None = None
-    """(top, left, height, width) of the part of the stored image that is first resampled to 256x256."""
+    """(top, left, height, width) of the part of the stored image that is first resampled to a square."""
     height: int
     """Of the augmented image."""
     width: int
@@ -82,7 +82,7 @@ def plan_window(draws: GeometryDraws, row: int, height: int, width: int, config:
     resized = None
     if draws.resized[row]:
         resized = resized_box(draws.resized_tries[row], height, width)
-        height = width = RESIZED_CROP
+        height = width = int(draws.resized_side[row])
     rotation, flip = int(draws.rotation[row]), bool(draws.flip[row])
     crop_top, crop_left = _crop_origin(draws.crop[row], rotation, flip, height, width, config.crop)
     cutout = None
@@ -158,7 +158,7 @@ def augmented_image(pixels: Pixels, plan: WindowPlan) -> Pixels:
     if plan.resized is None:
         return pixels
     top, left, height, width = plan.resized
-    return resize(pixels[top : top + height, left : left + width], RESIZED_CROP, RESIZED_CROP)
+    return resize(pixels[top : top + height, left : left + width], plan.height, plan.width)
 
 
 def cut_window(pixels: Pixels, plan: WindowPlan) -> Pixels:

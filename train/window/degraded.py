@@ -1,0 +1,79 @@
+"""The images of a pair before a window is planned: degraded as a whole, and cut to the pre-crop.
+
+The real image, the fake and the mask lie on each other before and after. With these images everything else
+goes on as if they had been stored so.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from recon.image.codec import Pixels
+from train.chains.chain import MOST_SIDE
+from train.degrade.ops import Seen, apply, apply_to_mask
+from train.draws.boxes import pick
+from train.draws.config import AugmentConfig
+from train.draws.degrade import NONE, draw_chain, drawn_chains
+from train.draws.parameters import GeometryDraws
+from train.window.geometry import cut
+
+Images = Sequence[Pixels]
+"""Real, fake and, where there is one, the mask, each (H, W, 3)."""
+
+
+def degraded(
+    images: Images, config: AugmentConfig, seed: int, epoch: int, pair_id: int, view: int = 1
+) -> Images:
+    """The images after the chain that the pair drew; the images themselves where it drew none.
+
+    Args:
+        images: see `Images`.
+        config: the recipe.
+        seed: of the run.
+        epoch: from 0.
+        pair_id: of this visit, from `train.draws.parameters.visit_ids`.
+        view: of the pair, from 1.
+    """
+    chains = config.chains
+    if not chains:
+        return images
+    number = int(drawn_chains(chains, view, seed, epoch, np.array([pair_id], np.int64))[0])
+    if number == NONE:
+        return images
+    chain = draw_chain(chains, number, seed, epoch, pair_id)
+    images = _part(images, chains[number].region(config.degrade_side), chain.place)
+    for step in chain.steps:
+        seen = Seen(noise_key=step.noise_key, max_pixels=MOST_SIDE**2)
+        pair = [apply(step.op, one, step.values, seen) for one in images[:2]]
+        images = [*pair, *(apply_to_mask(step.op, one, step.values, seen) for one in images[2:])]
+    return images
+
+
+def _part(images: Images, side: int, place: tuple[float, float]) -> Images:
+    """A part of the images with sides of at most `side` pixels."""
+    size = images[0].shape[:2]
+    height, width = (min(side, one) for one in size)
+    top, left = (pick(u, whole - min(side, whole) + 1) for u, whole in zip(place, size, strict=True))
+    return [np.ascontiguousarray(one[top : top + height, left : left + width]) for one in images]
+
+
+def pre_cropped(images: Images, draws: GeometryDraws, row: int, config: AugmentConfig) -> Images:
+    """The images cut to a square at a drawn place, where the pair drew that.
+
+    Smaller images are mirrored by their whole deficit on each side, as torchvision's
+    RandomCrop(pad_if_needed=True) does it.
+
+    Args:
+        images: see `Images`.
+        draws: of several pairs.
+        row: which of the draws are this pair's.
+        config: the recipe.
+    """
+    if not draws.pre_crop[row]:
+        return images
+    side = config.pre_crop_side
+    top, left = (
+        pick(u, abs(whole - side) + 1) - max(0, side - whole)
+        for u, whole in zip(draws.pre_crop_place[row].tolist(), images[0].shape[:2], strict=True)
+    )
+    return [cut(one, top, left, side) for one in images]
