@@ -45,6 +45,22 @@ def test_a_selection_gives_its_rows_and_survives_a_file(masks: list[list[bool]])
     assert again.sha256 == selection.sha256
 
 
+@given(
+    masks=st.lists(st.lists(st.booleans(), min_size=1, max_size=30), min_size=1, max_size=6), data=st.data()
+)
+def test_a_part_of_a_selection_holds_the_numbered_pairs(masks: list[list[bool]], data: st.DataObject) -> None:
+    manifest = manifest_of([len(mask) for mask in masks])
+    everything = Selection.of_all(manifest)
+    assert everything.counts.tolist() == [len(mask) for mask in masks]
+    selection = selection_of(manifest, masks)
+    chosen = [(shard, row) for shard in range(len(masks)) for row in selection.rows(shard).tolist()]
+    numbers = data.draw(st.sets(st.integers(0, len(chosen) - 1))) if chosen else set()
+    part = selection.part(np.array(sorted(numbers), np.int64))
+    found = [(shard, row) for shard in range(len(masks)) for row in part.rows(shard).tolist()]
+    assert found == [chosen[number] for number in sorted(numbers)]
+    assert (part.sha256 == selection.sha256) == (found == chosen)
+
+
 def test_the_hash_tells_filters_datasets_and_answers_apart() -> None:
     manifest, other = manifest_of([3, 3]), manifest_of([3, 3], "other")
     masks = [[True, False, True], [False, True, False]]

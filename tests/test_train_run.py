@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +19,11 @@ from train_ranks import NanOnBlack
 from train_runs import Ranks
 
 from pack.dataset.dataset import iterate_pairs
+from pack.dataset.selection import select
 from recon.base.errors import UserError
 from train.command import main
 from train.draws.config import AugmentConfig
+from train.loader.loader import PairLoader
 from train.loop import build, run
 from train.loop.config import DataConfig, TrainConfig
 from train.model.build import model_from_checkpoint
@@ -228,6 +231,29 @@ def test_a_filter_is_evaluated_once_and_told_to_all_ranks(data: dict[str, str], 
     statuses, other = ranks.run(1, [*chosen, *changed], tmp_path)
     assert statuses == [2]
     assert "state has filters=" in other
+
+
+def test_a_limit_takes_the_same_pairs_in_every_epoch(data: dict[str, str], tmp_path: Path) -> None:
+    def seen(seed: int, **options: Any) -> list[set[str]]:
+        given = DataConfig(train=data["train"], workers=0, **options)
+        asked = config(data, tmp_path, data=given, order=OrderConfig(global_batch=8, lanes=8, seed=seed))
+        loader = build.training_loader(asked, world_of(0, 1))
+        return [{key for batch in loader for key in batch.keys} for _ in range(3)]
+
+    first, *others = seen(0, limit=7)
+    assert len(first) == 7
+    assert others == [first, first]
+    assert seen(1, limit=7)[0] != first
+    assert seen(0, limit=10**6) == seen(0)
+
+
+def test_a_limit_takes_some_of_what_a_filter_leaves(data: dict[str, str]) -> None:
+    even = {pair.key for pair in iterate_pairs(data["train"]) if pair.pair_id % 2 == 0}
+    chosen = build.limited(partial(select, text="pair_id % 2 == 0"), 3, seed=0)
+    with closing(PairLoader(data["train"], batch_size=8, workers=0, filter=chosen)) as loader:
+        some = {key for batch in loader for key in batch.keys}
+    assert len(some) == 3
+    assert some < even
 
 
 def test_without_validation_every_epoch_is_the_best(data: dict[str, str], tmp_path: Path) -> None:

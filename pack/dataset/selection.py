@@ -3,7 +3,7 @@
 import hashlib
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Self
@@ -40,6 +40,19 @@ class Selection:
     fakes: NDArray[np.uint8] | None = None
     """(F, bytes) where pairs have F fakes and the filter asks something of them: the bits of each fake. A
     pair is selected if one of its fakes is."""
+
+    @classmethod
+    def of_all(cls, manifest: Manifest) -> Self:
+        """All pairs of a dataset, as if by a filter without text."""
+        pairs = _pairs(manifest)
+        bits = np.concatenate([np.packbits(np.ones(count, np.bool_)) for count in pairs])
+        return cls(text="", manifest_sha256=manifest.sha256, pairs=pairs, bits=bits)
+
+    def part(self, numbers: NDArray[np.int64]) -> Self:
+        """Some of the selected pairs; a number is a pair's place among them, from 0, in stored order."""
+        kept = np.zeros(8 * len(self.bits), np.bool_)
+        kept[np.flatnonzero(np.unpackbits(self.bits))[numbers]] = True
+        return replace(self, bits=np.packbits(kept))
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ from train.model.backbones import TIMM
 from train.model.lora import add_lora
 from train.model.published.first import first_model
 from train.model.trial import try_out
+from train.order.counter import permutation, stream_key
 from train.order.epoch import check_world
 from train.world.world import World
 
@@ -36,7 +37,7 @@ def training_loader(config: TrainConfig, world: World) -> PairLoader:
     """The loader of augmented training pairs."""
     order = config.order
     check_world(world_size=world.size, lanes=order.lanes, global_batch=order.global_batch)
-    chosen = choice(config.data.filter, config.out, world)
+    chosen = limited(choice(config.data.filter, config.out, world), config.data.limit, order.seed)
     recipe = replace(config.augment, kornia=[])  # `Trainee.step` applies the Kornia ops
     batch = order.global_batch // world.size
     return PairLoader(
@@ -82,6 +83,22 @@ def choice(text: str | None, out: str, world: World) -> Choice | None:
         return Selection.from_bytes(bytes(data), dataset.manifest, text)
 
     return choose
+
+
+def limited(choose: Choice | None, limit: int | None, seed: int) -> Choice | None:
+    """A function that selects at most `limit` pairs of what `choose` (None: all pairs) selects of a dataset.
+
+    They are drawn by the seed, and are the same on all ranks and in all epochs.
+    """
+    if limit is None:
+        return choose
+
+    def some(dataset: Dataset) -> Selection:
+        selection = choose(dataset) if choose else Selection.of_all(dataset.manifest)
+        drawn = permutation(stream_key(seed, 0, "limit"), int(selection.counts.sum()))
+        return selection.part(drawn[:limit])
+
+    return some
 
 
 def _selected(dataset: Dataset, text: str, store: Store) -> bytes:

@@ -24,6 +24,8 @@ class DataConfig:
     dataset once and half of the pairs of the second; the next epoch takes the other half."""
     filter: str | None = None
     """Train only on pairs whose index columns fulfil this: 'width >= 256 and group == "coco"'."""
+    limit: int | None = None
+    """Train on this many pairs of each dataset, drawn by order.seed, the same ones in every epoch."""
     fakes: Literal["drawn", "first"] = "drawn"
     """Of datasets with several fakes of one photograph. drawn: one at each visit, by seed, epoch and pair, in
     training and in validation, which sees the same ones each time; first: always the first. A filter by
@@ -57,7 +59,9 @@ class DataConfig:
     is left out and listed in quarantine.jsonl."""
 
     def __post_init__(self) -> None:
-        at_least_one(self, "threads", "reads", "read_ahead_mb", "val_crop", "val_batch", group="data.")
+        at_least_one(
+            self, "threads", "reads", "read_ahead_mb", "val_crop", "val_batch", "limit", group="data."
+        )
         if self.workers not in (0, 1):
             raise UserError(f"data.workers={self.workers}, expected 1 (a process of its own) or 0 (none)")
         for name in ("deadline_s", "cache_gb"):
