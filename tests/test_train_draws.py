@@ -264,11 +264,20 @@ def test_the_fallback_is_torchvisions(short: int, long: int, wide: bool, pair: i
     assert resized_box(tries, height, width) == torchvisions_box(tries, height, width)
 
 
-def torchvisions_box(tries: Numbers, height: int, width: int) -> tuple[int, ...]:
+@given(st.integers(1, 900), st.integers(1, 900), st.floats(0.1, 1), INT64)
+@settings(max_examples=100, deadline=None)
+def test_the_resized_crop_is_torchvisions_for_any_ratio(
+    height: int, width: int, ratio: float, pair: int
+) -> None:
+    tries = draw_geometry(ALL, 0, 0, np.array([pair])).resized_tries[0]
+    assert resized_box(tries, height, width, ratio) == torchvisions_box(tries, height, width, ratio)
+
+
+def torchvisions_box(tries: Numbers, height: int, width: int, ratio: float = 3 / 4) -> tuple[int, ...]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(published, "torch", Feed(tries))
         image = torch.empty(1, height, width)
-        box: tuple[int, ...] = published.RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3])
+        box: tuple[int, ...] = published.RandomResizedCrop.get_params(image, [0.08, 1.0], [ratio, 1 / ratio])
         return box
 
 

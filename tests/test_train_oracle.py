@@ -124,6 +124,9 @@ def test_the_recipe_equals_the_oracle() -> None:
         {"crop": 96, "blur_sigma": (0.0, 0.0), "brightness": 2.0, "contrast": 3.0, "saturation": 9.0},
         {"crop": 1, "noise_variance": (4000.0, 9000.0)},
         {"crop": 256, "blur_p": 1.0},
+        {"random_crop": False, "resized_crop_p": 0.5, "resized_crop_resampler": "lanczos"},
+        {"random_crop": False, "resized_crop_p": 0.0},
+        {"resized_crop_p": 1.0, "resized_crop_ratio": 0.3, "resized_crop_side": (96, 200)},
     ],
 )
 def test_other_recipes_equal_the_oracle(options: dict[str, Any]) -> None:

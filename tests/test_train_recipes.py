@@ -2,16 +2,17 @@
 
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from conftest import python
 
 from recon.base.cli import parse, run
 from recon.base.errors import UserError
+from recon.image.drawing import RESAMPLERS
 from train.chains.declared import OPS
 from train.chains.parameters import Between
-from train.draws.config import BOUNDS, PROBABILITIES, RECIPES, AugmentConfig, load_recipe
+from train.draws.config import BOUNDS, PROBABILITIES, RECIPES, AugmentConfig, Resampler, load_recipe
 from train.loop.config import TrainConfig
 
 NAMES = ["aligned-iclr25", "dda", "kornia", "none", "wild"]
@@ -57,6 +58,10 @@ def test_the_published_recipe_is_the_default() -> None:
 def test_a_name_gives_its_recipe_whatever_came_before(name: str) -> None:
     assert parsed("--augment", name) == load_recipe(name)
     assert parsed("--augment.jpeg_p", "0.9", "--augment", "dda", "--augment", name) == load_recipe(name)
+
+
+def test_the_resamplers_are_pillows() -> None:
+    assert get_args(Resampler) == RESAMPLERS
 
 
 def test_none_leaves_pixels_alone() -> None:

@@ -121,11 +121,14 @@ def resized_crop(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
     """1. A random part of the image, resized to a square."""
     if not drawn.geometry.resized[0]:
         return images
-    top, left, height, width = resized_box(drawn.geometry.resized_tries[0], *images[0].shape[:2])
+    rows, columns = images[0].shape[:2]
+    ratio = drawn.config.resized_crop_ratio
+    top, left, height, width = resized_box(drawn.geometry.resized_tries[0], rows, columns, ratio)
     side = int(drawn.geometry.resized_side[0])
     size, box = (side, side), (left, top, left + width, top + height)
     parts = [Image.fromarray(image).crop(box) for image in images]
-    return [np.asarray(part.resize(size, Image.Resampling.BILINEAR)) for part in parts]
+    resampler = Image.Resampling[drawn.config.resized_crop_resampler.upper()]
+    return [np.asarray(part.resize(size, resampler)) for part in parts]
 
 
 def jitter(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
@@ -239,8 +242,10 @@ def flip(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
 
 
 def crop(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
-    """10. torchvision's RandomCrop(crop, pad_if_needed=True, padding_mode="symmetric")."""
+    """10. torchvision's RandomCrop(crop, pad_if_needed=True, padding_mode="symmetric"), or a centre crop."""
     height, width = images[0].shape[:2]
+    if not drawn.config.random_crop:
+        return [_centred(image, drawn.config.crop) for image in images]
     side, (u_top, u_left) = drawn.config.crop, drawn.geometry.crop[0]
     # torchvision pads each side by the whole missing length, not by half of it.
     pad_y, pad_x = max(0, side - height), max(0, side - width)
@@ -251,6 +256,16 @@ def crop(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
         pads = ((pad_y, pad_y), (pad_x, pad_x), (0, 0))
         images = [np.pad(image, pads, mode="symmetric") for image in images]
     return [image[top : top + side, left : left + side] for image in images]
+
+
+def _centred(image: Pixels, side: int) -> Pixels:
+    """The reference's CenterCropPad: a smaller image is padded to the side first, by more at its ends."""
+    height, width = image.shape[:2]
+    top, left = (height - side) // 2, (width - side) // 2
+    pads = [(max(0, -start), max(0, side - size + start)) for start, size in ((top, height), (left, width))]
+    padded = np.pad(image, (*pads, (0, 0)), mode="symmetric")
+    top, left = max(0, top), max(0, left)
+    return padded[top : top + side, left : left + side]
 
 
 OPS: dict[str, Op] = {

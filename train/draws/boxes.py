@@ -6,31 +6,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 _AREA = (0.08, 1.0)
-_RATIO = (3 / 4, 4 / 3)
-# The ratio is uniform in its logarithm, so that wide and high boxes are equally likely.
-_LOG_RATIO = (math.log(_RATIO[0]), math.log(_RATIO[1]))
 
 Box = tuple[int, int, int, int]
 
 
-def resized_box(tries: NDArray[np.float64], height: int, width: int) -> Box:
+def resized_box(tries: NDArray[np.float64], height: int, width: int, ratio: float = 0.75) -> Box:
     """(top, left, height, width) of a random resized crop.
 
     Args:
         tries: (10, 4) uniform numbers: area, ratio, top and left of each try.
         height: of the image.
         width: of the image.
+        ratio: the box's width by its height is at least this, and at most its inverse.
 
     Source: `get_params` of torchvision.transforms.RandomResizedCrop. As there, the first of ten tries that
     fits into the image counts; if none fits, the box is a centre crop.
     """
+    # Uniform in the logarithm, so that wide and high boxes are equally likely.
+    low, high = math.log(ratio), math.log(1 / ratio)
     for u_area, u_ratio, u_top, u_left in tries.tolist():
         area = height * width * (_AREA[0] + u_area * (_AREA[1] - _AREA[0]))
-        ratio = math.exp(_LOG_RATIO[0] + u_ratio * (_LOG_RATIO[1] - _LOG_RATIO[0]))
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        drawn = math.exp(low + u_ratio * (high - low))
+        w, h = round(math.sqrt(area * drawn)), round(math.sqrt(area / drawn))
         if 0 < w <= width and 0 < h <= height:
             return pick(u_top, height - h + 1), pick(u_left, width - w + 1), h, w
-    return _fallback_box(height, width)
+    return _fallback_box(height, width, ratio)
 
 
 def cutout_box(centre: NDArray[np.float64], side: int, height: int, width: int) -> Box:
@@ -56,10 +56,10 @@ def pick(u: float, count: int) -> int:
     return min(int(u * count), count - 1)  # the product may round up to count
 
 
-def _fallback_box(height: int, width: int) -> Box:
+def _fallback_box(height: int, width: int, ratio: float) -> Box:
     h, w = height, width
-    if width / height < _RATIO[0]:
-        h = round(width / _RATIO[0])
-    elif width / height > _RATIO[1]:
-        w = round(height * _RATIO[1])
+    if width / height < ratio:
+        h = round(width / ratio)
+    elif width / height > 1 / ratio:
+        w = round(height * (1 / ratio))
     return (height - h) // 2, (width - w) // 2, h, w

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from recon.base.errors import UserError
 from recon.base.options import at_least_one, not_negative
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 RECIPES = Path(__file__).parents[2] / "configs" / "augment"
 """Folder of the recipes; each is a YAML file."""
+Resampler = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 JPEG_GRID = 16
 """Side in pixels of a coding unit of 4:2:0 JPEG: four luma blocks, and one block of each chroma."""
 JPEG_REACH = 2
@@ -42,6 +43,7 @@ _GEOMETRIC = ("pre_crop_p", "resized_crop_p", "flip_p")
 PHOTOMETRIC = tuple(name for name in PROBABILITIES if name not in _GEOMETRIC)
 BOUNDS: dict[str, tuple[float, float]] = {
     "resized_crop_side": (1, 4096),
+    "resized_crop_ratio": (0.01, 1),
     "brightness": (0, 10),
     "contrast": (0, 10),
     "saturation": (0, 10),
@@ -71,6 +73,8 @@ class AugmentConfig:
     """Side of the square training crop in pixels."""
     views: int = 1
     """Crops that are cut of a pair at each visit, each with draws of its own; the pair is decoded once."""
+    random_crop: bool = True
+    """true: the crop lies anywhere; false: in the centre."""
     pad: bool = True
     """Images smaller than the crop: true mirrors them at their borders, false refuses them."""
     degrade: list[dict[str, Any]] = field(default_factory=list)
@@ -85,9 +89,13 @@ class AugmentConfig:
     pre_crop_side: int = 256
     """Side in pixels of that crop."""
     resized_crop_p: float = 0.2
-    """Probability of a random resized crop (area .08..1, ratio 3/4..4/3) to a square before the crop."""
+    """Probability of a random resized crop (a part of .08..1 of the area) to a square before the crop."""
     resized_crop_side: tuple[int, int] = (256, 256)
     """The side in pixels of that square is a uniform integer in this range, both ends included."""
+    resized_crop_ratio: float = 0.75
+    """The part's width by its height is x .. 1/x, uniform in its logarithm, where x is this option."""
+    resized_crop_resampler: Resampler = "bilinear"
+    """Pillow's filter."""
     rotate: bool = True
     """Rotate by 0, 90, 180 or 270 degrees, each with probability 1/4."""
     flip_p: float = 0.5

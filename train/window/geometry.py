@@ -41,6 +41,8 @@ class WindowPlan:
 
     resized: Box | None = None
     """(top, left, height, width) of the part of the stored image that is first resampled to a square."""
+    resampler: str = "bilinear"
+    """Pillow's filter for that."""
     height: int
     """Of the augmented image."""
     width: int
@@ -81,15 +83,16 @@ def plan_window(draws: GeometryDraws, row: int, height: int, width: int, config:
     """
     resized = None
     if draws.resized[row]:
-        resized = resized_box(draws.resized_tries[row], height, width)
+        resized = resized_box(draws.resized_tries[row], height, width, config.resized_crop_ratio)
         height = width = int(draws.resized_side[row])
     rotation, flip = int(draws.rotation[row]), bool(draws.flip[row])
-    crop_top, crop_left = _crop_origin(draws.crop[row], rotation, flip, height, width, config.crop)
+    crop_top, crop_left = _crop_origin(draws.crop[row], rotation, flip, height, width, config)
     cutout = None
     if draws.cutout[row]:
         cutout = cutout_box(draws.cutout_centre[row], config.cutout_side, height, width)
     return WindowPlan(
         resized=resized,
+        resampler=config.resized_crop_resampler,
         height=height,
         width=width,
         crop_top=crop_top,
@@ -109,13 +112,14 @@ def whole_window(side: int) -> WindowPlan:
 
 
 def _crop_origin(
-    u_crop: NDArray[np.float64], rotation: int, flip: bool, height: int, width: int, crop: int
+    u_crop: NDArray[np.float64], rotation: int, flip: bool, height: int, width: int, config: AugmentConfig
 ) -> tuple[int, int]:
     """(top, left) of the final crop, carried back through flip and rotation."""
     # The published order crops last, so the crop is drawn in the frame of the turned image.
+    crop = config.crop
     turned_h, turned_w = (width, height) if rotation % 2 else (height, width)
     top, left = (
-        pick(u, abs(side - crop) + 1) - max(0, crop - side)
+        pick(u, abs(side - crop) + 1) - max(0, crop - side) if config.random_crop else (side - crop) // 2
         for u, side in zip(u_crop.tolist(), (turned_h, turned_w), strict=True)
     )
     if flip:
@@ -158,7 +162,7 @@ def augmented_image(pixels: Pixels, plan: WindowPlan) -> Pixels:
     if plan.resized is None:
         return pixels
     top, left, height, width = plan.resized
-    return resize(pixels[top : top + height, left : left + width], plan.height, plan.width)
+    return resize(pixels[top : top + height, left : left + width], plan.height, plan.width, plan.resampler)
 
 
 def cut_window(pixels: Pixels, plan: WindowPlan) -> Pixels:
