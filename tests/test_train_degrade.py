@@ -273,3 +273,7 @@ def test_a_pair_is_not_mixed_into_one_image() -> None:
     for name in ("mix_fake", "frequency_mix_fake"):
         with pytest.raises(UserError, match=f"{name}=.*expected a low of 0.05 or more"):
             AugmentConfig(**{name: (0.0, 0.8)})  # type: ignore[arg-type]
+    low: dict[str, Any] = {"mix_p": 0.2, "mix_fake": (0.1, 1.0), "frequency_mix_fake": (0.2, 1.0)}
+    AugmentConfig(**low)
+    with pytest.raises(UserError, match=r"as little as 0\.02 of a fake that is mixed twice, expected 0\.04"):
+        AugmentConfig(frequency_mix_p=0.2, **low)

@@ -24,6 +24,9 @@ JPEG_GRID = 16
 JPEG_REACH = 2
 """Pixels around the crop on which its chroma depends: one chroma sample, because of the upsampling."""
 
+_MIXED_TWICE = 0.04
+"""Least weight of a fake that draws both mixtures: that of Dual Data Alignment, .2 times .2."""
+
 PROBABILITIES = (
     "pre_crop_p",
     "resized_crop_p",
@@ -167,6 +170,12 @@ class AugmentConfig:
         for name in ("mix_fake", "frequency_mix_fake"):
             low = getattr(self, name)[0]
             self._check(name, low >= 0.05, "a low of 0.05 or more: at 0 the fake is real")
+        low = self.mix_fake[0] * self.frequency_mix_fake[0]
+        if self.mix_p and self.frequency_mix_p and low < _MIXED_TWICE:
+            raise UserError(
+                f"augment.mix_fake and augment.frequency_mix_fake leave as little as {low:g} of a fake that "
+                f"is mixed twice, expected {_MIXED_TWICE} or more; raise their lows"
+            )
         for name in ("jpeg_quality", "webp_quality", "resized_crop_side"):
             whole = all(isinstance(end, int) for end in getattr(self, name))
             self._check(name, whole, "whole numbers")

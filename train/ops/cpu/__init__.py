@@ -2,7 +2,7 @@
 
 The loops over the pixels are compiled by numba, which needs about 100 MiB, and about ten seconds to compile
 once on each machine; then they are in its cache. So this package is imported only when the first pair is
-augmented on a CPU, not on a GPU and not in the loading process.
+augmented on a CPU, not on a GPU, and in the loading process only for a recipe that degrades by blur or noise.
 """
 
 from train.ops.cpu.blur import blur_planes as blur_planes
