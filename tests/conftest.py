@@ -40,6 +40,7 @@ BITS = (
     "train_pixel",
     "train_normalize",
     "train_draws",
+    "train_degrade",
     "train_loader",
     "train_steps",
     "train_resume.py::test_a_killed_run_ends_with_the_bits",
