@@ -28,7 +28,7 @@ from train.model.config import ModelConfig
 from train.world.world import open_world
 
 pairs = torch.randint(0, 256, (32, 2, 3, 96, 96), dtype=torch.uint8)
-more = {"pairs": pairs} if "pairs" in inspect.signature(Batch).parameters else {}
+more = {"valid": pairs} if "valid" in inspect.signature(Batch).parameters else {}
 batch = Batch(images=pairs, mask=torch.ones(32, dtype=torch.bool), keys=list("x" * 32), **more)
 config = TrainConfig(out="unused", data=DataConfig(train="unused"), model=ModelConfig(backbone="highpass"))
 with open_world("cpu") as world:

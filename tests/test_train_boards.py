@@ -88,9 +88,7 @@ def test_one_set_is_logged_as_before(data: dict[str, str], tmp_path: Path) -> No
 
 
 def test_sets_that_are_not_there_are_refused(data: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"optim\.best_on=third, expected a set .* first, second"
-    ):
+    with pytest.raises(UserError, match=r"optim\.best_on=third, expected a set .* first, second"):
         config(data, tmp_path, optim=OptimConfig(best_on="third"))
     with pytest.raises(UserError, match="expected at least one set, each with a name"):
         config(data, tmp_path, val={"": data["one"]})

@@ -35,7 +35,6 @@ VALUES = {
         "pil",
     ),
     *("resnet", "clip", "xception", "spec", "fft2", "residue3", "npr", "cooc", "highpass", "loss."),
-    "views",  # an option of the loader's views
 }
 
 

@@ -46,7 +46,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def only_valid(batch: Batch) -> Batch:
-    return batch_of(batch.pairs, torch.ones(len(batch.pairs), dtype=torch.bool))
+    return batch_of(batch.valid, torch.ones(len(batch.valid), dtype=torch.bool))
 
 
 def assert_close(found: Weights, expected: Weights) -> None:

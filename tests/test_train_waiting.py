@@ -73,7 +73,7 @@ def made(world: World, optim: OptimConfig) -> Trainee:
 
 def as_floats(batch: Batch) -> Batch:
     """Levels of uint8 are normalised by a table of numpy's on a CPU, and only there."""
-    return replace(batch, images=batch.images / 255.0, pairs=batch.pairs / 255.0)
+    return replace(batch, images=batch.images / 255.0, valid=batch.valid / 255.0)
 
 
 @pytest.mark.parametrize("name", FULL)
@@ -101,7 +101,7 @@ def test_a_step_on_a_gpu_does_not_wait_for_it(name: str) -> None:
             replace(
                 batch,
                 images=batch.images.to(world.device),
-                pairs=batch.pairs.to(world.device),
+                valid=batch.valid.to(world.device),
                 mask=batch.mask.to(world.device),
             )
             for batch in batches

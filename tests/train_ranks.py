@@ -39,7 +39,7 @@ def random_batch(pairs: int, seed: int, valid: int | None = None) -> Batch:
 
 def batch_of(images: torch.Tensor, mask: torch.Tensor, **more: Any) -> Batch:
     keys = [str(row) for row in range(int(mask.sum()))]
-    return Batch(images=images, pairs=images[mask], mask=mask, keys=keys, **more)
+    return Batch(images=images, valid=images[mask], mask=mask, keys=keys, **more)
 
 
 def rank_share(batch: Batch, rank: int) -> Batch:

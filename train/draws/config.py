@@ -184,7 +184,10 @@ class AugmentConfig:
                 f"augment.crop={self.crop} exceeds the resized crop's {self.resized_crop_side[0]}; "
                 "set resized_crop_p to 0"
             )
-        assert len(self.chains) == len(self.degrade)  # a wrong one is refused here
+        for place, chain in enumerate(self.chains):  # a wrong one is refused here
+            if chain.view is not None and chain.view > self.views:
+                given = f"augment.degrade[{place}] is for view {chain.view}, and augment.views={self.views}"
+                raise UserError(f"{given}; raise views, or leave the chain out")
 
     def _check_bounds(self, name: str) -> None:
         value, (least, most) = getattr(self, name), BOUNDS[name]

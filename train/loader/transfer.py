@@ -27,8 +27,8 @@ class Batch:
 
     images: torch.Tensor
     """(B, P, 3, H, W) uint8 RGB on the loader's device; zeros where masked."""
-    pairs: torch.Tensor
-    """(n, P, 3, H, W) the valid pairs: ``images[mask]``, but without waiting for a GPU."""
+    valid: torch.Tensor
+    """(n, P, 3, H, W) the valid rows: ``images[mask]``, but without waiting for a GPU."""
     mask: torch.Tensor
     """(B,) bool on the loader's device: False in all rows of a slot for which the epoch had no pair left, or
     a damaged one."""
@@ -76,7 +76,7 @@ class Transfer:
         """The batch for the trainer's stream, which waits until the batch is done."""
         current = torch.cuda.current_stream(self.device)
         current.wait_event(done)
-        given = [batch.images, batch.pairs, batch.mask]
+        given = [batch.images, batch.valid, batch.mask]
         for tensor in given if batch.changed is None else [*given, batch.changed]:
             # The memory belongs to our stream. Without this, the allocator would give it to the next batch as
             # soon as Python drops the tensor, though the trainer's stream may still read it.
@@ -88,18 +88,18 @@ class Transfer:
         arrays = (batch.windows_BPHWC, batch.mask_B)
         windows, mask = (self._moved(torch.from_numpy(array)) for array in arrays)
         if batch.mask_B.all():
-            images = pairs = self._images(epoch, windows, batch, slice(None))
+            images = valid = self._images(epoch, windows, batch, slice(None))
         else:  # masked slots have no draws and no size: only the valid rows are augmented
             rows = np.flatnonzero(batch.mask_B)
-            valid = self._moved(torch.from_numpy(rows))
-            pairs = self._images(epoch, windows.index_select(0, valid), batch, rows)
-            images = pairs.new_zeros((len(windows), *pairs.shape[1:])).index_copy_(0, valid, pairs)
+            index = self._moved(torch.from_numpy(rows))
+            valid = self._images(epoch, windows.index_select(0, index), batch, rows)
+            images = valid.new_zeros((len(windows), *valid.shape[1:])).index_copy_(0, index, valid)
         changed = None
         if batch.changed_BHW is not None:
             changed = self._moved(torch.from_numpy(batch.changed_BHW))
         return Batch(
             images=images,
-            pairs=pairs,
+            valid=valid,
             mask=mask,
             keys=batch.keys,
             changed=changed,

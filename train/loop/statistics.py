@@ -78,7 +78,7 @@ def first_pairs(config: TrainConfig, world: World) -> list[torch.Tensor]:
     """
     with closing(training_loader(config, world)) as loader:
         count = min(config.optim.bn_batches, max(1, loader.pairs // loader.global_batch))
-        found = [batch.pairs.cpu() for batch in islice(loader, count)]
+        found = [batch.valid.cpu() for batch in islice(loader, count)]
     return [pairs for pairs in found if len(pairs)]
 
 

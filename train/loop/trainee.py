@@ -152,7 +152,7 @@ class Trainee:
         """
         seed_generators(_dropout_seed(self.seed, number, self.world.rank), self.world.device)
         # On its way while the step is queued.
-        totals = self.world.totals([2 * len(batch.pairs), len(batch.damaged), stop, number])
+        totals = self.world.totals([2 * len(batch.valid), len(batch.damaged), stop, number])
         self._statistics.keep()
         total_loss = self.world.add_up(self._add_gradients(batch, number))
         images, damaged, stops, numbers = totals()
@@ -203,7 +203,7 @@ class Trainee:
         The model never sees masked pairs. Each image weighs the same in every step, so an epoch's last step,
         with fewer of them, weighs by its share.
         """
-        pairs_BPCHW = batch.pairs
+        pairs_BPCHW = batch.valid
         if len(pairs_BPCHW):
             pairs_BPCHW = self.final_ops(pairs_BPCHW, number)
         total = torch.zeros((), dtype=torch.float64, device=self.world.device)
@@ -279,9 +279,9 @@ class Trainee:
     def _logits(self, batch: Batch) -> torch.Tensor:
         """(B, P) logits; zeros for masked pairs."""
         logits_BP = torch.zeros(batch.images.shape[:2], device=self.world.device)
-        if len(batch.pairs):
+        if len(batch.valid):
             with self._autocast():
-                logits_BP[batch.mask] = pair_logits(self.scored, batch.pairs, self.normalization)
+                logits_BP[batch.mask] = pair_logits(self.scored, batch.valid, self.normalization)
         return logits_BP
 
 
