@@ -25,7 +25,6 @@ from train.draws.degrade import NONE, drawn_chains
 from train.order.counter import signed
 from train.window.cutter import WindowCutter, mixed_fake
 from train.window.degraded import degraded
-from train.window.masked_batch import Cut
 
 QUALITY = {"from": 30, "to": 95}
 ALONE: dict[str, dict[str, Any]] = {
@@ -79,7 +78,7 @@ def test_chains_before_the_whole_recipe_are_pillows(side: int) -> None:
 def test_a_resized_crop_has_the_side_that_it_drew() -> None:
     augment = AugmentConfig(resized_crop_p=1.0, resized_crop_side=(96, 300), pre_crop_p=0.5)
     assert_as_the_reference(augment, CASES)
-    assert len({cut.plan.height for cut in cuts_of(augment, CASES)}) == len(CASES)
+    assert len({cut.plan.height for [cut] in cuts_of(augment, CASES)}) == len(CASES)
 
 
 @pytest.mark.parametrize("op", [*ALONE, "crop", "highpass"])
@@ -107,11 +106,24 @@ def test_without_a_chain_images_are_those_of_the_plain_recipe() -> None:
 
 
 def test_a_chain_of_another_view_leaves_a_view_alone() -> None:
-    recipe = AugmentConfig(degrade=[{"p": 1.0, "view": 2, "chain": [{"jpeg": {"quality": 5}}]}])
+    recipe = AugmentConfig(views=3, degrade=[{"p": 1.0, "view": 2, "chain": [{"jpeg": {"quality": 5}}]}])
     images = [CASES[1][0], CASES[1][1]]
     assert degraded(images, recipe, 0, 0, 7) is images
     assert degraded(images, recipe, 0, 0, 7, view=3) is images
     assert not np.array_equal(degraded(images, recipe, 0, 0, 7, view=2)[0], images[0])
+
+
+def test_a_loaders_views_get_the_chains_for_them() -> None:
+    plain = AugmentConfig(views=2, jpeg_p=0, blur_p=0)
+    chain = {"p": 1.0, "view": 2, "chain": [{"jpeg": {"quality": 5}}]}
+    for before, after in zip(
+        cuts_of(plain, CASES), cuts_of(replace(plain, degrade=[chain], degrade_side=0), CASES), strict=True
+    ):
+        same = [
+            np.array_equal(one.windows_PHWC, other.windows_PHWC)
+            for one, other in zip(before, after, strict=True)
+        ]
+        assert same == [True, False]
 
 
 def test_a_mask_goes_where_its_images_go() -> None:
@@ -128,9 +140,10 @@ def test_a_mask_goes_where_its_images_go() -> None:
         sample = {"__key__": "a", "__url__": "u", "__pair_id__": pair, "__copy__": 0, MASK_FIELD: bmp(mask)}
         cutter = WindowCutter(augment, side=96, seed=3, epoch=1)
         [drawn] = cutter.drawn([sample | {"real.bmp": bmp(mask), "fake.bmp": bmp(mask)}])
-        cut = cutter(drawn)
-        assert isinstance(cut, Cut)
-        [[image, _]] = augmented(augment, [cut])
+        views = cutter(drawn)
+        assert isinstance(views, tuple)
+        [cut] = views
+        [[image, _]] = augmented(augment, [views])
         np.testing.assert_array_equal(image[..., 0], cut.mask_HW)
         assert np.unique(image).tolist() == [0, 255]
 
@@ -205,10 +218,12 @@ def test_probabilities_of_a_view_add_up_to_at_most_1() -> None:
         views = [{} if view is None else {"view": view} for view in (first, second)]
         return [{"p": 0.6, "chain": [{"noise": {"sigma": 1}}]} | view for view in views]
 
-    AugmentConfig(degrade=two(1, 2))
+    AugmentConfig(views=2, degrade=two(1, 2))
+    with pytest.raises(UserError, match=r"degrade\[1\] is for view 2, and augment\.views=1; raise views"):
+        AugmentConfig(degrade=two(1, 2))
     for first, second, told in ((None, None, "ies add"), (2, 2, "of view 2 add"), (None, 1, "of view 1 add")):
         with pytest.raises(UserError, match=rf"{told} up to 1\.2, expected at most 1"):
-            AugmentConfig(degrade=two(first, second))
+            AugmentConfig(views=2, degrade=two(first, second))
     tenths = [{"p": 0.1, "chain": [{"noise": {"sigma": 1}}]}] * 10  # which are less than 1 in float64
     assert len(AugmentConfig(degrade=tenths).chains) == 10
 

@@ -19,6 +19,7 @@ from train.order.counter import stream_key, uniform
 Numbers = NDArray[Any]
 NOISE = [{"noise": {"sigma": 1}}]
 CHAINS = AugmentConfig(
+    views=3,
     degrade=[
         {
             "p": 0.25,
@@ -31,7 +32,7 @@ CHAINS = AugmentConfig(
         {"p": 0.5, "view": 2, "chain": [{"screenshot": {"display": "any"}}, *NOISE]},
         {"p": 0.125, "view": 3, "chain": NOISE},
         {"p": 0.5, "view": 3, "chain": NOISE},
-    ]
+    ],
 ).chains
 IDS = {
     "successive": np.arange(100_000, dtype=np.int64),
