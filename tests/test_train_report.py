@@ -277,3 +277,12 @@ def test_a_run_whose_validation_had_one_class_has_no_highest_auc() -> None:
     better = one_class | {"epoch": 3, "val": {"auc": 0.25, "ap": 0.5, "balanced_accuracy": 0.5}}
     history = History(training=lines, validation=[one_class, better, {**better, "epoch": 4}])
     assert "; highest AUC 0.2500 in epoch 3<" in training_section(history)
+
+
+def test_a_run_with_several_sets_has_a_curve_for_each() -> None:
+    lines = [line for line in LINES if "val" not in line]
+    summary = {"auc": 0.5, "ap": 0.5, "balanced_accuracy": 0.5}
+    sets = {"far": {**summary, "auc": None}, "near": summary}
+    validation = [{"step": 40, "epoch": epoch, "val": summary, "sets": sets} for epoch in range(2)]
+    page = training_section(History(training=lines, validation=validation))
+    assert page.count("AUC on far") == page.count("AUC on near") == 1

@@ -1,5 +1,6 @@
 """What is drawn on the axes: the curves of a run, and what its scores say."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from scipy.special import expit
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_curve
 
+from recon.base.paths import printable
 from train.evaluation.figures.counts import ECE_BINS
 from train.evaluation.figures.decision import Decision
 from train.evaluation.figures.scores import Scores
@@ -77,10 +79,17 @@ def draw_loss(axes: Any, training: Sequence[dict[str, Any]]) -> None:
 
 
 def draw_validation(axes: Any, validation: Sequence[dict[str, Any]]) -> None:
-    """The values of `CURVES` by epoch."""
+    """The values of `CURVES` by epoch, and thin lines for the AUC of each of several sets."""
     for (name, label), colour in zip(CURVES.items(), COLOURS, strict=False):
         points = [(line["epoch"], line["val"][name]) for line in validation if line["val"][name] is not None]
         epochs, values = [epoch for epoch, _ in points], [value for _, value in points]
         axes.plot(epochs, values, color=colour, marker=".", label=label)
+    named = {name: None for line in validation for name in line.get("sets", {})}  # in their order
+    for name, colour in zip(named, COLOURS[len(CURVES) :], strict=False):
+        aucs = [
+            (line["epoch"], line["sets"][name]["auc"]) for line in validation if name in line.get("sets", {})
+        ]
+        epochs, values = [epoch for epoch, _ in aucs], [math.nan if auc is None else auc for _, auc in aucs]
+        axes.plot(epochs, values, color=colour, linewidth=1, label=f"AUC on {printable(name)}")
     axes.set(xlabel="epoch", ylabel="validation", ylim=(0, 1.02))  # so that a curve at 1 can be seen
     axes.legend(loc="lower right", framealpha=0)
