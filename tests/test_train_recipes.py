@@ -131,6 +131,37 @@ def test_a_run_s_file_names_a_recipe(tmp_path: Path, recipe: str) -> None:
     assert parsed("--config", str(tmp_path / "run.yaml"), "--augment", "dda") == load_recipe("dda")
 
 
+def test_a_run_s_file_changes_single_fields_of_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("jitter_p: 0\n")
+    run_file = tmp_path / "run.yaml"
+    for recipe, base in (("dda", load_recipe("dda")), ("my.yaml", AugmentConfig(jitter_p=0))):
+        run_file.write_text(f"augment: {{recipe: {recipe}, crop: 48, jpeg_quality: [40, 60]}}\n")
+        expected = asdict(base) | {"crop": 48, "jpeg_quality": (40, 60)}
+        assert asdict(parsed("--config", str(run_file))) == expected
+        flipped = parsed("--config", str(run_file), "--augment.flip_p", "0.25")
+        assert asdict(flipped) == expected | {"flip_p": 0.25}
+        assert parsed("--config", str(run_file), "--augment", "none") == load_recipe("none")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("augment: {recipe: ddaa, crop: 48}", "augment=ddaa: expected aligned-iclr25"),
+        ("augment: {recipe: 3}", "augment=3: expected aligned-iclr25"),
+        ("augment: {recipe: dda, jpeg: 48}", "'jpeg', expected one of crop, views"),
+        ("augment: {recipe: dda, crop: x}", "augment.crop=x, expected a whole number"),
+        # The parser itself would forget dda here.
+        ("augment: dda\naugment.crop: 48", "in one file: write augment: {recipe: dda, crop: ...}"),
+        ("augment.crop: 48\naugment: dda", "augment and augment.crop in one file"),
+    ],
+)
+def test_a_run_s_file_loses_neither_recipe_nor_field(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, expected: str
+) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    assert expected in refusal(capsys, "--config", str(tmp_path / "run.yaml"))
+
+
 def test_unknown_names_list_the_choices(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for name in ("ddaa", "./ddaa.yaml", "dda.yaml"):
         assert f"augment={name}: expected {', '.join(NAMES)}, or a YAML file" in refusal(

@@ -42,7 +42,8 @@ def parse(
         prog: the command as the user types it, e.g. ``python -m pack``.
         about: the text above the options in ``--help``.
         recipes: the folder of a group's recipes. With ``{"augment": folder}``, ``--augment NAME`` (in a
-            YAML file ``augment: NAME``) loads the options in ``folder/NAME.yaml``.
+            YAML file ``augment: NAME``) loads the options in ``folder/NAME.yaml``; in a YAML file
+            ``augment: {recipe: NAME, field: value}`` changes single fields of it.
         shows: options that only print a text, by name: what makes the text, and the help.
 
     Returns:
@@ -62,6 +63,12 @@ def parse(
 
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # noqa: ARG002
             fail(f"{in_plain_words(' '.join(message.split()), options)}; see {prog} --help")
+
+        def _apply_actions(self, cfg: Any, *rest: Any, **more: Any) -> Any:
+            """Takes what a YAML file holds."""
+            for group in (recipes or {}) if isinstance(cfg, dict) else ():
+                _refuse_dotted(cfg, group)
+            return super()._apply_actions(cfg, *rest, **more)
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = Parser(prog=prog, description=about, formatter_class=Formatter, allow_abbrev=False)
@@ -129,12 +136,25 @@ def _take_several(parser: Any) -> None:
             action.nargs, action._typehint, action.metavar = "+", str, action.dest
 
 
+def _refuse_dotted(content: Mapping[str, Any], group: str) -> None:
+    """Refuses a name and dotted fields side by side, of which the parser would forget the name."""
+    dotted = next((key for key in content if key.startswith(f"{group}.")), None)
+    if dotted and isinstance(name := content.get(group), str):
+        field = dotted.removeprefix(f"{group}.")
+        fail(f"{group} and {dotted} in one file: write {group}: {{recipe: {name}, {field}: ...}}")
+
+
 def _name_recipes(parser: Any, group: str, folder: Path) -> None:
-    """Lets the option of a whole group take a recipe's name as well as the path of a YAML file."""
+    """Lets the option of a whole group take a recipe's name as well as the path of a YAML file.
+
+    A group of a YAML file has the recipe's name as its field ``recipe``, and other fields change the recipe.
+    """
+    from jsonargparse import Namespace
+
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     action = next(action for action in parser._actions if action.dest == group)
     # The command line's value and a YAML file's value both pass this private method of jsonargparse.
-    load = action._load_config
+    load, resolve = action._load_config, action.resolve_subclass_spec
 
     def load_named(value: Any, *rest: Any) -> Any:
         try:
@@ -145,7 +165,17 @@ def _name_recipes(parser: Any, group: str, folder: Path) -> None:
                 raise
             fail(f"{group}={value}: expected {', '.join(names)}, or a YAML file with options of {group}")
 
-    action._load_config = load_named
+    def with_recipe(value: Any) -> Any:
+        # jsonargparse shows this private method each group of a YAML file before it looks at the fields.
+        if not isinstance(value, dict | Namespace) or "recipe" not in value:
+            return resolve(value)
+        fields = dict(vars(value) if isinstance(value, Namespace) else value)
+        found = load_named(str(fields.pop("recipe")), parser)
+        for name, field in fields.items():
+            found[name] = field
+        return found
+
+    action._load_config, action.resolve_subclass_spec = load_named, with_recipe
     action.metavar = "RECIPE"
     action.help = f"{', '.join(names)}, or a YAML file; options after it change single fields."
 
