@@ -13,6 +13,7 @@ from recon.base.errors import UserError
 from train.model.backbones import BACKBONES
 from train.model.build import build_model, model_from_checkpoint
 from train.model.config import ModelConfig
+from train.model.features import WithFeatures
 from train.model.normalize import normalize
 
 SMALL = "res18nodown"
@@ -136,6 +137,20 @@ def test_timm_builds_models_and_suggests_names() -> None:
     assert model(torch.randn(2, 3, 40, 40)).shape == (2,)
     with pytest.raises(UserError, match=r"no model 'resnet_18'; close: .*resnet"):
         build_model(ModelConfig(backbone="timm:resnet_18"))
+
+
+@pytest.mark.parametrize("backbone", ["res18nodown", "highpass", "timm:test_vit", "timm:test_convnext"])
+def test_dropout_is_the_share_of_features_that_the_last_layer_misses(backbone: str) -> None:
+    if backbone.startswith("timm:"):
+        pytest.importorskip("timm")
+    x_BCHW = torch.rand(8, 3, 32, 32)
+    for share in (0.0, 0.75):
+        torch.manual_seed(3)
+        model = WithFeatures(build_model(ModelConfig(backbone=backbone, dropout=share)))
+        _, feature_BD = model(x_BCHW)
+        assert (feature_BD == 0).double().mean().item() == pytest.approx(share, abs=0.1)
+    with pytest.raises(UserError, match=r"model\.dropout=1\.0, expected 0 <= dropout < 1"):
+        ModelConfig(dropout=1.0)
 
 
 def test_a_missing_timm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

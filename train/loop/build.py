@@ -20,6 +20,7 @@ from train.loop.config import TrainConfig
 from train.model.backbones import TIMM
 from train.model.lora import add_lora
 from train.model.published.first import first_model
+from train.model.trained import clear_head
 from train.model.trial import try_out
 from train.order.counter import permutation, stream_key
 from train.order.epoch import check_world
@@ -129,6 +130,8 @@ def seeded_model(config: TrainConfig, *, resumed: bool) -> nn.Module:
     with forked_generators(here):  # the caller's random state stays the same
         seed_generators(config.order.seed, here)
         model = first_model(replace(config.model, weights=None) if resumed else config.model)
+        if config.model.stay_positive and not resumed:
+            clear_head(model)
         if config.model.train == "lora":
             add_lora(model, config.model)
     if config.model.train == "lora" or config.model.backbone.startswith(TIMM):

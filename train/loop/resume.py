@@ -36,6 +36,7 @@ _FIXED = (
         "loss.",
         "data.fakes",
         "model.backbone",
+        "model.dropout",
         "model.normalize",
         "model.train",
         "model.lora",

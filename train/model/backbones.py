@@ -162,13 +162,14 @@ def pooling_of(model: nn.Module) -> str | None:
     return None
 
 
-def timm_model(name: str, channels: int, *, pretrained: bool) -> nn.Module:
+def timm_model(name: str, channels: int, *, pretrained: bool, dropout: float | None = None) -> nn.Module:
     """A timm model with one logit.
 
     Args:
         name: a name of timm's, or NAME@SIDE for a model whose inputs have SIDE x SIDE pixels.
         channels: of its input.
         pretrained: whether to fetch its weights.
+        dropout: before its last layer; None: timm's own rate.
 
     Raises:
         UserError: timm is not installed, has no such model, or has no weights for it.
@@ -186,6 +187,8 @@ def timm_model(name: str, channels: int, *, pretrained: bool) -> nn.Module:
         takes: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
         if side:
             takes["img_size"] = int(side)
+        if dropout is not None:
+            takes["drop_rate"] = dropout
         model = _any_size(name, pretrained=pretrained, num_classes=1, **takes)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"timm can't create {name!r}: {one_line(error)}") from error

@@ -39,9 +39,12 @@ def build_model(config: ModelConfig) -> nn.Module:
     normalization = find_normalization(config.normalize)
     if config.backbone.startswith(TIMM):
         name, pretrained = config.backbone.removeprefix(TIMM), config.weights == "imagenet"
-        model = timm_model(name, normalization.channels, pretrained=pretrained)
+        model = timm_model(name, normalization.channels, pretrained=pretrained, dropout=config.dropout)
     elif config.backbone in BACKBONES:
         model = BACKBONES[config.backbone](normalization)
+        if config.dropout is not None:
+            last: Any = model.get_submodule("dropout")
+            last.p = config.dropout
         if config.weights == "imagenet":
             load_imagenet(model, config)
     else:

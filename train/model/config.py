@@ -20,6 +20,9 @@ class ModelConfig:
     """Normalisation of the pixels before the backbone: resnet, clip, xception (-1..1), npr, residue3
     (6 channels), spec, fft2 or cooc (256x256), MEAN/STD (.5,.5,.5/.25,.25,.25), or auto: that of the timm
     model's own weights."""
+    dropout: float | None = None
+    """Share of the features before the last layer that a step sets to 0; None: the backbone's usual share, .5
+    in res50nodown and res18nodown, .3 in highpass, and mostly 0 in timm's models."""
     train: str = "all"
     """Which weights are trained: all, head (the last layer), last:N (the last N blocks and the head), or
     lora: low-rank changes of `lora_targets` by peft, and the head; what is saved has plain weights."""
@@ -30,11 +33,13 @@ class ModelConfig:
     lora_targets: list[str] = field(default_factory=lambda: ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"])
     """The layers with such changes, by the ends of their names: linear ones and convolutions. As DDA's."""
     stay_positive: bool = False
-    """After each step, set negative weights of the head to 0, so that features can speak for fake only
-    (Rajan and Lee, Stay-Positive, ICML 2025). Needs train=head."""
+    """Train the head anew, from 0, and after each step set its negative weights to 0, so that features can
+    speak for fake only (Rajan and Lee, Stay-Positive, ICML 2025). Needs train=head."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "lora_rank", group="model.")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise UserError(f"model.dropout={self.dropout}, expected 0 <= dropout < 1")
         if not self.lora_alpha > 0:
             raise UserError(f"model.lora_alpha={self.lora_alpha}, expected more than 0")
         if not self.lora_targets:

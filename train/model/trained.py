@@ -105,6 +105,12 @@ def _depths_of_timm(timm: Any) -> dict[str, int]:
     return {f"timm.{name}": depth for name, depth in found.items()}
 
 
+def clear_head(model: nn.Module) -> None:
+    """Sets the last layer to 0, where Stay-Positive begins it (`freeze_backbone` in its authors' code)."""
+    for weight in model.get_submodule(classifier_of(model)).parameters():
+        nn.init.zeros_(weight)
+
+
 def is_still(module: nn.Module) -> bool:
     """Whether a module has weights, and none of them is trained."""
     weights = list(module.parameters())
