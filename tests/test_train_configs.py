@@ -39,7 +39,16 @@ SMALL = (
 
 def recipe(name: str, *argv: str) -> TrainConfig:
     """A recipe as the command reads it."""
-    words = ["--config", str(CONFIGS / f"{name}.yaml"), "--out", "runs/one", "--data.train", "data/train"]
+    words = [
+        "--config",
+        str(CONFIGS / f"{name}.yaml"),
+        "--out",
+        "run",
+        "--data.train",
+        "a",
+        "--data.val",
+        "b",
+    ]
     return parse(TrainConfig, [*words, *argv], prog="x", about="", recipes={"augment": RECIPES})
 
 
@@ -112,7 +121,7 @@ def only_the_head_changed(one: Ran) -> None:
 
 def features_of(model: nn.Module, config: TrainConfig) -> Tensor:
     """What the last layer gets of every image, of training (augmented) and of validation."""
-    both = WithFeatures(model.eval())
+    both: Any = WithFeatures(model.eval())
     with open_world("cpu") as world, torch.no_grad():
         loaders = [training_loader(config, world), *build_loaders(config, world)[1].values()]
         batches: Iterator[Batch] = (batch for loader in loaders for batch in loader)
@@ -177,8 +186,9 @@ def test_a_recipe_runs_three_steps_and_does_what_it_is_about(
     assert all(value.isfinite().all() for value in one.module.state_dict().values())
     assert one.changed
     last = load_checkpoint(tmp_path / f"run/step-{STEPS:08}.pt")
-    assert (last["step"], last["nonfinite"], last["val"]["pairs"]) == (STEPS, 0, 3)
-    POINTS.get(name, lambda _: None)(one)
+    assert (last["step"], last["nonfinite"], last["val"] is None) == (STEPS, 0, False)
+    if name in POINTS:
+        POINTS[name](one)
 
 
 def test_the_points_are_those_of_recipes() -> None:
