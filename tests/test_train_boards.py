@@ -82,16 +82,33 @@ def test_several_sets_are_validated_and_judged_together_or_by_one(
     assert newest["schedule"]["by"] == "auc on second"
 
 
-def test_one_set_is_logged_as_before(data: dict[str, str], tmp_path: Path) -> None:
-    train(config(data, tmp_path, val=data["one"]))
-    assert ["sets" in line for line in lines(tmp_path)].count(True) == 0
+def test_what_only_shows_a_run_does_not_end_it(
+    data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any) -> None:
+        raise UserError("no space left")
+
+    monkeypatch.setattr(Prometheus, "add", full)
+    places = {"prometheus": str(tmp_path / "run.prom"), "profile": 9}
+    train(config(data, tmp_path / "run", val=data["one"], **places))
+    assert caplog.text.count("Prometheus gets no more points: no space left") == 1
+    assert "profile=9, but 3 steps could be recorded: the run had 6" in caplog.text
+    assert not any("sets" in line for line in lines(tmp_path / "run"))  # of one set without a name
 
 
 def test_sets_that_are_not_there_are_refused(data: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"optim\.best_on=third, expected a set .* first, second"):
         config(data, tmp_path, optim=OptimConfig(best_on="third"))
-    with pytest.raises(UserError, match="expected at least one set, each with a name"):
-        config(data, tmp_path, val={"": data["one"]})
+    for name in ("", "a/b", "flux (1)", "a@b"):  # which trackers would refuse, or mix up
+        with pytest.raises(UserError, match=r"a set is called .*, expected letters, digits"):
+            config(data, tmp_path, val={name: data["one"]})
+    with pytest.raises(UserError, match=r"data\.val=\{\}"):
+        config(data, tmp_path, val={})
+    for optim in ({"best_by": "loss"}, {"stop_after": 3}):
+        with pytest.raises(UserError, match=r"optim\..* there is no data\.val"):
+            TrainConfig(out="x", data=DataConfig(train="x"), optim=OptimConfig(**optim))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"prometheus=foo, expected a file"):
+        config(data, tmp_path, prometheus="foo")
     with pytest.raises(UserError, match="profile=-1"):
         config(data, tmp_path, profile=-1)
 
@@ -117,10 +134,15 @@ def test_prometheus_reads_the_newest_values_from_a_file(tmp_path: Path) -> None:
     for step in (1, 2):
         for board in boards:
             board.add({"train/loss": 0.5 / step, "quarantine/real can't be decoded": 1.0}, step)
+            board.add({"val/auc": 0.5, "val/fake/auc": 0.25, "val/fake_accuracy": 0.75}, step)
+            board.add({"val/a-1/fake_accuracy": 0.5, "val/a_1/fake_accuracy": 1.0}, step)
     text = path.read_text()
-    assert 'pairstream_train_loss{out="runs/one"} 0.25' in text
-    assert 'pairstream_step{out="runs/one"} 2.0' in text
-    assert 'pairstream_quarantine_real_can_t_be_decoded{out="runs/one"} 1.0' in text
+    assert 'pairstream_train_loss{out="runs/one",set=""} 0.25' in text
+    assert 'pairstream_step{out="runs/one",set=""} 2.0' in text
+    assert 'pairstream_quarantine_real_can_t_be_decoded{out="runs/one",set=""} 1.0' in text
+    for name, value in {"": 0.75, "a-1": 0.5, "a_1": 1.0}.items():
+        assert f'pairstream_val_fake_accuracy{{out="runs/one",set="{name}"}} {value}' in text
+    assert 'pairstream_val_auc{out="runs/one",set="fake"} 0.25' in text
     for board in boards:
         board.close()
 
@@ -130,12 +152,12 @@ def test_prometheus_asks_an_endpoint() -> None:
     try:
         board.add({"val/auc": 0.75}, 3)
         with urlopen(f"http://127.0.0.1:{board.port}/metrics", timeout=60) as answer:
-            assert 'pairstream_val_auc{out="runs/one"} 0.75' in answer.read().decode()
+            assert 'pairstream_val_auc{out="runs/one",set=""} 0.75' in answer.read().decode()
     finally:
         board.close()
 
 
-@pytest.mark.parametrize("place", ["run.txt", "host:port", ""])
+@pytest.mark.parametrize("place", ["run.txt", "host:port", "", "127.0.0.1:²"])
 def test_a_place_that_prometheus_has_not_is_refused(place: str) -> None:
     with pytest.raises(UserError, match=r"expected a file NAME\.prom, HOST:PORT or :PORT"):
         Prometheus(place, "runs/one")
@@ -154,13 +176,14 @@ def test_mlflow_gets_the_points_and_goes_on_in_the_same_run(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     for step in (1, 2):
         *_, board = open_boards(facts(step=step), tmp_path / "tensorboard", "mlflow", None)
-        board.add({"train/loss": 1.0 / step}, step)
+        board.add({"train/loss": 1.0 / step, "quarantine/real can't be decoded": 1.0}, step)
         board.close()
     client = mlflow.tracking.MlflowClient()
     experiment = client.get_experiment_by_name("pairstream").experiment_id
     (run,) = client.search_runs([experiment])
     assert (run.info.run_name, run.info.status) == ("runs/one", "FINISHED")
     assert run.data.params == {"optim.lr": "0.1", "epochs": "2"}
+    assert "quarantine/real can_t be decoded" in run.data.metrics
     history = client.get_metric_history(run.info.run_id, "train/loss")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5)]
 

@@ -1,7 +1,7 @@
 """Whole runs with every optimiser and schedule: stopped and resumed, judged, and ended early."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,13 @@ import torch
 from train_data import make_dataset
 from train_runs import same_bits, small_config, stop_at
 
+from recon.base.errors import UserError
 from train.detector.detector import Detector
+from train.draws.config import AugmentConfig
 from train.evaluation.metrics import Summary
 from train.loop import run
+from train.loop.config import DataConfig, TrainConfig
+from train.loop.resume import check_options, is_comparable
 from train.loop.trainee import Trainee
 from train.model.checkpoint import load_checkpoint
 from train.optim.config import OptimConfig
@@ -160,19 +164,62 @@ def test_best_is_the_last_of_the_best_epochs_and_the_run_tells_both_ends(
     assert f"best.pt is of {ends}" in caplog.text
 
 
-def test_a_run_that_was_judged_by_another_measure_is_judged_anew(caplog: pytest.LogCaptureFixture) -> None:
-    def schedule(by: Any) -> Schedule:
-        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-        return Schedule(optimizer, OptimConfig(lr=1.0, best_by=by))
+def judged_again(**data: Any) -> bool:
+    """Whether a run that was judged by AUC on the set `one` can still be compared with what it was."""
+    optim = OptimConfig(best_by=data.pop("best_by", "auc"), best_on=data.pop("best_on", None))
+    config = TrainConfig(out="x", data=DataConfig(train="x", **{"val": "one", **data}), optim=optim)
+    before = DataConfig(train="x", val="one")
+    return is_comparable({"config": {"data": asdict(before)}, "schedule": {"by": "auc"}}, config)
 
-    before = schedule("auc")
+
+def test_a_run_that_was_judged_by_another_measure_or_set_is_judged_anew() -> None:
+    assert judged_again()
+    assert not judged_again(best_by="loss")
+    assert not judged_again(val="two")
+    assert not judged_again(val={"one": "one", "two": "two"}, best_on="one")
+    assert not judged_again(val_crop=128)
+    assert not judged_again(val_filter="width > 3")
+    old = {"config": {"data": {"val": "one"}}, "schedule": {}}  # of before there was a choice
+    assert not is_comparable(old, TrainConfig(out="x", data=DataConfig(train="x", val="one")))
+
+
+def test_a_schedule_that_begins_anew_keeps_the_rate_alone() -> None:
+    def schedule() -> Schedule:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        return Schedule(optimizer, OptimConfig(lr=1.0))
+
+    before = schedule()
+    before.rate = 0.5
     assert before.turn(summary(0.9), 0)
-    same, other = schedule("auc"), schedule("loss")
-    for one in (same, other):
-        one.load_state_dict(before.state_dict())
-    assert (same.best, other.best) == (before.best, None)
-    old = schedule("auc")  # a checkpoint of before there was a choice
-    old.load_state_dict({"best": 0.9, "plateau": before.state_dict()["plateau"]})
-    assert old.best is None
-    assert caplog.text.count("is judged anew: by loss now, before by auc") == 1
-    assert caplog.text.count("is judged anew: by auc now, before by balanced_accuracy") == 1
+    same, anew = schedule(), schedule()
+    same.load_state_dict(before.state_dict())
+    anew.load_state_dict(before.state_dict(), anew=True)
+    assert (same.best, anew.best, same.rate, anew.rate) == (before.best, None, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"data": {"val": {"x": "b", "y": "c"}}}, "goes on with data.val={'x': 'b', 'y': 'c'}, before 'b'"),
+        ({"data": {"val": None}}, "goes on with data.val=None, before 'b'"),
+        ({"data": {"val": "b"}, "optim": {"layer_decay": 0.5}}, None),
+        ({"data": {"val": "b"}, "augment": {"degrade_side": 9}}, None),
+    ],
+)
+def test_a_checkpoint_that_lacks_an_option_has_its_default(
+    given: dict[str, Any], told: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = asdict(TrainConfig(out="x", data=DataConfig(train="a", val="b")))
+    del before["optim"]["layer_decay"], before["augment"]["degrade_side"]
+    config = TrainConfig(
+        out="x",
+        data=DataConfig(train="a", **given["data"]),
+        optim=OptimConfig(**given.get("optim", {})),
+        augment=AugmentConfig(**given.get("augment", {})),
+    )
+    if told is None:
+        with pytest.raises(UserError, match="set it back, or choose another --out"):
+            check_options(before, config)
+    else:
+        check_options(before, config)
+        assert told in caplog.text

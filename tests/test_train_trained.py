@@ -101,9 +101,12 @@ def test_stay_positive_leaves_no_negative_contribution(world: World) -> None:
     ],
 )
 def test_what_can_not_be_trained_is_refused(world: World, options: dict[str, Any], message: str) -> None:
-    chosen = ModelConfig(backbone="highpass", **options)
+    def made() -> Trainee:
+        chosen = ModelConfig(backbone="highpass", **options)
+        return Trainee(build_model(chosen), replace(CONFIG, model=chosen), world)
+
     with pytest.raises(UserError, match=message):
-        Trainee(build_model(chosen), replace(CONFIG, model=chosen), world)
+        made()
 
 
 def test_stay_positive_needs_a_trained_head_on_features_that_are_not_negative() -> None:

@@ -49,11 +49,29 @@ def parse(
     Returns:
         The validated config. A mistake ends the process with status 2 and one line.
     """
-    from argparse import RawDescriptionHelpFormatter
-
-    from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+    from jsonargparse import set_parsing_settings
 
     options = dict(_options(config))
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = _parser(prog, about, options, recipes or {})
+    parser.add_class_arguments(config, as_group=False, as_positional=True)
+    for name, (make, help_text) in (shows or {}).items():
+        parser.add_argument(f"--{name}", action=_printing(make), nargs=0, help=help_text)
+    _take_several(parser)
+    for group, folder in (recipes or {}).items():
+        _name_recipes(parser, group, folder)
+    # jsonargparse knows neither dashes for underscores nor a boolean without a value.
+    words = _spelled_out(sys.argv[1:] if argv is None else argv, options)
+    # `instantiate` builds the groups; `config` itself is built below.
+    parsed = parser.instantiate(parser.parse_args(words))
+    return config(**{name: value for name, value in vars(parsed).items() if name != "config"})
+
+
+def _parser(prog: str, about: str, options: Mapping[str, Any], recipes: Mapping[str, Path]) -> Any:
+    """A parser with ``--config`` alone; the arguments are those of `parse`, the options their types."""
+    from argparse import RawDescriptionHelpFormatter
+
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
     class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
         """Keeps the line breaks of `about`."""
@@ -66,24 +84,13 @@ def parse(
 
         def _apply_actions(self, cfg: Any, *rest: Any, **more: Any) -> Any:
             """Takes what a YAML file holds."""
-            for group in (recipes or {}) if isinstance(cfg, dict) else ():
+            for group in recipes if isinstance(cfg, dict) else ():
                 _refuse_dotted(cfg, group)
             return super()._apply_actions(cfg, *rest, **more)
 
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = Parser(prog=prog, description=about, formatter_class=Formatter, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with these options.")
-    parser.add_class_arguments(config, as_group=False, as_positional=True)
-    for name, (make, help_text) in (shows or {}).items():
-        parser.add_argument(f"--{name}", action=_printing(make), nargs=0, help=help_text)
-    _take_several(parser)
-    for group, folder in (recipes or {}).items():
-        _name_recipes(parser, group, folder)
-    # jsonargparse knows neither dashes for underscores nor a boolean without a value.
-    words = _spelled_out(sys.argv[1:] if argv is None else argv, options)
-    # `instantiate` builds the groups; `config` itself is built below.
-    parsed = parser.instantiate(parser.parse_args(words))
-    return config(**{name: value for name, value in vars(parsed).items() if name != "config"})
+    return parser
 
 
 def _printing(make: Callable[[], str]) -> Any:

@@ -1,6 +1,7 @@
 """Builds the loaders and the model of a run from its options."""
 
 import hashlib
+import logging
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from pack.dataset.selection import Selection, select
 from pack.storage import Store, open_store
 from recon.base.device import forked_generators, seed_generators
 from recon.base.errors import UserError
+from recon.base.progress import counted
 from train.loader.loader import Choice, PairLoader
 from train.loop.config import TrainConfig
 from train.model.backbones import TIMM
@@ -25,6 +27,8 @@ from train.model.trial import try_out
 from train.order.counter import permutation, stream_key
 from train.order.epoch import check_world
 from train.world.world import World
+
+_LOG = logging.getLogger(__name__)
 
 
 def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, dict[str, PairLoader]]:
@@ -96,7 +100,12 @@ def limited(choose: Choice | None, limit: int | None, seed: int) -> Choice | Non
 
     def some(dataset: Dataset) -> Selection:
         selection = choose(dataset) if choose else Selection.of_all(dataset.manifest)
-        drawn = permutation(stream_key(seed, 0, "limit"), int(selection.counts.sum()))
+        pairs = int(selection.counts.sum())
+        if pairs <= limit:
+            _LOG.warning(
+                "data.limit=%d leaves all %s of %s", limit, counted(pairs, "pair"), dataset.store.url
+            )
+        drawn = permutation(stream_key(seed, 0, "limit"), pairs)
         return selection.part(drawn[:limit])
 
     return some

@@ -3,6 +3,7 @@
 This file imports nothing heavy, so that ``--help`` answers at once.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +13,7 @@ from train.draws.config import AugmentConfig
 from train.model.config import ModelConfig
 from train.optim.config import LossConfig, OptimConfig
 from train.order.config import OrderConfig
+from train.output.boards import read_place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +77,11 @@ class DataConfig:
             )
         if self.cache_dir is None:
             refuse_idle(self, "cache_gb", because="there is no data.cache_dir", group="data.")
-        if (isinstance(self.val, dict) and not all(self.val)) or self.val == {}:
-            raise UserError(f"data.val={self.val}, expected at least one set, each with a name")
+        if self.val == {}:
+            raise UserError("data.val={}, expected a dataset, or several with names")
+        for name in self.val if isinstance(self.val, dict) else ():
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]*", name):  # trackers take no other names
+                raise UserError(f"data.val: a set is called {name!r}, expected letters, digits, space, . _ -")
 
     @property
     def validation_sets(self) -> dict[str, str]:
@@ -139,6 +144,11 @@ class TrainConfig:
         if best_on is not None and best_on not in sets:
             known = ", ".join(sets) or "none"
             raise UserError(f"optim.best_on={best_on}, expected a set of data.val, which are: {known}")
+        if self.data.val is None:
+            names = ("best_by", "stop_after")
+            refuse_idle(self.optim, *names, because="there is no data.val", group="optim.")
+        if self.prometheus is not None:
+            read_place(self.prometheus)
         if self.profile < 0:
             raise UserError(f"profile={self.profile}, expected 0 (none) or more steps")
         if self.model.train == "head":

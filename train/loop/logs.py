@@ -19,7 +19,7 @@ from recon.base.progress import Progress, clock
 from train.loop.config import TrainConfig
 from train.loop.trainee import StepResult
 from train.loop.validation import Validated
-from train.output.boards import RunFacts, open_boards
+from train.output.boards import RunFacts, one_line, open_boards
 from train.output.lease import Lease
 from train.output.run_folder import METRICS, QUARANTINE, TIMING, RunFolder
 
@@ -167,8 +167,12 @@ class RunLog:
 
     def _scalars(self, values: Mapping[str, float | None], step: int) -> None:
         known = {name: value for name, value in values.items() if value is not None}
-        for board in self.boards:
-            board.add(known, step)
+        for board in list(self.boards):
+            try:
+                board.add(known, step)
+            except Exception as error:  # of packages of others: no reason to end a training
+                _LOG.warning("%s gets no more points: %s", type(board).__name__, one_line(error))
+                self.boards.remove(board)
 
     def sync(self) -> None:
         """Flushes all files to disk, or uploads them to the bucket."""

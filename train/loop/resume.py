@@ -14,7 +14,7 @@ import torch
 from pack.storage import Retry, Store, open_store
 from recon.base.errors import UserError
 from recon.base.progress import counted
-from train.loop.config import TrainConfig
+from train.loop.config import DataConfig, TrainConfig
 from train.model.checkpoint import (
     BEST,
     DamagedCheckpointError,
@@ -22,7 +22,7 @@ from train.model.checkpoint import (
     checkpoint_names,
     read_checkpoint,
 )
-from train.optim.schedule import end_of, judged
+from train.optim.schedule import end_of, judged, judged_by
 from train.world.launch import Launch
 from train.world.world import World
 
@@ -96,8 +96,17 @@ def is_over(checkpoint: Mapping[str, Any], config: TrainConfig) -> bool:
         return True
     state = checkpoint["schedule"]
     rate = state.get("rate", checkpoint["optimizer"]["param_groups"][0]["lr"])  # of earlier versions
-    end = end_of(rate, judged(state), config.optim, checkpoint["epoch"])
+    best = judged(state) if is_comparable(checkpoint, config) else None
+    end = end_of(rate, best, config.optim, checkpoint["epoch"])
     return checkpoint["stage"] == VALIDATED and end is not None
+
+
+def is_comparable(checkpoint: Mapping[str, Any], config: TrainConfig) -> bool:
+    """Whether the validations before the checkpoint and those to come have the same sets and measure."""
+    before = checkpoint["config"]["data"]
+    same = all(before.get(name) == getattr(config.data, name) for name in ("val", "val_crop", "val_filter"))
+    # Earlier versions did not say what they were judged by.
+    return same and checkpoint["schedule"].get("by", "balanced_accuracy") == judged_by(config.optim)
 
 
 def tell_over(checkpoint: Mapping[str, Any], world: World, out: str) -> None:
@@ -105,7 +114,8 @@ def tell_over(checkpoint: Mapping[str, Any], world: World, out: str) -> None:
     if world.is_first:
         ended = f"epoch {checkpoint['epoch']}, step {checkpoint['step']}"
         _LOG.info(
-            "nothing to do: the run in %s ended after %s; raise --epochs or lower --optim.min_lr to go on",
+            "nothing to do: the run in %s ended after %s; raise --epochs or --optim.stop_after, or lower "
+            "--optim.min_lr to go on",
             *(out, ended),
         )
 
@@ -178,8 +188,10 @@ def check_options(before: Mapping[str, Any], config: TrainConfig) -> None:
     Raises:
         UserError: the backbone, the normalisation, the augmentation or the first learning rate differs.
     """
-    found, now = dict(_flat(before)), dict(_flat(asdict(config)))
-    changed = [name for name in found if name in now and found[name] != now[name]]
+    # What an earlier version did not know, it did as the defaults do.
+    defaults = asdict(TrainConfig(out=config.out, data=DataConfig(train=config.data.train)))
+    found, now = dict(_flat(defaults)) | dict(_flat(before)), dict(_flat(asdict(config)))
+    changed = [name for name in now if found[name] != now[name]]
     for name in changed:
         if name.startswith(_FIXED):
             raise UserError(
@@ -193,8 +205,8 @@ def check_options(before: Mapping[str, Any], config: TrainConfig) -> None:
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in options.items():
-        # The keys of data.train are URLs of datasets, not names of options.
-        if isinstance(value, Mapping) and f"{prefix}{name}" != "data.train":
+        # The keys of these are datasets, not names of options.
+        if isinstance(value, Mapping) and f"{prefix}{name}" not in ("data.train", "data.val"):
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -31,6 +31,7 @@ from train.loop.resume import (
     VALIDATED,
     circumstances,
     find_checkpoint,
+    is_comparable,
     is_over,
     next_epoch,
     open_run,
@@ -157,7 +158,10 @@ class _Run:
         self.loader.load_state_dict(checkpoint["data"])
         self.trainee.load_weights(checkpoint)
         self.trainee.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.schedule.load_state_dict(checkpoint["schedule"])
+        comparable = is_comparable(checkpoint, self.config)
+        self.schedule.load_state_dict(checkpoint["schedule"], anew=not comparable)
+        if not comparable and self.world.is_first:
+            _LOG.warning("the run is judged anew: its validations before were of other sets or measures")
         self.epoch, self.step = next_epoch(checkpoint), checkpoint["step"]
         self.stage = TRAINED if checkpoint["stage"] == TRAINED else TRAINING
         tell_circumstances(checkpoint, self.world)

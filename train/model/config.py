@@ -1,5 +1,6 @@
 """The options of a detector."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,7 +16,8 @@ class ModelConfig:
     """res50nodown, res18nodown, highpass (small enough for two CPU cores), or timm:NAME.
     Vision transformers of timm take any crop; NAME@SIDE makes one for another side than the usual."""
     weights: str | None = None
-    """First weights: imagenet, or a file of weights with torchvision's names; None trains from scratch."""
+    """First weights: imagenet (torchvision's or timm's own), or a file or folder: of ours, or of torchvision,
+    timm, transformers, OpenAI's CLIP and others, with or without a head; None trains from scratch."""
     normalize: str = "resnet"
     """Normalisation of the pixels before the backbone: resnet, clip, xception (-1..1), npr, residue3
     (6 channels), spec, fft2 or cooc (256x256), MEAN/STD (.5,.5,.5/.25,.25,.25), or auto: that of the timm
@@ -38,6 +40,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "lora_rank", group="model.")
+        if not re.fullmatch(r"all|head|lora|last:0*[1-9][0-9]*", self.train):
+            forms = "all, head, lora, or last:N (the last N blocks and the head)"
+            raise UserError(f"model.train={self.train}, expected {forms}")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise UserError(f"model.dropout={self.dropout}, expected 0 <= dropout < 1")
         if not self.lora_alpha > 0:

@@ -1,6 +1,5 @@
 """Which weights of a detector are trained; the others stay, and so do the statistics of their norms."""
 
-import re
 from typing import Any
 
 from torch import nn
@@ -9,9 +8,7 @@ from recon.base.errors import UserError
 from train.model.backbones import classifier_of
 from train.model.lora import factors
 
-_LAST = re.compile(r"last:(\d+)")
 _BLOCKS = ("blocks", "stages", "layers")  # what timm calls the container of a model's repeated part
-_FORMS = "all, head, lora, or last:N (the last N blocks and the head)"
 
 
 def freeze(model: nn.Module, trained: str) -> list[nn.Module]:
@@ -46,10 +43,7 @@ def _behind(model: nn.Module, trained: str) -> list[nn.Module]:
     """The parts that are trained."""
     if trained in ("head", "lora"):
         return [model.get_submodule(classifier_of(model))]
-    found = _LAST.fullmatch(trained)
-    if not found or not int(found[1]):
-        raise UserError(f"model.train={trained}, expected {_FORMS}")
-    count = int(found[1])
+    count = int(trained.removeprefix("last:"))
     root = dict(model.named_children()).get("timm", model)
     parts = _parts(root)
     places = [place for place, (_, is_block) in enumerate(parts) if is_block]

@@ -109,6 +109,8 @@ class LossConfig:
         for name in ("temperature", "drct_margin"):
             if not getattr(self, name) > 0:
                 raise UserError(f"loss.{name}={getattr(self, name)}, expected more than 0")
+        if self.drct_margin > 2:
+            raise UserError(f"loss.drct_margin={self.drct_margin}, expected at most 2, the largest distance")
         if not (self.bce or self.ranking):
             raise UserError(
                 "loss.bce and loss.ranking are 0, so nothing would tell the last layer what is fake; "

@@ -1,6 +1,5 @@
 """What validation decides: the best epoch, the learning rate on a plateau, the end of the run."""
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +13,6 @@ from train.evaluation.metrics import Summary
 from train.optim.config import OptimConfig
 from train.optim.optimizer import rate_at, warmup_steps
 
-_LOG = logging.getLogger(__name__)
 # The state of torch's scheduler; its other values are options, which a continued run may change.
 _COURSE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
@@ -89,15 +87,9 @@ class Schedule:
         """A line about the best and the last epoch; None if this process validated none."""
         if self.best is None or self._last is None:
             return None
-        best, last = (
-            f"epoch {one.epoch} ({self._by} {abs(one.score):.4f})" for one in (self.best, self._last)
-        )
+        by = judged_by(self.config)
+        best, last = (f"epoch {one.epoch} ({by} {abs(one.score):.4f})" for one in (self.best, self._last))
         return f"best.pt is of {best}, the last checkpoint of {last}"
-
-    @property
-    def _by(self) -> str:
-        on = self.config.best_on
-        return self.config.best_by + (f" on {on}" if on else "")
 
     def _score(self, summary: Summary) -> float:
         value: float | None = getattr(summary, self.config.best_by)
@@ -114,24 +106,29 @@ class Schedule:
         """The state of the schedule without its options, which a continued run may change."""
         course = self._plateau.state_dict()
         return {
-            "by": self._by,
+            "by": judged_by(self.config),
             "best": None if self.best is None else asdict(self.best),
             "plateau": {name: course[name] for name in _COURSE},
             "rate": self.rate,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], *, anew: bool = False) -> None:
         """Restores the state, after that of the optimiser, which alone has the rate in earlier versions.
 
-        A run that was judged by another measure begins to judge anew: its values can't be compared.
+        Args:
+            state: what `state_dict` returned.
+            anew: whether to forget the best validation, because later ones can't be compared with it.
         """
         self.rate = state.get("rate", float(self._optimizer.param_groups[0]["lr"]))
-        before = state.get("by", "balanced_accuracy")  # which earlier versions took
-        if before != self._by:
-            _LOG.warning("the run is judged anew: by %s now, before by %s", self._by, before)
+        if anew:
             return
         self.best = judged(state)
         self._plateau.load_state_dict(state["plateau"])
+
+
+def judged_by(config: OptimConfig) -> str:
+    """What validations are judged by, in words; equal words can be compared."""
+    return config.best_by + (f" on {config.best_on}" if config.best_on else "")
 
 
 def end_of(rate: float, best: Judged | None, config: OptimConfig, epoch: int) -> str | None:

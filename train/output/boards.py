@@ -4,6 +4,7 @@ Each is its own package. All of them are optional but TensorBoard, and imported 
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -25,7 +26,7 @@ class RunFacts:
     id: str
     """Of the run at the tracker; a continued run has that of its checkpoint."""
     step: int
-    """Steps that were done before; later points of an interrupted run are replaced."""
+    """Steps that were done before."""
     options: Mapping[str, Any]
     """The options of the run."""
 
@@ -119,7 +120,7 @@ class WandB:
             )
         except Exception as error:  # of the network, of the account, of its own process
             raise UserError(
-                f"tracker=wandb: {_one_line(error)}; WANDB_MODE=offline needs no account"
+                f"tracker=wandb: {one_line(error)}; WANDB_MODE=offline needs no account"
             ) from error
         # It takes no point before its newest one, and a continued run repeats some steps: so the
         # steps are a curve, too.
@@ -140,6 +141,8 @@ class WandB:
 class MLflow:
     """A run of MLflow; MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say where.
 
+    It keeps the points that an interrupted run had sent after its checkpoint, beside those of the same steps.
+
     Args:
         facts: of the run.
 
@@ -152,12 +155,14 @@ class MLflow:
         try:
             self._client, self._run = client, _mlflow_run(client, facts)
         except Exception as error:  # of the network, of the store
-            raise UserError(f"tracker=mlflow: {_one_line(error)}; see MLFLOW_TRACKING_URI") from error
+            raise UserError(f"tracker=mlflow: {one_line(error)}; see MLFLOW_TRACKING_URI") from error
 
     def add(self, values: Mapping[str, float], step: int) -> None:
         """See `Board`."""
         for name, value in values.items():
-            self._client.log_metric(self._run, name, value, step=step, synchronous=False)
+            # In a thread of its own, where a name that it does not take would be lost without an error.
+            known = re.sub(r"[^\w./: -]", "_", name, flags=re.ASCII)
+            self._client.log_metric(self._run, known, value, step=step, synchronous=False)
 
     def flush(self) -> None:
         """Threads of its own send the points."""
@@ -191,11 +196,10 @@ def _flat(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 class Prometheus:
-    """The newest values as gauges, such as ``pairstream_train_loss``.
+    """The newest values as gauges, such as ``pairstream_train_loss``; a validation set is a label of them.
 
     Args:
-        place: HOST:PORT or :PORT serves them there; a path ending in .prom is written, for the text-file
-            collector of Prometheus' node exporter.
+        place: see `read_place`.
         out: of the run; a label of each gauge.
 
     Raises:
@@ -206,18 +210,13 @@ class Prometheus:
         self._client = _package("prometheus_client")
         self._registry = self._client.CollectorRegistry()
         self._out, self._gauges, self._server = out, {}, None  # type: ignore[var-annotated]
-        host, colon, port = place.rpartition(":")
-        self._path = place if place.endswith(".prom") else None
-        if self._path is None and not (colon and port.isdigit()):
-            raise UserError(f"prometheus={place}, expected a file NAME.prom, HOST:PORT or :PORT")
+        self._path, host, port = read_place(place)
         try:
             if self._path is None:
                 address = {"addr": host} if host else {}
-                self._server, _ = self._client.start_http_server(
-                    int(port), registry=self._registry, **address
-                )
+                self._server, _ = self._client.start_http_server(port, registry=self._registry, **address)
         except (OSError, OverflowError) as error:
-            raise UserError(f"prometheus={place}: {_one_line(error)}") from error
+            raise UserError(f"prometheus={place}: {one_line(error)}") from error
         self.flush()
 
     @property
@@ -228,10 +227,12 @@ class Prometheus:
     def add(self, values: Mapping[str, float], step: int) -> None:
         """See `Board`."""
         for name, value in {**values, "step": step}.items():
-            if name not in self._gauges:
-                word = "".join(letter if letter.isalnum() else "_" for letter in f"pairstream_{name}")
-                self._gauges[name] = self._client.Gauge(word, name, ["out"], registry=self._registry)
-            self._gauges[name].labels(self._out).set(value)
+            *scope, figure = name.split("/")  # such as val/SET/auc; most have no set
+            word = re.sub(r"\W", "_", "_".join(["pairstream", *scope[:1], figure]), flags=re.ASCII)
+            if word not in self._gauges:
+                labels = ["out", "set"]
+                self._gauges[word] = self._client.Gauge(word, name, labels, registry=self._registry)
+            self._gauges[word].labels(self._out, "".join(scope[1:])).set(value)
         self.flush()
 
     def flush(self) -> None:
@@ -241,13 +242,31 @@ class Prometheus:
         try:
             self._client.write_to_textfile(self._path, self._registry)
         except OSError as error:
-            raise UserError(f"prometheus={self._path}: {_one_line(error)}") from error
+            raise UserError(f"prometheus={self._path}: {one_line(error)}") from error
 
     def close(self, *, failed: bool = False) -> None:  # noqa: ARG002
         """See `Board`."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
+
+
+def read_place(place: str) -> tuple[str | None, str, int]:
+    """The file, or the host and the port, of ``--prometheus``.
+
+    Args:
+        place: HOST:PORT serves the gauges there, and :PORT on all interfaces; a path ending in .prom is
+            written, for the text-file collector of Prometheus' node exporter.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if place.endswith(".prom"):
+        return place, "", 0
+    host, colon, port = place.rpartition(":")
+    if not (colon and re.fullmatch("[0-9]+", port)):
+        raise UserError(f"prometheus={place}, expected a file NAME.prom, HOST:PORT or :PORT")
+    return None, host, int(port)
 
 
 def _package(name: str) -> Any:
@@ -257,5 +276,6 @@ def _package(name: str) -> Any:
         raise UserError(f"{name} is not installed; pip install {_EXTRAS[name]}") from error
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """The message of an error without line breaks, or the name of its type."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from pack.storage import open_store
+from recon.base.errors import UserError
 
 TRACE = "trace.json"
 WARM_UP = 3
@@ -23,7 +24,7 @@ class StepProfile:
     """
 
     def __init__(self, out: str, steps: int) -> None:
-        self._out, self._steps = out, steps
+        self._out, self._steps, self._done = out, steps, 0
         self._profile: Any = None
 
     def __enter__(self) -> "StepProfile":
@@ -39,15 +40,20 @@ class StepProfile:
     def step(self) -> None:
         """Called after each step."""
         if self._profile is not None:
+            self._done += 1
             self._profile.step()
 
     def _publish(self, profile: Any) -> None:
         with tempfile.TemporaryDirectory(prefix="pairstream-") as folder:
             path = Path(folder) / TRACE
             profile.export_chrome_trace(str(path))
-            store = open_store(self._out)
-            with store.publish(TRACE) as file:
-                file.write(path.read_bytes())
+            try:
+                store = open_store(self._out)
+                with store.publish(TRACE) as file:
+                    file.write(path.read_bytes())
+            except (UserError, OSError) as error:  # no reason to end a training
+                _LOG.warning("%s is lost: %s", TRACE, error)
+                return
         _LOG.info("%s/%s: open it in https://ui.perfetto.dev", store.url, TRACE)
 
     def __exit__(
@@ -57,3 +63,9 @@ class StepProfile:
         if self._profile is not None:
             self._profile.stop()
             self._profile = None
+            if error is None and self._done < WARM_UP + self._steps:
+                recorded = max(0, self._done - WARM_UP)
+                told = (
+                    "profile=%d, but %d steps could be recorded: the run had %d, and %d come first to warm up"
+                )
+                _LOG.warning(told, self._steps, recorded, self._done, WARM_UP)
