@@ -5,8 +5,8 @@
 Packs the photographs once, a fifth of them for validation. The small detector is then trained by each recipe
 and seed for equally many minutes of CPU time, loader included, and the best epoch by validation is evaluated
 on the held-out pairs through the grid ``standard`` of the robustness test. The table has areas under the ROC
-curve: the mean over the seeds and half of its 95 % interval (Student's t), for each
-family of the grid after the mean over its cells. A stopped benchmark continues by the same command.
+curve, for each family of the grid the mean over its cells: the mean over the seeds, and half of its 95 %
+interval (Student's t). A stopped benchmark continues by the same command.
 """
 
 import argparse
@@ -71,10 +71,12 @@ def _areas(way: str, seed: int, packed: Path, given: argparse.Namespace) -> dict
     run = given.out / f"{way.replace(' ', '')}-{seed}"
     if not (run / "trained").exists():
         _train(way, seed, packed, run, given.cpu_minutes * 60)
-    scored = ("--checkpoint", run / "best.pt", "--data", packed / "val")
-    run_module("train.robustness", *scored, "--grid", "standard", "--out", run / "robustness")
+    results = run / "robustness/robustness.json"
+    if not results.exists():
+        scored = ("--checkpoint", run / "best.pt", "--data", packed / "val")
+        run_module("train.robustness", *scored, "--grid", "standard", "--out", results.parent)
     found: dict[str, list[float]] = defaultdict(list)
-    for cell in json.loads((run / "robustness/robustness.json").read_text())["cells"]:
+    for cell in json.loads(results.read_text())["cells"]:
         found[cell["family"]].append(cell["overall"]["auc"])
     return {family: mean(areas) for family, areas in found.items()}
 
