@@ -82,13 +82,19 @@ def test_several_sets_are_validated_and_judged_together_or_by_one(
     assert newest["schedule"]["by"] == "auc on second"
 
 
+@pytest.mark.parametrize("failing", ["add", "flush", "close"])
 def test_what_only_shows_a_run_does_not_end_it(
-    data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    data: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failing: str,
 ) -> None:
-    def full(*_: Any) -> None:
-        raise UserError("no space left")
+    def full(self: Prometheus, *_: Any, **__: Any) -> None:
+        if self._gauges or failing == "add":  # not yet when the run opens it
+            raise UserError("no space left")
 
-    monkeypatch.setattr(Prometheus, "add", full)
+    monkeypatch.setattr(Prometheus, failing, full)
     places = {"prometheus": str(tmp_path / "run.prom"), "profile": 9}
     train(config(data, tmp_path / "run", val=data["one"], **places))
     assert caplog.text.count("Prometheus gets no more points: no space left") == 1

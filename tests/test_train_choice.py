@@ -9,7 +9,7 @@ from typing import Any
 
 import fsspec
 import pytest
-from train_data import make_dataset
+from train_data import make_sets
 from train_runs import same_bits, small_config, stop_at
 
 from pack.storage import Store, open_store
@@ -30,11 +30,7 @@ NAMES = [f"step-{step:08d}.pt" for step in (4, 6, 8)]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("data")
-    return {
-        "train": make_dataset(folder / "train", pairs=31, shard_pairs=8, size=(24, 24)),
-        "val": make_dataset(folder / "val", pairs=5, shard_pairs=4, size=(24, 24), start=500),
-    }
+    return make_sets(tmp_path_factory.mktemp("data"), pairs=31, size=(24, 24), val_pairs=5)
 
 
 @pytest.fixture(scope="module")

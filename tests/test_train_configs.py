@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from train_data import make_dataset
+from train_data import make_sets
 
 from recon.base.cli import parse
 from train.draws.config import RECIPES
@@ -54,11 +54,7 @@ def recipe(name: str, *argv: str) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("data")
-    return {
-        "train": make_dataset(folder / "train", pairs=PAIRS * STEPS, shard_pairs=8, size=(48, 40)),
-        "val": make_dataset(folder / "val", pairs=3, shard_pairs=4, size=(40, 56), start=500),
-    }
+    return make_sets(tmp_path_factory.mktemp("data"), pairs=PAIRS * STEPS, size=(48, 40), val_size=(40, 56))
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from train_data import make_dataset
+from train_data import make_sets
 from train_runs import same_bits, small_config, stop_at
 
 from recon.base.errors import UserError
@@ -26,11 +26,7 @@ from train.world.stop import Preempted
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("data")
-    return {
-        "train": make_dataset(folder / "train", pairs=21, shard_pairs=8, size=(32, 32)),
-        "val": make_dataset(folder / "val", pairs=3, shard_pairs=4, size=(32, 32), start=500),
-    }
+    return make_sets(tmp_path_factory.mktemp("data"), pairs=21, size=(32, 32))
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:

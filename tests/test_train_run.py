@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from patience import PATIENCE_S
-from train_data import make_dataset
+from train_data import make_sets
 from train_ranks import NanOnBlack
 from train_runs import Ranks
 
@@ -43,11 +43,7 @@ LAST = "step-00000006.pt"  # after two epochs
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("data")
-    return {
-        "train": make_dataset(folder / "train", pairs=PAIRS, shard_pairs=8, size=(40, 40)),
-        "val": make_dataset(folder / "val", pairs=VAL_PAIRS, shard_pairs=4, size=(40, 40), start=500),
-    }
+    return make_sets(tmp_path_factory.mktemp("data"), pairs=PAIRS, size=(40, 40), val_pairs=VAL_PAIRS)
 
 
 def options(data: dict[str, str], where: Path, **more: object) -> list[str]:
@@ -245,6 +241,17 @@ def test_a_limit_takes_the_same_pairs_in_every_epoch(data: dict[str, str], tmp_p
     assert others == [first, first]
     assert seen(1, limit=7)[0] != first
     assert seen(0, limit=10**6) == seen(0)
+
+
+def test_a_limit_above_a_dataset_is_told_once(
+    data: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for limit in (PAIRS, PAIRS + 1):
+        given = DataConfig(train=data["train"], workers=0, limit=limit)
+        asked = config(data, tmp_path, data=given, order=OrderConfig(global_batch=8, lanes=8))
+        for rank in (0, 1):
+            build.build_loaders(asked, world_of(rank, 2))
+    assert caplog.messages == [f"data.limit={PAIRS + 1} leaves all {PAIRS} pairs of {data['train']}"]
 
 
 def test_a_limit_takes_some_of_what_a_filter_leaves(data: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from train_data import make_dataset
+from train_data import make_sets
 from train_ranks import CONFIG, random_batch
 from train_runs import same_bits, small_config, stop_at
 
@@ -34,11 +34,7 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("data")
-    return {
-        "train": make_dataset(folder / "train", pairs=16, shard_pairs=8, size=(48, 48)),
-        "val": make_dataset(folder / "val", pairs=3, shard_pairs=4, size=(50, 70), start=500),
-    }
+    return make_sets(tmp_path_factory.mktemp("data"), pairs=16, size=(48, 48), val_size=(50, 70))
 
 
 def changed(world: World, **model: Any) -> tuple[set[str], Trainee]:

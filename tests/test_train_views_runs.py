@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from train_data import make_dataset
+from train_data import make_sets
 from train_runs import Plan, Ranks, as_options, same_bits, small_config, stop_at
 
 from train.draws.config import AugmentConfig
@@ -21,11 +21,7 @@ ALL = LossConfig(bce=0.5, ranking=0.3, contrastive=0.4, temperature=0.5, drct=0.
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("data")
-    return {
-        "train": make_dataset(folder / "train", pairs=21, shard_pairs=8, size=(32, 32)),
-        "val": make_dataset(folder / "val", pairs=3, shard_pairs=4, size=(32, 32), start=500),
-    }
+    return make_sets(tmp_path_factory.mktemp("data"), pairs=21, size=(32, 32))
 
 
 def run_config(data: dict[str, str], out: Path) -> TrainConfig:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from train_data import make_dataset
+from train_data import make_sets
 from train_runs import Plan, Ranks, as_options, same_bits, small_config
 
 from train.detector.detector import Detector
@@ -33,11 +33,7 @@ TRAINS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("data")
-    return {
-        "train": make_dataset(folder / "train", pairs=14, shard_pairs=8, size=(130, 130)),
-        "val": make_dataset(folder / "val", pairs=3, shard_pairs=4, size=(130, 130), start=500),
-    }
+    return make_sets(tmp_path_factory.mktemp("data"), pairs=14, size=(130, 130))
 
 
 @pytest.mark.parametrize(

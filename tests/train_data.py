@@ -59,6 +59,27 @@ def make_dataset(
     return out
 
 
+def make_sets(
+    folder: Path,
+    *,
+    pairs: int,
+    size: tuple[int, int],
+    val_pairs: int = 3,
+    val_size: tuple[int, int] | None = None,
+) -> dict[str, str]:
+    """Datasets for training and validation without a photograph in common; their paths by ``train``, ``val``.
+
+    Args:
+        folder: a new one.
+        pairs: of training.
+        size: of every image.
+        val_pairs: of validation.
+        val_size: of its images, by default `size`.
+    """
+    val = make_dataset(folder / "val", pairs=val_pairs, shard_pairs=4, size=val_size or size, start=500)
+    return {"train": make_dataset(folder / "train", pairs=pairs, shard_pairs=8, size=size), "val": val}
+
+
 PAIRS = 47  # in shards of 11, 11, 11, 11, 3: divided by no batch, block or lane count of the tests
 GLOBAL_BATCH = 6
 AUGMENT = AugmentConfig(crop=24, resized_crop_p=0.3)

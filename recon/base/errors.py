@@ -9,6 +9,11 @@ class UserError(ValueError):
     """
 
 
+def message_of(error: Exception) -> str:
+    """The text of an error without line breaks, or the name of its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class MissingError(UserError):
     """The storage answers, and says that there is no such file or object."""
 

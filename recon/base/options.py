@@ -45,9 +45,8 @@ def refuse_idle(config: Any, *names: str, because: str, group: str = "") -> None
     Raises:
         UserError: one of the options has another value than its default.
     """
-    makers = {one.name: one.default_factory for one in fields(config)}
-    defaults = {one.name: one.default for one in fields(config)}
+    options = {one.name: one for one in fields(config)}
     for name in names:
-        value, maker = getattr(config, name), makers[name]
-        if value != (defaults[name] if maker is MISSING else maker()):
+        value, make = getattr(config, name), options[name].default_factory
+        if value != (options[name].default if make is MISSING else make()):
             raise UserError(f"{group}{name}={value} would be ignored: {because}; leave it out")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recon.base.device import forked_generators, seed_generators
-from recon.base.errors import UserError
+from recon.base.errors import UserError, message_of
 from train.draws.config import AugmentConfig
 from train.order.counter import stream_key
 
@@ -77,7 +77,7 @@ class KorniaOps:
             raise
         except Exception as error:  # Kornia finds some wrong arguments only when it applies the op
             size = f"{x_BPCHW.shape[-1]}x{x_BPCHW.shape[-2]}"
-            raise UserError(f"augment.kornia fails on crops of {size}: {_one_line(error)}") from error
+            raise UserError(f"augment.kornia fails on crops of {size}: {message_of(error)}") from error
         return torch.stack(halves, dim=1).clamp_(0.0, 1.0)
 
     def _apply(self, half_BCHW: Tensor, params: list[Any], key: int) -> Tensor:
@@ -128,13 +128,9 @@ def _op(place: int, op: Mapping[str, Any]) -> Any:
     try:
         return getattr(augmentation, op["name"])(**args)
     except Exception as error:  # Kornia raises many types of errors for wrong arguments
-        raise UserError(f"{where}: {op['name']}: {_one_line(error)}") from error
+        raise UserError(f"{where}: {op['name']}: {message_of(error)}") from error
 
 
 def _tuples(value: Any) -> Any:
     """Converts the lists of YAML to tuples, which Kornia expects."""
     return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

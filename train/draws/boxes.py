@@ -56,6 +56,20 @@ def pick(u: float, count: int) -> int:
     return min(int(u * count), count - 1)  # the product may round up to count
 
 
+def square_start(u: float, size: int, side: int) -> int:
+    """First pixel of a square at a drawn place, along an axis.
+
+    Below 0 where the image is smaller: it is padded by its whole deficit on each side, as torchvision's
+    RandomCrop(pad_if_needed=True) does it.
+
+    Args:
+        u: uniform number.
+        size: of the image.
+        side: of the square.
+    """
+    return pick(u, abs(size - side) + 1) - max(0, side - size)
+
+
 def _fallback_box(height: int, width: int, ratio: float) -> Box:
     h, w = height, width
     if width / height < ratio:

@@ -33,9 +33,18 @@ _LOG = logging.getLogger(__name__)
 
 def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, dict[str, PairLoader]]:
     """Builds the loaders of augmented training pairs and, by the set's name, of clean validation pairs."""
-    sets = config.data.validation_sets
-    validation = {name: _validation_loader(url, config, world) for name, url in sets.items()}
-    return training_loader(config, world), validation
+    training, sets = training_loader(config, world), config.data.validation_sets
+    if world.is_first:
+        _tell_limit(training, config.data.limit)
+    return training, {name: _validation_loader(url, config, world) for name, url in sets.items()}
+
+
+def _tell_limit(loader: PairLoader, limit: int | None) -> None:
+    """Warns of a limit that a dataset is too small for."""
+    for source in loader.plan.sources:
+        pairs = sum(source.ordered().shard_pairs)
+        if limit is not None and pairs < limit:
+            _LOG.warning("data.limit=%d leaves all %s of %s", limit, counted(pairs, "pair"), source.url)
 
 
 def training_loader(config: TrainConfig, world: World) -> PairLoader:
@@ -100,12 +109,7 @@ def limited(choose: Choice | None, limit: int | None, seed: int) -> Choice | Non
 
     def some(dataset: Dataset) -> Selection:
         selection = choose(dataset) if choose else Selection.of_all(dataset.manifest)
-        pairs = int(selection.counts.sum())
-        if pairs <= limit:
-            _LOG.warning(
-                "data.limit=%d leaves all %s of %s", limit, counted(pairs, "pair"), dataset.store.url
-            )
-        drawn = permutation(stream_key(seed, 0, "limit"), pairs)
+        drawn = permutation(stream_key(seed, 0, "limit"), int(selection.counts.sum()))
         return selection.part(drawn[:limit])
 
     return some

@@ -8,18 +8,19 @@ import secrets
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from torch.autograd.profiler import record_function
 
+from recon.base.errors import message_of
 from recon.base.progress import Progress, clock
 from train.loop.config import TrainConfig
 from train.loop.trainee import StepResult
 from train.loop.validation import Validated
-from train.output.boards import RunFacts, one_line, open_boards
+from train.output.boards import Board, RunFacts, open_boards
 from train.output.lease import Lease
 from train.output.run_folder import METRICS, QUARANTINE, TIMING, RunFolder
 
@@ -123,9 +124,8 @@ class RunLog:
                 {"step": step, "epoch": epoch, "loss": loss, "lr": lr, "left_out": self.left_out},
             )
             self.folder.append(TIMING, {"step": step, "seconds": seconds} | timing)
-            self._scalars({"train/loss": loss, "train/lr": lr}, step)
-            self._scalars({f"time/{name}": value for name, value in timing.items()}, step)
-            self._scalars(self._quarantine(), step)
+            times = {f"time/{name}": value for name, value in timing.items()}
+            self._draw({"train/loss": loss, "train/lr": lr} | times | self._quarantine(), step)
         if bar:
             shown = "-" if loss is None else f"{loss:.3f}"
             waiting = f"waiting for data {timing['waiting_share']:.0%}"
@@ -143,10 +143,10 @@ class RunLog:
         judged, sets = asdict(validated.judged), {name: asdict(one) for name, one in several.items()}
         line = {"step": step, "epoch": epoch, "val": judged}
         self.folder.append(METRICS, line | ({"sets": sets} if sets else {}))
-        self._scalars({f"val/{name}": value for name, value in judged.items()}, step)
+        curves = {f"val/{name}": value for name, value in judged.items()}
         for name, values in sets.items():
-            self._scalars({f"val/{name}/{figure}": value for figure, value in values.items()}, step)
-        self._scalars(self._quarantine(), step)
+            curves |= {f"val/{name}/{figure}": value for figure, value in values.items()}
+        self._draw(curves | self._quarantine(), step)
         for name, summary in (several or {"": validated.judged}).items():
             figures = (summary.auc, summary.balanced_accuracy)
             shown = ("-" if value is None else f"{value:.4f}" for value in figures)
@@ -165,26 +165,28 @@ class RunLog:
         by_cause = {f"quarantine/{cause}": float(pairs) for cause, pairs in self.quarantined.items()}
         return {"quarantine/pairs": float(self.quarantined.total())} | by_cause
 
-    def _scalars(self, values: Mapping[str, float | None], step: int) -> None:
+    def _draw(self, values: Mapping[str, float | None], step: int) -> None:
         known = {name: value for name, value in values.items() if value is not None}
+        self._on_boards(lambda board: board.add(known, step))
+
+    def _on_boards(self, act: Callable[[Board], None]) -> None:
+        """Does something with each board; one that fails is left alone from then on."""
         for board in list(self.boards):
             try:
-                board.add(known, step)
+                act(board)
             except Exception as error:  # of packages of others: no reason to end a training
-                _LOG.warning("%s gets no more points: %s", type(board).__name__, one_line(error))
+                _LOG.warning("%s gets no more points: %s", type(board).__name__, message_of(error))
                 self.boards.remove(board)
 
     def sync(self) -> None:
         """Flushes all files to disk, or uploads them to the bucket."""
         if self.writes:
-            for board in self.boards:
-                board.flush()
+            self._on_boards(lambda board: board.flush())
             self.folder.sync()
 
     def close(self) -> None:
         """Closes the files."""
         if self.writes:
             failed = sys.exception() is not None
-            for board in self.boards:
-                board.close(failed=failed)
+            self._on_boards(lambda board: board.close(failed=failed))
             self.folder.close()  # last: it uploads the files of TensorBoard

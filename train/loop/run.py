@@ -79,18 +79,17 @@ def train(config: TrainConfig, *, launch: Launch = Launch(), stop: StopFlag | No
             world = stack.enter_context(open_world(config.device, launch))
         prepare_cpu(config.threads or max(1, available_cpus() // world.local_size))
         loader, validation = build_loaders(config, world)
-        with closing(loader), ExitStack() as closed:
-            for one in validation.values():
-                closed.enter_context(closing(one))
-            if world.any(stop.is_set):  # on all ranks, or the others would wait in the next exchange
-                raise Preempted(NOT_BEGUN)
-            lease = stack.enter_context(held_lease(config.out, world, launch))
-            checkpoint = find_checkpoint(config, world, launch)
-            if checkpoint is not None and is_over(checkpoint, config):
-                return tell_over(checkpoint, world, config.out)
-            run = _Run(config, world, loader, validation, stop, launch, checkpoint, lease)
-            with closing(run.trainee), closing(run.log):
-                run.epochs()
+        for one in (loader, *validation.values()):
+            stack.enter_context(closing(one))
+        if world.any(stop.is_set):  # on all ranks, or the others would wait in the next exchange
+            raise Preempted(NOT_BEGUN)
+        lease = stack.enter_context(held_lease(config.out, world, launch))
+        checkpoint = find_checkpoint(config, world, launch)
+        if checkpoint is not None and is_over(checkpoint, config):
+            return tell_over(checkpoint, world, config.out)
+        run = _Run(config, world, loader, validation, stop, launch, checkpoint, lease)
+        with closing(run.trainee), closing(run.log):
+            run.epochs()
 
 
 class _Run:

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from recon.base.errors import UserError
+from recon.base.errors import UserError, message_of
 
 Tracker = Literal["none", "wandb", "mlflow"]
 _EXTRAS = {"wandb": "wandb", "mlflow": "mlflow-skinny", "prometheus_client": "prometheus-client"}
@@ -120,7 +120,7 @@ class WandB:
             )
         except Exception as error:  # of the network, of the account, of its own process
             raise UserError(
-                f"tracker=wandb: {one_line(error)}; WANDB_MODE=offline needs no account"
+                f"tracker=wandb: {message_of(error)}; WANDB_MODE=offline needs no account"
             ) from error
         # It takes no point before its newest one, and a continued run repeats some steps: so the
         # steps are a curve, too.
@@ -155,7 +155,7 @@ class MLflow:
         try:
             self._client, self._run = client, _mlflow_run(client, facts)
         except Exception as error:  # of the network, of the store
-            raise UserError(f"tracker=mlflow: {one_line(error)}; see MLFLOW_TRACKING_URI") from error
+            raise UserError(f"tracker=mlflow: {message_of(error)}; see MLFLOW_TRACKING_URI") from error
 
     def add(self, values: Mapping[str, float], step: int) -> None:
         """See `Board`."""
@@ -216,7 +216,7 @@ class Prometheus:
                 address = {"addr": host} if host else {}
                 self._server, _ = self._client.start_http_server(port, registry=self._registry, **address)
         except (OSError, OverflowError) as error:
-            raise UserError(f"prometheus={place}: {one_line(error)}") from error
+            raise UserError(f"prometheus={place}: {message_of(error)}") from error
         self.flush()
 
     @property
@@ -242,7 +242,7 @@ class Prometheus:
         try:
             self._client.write_to_textfile(self._path, self._registry)
         except OSError as error:
-            raise UserError(f"prometheus={self._path}: {one_line(error)}") from error
+            raise UserError(f"prometheus={self._path}: {message_of(error)}") from error
 
     def close(self, *, failed: bool = False) -> None:  # noqa: ARG002
         """See `Board`."""
@@ -274,8 +274,3 @@ def _package(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise UserError(f"{name} is not installed; pip install {_EXTRAS[name]}") from error
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error without line breaks, or the name of its type."""
-    return " ".join(str(error).split()) or type(error).__name__

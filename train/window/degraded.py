@@ -11,7 +11,7 @@ import numpy as np
 from recon.image.codec import Pixels
 from train.chains.chain import MOST_SIDE
 from train.degrade.ops import Seen, apply, apply_to_mask
-from train.draws.boxes import pick
+from train.draws.boxes import pick, square_start
 from train.draws.config import AugmentConfig
 from train.draws.degrade import NONE, draw_chain, drawn_chains
 from train.draws.parameters import GeometryDraws
@@ -60,8 +60,7 @@ def _part(images: Images, side: int, place: tuple[float, float]) -> Images:
 def pre_cropped(images: Images, draws: GeometryDraws, row: int, config: AugmentConfig) -> Images:
     """The images cut to a square at a drawn place, where the pair drew that.
 
-    Smaller images are mirrored by their whole deficit on each side, as torchvision's
-    RandomCrop(pad_if_needed=True) does it.
+    Smaller images are mirrored at their borders, see `square_start`.
 
     Args:
         images: see `Images`.
@@ -73,7 +72,7 @@ def pre_cropped(images: Images, draws: GeometryDraws, row: int, config: AugmentC
         return images
     side = config.pre_crop_side
     top, left = (
-        pick(u, abs(whole - side) + 1) - max(0, side - whole)
+        square_start(u, whole, side)
         for u, whole in zip(draws.pre_crop_place[row].tolist(), images[0].shape[:2], strict=True)
     )
     return [cut(one, top, left, side) for one in images]

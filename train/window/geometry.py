@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
 from recon.image.drawing import resize
-from train.draws.boxes import Box, cutout_box, pick, resized_box
+from train.draws.boxes import Box, cutout_box, resized_box, square_start
 from train.draws.config import JPEG_GRID, JPEG_REACH, AugmentConfig
 from train.draws.parameters import GeometryDraws
 
@@ -119,7 +119,7 @@ def _crop_origin(
     crop = config.crop
     turned_h, turned_w = (width, height) if rotation % 2 else (height, width)
     top, left = (
-        pick(u, abs(side - crop) + 1) - max(0, crop - side) if config.random_crop else (side - crop) // 2
+        square_start(u, side, crop) if config.random_crop else (side - crop) // 2
         for u, side in zip(u_crop.tolist(), (turned_h, turned_w), strict=True)
     )
     if flip:
