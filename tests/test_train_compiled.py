@@ -11,7 +11,7 @@ import pytest
 from train.ops.cpu import compiled
 
 MODULE = (
-    "from train.ops.cpu.compiled import kernel\n"
+    "from recon.kernels.compiled import kernel\n"
     "@kernel('i8(i8)')\n"
     "def twice(number):\n"
     "    return 2 * number\n"

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
-from train.ops.cpu.compiled import kernel, part
+from recon.kernels.compiled import kernel, part
 
 _PART = 1024  # float64 sums that are computed together, so that they stay in the L1 cache
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
 from recon.image.dct import HALF
-from train.ops.cpu.compiled import kernel, part
+from recon.kernels.compiled import kernel, part
 
 Plane = NDArray[np.int32]
 

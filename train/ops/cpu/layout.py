@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
-from train.ops.cpu.compiled import kernel, part
+from recon.kernels.compiled import kernel, part
 
 
 @kernel("void(u1[:,:,:,::1], i8, i8, u1[:,:,:,::1])")

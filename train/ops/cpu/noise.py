@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
-from train.ops.cpu.compiled import kernel, part
+from recon.kernels.compiled import kernel, part
 
 _u = np.uint64
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # from `train.order.counter`, as are the two factors below

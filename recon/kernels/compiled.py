@@ -13,7 +13,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import types
 from numba.core.caching import FunctionCache
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -29,7 +32,8 @@ def kernel(signature: str) -> Callable[[Function], Function]:
     """A decorator that compiles a function for one signature and stores the code for the next process.
 
     Args:
-        signature: in numba's notation: ``u1[:,::1]`` is a contiguous uint8 array with two axes.
+        signature: in numba's notation: ``u1[:,::1]`` is a contiguous uint8 array with two axes, and
+            ``Array(u1, 1, 'C', True)`` one with one axis that may be read-only.
     """
 
     def compiled(function: Function) -> Function:
@@ -64,3 +68,16 @@ def part(function: Function) -> Function:
     """A decorator for a function that kernels of the same file call; it is compiled as a part of them."""
     made: Any = numba.njit(**_OPTIONS)(function)
     return cast(Function, made)
+
+
+@intrinsic
+def pointer(_: Any, array: Any) -> Any:
+    """In a kernel: the address of an array's first item, to be indexed like the array.
+
+    For parts that run once for each symbol: counting references to arrays would take most of their time.
+    """
+
+    def address(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        return make_array(array)(context, builder, arguments[0]).data
+
+    return types.CPointer(array.dtype)(array), address

@@ -1,0 +1,132 @@
+"""The coefficients of a part of a JPEG, and the pixels that they stand for.
+
+n blocks, H x W pixels
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.jpeg.frame import Frame
+from recon.kernels.entropy import FINE, decode_rectangle
+from recon.kernels.pixels import inverse_dct, to_rgb
+
+Box = tuple[int, int, int, int]
+"""Top, left, height and width of a part of an image in pixels, not empty and inside of it."""
+
+
+class UndecodedError(Exception):
+    """A part can't be decoded alone: the data are damaged, or the entry points belong to others."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Entries:
+    """Entry points of a scan."""
+
+    step: int
+    """MCUs from one to the next."""
+    bits: NDArray[np.int64]
+    """(e,) bit of the scan at which each lies, from its first compressed byte."""
+    predictors: NDArray[np.int64]
+    """(e, 4) of each component there."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Coefficients:
+    """The blocks of a rectangle of MCUs, from which the pixels of a part can be computed."""
+
+    frame: Frame
+    box: Box
+    """The part."""
+    mcus: Box
+    """Top, left, height and width of the rectangle, in MCUs."""
+    blocks: NDArray[np.int16]
+    """(n, 64) quantised, in natural order: the blocks of Y, line after line, then those of Cb, then Cr."""
+    lasts: NDArray[np.uint8]
+    """(n,) zigzag number of each block's last coefficient that is not zero."""
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """The part, (H, W, 3); grey is repeated in three channels."""
+        frame, (top, left, height, width) = self.frame, self.box
+        planes, first = [], 0
+        for number, (down, across) in enumerate(_blocks_of(frame)):
+            high, wide = self.mcus[2] * down, self.mcus[3] * across
+            at = slice(first, first := first + high * wide)
+            plane = np.empty((8 * high, 8 * wide), np.uint8)
+            inverse_dct(self.blocks[at], self.lasts[at], frame.steps[number], plane)
+            planes.append(plane)
+        luma_y, luma_x = self.mcus[0] * 8 * frame.down, self.mcus[1] * 8 * frame.across
+        if frame.components == 1:
+            grey = planes[0][top - luma_y :, left - luma_x :][:height, :width]
+            return np.repeat(grey[..., None], 3, axis=2)
+        out = np.empty((height, width, 3), np.uint8)
+        begins = (self.mcus[0] * 8, self.mcus[1] * 8)
+        size = np.array((frame.down, frame.across, *frame.chroma_size, *begins), np.int64)
+        to_rgb(*planes, size, luma_y, luma_x, top, left, out)
+        return out
+
+
+def coefficients(data: bytes, frame: Frame, entries: Entries, box: Box) -> Coefficients:
+    """Decodes the coefficients on which a part depends.
+
+    Args:
+        data: the file.
+        frame: its header.
+        entries: its entry points.
+        box: the part.
+
+    Raises:
+        UndecodedError: see there.
+    """
+    mcus = needed_mcus(frame, box)
+    parts, count = _parts(frame.components, frame.down, frame.across, mcus[2], mcus[3], frame.tables)
+    blocks, lasts = np.empty((count, 64), np.int16), np.empty(count, np.uint8)
+    tables, scan = frame.huffman, np.frombuffer(data, np.uint8, offset=frame.scan)
+    top, left, height, width = mcus
+    where = (frame.mcus[1], frame.restart, entries.step, left, left + width, top, top + height)
+    state = decode_rectangle(
+        *(scan, np.array(where, np.int64), parts, tables.fast, tables.slow),
+        *(entries.bits, entries.predictors, blocks, lasts),
+    )
+    if state != FINE:
+        raise UndecodedError
+    return Coefficients(frame=frame, box=box, mcus=mcus, blocks=blocks, lasts=lasts)
+
+
+def needed_mcus(frame: Frame, box: Box) -> Box:
+    """Top, left, height and width, in MCUs, of the rectangle on which a part depends."""
+    rows = _span(box[0], box[2], frame.down, frame.chroma_size[0])
+    columns = _span(box[1], box[3], frame.across, frame.chroma_size[1])
+    return rows[0], columns[0], rows[1], columns[1]
+
+
+def _span(start: int, count: int, halved: int, size: int) -> tuple[int, int]:
+    """The first MCU along an axis, and how many: upsampling of halved chroma looks at samples beside."""
+    beside = halved - 1
+    first = max(start // halved - beside, 0) // 8
+    last = min((start + count - 1) // halved + beside, size - 1) // 8
+    return first, last - first + 1
+
+
+def _blocks_of(frame: Frame) -> list[tuple[int, int]]:
+    """How many blocks of each component an MCU has, down and across."""
+    return [(frame.down, frame.across), *[(1, 1)] * (frame.components - 1)]
+
+
+@lru_cache(maxsize=1024)
+def _parts(
+    components: int, down: int, across: int, high: int, wide: int, tables: tuple[tuple[int, int], ...]
+) -> tuple[NDArray[np.int64], int]:
+    """For `decode_rectangle`: the blocks of an MCU in a rectangle of MCUs; and how many blocks it has."""
+    parts, first = [], 0
+    for number, (rows, columns) in enumerate([(down, across), (1, 1), (1, 1)][:components]):
+        line = wide * columns
+        parts += [
+            (number, *tables[number], first + row * line + column, columns, rows * line)
+            for row in range(rows)
+            for column in range(columns)
+        ]
+        first += high * rows * line
+    return np.array(parts, np.int64), first

@@ -1,0 +1,79 @@
+"""Entry points of a JPEG as bytes, for an index.
+
+The bytes are varints (`recon.kernels.varints`): MCUs from one entry point to the next, then for each entry
+point how much its bit, and the predictor of each component, differ from those of the one before.
+"""
+
+import numpy as np
+
+from recon.image.turbo import decode_plain_jpeg
+from recon.jpeg.coefficients import Entries, UndecodedError, _parts, coefficients
+from recon.jpeg.frame import Frame, read_frame
+from recon.kernels.entropy import FINE, find_entries
+from recon.kernels.varints import MOST_BYTES, read_varints, write_varints
+
+_BYTES = 1500  # of a scan from one entry point to the next: the bytes for an entry are then about .5 %
+
+
+def entries_of(data: bytes) -> bytes | None:
+    """Finds the entry points of an image file.
+
+    Returns:
+        None if it is no baseline JPEG that can be decoded in part (see `read_frame`), or if the pixels that
+        this package computes for the whole of it differ from those of libjpeg-turbo.
+    """
+    frame = read_frame(data)
+    expected = None if frame is None else decode_plain_jpeg(data)
+    if frame is None or expected is None:
+        return None
+    entries = _found(data, frame)
+    if entries is None:
+        return None
+    try:
+        found = coefficients(data, frame, entries, (0, 0, frame.height, frame.width)).pixels()
+    except UndecodedError:
+        return None
+    return _packed(entries, frame) if np.array_equal(found, expected) else None
+
+
+def read_entries(packed: bytes, frame: Frame) -> Entries | None:
+    """The entry points from their bytes; None if these are damaged, or belong to another image."""
+    step = np.zeros(1, np.int64)
+    head = next((place + 1 for place, byte in enumerate(packed[:MOST_BYTES]) if byte < 128), 0)
+    data = np.frombuffer(packed, np.uint8)
+    if not head or not read_varints(data[:head], step) or step[0] < 1:
+        return None
+    high, wide = frame.mcus
+    changes = np.empty((-(-high * wide // int(step[0])), 1 + frame.components), np.int64)
+    if not read_varints(data[head:], changes.reshape(-1)):
+        return None
+    values = changes.cumsum(axis=0)
+    # Bits only rise, and they lie in the scan: `decode_rectangle` is safe behind the last byte.
+    if values[0, 0] or (changes[:, 0] < 0).any():
+        return None
+    predictors = np.zeros((len(values), 4), np.int64)
+    predictors[:, : frame.components] = values[:, 1:]
+    return Entries(step=int(step[0]), bits=np.ascontiguousarray(values[:, 0]), predictors=predictors)
+
+
+def _packed(entries: Entries, frame: Frame) -> bytes:
+    values = np.column_stack([entries.bits, entries.predictors[:, : frame.components]])
+    changes = np.diff(values, axis=0, prepend=np.zeros((1, values.shape[1]), np.int64))
+    numbers = np.concatenate([[entries.step], changes.reshape(-1)])
+    out = np.empty(MOST_BYTES * len(numbers), np.uint8)
+    return out[: write_varints(numbers, out)].tobytes()
+
+
+def _found(data: bytes, frame: Frame) -> Entries | None:
+    high, wide = frame.mcus
+    step = max(1, round(high * wide * _BYTES / max(1, len(data) - frame.scan)))
+    count = -(-high * wide // step)
+    entries = Entries(step=step, bits=np.zeros(count, np.int64), predictors=np.zeros((count, 4), np.int64))
+    parts, _ = _parts(frame.components, frame.down, frame.across, 1, 1, frame.tables)
+    where = np.array((wide, frame.restart, step, 0, wide, 0, high), np.int64)
+    tables, scan = frame.huffman, np.frombuffer(data, np.uint8, offset=frame.scan)
+    state = find_entries(
+        *(scan, where, parts, tables.fast, tables.slow),
+        *(entries.bits, entries.predictors),
+    )
+    return entries if state == FINE else None
