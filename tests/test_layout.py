@@ -106,7 +106,7 @@ OWNERS = {  # a dependency, and the files or folders that alone may import it
     "PIL": ("recon/image/", "train/augment/oracle.py"),
     "pillow_heif": ("recon/image/formats/",),
     "pillow_jxl": ("recon/image/formats/",),
-    "simplejpeg": ("recon/image/turbo.py",),
+    "simplejpeg": ("recon/jpeg/turbo.py",),
     "diffusers": ("recon/models/", "recon/fit/"),
     "kornia": ("train/augment/",),
 }

@@ -13,7 +13,7 @@ from PIL import Image
 
 from recon.base.errors import RejectedImageError
 from recon.image.codec import Picture, Pixels, decode, decode_rgb, encode, image_size, recompress
-from recon.image.turbo import decode_plain_jpeg
+from recon.jpeg.turbo import decode_plain_jpeg
 
 MAX = 1_000_000
 ORIENTATION = 0x0112

@@ -96,8 +96,8 @@ OPTIONAL_SCHEMA = pa.schema(
         ),
         ("real_entries", pa.binary()),
         ("fake_entries", pa.binary()),
-        ("real_lattice", pa.binary()),
-        ("fake_lattice", pa.binary()),
+        ("real_palette", pa.binary()),
+        ("fake_palette", pa.binary()),
     ]
 )
 """Columns that an index may have in addition; ``pack.verify`` checks their types.
@@ -109,8 +109,9 @@ OPTIONAL_SCHEMA = pa.schema(
 
 Nothing writes the others yet.
 
-* ``real_entries``, ``fake_entries``: where the decoding of a baseline JPEG can begin below its first row.
-* ``real_lattice``, ``fake_lattice``: the pixels whose mean grey stands for that of the whole image.
+* ``real_entries``, ``fake_entries``: where decoding of a baseline JPEG can begin: `recon.jpeg.entries`; null for
+  other files.
+* ``real_palette``, ``fake_palette``: 64 colours that stand for all pixels: `recon.image.palette`.
 """
 
 HEADERS = tuple(f"{member}_header" for member in MEMBERS)

@@ -29,7 +29,7 @@ from recon.image.opened import (
     open_image,
     orientation_of,
 )
-from recon.image.turbo import decode_plain_jpeg
+from recon.jpeg.turbo import decode_plain_jpeg
 
 Pixels = NDArray[np.uint8]
 

@@ -6,7 +6,7 @@ point how much its bit, and the predictor of each component, differ from those o
 
 import numpy as np
 
-from recon.image.turbo import decode_plain_jpeg
+from recon.jpeg.turbo import decode_plain_jpeg
 from recon.jpeg.coefficients import Entries, UndecodedError, _parts, coefficients
 from recon.jpeg.frame import Frame, read_frame
 from recon.kernels.entropy import FINE, find_entries
