@@ -55,7 +55,7 @@ class Coefficients:
             high, wide = self.mcus[2] * down, self.mcus[3] * across
             at = slice(first, first := first + high * wide)
             plane = np.empty((8 * high, 8 * wide), np.uint8)
-            inverse_dct(self.blocks[at], self.lasts[at], frame.steps[number], plane)
+            inverse_dct(self.blocks[at], frame.steps[number], plane)
             planes.append(plane)
         luma_y, luma_x = self.mcus[0] * 8 * frame.down, self.mcus[1] * 8 * frame.across
         if frame.components == 1:

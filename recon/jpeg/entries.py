@@ -6,9 +6,9 @@ point how much its bit, and the predictor of each component, differ from those o
 
 import numpy as np
 
-from recon.jpeg.turbo import decode_plain_jpeg
 from recon.jpeg.coefficients import Entries, UndecodedError, _parts, coefficients
 from recon.jpeg.frame import Frame, read_frame
+from recon.jpeg.turbo import decode_plain_jpeg
 from recon.kernels.entropy import FINE, find_entries
 from recon.kernels.varints import MOST_BYTES, read_varints, write_varints
 

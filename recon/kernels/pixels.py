@@ -25,19 +25,19 @@ def _level(x: np.int32) -> np.uint8:
 
 @part
 def _pass(x: Lines, shift: np.int32, out: Lines) -> None:
-    """The inverse DCT of each column of (8, 8), divided by 2**shift and rounded: jidctint.c, one pass."""
+    """The inverse DCT of each column of (8, n), divided by 2**shift and rounded: one pass of jidctint.c."""
     half = _i(1) << _i(shift - 1)
-    for i in range(8):
+    for i in range(x.shape[1]):
         x0, x1, x2, x3 = x[0, i], x[1, i], x[2, i], x[3, i]
         x4, x5, x6, x7 = x[4, i], x[5, i], x[6, i], x[7, i]
         z1 = _i(_i(x2 + x6) * _i(4433))
         even2, even3 = _i(z1 - _i(x6 * _i(15137))), _i(z1 + _i(x2 * _i(6270)))
-        even0, even1 = _i(_i(x0 + x4) << _i(13)), _i(_i(x0 - x4) << _i(13))
-        a, d = _i(_i(even0 + even3) + half), _i(_i(even0 - even3) + half)
-        b, c = _i(_i(even1 + even2) + half), _i(_i(even1 - even2) + half)
-        z1, z2, z3, z4 = _i(x7 + x1), _i(x5 + x3), _i(x7 + x3), _i(x5 + x1)
+        even0, even1 = _i(_i(_i(x0 + x4) << _i(13)) + half), _i(_i(_i(x0 - x4) << _i(13)) + half)
+        a, d = _i(even0 + even3), _i(even0 - even3)
+        b, c = _i(even1 + even2), _i(even1 - even2)
+        z3, z4 = _i(x7 + x3), _i(x5 + x1)
         z5 = _i(_i(z3 + z4) * _i(9633))
-        z1, z2 = _i(z1 * _i(-7373)), _i(z2 * _i(-20995))
+        z1, z2 = _i(_i(x7 + x1) * _i(-7373)), _i(_i(x5 + x3) * _i(-20995))
         z3, z4 = _i(_i(z3 * _i(-16069)) + z5), _i(_i(z4 * _i(-3196)) + z5)
         odd0 = _i(_i(x7 * _i(2446)) + _i(z1 + z3))
         odd1 = _i(_i(x5 * _i(16819)) + _i(z2 + z4))
@@ -49,90 +49,106 @@ def _pass(x: Lines, shift: np.int32, out: Lines) -> None:
         out[3, i], out[4, i] = _i(d + odd0) >> shift, _i(d - odd0) >> shift
 
 
-@part
-def _turn(x: Lines, out: Lines) -> None:
-    for row in range(8):
-        for column in range(8):
-            out[column, row] = x[row, column]
-
-
-@kernel("void(i2[:,::1], u1[::1], i4[::1], u1[:,::1])")
-def inverse_dct(
-    blocks: NDArray[np.int16], lasts: NDArray[np.uint8], steps: NDArray[np.int32], plane: Plane
-) -> None:
+@kernel("void(i2[:,::1], i4[::1], u1[:,::1])")
+def inverse_dct(blocks: NDArray[np.int16], steps: NDArray[np.int32], plane: Plane) -> None:
     """Dequantises the blocks of one component and transforms them to samples.
 
     Args:
         blocks: (n, 64) quantised coefficients, in natural order; line after line of blocks.
-        lasts: (n,) zigzag number of each block's last coefficient that is not zero.
         steps: (64,) of quantisation, in natural order.
         plane: (H, W), multiples of 8, gets the samples.
     """
-    x, y = np.empty((8, 8), np.int32), np.empty((8, 8), np.int32)
-    wide = plane.shape[1] // 8
-    for number in range(blocks.shape[0]):
-        top, left = number // wide * 8, number % wide * 8
-        block = blocks[number]
-        if lasts[number] == 0:  # DC alone
-            level = _level(_i(_i(_i(_i(_i(block[0]) * steps[0]) << _i(2)) + _i(16)) >> _i(5)) + _i(128))
+    width = plane.shape[1]
+    x, y = np.empty((8, width), np.int32), np.empty((8, width), np.int32)
+    for top in range(0, plane.shape[0], 8):
+        first = top * width // 64
+        for left in range(0, width, 8):
+            for place in range(64):
+                x[place >> 3, left + (place & 7)] = _i(_i(blocks[first + left // 8, place]) * steps[place])
+        _pass(x, _i(11), y)
+        for left in range(0, width, 8):
             for row in range(8):
                 for column in range(8):
-                    plane[top + row, left + column] = level
-            continue
-        for row in range(8):
-            for column in range(8):
-                x[row, column] = _i(_i(block[8 * row + column]) * steps[8 * row + column])
-        _pass(x, _i(11), y)
-        _turn(y, x)
+                    x[column, left + row] = y[row, left + column]
         _pass(x, _i(18), y)
-        for row in range(8):
-            for column in range(8):
-                plane[top + row, left + column] = _level(_i(y[column, row] + _i(128)))
+        for left in range(0, width, 8):
+            for row in range(8):
+                for column in range(8):
+                    plane[top + row, left + column] = _level(_i(y[column, left + row] + _i(128)))
 
 
 @part
-def _chroma(plane: Plane, y: int, x: int, size: NDArray[np.int64], sums: Lines, out: Lines) -> None:
-    """A line of chroma for the pixels (y, x), (y, x + 1), ... as many as `out` has.
+def _sum(near: Plane, far: Plane, down: int, sums: Lines) -> None:
+    """A line of chroma between two lines of samples, four times as large if rows are halved."""
+    if down == 1:
+        sums[:] = near[: sums.size]
+        return
+    for i in range(sums.size):
+        sums[i] = _i(_i(3) * _i(near[i])) + _i(far[i])
+
+
+@part
+def _chroma(plane: Plane, y: int, x: int, size: NDArray[np.int64], sums: Lines, out: Lines) -> int:
+    """A line of chroma for the pixels (y, x), (y, x + 1), ... .
 
     Args:
         plane: the samples that are at hand.
         y: of the image.
         x: of the image.
-        size: 1 or 2 for the halving of rows, and of columns; (height, width) of the whole component; row and
+        size: pixels for each sample down and across, 1 or 2; height and width of the whole component; row and
             column of the component at which `plane` begins.
-        sums: memory, at least as long as the line has samples.
+        sums: memory for a line of samples and two more.
         out: gets the line.
+
+    Returns:
+        The number in `out` of pixel (y, x), 0 or 1.
     """
     down, across, height, width, first_y, first_x = size
     near = y // down
-    above, shift = plane[near - first_y], _i(0)
-    last = (x + out.size - 1) // across
-    first, last = max(x // across - 1, 0), min(last + 1, width - 1)
-    if down == 2:
+    far = near
+    if down == 2 and not (across == 2 and width <= 2):  # libjpeg does not filter such narrow images
         far = min(max(near + 2 * (y % 2) - 1, 0), height - 1)
-        if across == 2 and width <= 2:  # libjpeg does not filter such narrow images
-            far = near
-        below = plane[far - first_y]
-        for i in range(first, last + 1):
-            sums[i - first] = _i(_i(3) * _i(above[i - first_x])) + _i(below[i - first_x])
-        shift = _i(2)
-    else:
-        for i in range(first, last + 1):
-            sums[i - first] = _i(above[i - first_x])
+    # Sample s of the component is number s - first of `sums`; the samples at its ends repeat.
+    first = x // across - 1
+    begin, end = max(first_x - first, 0), min(min(width, first_x + plane.shape[1]) - first, sums.size)
+    _sum(
+        plane[near - first_y, first + begin - first_x :],
+        plane[far - first_y, first + begin - first_x :],
+        down,
+        sums[begin:end],
+    )
+    sums[:begin], sums[end:] = sums[begin], sums[end - 1]
     if across == 1:
-        bias = _i(0) if down == 1 else _i(1 + y % 2)
-        for i in range(out.size):
-            out[i] = _i(sums[x + i - first] + bias) >> shift
-        return
-    shift = _i(shift + _i(2))
-    biases = (_i(8), _i(7)) if down == 2 else (_i(1), _i(2))
-    for i in range(out.size):
-        at, odd = (x + i) // 2, (x + i) % 2
-        beside = min(max(at + 2 * odd - 1, 0), width - 1)
-        if width <= 2:
-            beside = at
-        bias = biases[1] if odd else biases[0]
-        out[i] = _i(_i(_i(_i(3) * sums[at - first]) + sums[beside - first]) + bias) >> shift
+        bias, shift = (_i(1 + y % 2), _i(2)) if down == 2 else (_i(0), _i(0))
+        for i in range(sums.size - 2):
+            out[i] = _i(sums[i + 1] + bias) >> shift
+        return 0
+    even, odd, shift = (_i(8), _i(7), _i(4)) if down == 2 else (_i(1), _i(2), _i(2))
+    beside = 0 if width <= 2 else 1
+    for i in range(sums.size - 2):
+        most = _i(_i(3) * sums[i + 1])
+        out[2 * i] = _i(_i(most + sums[i + 1 - beside]) + even) >> shift
+        out[2 * i + 1] = _i(_i(most + sums[i + 1 + beside]) + odd) >> shift
+    return x % 2
+
+
+@part
+def _convert(luma: Plane, cb: Lines, cr: Lines, rgb: Plane) -> None:
+    """A line of YCbCr to one of RGB, (3, w)."""
+    red, green, blue = rgb[0], rgb[1], rgb[2]
+    for i in range(rgb.shape[1]):
+        y, b, r = _i(luma[i]), _i(cb[i] - _i(128)), _i(cr[i] - _i(128))
+        red[i] = _level(_i(y + (_i(_i(91881) * r + _i(32768)) >> _i(16))))
+        green[i] = _level(_i(y + (_i(_i(-22554) * b + _i(-46802) * r + _i(32768)) >> _i(16))))
+        blue[i] = _level(_i(y + (_i(_i(116130) * b + _i(32768)) >> _i(16))))
+
+
+@part
+def _weave(rgb: Plane, out_WC: Plane) -> None:
+    """(3, w) to (w, 3); apart from `_convert`, whose loop is vectorised."""
+    red, green, blue = rgb[0], rgb[1], rgb[2]
+    for i in range(rgb.shape[1]):
+        out_WC[i, 0], out_WC[i, 1], out_WC[i, 2] = red[i], green[i], blue[i]
 
 
 @kernel("void(u1[:,::1], u1[:,::1], u1[:,::1], i8[::1], i8, i8, i8, i8, u1[:,:,::1])")
@@ -161,14 +177,13 @@ def to_rgb(
         out_HWC: gets the pixels.
     """
     height, width = out_HWC.shape[:2]
-    sums = np.empty(width + 4, np.int32)
-    cb, cr = np.empty(width, np.int32), np.empty(width, np.int32)
+    samples = width // size[1] + 2
+    sums = np.empty(samples + 2, np.int32)
+    cb, cr = np.empty(2 * samples, np.int32), np.empty(2 * samples, np.int32)
+    rgb = np.empty((3, width), np.uint8)
     for row in range(height):
         _chroma(blue, top + row, left, size, sums, cb)
-        _chroma(red, top + row, left, size, sums, cr)
-        line, out = luma[top + row - luma_y, left - luma_x :], out_HWC[row]
-        for i in range(width):
-            y, b, r = _i(line[i]), _i(cb[i] - _i(128)), _i(cr[i] - _i(128))
-            out[i, 0] = _level(_i(y + (_i(_i(91881) * r + _i(32768)) >> _i(16))))
-            out[i, 1] = _level(_i(y + (_i(_i(-22554) * b + _i(-46802) * r + _i(32768)) >> _i(16))))
-            out[i, 2] = _level(_i(y + (_i(_i(116130) * b + _i(32768)) >> _i(16))))
+        first = _chroma(red, top + row, left, size, sums, cr)
+        line = luma[top + row - luma_y, left - luma_x :]
+        _convert(line, cb[first:], cr[first:], rgb)
+        _weave(rgb, out_HWC[row])
