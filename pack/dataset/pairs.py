@@ -1,8 +1,19 @@
 """Pairs as a dataset gives them: whole, or damaged."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from recon.base.errors import UserError
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What an index knows of an image beside its place, which saves decoding."""
+
+    entries: bytes | None
+    """Entry points of a JPEG: `recon.jpeg.entries`."""
+    palette: bytes | None
+    """See `recon.image.palette`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +31,8 @@ class StoredPair:
     of several fakes was asked for, it alone is here, as ``fake.EXT``."""
     fake_number: int = 0
     """Which of several fakes `fake` is, from 0."""
+    hints: Mapping[str, Hint] = field(default_factory=dict)
+    """Of ``real`` and ``fake``, where the index has them."""
 
     @property
     def real(self) -> bytes:

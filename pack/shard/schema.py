@@ -109,8 +109,8 @@ OPTIONAL_SCHEMA = pa.schema(
 
 Nothing writes the others yet.
 
-* ``real_entries``, ``fake_entries``: where decoding of a baseline JPEG can begin: `recon.jpeg.entries`; null for
-  other files.
+* ``real_entries``, ``fake_entries``: where the decoding of a baseline JPEG can begin: `recon.jpeg.entries`;
+  null for other files.
 * ``real_palette``, ``fake_palette``: 64 colours that stand for all pixels: `recon.image.palette`.
 """
 

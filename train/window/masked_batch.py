@@ -6,6 +6,7 @@ slot b; P = (real, fake), H = W = the window's side, C = RGB.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from pack.dataset.pairs import DamagedPair
 from recon.image.codec import Pixels
 from train.window.geometry import FRAME, WindowPlan, whole_window
+
+if TYPE_CHECKING:
+    from recon.jpeg.coefficients import Coefficients  # imports numba
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +42,32 @@ class WindowBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Coded:
+    """A window that is still to be decoded."""
+
+    coefficients: "Coefficients"
+    """Of the part of the image on which the window depends."""
+    top: int
+    """Row of the image at which the window begins; below 0 where it overhangs."""
+    left: int
+    """Column of the image at which the window begins; below 0 where it overhangs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cut:
     """The windows of one view of a pair, and what is still to be done with them."""
 
     key: str
     windows_PHWC: Pixels
+    """Anything where the window is in `coded_P`."""
     plan: WindowPlan
     view_id: int = 0
     """Of `train.draws.parameters.view_ids`."""
     grey_P: tuple[int, int] = (0, 0)
     mask_HW: Pixels | None = None
     """The final crop of the sample's mask image."""
+    coded_P: tuple[Coded | None, Coded | None] = (None, None)
+    """What the device decodes."""
 
 
 Views = tuple[Cut, ...]
