@@ -19,7 +19,7 @@ from train.draws.config import AugmentConfig
 from train.draws.parameters import view_ids, visit_ids
 from train.loader.loader import PairLoader
 from train.stream.samples import Sample
-from train.window import images
+from train.window import cutter, images
 
 VIEWS = 3
 SEVERAL = AugmentConfig(crop=24, resized_crop_p=0.3, views=VIEWS)

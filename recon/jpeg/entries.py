@@ -48,8 +48,8 @@ def read_entries(packed: bytes, frame: Frame) -> Entries | None:
     if not read_varints(data[head:], changes.reshape(-1)):
         return None
     values = changes.cumsum(axis=0)
-    # Bits only rise, and they lie in the scan: `decode_rectangle` is safe behind the last byte.
-    if values[0, 0] or (changes[:, 0] < 0).any():
+    # Bits only rise, from 0 on; behind the last byte `decode_rectangle` is safe.
+    if values[0, 0] or (values[1:, 0] < values[:-1, 0]).any():
         return None
     predictors = np.zeros((len(values), 4), np.int64)
     predictors[:, : frame.components] = values[:, 1:]

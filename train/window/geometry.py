@@ -186,9 +186,13 @@ def _span(start: int, count: int, size: int) -> tuple[int, int]:
     """The first place along an axis, and how many."""
     if 0 <= start <= size - count:
         return start, count
+    if start < -size or start + count > 2 * size:  # mirrored more than once
+        return 0, size
     places = mirror(start, count, size)
-    first = int(places.min())
-    return first, int(places.max()) - first + 1
+    # With the border, at which it is mirrored.
+    first = 0 if start < 0 else int(places.min())
+    last = size - 1 if start + count > size else int(places.max())
+    return first, last - first + 1
 
 
 def cut(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
