@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from recon.base.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Hint:
-    """What an index knows of an image beside its place, which saves decoding."""
+    """What the index tells of an image, so that a part of it is enough to train on."""
 
     entries: bytes | None
-    """Entry points of a JPEG: `recon.jpeg.entries`."""
+    """Where decoding can begin, for `recon.jpeg.entries.read_entries`; None if the whole must be decoded."""
     palette: bytes | None
-    """See `recon.image.palette`."""
+    """64 colours that stand for all pixels, (64, 3) uint8: `recon.image.palette`; None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,8 @@ class StoredPair:
     fake_number: int = 0
     """Which of several fakes `fake` is, from 0."""
     hints: Mapping[str, Hint] = field(default_factory=dict)
-    """Of ``real`` and ``fake``, where the index has them."""
+    """By ``real``, ``fake`` and, where all fakes were asked for, ``fake2`` and so on. Often empty: where the
+    index has none, or the memory for them is used up."""
 
     @property
     def real(self) -> bytes:
