@@ -23,7 +23,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "recon/fit": "recon recon/base recon/image recon/models",
     "pack/storage": "recon/base",
     "pack/base": "pack/storage recon/base recon/models",
-    "pack/shard": "pack/base pack/storage recon/base recon/image",
+    "pack/shard": "pack/base pack/storage recon/base recon/image recon/jpeg",
     "pack/sources": "pack/base pack/shard pack/storage recon recon/base recon/image",
     "pack/plan": "pack/base pack/shard pack/sources recon/base recon/image",
     "pack/pipeline": "pack/base pack/shard recon recon/base recon/image recon/models",

@@ -47,7 +47,13 @@ MORE_FAKES = "more_fakes"
 _HINTS = [("entries", pa.binary()), ("palette", pa.binary())]
 
 HINTS = tuple(name for name, _ in _HINTS)
-"""The columns that help to decode an image in part."""
+"""The columns of an image that help to decode a part of it."""
+
+
+_FAKE = [("field", pa.string()), ("codec", pa.string()), *_MAKER, *_PLACE]
+
+BARE_FAKES = pa.list_(pa.struct(_FAKE))
+"""The type of ``more_fakes`` in an index without hints."""
 
 
 def _place(member: str) -> list[tuple[str, pa.DataType]]:
@@ -96,10 +102,7 @@ INDEX_SCHEMA = pa.schema(
 OPTIONAL_SCHEMA = pa.schema(
     [
         *_place("mask"),
-        (
-            MORE_FAKES,
-            pa.list_(pa.struct([("field", pa.string()), ("codec", pa.string()), *_MAKER, *_PLACE, *_HINTS])),
-        ),
+        (MORE_FAKES, pa.list_(pa.struct([*_FAKE, *_HINTS]))),
         *[(f"{member}_{name}", kind) for name, kind in _HINTS for member in ("real", "fake")],
     ]
 )
@@ -116,6 +119,9 @@ OPTIONAL_SCHEMA = pa.schema(
 
 Readers do without the hints where an index lacks them; ``python -m pack.index --entries`` adds them.
 """
+
+HINT_COLUMNS = tuple(name for name in OPTIONAL_SCHEMA.names if name.endswith(HINTS))
+"""Those columns of the real image and of the first fake."""
 
 HEADERS = tuple(f"{member}_header" for member in MEMBERS)
 """Columns that only the index of an adopted tar has: the name in the tar header right before each payload,

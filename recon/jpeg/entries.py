@@ -5,6 +5,7 @@ point how much its bit, and the predictor of each component, differ from those o
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recon.jpeg.coefficients import Entries, UndecodedError, _parts, coefficients
 from recon.jpeg.frame import Frame, read_frame
@@ -15,16 +16,22 @@ from recon.kernels.varints import MOST_BYTES, read_varints, write_varints
 _BYTES = 1500  # of a scan from one entry point to the next: the bytes for an entry are then about .5 %
 
 
-def entries_of(data: bytes) -> bytes | None:
+def entries_of(data: bytes, pixels: NDArray[np.uint8] | None = None) -> bytes | None:
     """Finds the entry points of an image file.
+
+    Args:
+        data: the file.
+        pixels: (H, W, 3), what libjpeg-turbo decodes it to; None if the caller has not decoded it.
 
     Returns:
         None if it is no baseline JPEG that can be decoded in part (see `read_frame`), or if the pixels that
         this package computes for the whole of it differ from those of libjpeg-turbo.
     """
     frame = read_frame(data)
-    expected = None if frame is None else decode_plain_jpeg(data)
-    if frame is None or expected is None:
+    if frame is None:
+        return None
+    expected = decode_plain_jpeg(data) if pixels is None else pixels
+    if expected is None:
         return None
     entries = _found(data, frame)
     if entries is None:
