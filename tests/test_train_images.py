@@ -28,7 +28,7 @@ ENTRIES = entries_of(FILE)
 
 
 def hint(data: bytes) -> Hint:
-    return Hint(entries_of(data), palette(decode_rgb(data)).tobytes())
+    return Hint(entries=entries_of(data), palette=palette(decode_rgb(data)).tobytes())
 
 
 @pytest.fixture
@@ -62,7 +62,15 @@ def test_several_parts_are_cut_out_of_all_where_that_is_cheaper(decoded: list[by
     assert decoded == [FILE]
 
 
-@pytest.mark.parametrize("index", [None, Hint(None, None), Hint(b"", None), Hint(b"\x08\x7f", None)])
+@pytest.mark.parametrize(
+    "index",
+    [
+        None,
+        Hint(entries=None, palette=None),
+        Hint(entries=b"", palette=None),
+        Hint(entries=b"\x08\x7f", palette=None),
+    ],
+)
 def test_without_sound_entries_all_is_decoded(index: Hint | None, decoded: list[bytes]) -> None:
     image = Stored(FILE, "real", index)
     np.testing.assert_array_equal(image.part((1, 2, 30, 40)), PIXELS[1:31, 2:42])
@@ -72,7 +80,7 @@ def test_without_sound_entries_all_is_decoded(index: Hint | None, decoded: list[
 
 def test_entries_of_another_photograph_change_no_pixel() -> None:
     other = entries_of(jpeg(300, 400, quality=92, number=5))
-    found = Stored(FILE, "real", Hint(other, None)).part((100, 0, 80, 160))
+    found = Stored(FILE, "real", Hint(entries=other, palette=None)).part((100, 0, 80, 160))
     np.testing.assert_array_equal(found, PIXELS[100:180, :160])
 
 
