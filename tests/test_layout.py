@@ -32,8 +32,8 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "pack/base pack/card pack/pipeline pack/plan pack/shard pack/sources pack/storage recon/base "
         "recon/image recon/models"
     ),
-    "pack/adopt": "pack/base pack/card pack/shard pack/storage recon/base recon/image",
     "pack/dataset": "pack/shard pack/storage recon/base",
+    "pack/adopt": "pack/base pack/card pack/dataset pack/shard pack/storage recon/base recon/image",
     "pack/inspect": "pack/dataset pack/shard pack/storage recon/base recon/image",
     "pack/inspect/audit/traces": "recon/image",
     "pack/inspect/audit": (

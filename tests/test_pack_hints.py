@@ -1,38 +1,18 @@
 """Hints of the index reach the pairs that are read, within a bound of memory of their own."""
 
-import hashlib
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
+from rewritten_indexes import Row, optional, rewritten, unhinted
 
 from pack.dataset.dataset import Dataset, iterate_pairs, open_dataset
 from pack.dataset.fakes import each_fake
 from pack.dataset.pairs import DamagedPair, Hint, StoredPair
-from pack.shard.index import index_bytes, read_index
-from pack.shard.manifest import NAME, read_manifest
-from pack.shard.schema import INDEX_SCHEMA, OPTIONAL_SCHEMA
-from pack.storage import open_store
+from pack.shard.schema import BARE_FAKES
 from recon.base.errors import UserError
-
-Row = dict[str, Any]
-
-
-def rewritten(root: Path, change: Callable[[Row], Row], optional: tuple[str, ...]) -> None:
-    """Changes the rows of all indexes, which then have some optional columns, and the manifest with them."""
-    manifest = read_manifest(open_store(str(root)))
-    schema = pa.schema([*INDEX_SCHEMA, *[OPTIONAL_SCHEMA.field(name) for name in optional]])
-    shards = []
-    for entry in manifest.shards:
-        path = root / f"{entry.name}.parquet"
-        rows = read_index(path.read_bytes()).to_pylist()
-        path.write_bytes(index_bytes([change(row) for row in rows], {}, schema))
-        shards.append(replace(entry, index_sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
-    (root / NAME).write_text(replace(manifest, shards=tuple(shards)).to_json(), "utf-8")
 
 
 def hints_of(row: Row) -> Row:
@@ -52,7 +32,7 @@ COLUMNS = tuple(hints_of({"key": "", "real_codec": "", "fake_codec": ""}))
 def hinted(packed: Path, tmp_path: Path) -> Path:
     """A copy of the packed photographs with hints that can be told apart."""
     root = Path(shutil.copytree(packed, tmp_path / "photos"))
-    rewritten(root, lambda row: row | hints_of(row), COLUMNS)
+    rewritten(root, lambda row: row | hints_of(row), optional(*COLUMNS))
     return root
 
 
@@ -79,10 +59,10 @@ def test_each_pair_has_the_hints_of_its_own_row(hinted: Path) -> None:
 
 def test_without_the_columns_pairs_are_the_same_but_for_hints(hinted: Path) -> None:
     before = list(iterate_pairs(str(hinted)))
-    rewritten(hinted, lambda row: row, ())
+    unhinted(hinted)
     after = list(iterate_pairs(str(hinted)))
     assert after == [replace(pair, hints={}) for pair in before]
-    rewritten(hinted, lambda row: row | {"real_palette": b"p"}, ("real_palette",))
+    rewritten(hinted, lambda row: row | {"real_palette": b"p"}, optional("real_palette"))
     hint = {"real": Hint(entries=None, palette=b"p")}
     assert list(iterate_pairs(str(hinted))) == [replace(pair, hints=hint) for pair in after]
 
@@ -145,7 +125,7 @@ def more_of(row: Row) -> Row:
 
 
 def test_the_chosen_fake_brings_its_own_hints(hinted: Path) -> None:
-    rewritten(hinted, more_of, ("more_fakes", *COLUMNS))
+    rewritten(hinted, more_of, optional("more_fakes", *COLUMNS))
     dataset = open_dataset(str(hinted))
     pairs = dataset.manifest.shards[0].pairs
     second = Hint(entries=None, palette=b"second".ljust(192))
@@ -166,18 +146,7 @@ def named(pair: StoredPair) -> dict[str, bytes]:
 
 
 def test_an_index_of_several_fakes_without_hints_of_the_further_ones_is_read(hinted: Path) -> None:
-    rewritten(hinted, more_of, ("more_fakes", *COLUMNS))
-    path = hinted / "shard-000000.parquet"
-    table = read_index(path.read_bytes())
-    kind = table.schema.field("more_fakes").type.value_type
-    bare = pa.list_(pa.struct([one for one in kind if one.name not in ("entries", "palette")]))
-    schema = table.schema.set(
-        table.schema.get_field_index("more_fakes"), pa.field("more_fakes", bare)
-    ).remove_metadata()
-    path.write_bytes(index_bytes(table.to_pylist(), {}, schema))
-    manifest = read_manifest(open_store(str(hinted)))
-    entry = replace(manifest.shards[0], index_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-    (hinted / NAME).write_text(replace(manifest, shards=(entry, *manifest.shards[1:])).to_json(), "utf-8")
+    rewritten(hinted, more_of, [("more_fakes", BARE_FAKES), *optional(*COLUMNS)])
     pairs = [pair for pair in read(open_dataset(str(hinted)), 0) if isinstance(pair, StoredPair)]
     assert [set(pair.hints) for pair in pairs] == [{"real", "fake"}] * 4
     assert all(len(pair.fakes) == 2 for pair in pairs)

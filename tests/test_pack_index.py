@@ -30,7 +30,7 @@ from pack.dataset.pairs import StoredPair
 from pack.dataset.selection import select
 from pack.inspect import info, preview, verify
 from pack.shard.manifest import read_manifest
-from pack.shard.schema import ADOPTED_SCHEMA
+from pack.shard.schema import ADOPTED_SCHEMA, hinted
 from pack.storage import open_store
 from recon.base.errors import UserError
 from recon.image.codec import Pixels, decode_rgb
@@ -231,7 +231,7 @@ def test_rows_tell_what_the_files_say(tmp_path: Path) -> None:
     write_samples(tmp_path / "a.tar", samples)
     adopted(tmp_path, name="d", autoencoder="sd21", split="train")
     first, second = rows(tmp_path)
-    assert list(first) == ADOPTED_SCHEMA.names
+    assert list(first) == hinted(ADOPTED_SCHEMA).names
     expected = {
         "key": "k0000",
         "pair_id": pair_id("d", "k0000"),

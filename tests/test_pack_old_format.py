@@ -9,12 +9,15 @@
 import json
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pack_runs import Interruption, config, files
 
 from pack import finish, info, preview, upgrade, verify
+from pack.adopt.adopt import adopt
+from pack.adopt.config import IndexConfig
 from pack.adopt.upgrade import upgrade as upgraded
 from pack.dataset.dataset import iterate_pairs, open_dataset
 from pack.dataset.selection import select
@@ -186,3 +189,20 @@ def test_packing_again_into_an_old_dataset_is_refused_and_changes_nothing(
     with pytest.raises(UserError, match="holds another dataset"):
         pack(config(photographs, old / "mixed"))
     assert files(old) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_entries_are_added_to_an_old_dataset_and_survive_its_upgrade(old: Path, name: str) -> None:
+    url, before = str(old / name), files(old / name)
+    pairs = list(iterate_pairs(url))
+    adopt(IndexConfig(url=[url], entries=True))
+    dataset = open_dataset(url)
+    assert dataset.manifest.format == OLD_FORMAT
+    assert list(differences(dataset)) == []
+    hinted = list(iterate_pairs(url))
+    assert [replace(pair, hints={}) for pair in hinted] == pairs
+    assert all(pair.hints[member].palette for pair in hinted for member in ("real", "fake"))
+    upgraded(url)
+    assert list(iterate_pairs(url)) == hinted
+    assert list(differences(open_dataset(url))) == []
+    assert all(data == before[path] for path, data in files(old / name).items() if path.endswith(".tar"))

@@ -6,17 +6,20 @@ indexes that an earlier run of this command wrote.
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from dataclasses import fields as fields_of
 from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
 
+from pack.adopt.ahead import in_order
 from pack.adopt.config import IndexConfig
+from pack.adopt.entries import add_entries
 from pack.adopt.found import Found
-from pack.adopt.rows import Naming, make_row, samples
+from pack.adopt.rows import Naming, TarSample, make_row, samples
 from pack.adopt.urls import find_tars
 from pack.base.braces import expand
 from pack.base.names import printable
@@ -25,10 +28,11 @@ from pack.card.update import new_card
 from pack.shard.index import index_bytes, index_facts, tar_sha256
 from pack.shard.manifest import NAME, PLAN, Manifest, ShardEntry, read_manifest
 from pack.shard.rejected import REJECTED, rejected_bytes
-from pack.shard.schema import ADOPTED_SCHEMA
+from pack.shard.schema import ADOPTED_SCHEMA, hinted
 from pack.shard.tar_reader import TarReader
 from pack.storage import Store, open_store
 from recon.base.errors import RejectedImageError, UserError
+from recon.base.options import refuse_idle
 from recon.base.paths import folder_name
 from recon.base.progress import Progress, counted
 from recon.base.rejections import causes
@@ -41,7 +45,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def adopt(config: IndexConfig) -> None:
-    """Indexes the tars of a directory and writes its manifest.
+    """Indexes the tars of a directory and writes its manifest; or adds entry points to a dataset.
 
     Raises:
         UserError: a tar is broken, its samples are no pairs or can't be read by byte offset, or the
@@ -51,6 +55,12 @@ def adopt(config: IndexConfig) -> None:
     if both := set(fields[0]) & set(fields[1]):
         raise UserError(f"real and fake both name {', '.join(sorted(both))}; expected different fields")
     directory, names = find_tars(config.url)
+    store = open_store(directory)
+    if config.entries and store.exists(NAME):
+        others = [one.name for one in fields_of(config) if one.name not in ("url", "entries")]
+        refuse_idle(config, *others, because=f"{store.url} is indexed already")
+        add_entries(store.url)
+        return
     naming = Naming(
         dataset=printable(config.name or folder_name(directory)),
         real=fields[0],
@@ -60,7 +70,7 @@ def adopt(config: IndexConfig) -> None:
         autoencoder=config.autoencoder,
         max_pixels=config.max_pixels,
     )
-    _Adoption(config, naming, open_store(directory), names).run()
+    _Adoption(config, naming, store, names).run()
 
 
 class _Adoption:
@@ -114,17 +124,16 @@ class _Adoption:
     def _read(self, name: str, size: int, found: Found, meter: "_Meter") -> None:
         tar = TarReader(self.store, f"{name}.tar", size, meter.read)
         rows: list[dict[str, Any]] = []
-        for sample in samples(tar, self.naming.wanted):
-            found.add_key(sample.key, name, sample.start)
-            try:
-                rows.append(make_row(sample, self.naming))
+        for key, row in in_order(self._row, self._samples(tar, name, found)):
+            if isinstance(row, RejectedImageError):
+                found.reject(key, name, str(row))
+            else:
+                rows.append(row)
                 meter.pair()
-            except RejectedImageError as error:
-                found.reject(sample.key, name, str(error))
         if rows:
             # `samples` has read the tar to its end, so `tar.sha256` covers all of it.
             facts: dict[str, Any] = {"name": name, "pairs": len(rows), "bytes": size, "sha256": tar.sha256}
-            index = index_bytes(rows, facts | {"adopted": True}, ADOPTED_SCHEMA)
+            index = index_bytes(rows, facts | {"adopted": True}, hinted(ADOPTED_SCHEMA))
             self._put(f"{name}.parquet", index)
             found.entries.append(ShardEntry(**facts, index_sha256=hashlib.sha256(index).hexdigest()))
             return
@@ -136,6 +145,18 @@ class _Adoption:
                 f"{found.complaint()}; name the fields by --real and --fake, which are now "
                 f"{self.config.real} and {self.config.fake}"
             )
+
+    def _samples(self, tar: TarReader, name: str, found: Found) -> Iterator[TarSample]:
+        for sample in samples(tar, self.naming.wanted):
+            found.add_key(sample.key, name, sample.start)
+            yield sample
+
+    def _row(self, sample: TarSample) -> tuple[str, dict[str, Any] | RejectedImageError]:
+        """The key of a sample with its row, or with the reason why it is no pair."""
+        try:
+            return sample.key, make_row(sample, self.naming)
+        except RejectedImageError as error:
+            return sample.key, error
 
     def _finish(self, found: Found, present: set[str]) -> None:
         """Publishes the list of the samples that are left out and the card, then the manifest."""

@@ -3,9 +3,16 @@
     python -m pack.index data/theirs
     python -m pack.index s3://bucket/pairs --real jpg --fake recon.png --name theirs
     python -m pack.index "data/theirs/{000..099}.tar" --group coco --skip_incomplete true
+    python -m pack.index data/older --entries
 
 Every tar is read once and stays unchanged. The command writes NAME.parquet next to each NAME.tar, then
 dataset.json; after that the directory is a dataset like those of python -m pack.
+
+The index also tells where decoding of each JPEG can begin, and the colours of each image, so that training
+decodes no more of it than it needs. Datasets without that are decoded whole, to the same pixels. --entries
+adds it to theirs, reading every pair once. Afterwards the manifest is another one: end the training runs on
+this dataset first, because a run to be resumed pins the old one. If --entries was stopped, give it again
+before the dataset is read.
 """
 
 from pack.adopt.config import IndexConfig

@@ -10,7 +10,7 @@ from isal.isal_zlib import crc32
 
 from pack.adopt.config import IMAGES
 from pack.base.names import pair_id, printable
-from pack.shard.pair import jpeg_columns
+from pack.shard.pair import hint_columns, jpeg_columns, member_columns
 from pack.shard.schema import MEMBERS, field_names
 from pack.shard.tar_members import Member
 from pack.shard.tar_reader import TarReader
@@ -97,7 +97,7 @@ def samples(tar: TarReader, wanted: frozenset[str]) -> Iterator[TarSample]:
 
 
 def make_row(sample: TarSample, naming: Naming) -> dict[str, Any]:
-    """The index row of a sample, with the columns of `pack.shard.schema.ADOPTED_SCHEMA`.
+    """The index row of a sample, with the columns of `ADOPTED_SCHEMA` and the hints: `pack.shard.schema`.
 
     Raises:
         RejectedImageError: the sample is no pair.
@@ -121,6 +121,8 @@ def make_row(sample: TarSample, naming: Naming) -> dict[str, Any]:
     }
     for who, name in zip(MEMBERS, (real, fake, JSON), strict=True):
         row |= _place(sample, who, name, real)
+    for who, name in (("real", real), ("fake", fake)):
+        row |= member_columns(who, hint_columns(sample.data[name]))
     return row
 
 
@@ -199,5 +201,4 @@ def _place(sample: TarSample, who: str, name: str, real: str) -> dict[str, Any]:
     else:
         data = sample.data[name]
         offset, size, crc, header = member.offset, member.size, crc32(data), member.header
-    names = (f"{who}_offset", f"{who}_size", f"{who}_crc32", f"{who}_header")
-    return dict(zip(names, (offset, size, crc, header), strict=True))
+    return member_columns(who, {"offset": offset, "size": size, "crc32": crc, "header": header})

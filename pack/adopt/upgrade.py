@@ -18,7 +18,7 @@ from pack.card.card import CARD
 from pack.card.update import new_card
 from pack.shard.index import index_bytes, index_facts, read_index
 from pack.shard.manifest import FORMAT, NAME, OLD_FORMAT, UPGRADED, Manifest, ShardEntry, read_manifest
-from pack.shard.schema import ADOPTED_SCHEMA, HEADERS, INDEX_SCHEMA, field_names
+from pack.shard.schema import ADOPTED_SCHEMA, HEADERS, HINT_COLUMNS, INDEX_SCHEMA, field_names, hinted
 from pack.storage import Store, open_store
 from recon.base.errors import UserError
 from recon.base.progress import counted, progress
@@ -92,6 +92,8 @@ def _upgraded(data: bytes, entry: ShardEntry) -> bytes:
     """An index with the columns of the new format."""
     table = read_index(data)
     columns = ADOPTED_SCHEMA if HEADERS[0] in table.column_names else INDEX_SCHEMA
+    if HINT_COLUMNS[0] in table.column_names:
+        columns = hinted(columns)
     rows = [row | _new_columns(row) for row in table.to_pylist()]
     return index_bytes(rows, index_facts(data) | {UPGRADED: entry.index_sha256}, columns)
 

@@ -87,6 +87,14 @@ class ShardIndex:
         start = int(self.starts[first])
         return start, int(self.ends[first + count - 1]) - start
 
+    def requests(self, most: int) -> Iterator[range]:
+        """Runs of neighbouring rows that are read together: up to `most` bytes, or one larger pair."""
+        first = 0
+        for row in range(len(self.keys)):
+            if row + 1 == len(self.keys) or self.span(first, row + 2 - first)[1] > most:
+                yield range(first, row + 1)
+                first = row + 1
+
 
 def shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
     """Takes the columns that reading needs out of the table of a shard's index."""

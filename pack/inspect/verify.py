@@ -137,7 +137,7 @@ def _verify_tar(
         if size != index.entry.bytes:
             yield f"{name}: {size} bytes, the manifest says {index.entry.bytes}"
         # Read in order and without gaps, because the sha256 covers every byte of the tar.
-        for rows in _requests(index):
+        for rows in index.requests(_REQUEST):
             start, length = index.span(rows[0], len(rows))
             if start - position > _REQUEST:
                 pass_over(start - HEADER)  # not up to `start`: the first payload's header is checked too
@@ -164,15 +164,6 @@ def _header_names(table: "pa.Table", index: "ShardIndex") -> list["Names"]:
     return [
         tuple(f"{key}.{name}" for name in names) for key, names in zip(index.keys, index.fields, strict=True)
     ]
-
-
-def _requests(index: "ShardIndex") -> Iterator[range]:
-    """Yields runs of neighbouring rows whose pairs are read together."""
-    first = 0
-    for row in range(len(index.keys)):
-        if row + 1 == len(index.keys) or index.span(first, row + 2 - first)[1] > _REQUEST:
-            yield range(first, row + 1)
-            first = row + 1
 
 
 def _verify_pair(

@@ -57,6 +57,11 @@ def jpeg_columns(jpeg: JpegCoding | None) -> dict[str, Any]:
     }
 
 
+def member_columns(member: str, own: dict[str, Any]) -> dict[str, Any]:
+    """The index columns of a member: ``real_offset`` for its ``offset``."""
+    return {f"{member}_{name}": value for name, value in own.items()}
+
+
 def hint_columns(data: bytes, pixels: Pixels | None = None) -> dict[str, Any]:
     """The index columns that help to decode an image in part: `pack.shard.schema.HINTS`.
 

@@ -191,3 +191,10 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> pa.Schema:
     """The schema of an index with these rows: the optional columns are those that the first row has."""
     optional = [column for column in OPTIONAL_SCHEMA if column.name in rows[0]]
     return pa.schema([*INDEX_SCHEMA, *optional])
+
+
+def hinted(columns: pa.Schema) -> pa.Schema:
+    """The schema of an index with these columns and with the hints."""
+    newest = {MORE_FAKES: OPTIONAL_SCHEMA.field(MORE_FAKES)}
+    kept = [newest.get(column.name, column) for column in columns if column.name not in HINT_COLUMNS]
+    return pa.schema([*kept, *map(OPTIONAL_SCHEMA.field, HINT_COLUMNS)])

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from isal.isal_zlib import crc32
 
 from pack.base.names import pair_id
-from pack.shard.pair import Pair
+from pack.shard.pair import Pair, member_columns
 from pack.shard.schema import MASK_FIELD, MORE_FAKES, RECORD_FIELDS, field_names, further_field, record_of
 from pack.shard.tar_header import HEADER
 
@@ -45,15 +45,15 @@ class ShardWriter:
         row |= {"real_field": real, "fake_field": fake}
         images = ("real", real, pair.real, pair.real_hints), ("fake", fake, pair.fake, pair.fake_hints)
         for member, field, data, hints in images:
-            row |= _columns(member, self._add_member(pair.key, field, data) | hints)
+            row |= member_columns(member, self._add_member(pair.key, field, data) | hints)
         if more:
             row[MORE_FAKES] = [
                 about | self._add_member(pair.key, about["field"], fake.data) | fake.hints
                 for about, fake in zip(more, pair.more, strict=True)
             ]
         if pair.mask is not None:
-            row |= _columns("mask", self._add_member(pair.key, MASK_FIELD, pair.mask))
-        row |= _columns("json", self._add_member(pair.key, "json", text))
+            row |= member_columns("mask", self._add_member(pair.key, MASK_FIELD, pair.mask))
+        row |= member_columns("json", self._add_member(pair.key, "json", text))
         self.rows.append(row)
 
     def _described(self, pair: Pair) -> list[dict[str, Any]]:
@@ -80,10 +80,6 @@ class ShardWriter:
         self.sink.write(bytes(end + -end % tarfile.RECORDSIZE - self.sink.size))
         self.sink.flush()
         return self.sink.size, self.sink.sha256.hexdigest()
-
-
-def _columns(member: str, own: dict[str, Any]) -> dict[str, Any]:
-    return {f"{member}_{name}": value for name, value in own.items()}
 
 
 class _HashingFile:
