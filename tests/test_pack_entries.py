@@ -16,7 +16,7 @@ from pack.adopt.adopt import adopt
 from pack.adopt.config import IndexConfig
 from pack.dataset.dataset import iterate_pairs, open_dataset
 from pack.dataset.pairs import StoredPair
-from pack.inspect import verify
+from pack.inspect import info, verify
 from pack.publish import finish_command
 from pack.publish.packing import pack
 from pack.shard.pair import hint_columns
@@ -136,6 +136,15 @@ def test_entries_are_added_to_a_packed_dataset_and_no_tar_changes(
     add(root)
     assert "has entry points and palettes already, nothing to do" in caplog.text
     assert files(root) == after
+
+
+def test_info_says_how_many_pairs_have_entries(packed: Path, tmp_path: Path) -> None:
+    both = {row["key"] for row in rows_of(packed) if row["real_entries"] and row["fake_entries"]}
+    assert 0 < len(both) < 11
+    found = info.describe(open_dataset(str(packed)))["counts"]["entries"]
+    assert found == {"real and fake": len(both), "none": 11 - len(both)}
+    bare = unhinted(Path(shutil.copytree(packed, tmp_path / "photos")))
+    assert info.describe(open_dataset(str(bare)))["counts"]["entries"] == {"none": 11}
 
 
 def test_a_dataset_that_has_them_is_left_alone(packed: Path, tmp_path: Path) -> None:
