@@ -15,7 +15,7 @@ from recon.image.codec import Pixels
 from recon.jpeg.coefficients import Coefficients, coefficients, needed_mcus
 from recon.jpeg.entries import entries_of, read_entries
 from recon.jpeg.frame import read_frame
-from train.ops.coded import most_blocks
+from train.ops.coded import CodedWindows, most_blocks
 from train.ops.decode import decode
 from train.window.geometry import cut, mirror
 from train.window.masked_batch import Coded, coded_windows
@@ -54,9 +54,14 @@ def on_host(coded: Coded, side: int) -> Pixels:
 def decoded(coded: list[Coded], side: int, device: str = "cpu") -> Pixels:
     memory = np.empty((most_blocks(side) * len(coded), 64), np.int16)
     windows = coded_windows(list(enumerate(coded)), memory)
-    facts = windows.facts_N.view(np.int64).reshape(len(coded), -1)
-    tensors = [torch.from_numpy(one).to(device) for one in (windows.blocks_M64, windows.steps_N364, facts)]
-    return decode(tensors[0], tensors[1], tensors[2], side).cpu().numpy()
+    return decode(*tensors(windows, device), side).cpu().numpy()
+
+
+def tensors(windows: CodedWindows, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    blocks, steps, facts = (
+        torch.from_numpy(one).to(device) for one in (windows.blocks_M64, windows.steps_N364, windows.table())
+    )
+    return blocks, steps, facts
 
 
 @dataclass(frozen=True)
@@ -149,9 +154,7 @@ def prepared(device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     files = [jpeg(photograph(60, 60, seed), 80, sampling) for seed, sampling in enumerate(SAMPLINGS)]
     coded = [Coded(coefficients=part(data, -5, 9, 40), top=-5, left=9) for data in files]
     windows = coded_windows(list(enumerate(coded)), np.empty((5 * most_blocks(40), 64), np.int16))
-    facts = torch.from_numpy(windows.facts_N.view(np.int64).reshape(5, -1))
-    blocks, steps = torch.from_numpy(windows.blocks_M64), torch.from_numpy(windows.steps_N364)
-    return blocks.to(device), steps.to(device), facts.to(device)
+    return tensors(windows, device)
 
 
 def test_decoding_reads_nothing_from_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

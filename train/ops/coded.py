@@ -37,6 +37,10 @@ class CodedWindows:
     facts_N: NDArray[np.void]
     """Of dtype `FACTS`."""
 
+    def table(self) -> NDArray[np.int64]:
+        """(N, F) the facts, one column for each field."""
+        return self.facts_N.view(np.int64).reshape(len(self.facts_N), -1)
+
 
 def most_blocks(side: int) -> int:
     """The largest number of blocks on which a window of so many pixels a side can depend."""

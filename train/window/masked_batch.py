@@ -121,7 +121,7 @@ def collate(
         keys=[views[0].key for _, views in sound],
         changed_BHW=changed_BHW,
         damaged=[cut for cut in cuts if isinstance(cut, DamagedPair)],
-        coded=coded_windows(coded, blocks_M64) if blocks_M64 is not None and coded else None,
+        coded=coded_windows(coded, blocks_M64) if coded else None,
     )
 
 
@@ -136,13 +136,14 @@ def _put_apart(cut: Cut, row: int, windows_BPHWC: Pixels) -> list[tuple[int, Cod
     return rest
 
 
-def coded_windows(coded: Sequence[tuple[int, Coded]], blocks_M64: Blocks) -> CodedWindows:
+def coded_windows(coded: Sequence[tuple[int, Coded]], blocks_M64: Blocks | None) -> CodedWindows:
     """Puts coefficients side by side.
 
     Args:
         coded: windows, each with its number in the batch (see `FACTS`).
         blocks_M64: the memory to fill, from its beginning.
     """
+    assert blocks_M64 is not None
     steps_N364, facts_N = np.ones((len(coded), 3, 64), np.int32), np.empty(len(coded), FACTS)
     first = 0
     for number, (row, one) in enumerate(coded):
