@@ -14,14 +14,16 @@ PACKAGES = ("recon", "pack", "train")  # each may import itself and those before
 ARROWS = {  # a folder, and the folders that its files may import; only folders above it in this table
     "recon/base": "",
     "recon/image/formats": "",
-    "recon/image": "recon/base recon/image/formats",
+    "recon/kernels": "",
+    "recon/jpeg": "recon/image/formats recon/kernels",
+    "recon/image": "recon/base recon/image/formats recon/jpeg",
     "recon/models/files": "recon/base",
     "recon/models": "recon/base recon/models/files",
     "recon": "recon/base recon/image recon/models",
     "recon/fit": "recon recon/base recon/image recon/models",
     "pack/storage": "recon/base",
     "pack/base": "pack/storage recon/base recon/models",
-    "pack/shard": "pack/base pack/storage recon/base recon/image",
+    "pack/shard": "pack/base pack/storage recon/base recon/image recon/jpeg",
     "pack/sources": "pack/base pack/shard pack/storage recon recon/base recon/image",
     "pack/plan": "pack/base pack/shard pack/sources recon/base recon/image",
     "pack/pipeline": "pack/base pack/shard recon recon/base recon/image recon/models",
@@ -42,12 +44,12 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "train/chains": "recon/base recon/image",
     "train/draws": "recon/base train/chains train/order",
     "train/stream": "pack/dataset train/draws train/order",
-    "train/ops/cpu": "recon/image",
+    "train/ops/cpu": "recon/image recon/kernels",
     "train/ops": "recon/image train/ops/cpu train/draws",
     "train/degrade": "recon/base recon/image train/chains train/draws train/ops train/ops/cpu",
     "train/window": (
-        "pack/dataset pack/shard recon/base recon/image train/chains train/degrade train/draws train/ops "
-        "train/stream"
+        "pack/dataset pack/shard recon/base recon/image recon/jpeg train/chains train/degrade train/draws "
+        "train/ops train/stream"
     ),
     "train/augment": ("recon/base recon/image train/ops/cpu train/draws train/ops train/order train/window"),
     "train/loader": (

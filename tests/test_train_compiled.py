@@ -8,7 +8,7 @@ from typing import Any
 import numba
 import pytest
 
-from train.ops.cpu import compiled
+from recon.kernels import compiled
 
 MODULE = (
     "from recon.kernels.compiled import kernel\n"

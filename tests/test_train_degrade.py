@@ -25,6 +25,7 @@ from train.draws.degrade import NONE, drawn_chains
 from train.order.counter import signed
 from train.window.cutter import WindowCutter, mixed_fake
 from train.window.degraded import degraded
+from train.window.images import Decoded
 
 QUALITY = {"from": 30, "to": 95}
 ALONE: dict[str, dict[str, Any]] = {
@@ -107,10 +108,11 @@ def test_without_a_chain_images_are_those_of_the_plain_recipe() -> None:
 
 def test_a_chain_of_another_view_leaves_a_view_alone() -> None:
     recipe = AugmentConfig(views=3, degrade=[{"p": 1.0, "view": 2, "chain": [{"jpeg": {"quality": 5}}]}])
-    images = [CASES[1][0], CASES[1][1]]
+    images = [Decoded(CASES[1][0]), Decoded(CASES[1][1])]
     assert degraded(images, recipe, 0, 0, 7) is images
     assert degraded(images, recipe, 0, 0, 7, view=3) is images
-    assert not np.array_equal(degraded(images, recipe, 0, 0, 7, view=2)[0], images[0])
+    changed = degraded(images, recipe, 0, 0, 7, view=2)[0]
+    assert not np.array_equal(changed.part((0, 0, *changed.size)), images[0].pixels)
 
 
 def test_a_loaders_views_get_the_chains_for_them() -> None:
@@ -173,7 +175,8 @@ def test_large_results_are_cut_by_construction() -> None:
     recipe = AugmentConfig(degrade=[{"p": 1, "chain": [{"resize": {"factor": 16, "resampler": "box"}}]}])
     photo = np.zeros((900, 20, 3), np.uint8)
     assert chain.region(0) == 256
-    assert [one.shape for one in degraded([photo, photo], recipe, 0, 0, 5)] == [(4096, 320, 3)] * 2
+    images = [Decoded(photo), Decoded(photo)]
+    assert [one.size for one in degraded(images, recipe, 0, 0, 5)] == [(4096, 320)] * 2
 
 
 WRONG: dict[str, tuple[Any, str]] = {
@@ -248,10 +251,11 @@ def test_the_loading_process_degrades_without_torch() -> None:
         "from train.draws.config import AugmentConfig\n"
         "import train.loader.reader\n"
         "from train.window.degraded import degraded\n"
+        "from train.window.images import Decoded\n"
         "steps = [{'blur': {'sigma': 1}}, {'noise': {'sigma': 1}}, {'avif': {'quality': 9}},\n"
         "    {'webp': {'quality': 9}}, {'jpeg': {'quality': 9}}, {'highpass': {'sigma': 1}}]\n"
         "recipe = AugmentConfig(degrade=[{'p': 1, 'chain': steps}])\n"
-        "degraded([np.zeros((30, 30, 3), np.uint8)] * 2, recipe, 0, 0, 1)\n"
+        "degraded([Decoded(np.zeros((30, 30, 3), np.uint8))] * 2, recipe, 0, 0, 1)\n"
         "sys.exit('torch' in sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

@@ -16,17 +16,16 @@ from train.draws.config import PHOTOMETRIC, AugmentConfig
 from train.draws.parameters import GeometryDraws, draw_geometry
 from train.window.geometry import (
     FRAME,
-    LATTICE_PIXELS,
     WindowPlan,
     augmented_image,
     centre_crop,
     cut,
     cut_window,
-    lattice,
     mirror,
     plan_window,
     whole_window,
 )
+from train.window.images import Decoded
 
 OFF: dict[str, Any] = dict.fromkeys(PHOTOMETRIC, 0.0)
 RECIPES: dict[str, dict[str, Any]] = {
@@ -96,7 +95,7 @@ def test_the_crop_out_of_the_window_is_that_of_the_whole_image(
 ) -> None:
     config, pixels = recipe(name, crop), picture(height, width)
     plan = planned(pair, height, width, config)
-    window = cut_window(augmented_image(pixels, plan), plan)
+    window = cut_window(augmented_image(Decoded(pixels), plan), plan)
     expected = published(pixels, draws(pair, config), crop)
     np.testing.assert_array_equal(final_crop(window, plan, config), expected)
 
@@ -108,10 +107,11 @@ def test_window_pixels_are_the_mirrored_images_at_their_coordinates(
 ) -> None:
     config = recipe(name, crop)
     plan = planned(pair, height, width, config)
-    image = augmented_image(picture(height, width), plan)
-    assert image.shape[:2] == (plan.height, plan.width)
+    image = augmented_image(Decoded(picture(height, width)), plan)
+    assert image.size == (plan.height, plan.width)
     margin = plan.side + crop
-    padded = np.pad(image, [(margin, margin), (margin, margin), (0, 0)], mode="symmetric")
+    whole = image.part((0, 0, *image.size))
+    padded = np.pad(whole, [(margin, margin), (margin, margin), (0, 0)], mode="symmetric")
     top, left = plan.top + margin, plan.left + margin
     expected = padded[top : top + plan.side, left : left + plan.side]
     np.testing.assert_array_equal(cut_window(image, plan), expected)
@@ -213,30 +213,6 @@ def test_the_centre_crop_is_padded_symmetrically(height: int, width: int, side: 
     padded = np.pad(pixels, [(pads[0],) * 2, (pads[1],) * 2, (0, 0)], mode="symmetric")
     top, left = ((n - side) // 2 for n in padded.shape[:2])
     np.testing.assert_array_equal(centre_crop(pixels, side), padded[top : top + side, left : left + side])
-
-
-@given(st.integers(1, 5000), st.integers(1, 5000))
-@settings(max_examples=300, deadline=None)
-def test_the_lattice_has_the_smallest_step_with_at_most_so_many_pixels(height: int, width: int) -> None:
-    def taken(step: int) -> int:
-        return len(range(step // 2, height, step)) * len(range(step // 2, width, step))
-
-    rows, columns = lattice(height, width)
-    step = rows.step
-    assert columns.step == step
-    assert taken(step) <= LATTICE_PIXELS
-    assert all(taken(smaller) > LATTICE_PIXELS for smaller in range(1, step))
-    found = len(range(height)[rows]) * len(range(width)[columns])
-    assert 1 <= found <= LATTICE_PIXELS
-    if min(height, width) > step // 2:
-        assert (rows.start, columns.start) == (step // 2, step // 2)
-        assert found == taken(step)
-
-
-def test_the_lattice_of_a_thin_image_is_not_empty() -> None:
-    assert lattice(1, 100_000) == (slice(0, None, 25), slice(12, None, 25))
-    assert lattice(64, 64) == (slice(0, None, 1), slice(0, None, 1))
-    assert lattice(375, 500) == (slice(3, None, 7), slice(3, None, 7))
 
 
 @pytest.mark.parametrize(

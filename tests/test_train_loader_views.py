@@ -19,7 +19,7 @@ from train.draws.config import AugmentConfig
 from train.draws.parameters import view_ids, visit_ids
 from train.loader.loader import PairLoader
 from train.stream.samples import Sample
-from train.window import cutter
+from train.window import cutter, images
 
 VIEWS = 3
 SEVERAL = AugmentConfig(crop=24, resized_crop_p=0.3, views=VIEWS)
@@ -113,7 +113,7 @@ def test_views_differ_and_a_pair_is_decoded_once(url: str, monkeypatch: pytest.M
         decoded.append(data)
         return decode_rgb(data)
 
-    monkeypatch.setattr(cutter, "decode_rgb", counted)
+    monkeypatch.setattr(images, "decode_rgb", counted)
     found = merged(epoch_of(world(url, 1, augment=SEVERAL)))
     assert len(decoded) == 2 * PAIRS
     for views in found.values():

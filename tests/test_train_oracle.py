@@ -11,15 +11,17 @@ import torch
 from conftest import photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageEnhance
+from PIL import Image
 from torchvision.transforms import functional as tv
 
 from recon.base.errors import UserError
 from recon.image.codec import Pixels
+from recon.image.palette import palette
 from train.augment import oracle as whole
 from train.augment.oracle import OPS, oracle, stages
 from train.augment.pipeline import PairAugment
 from train.draws.config import PROBABILITIES, AugmentConfig
+from train.draws.parameters import JITTER
 from train.window.cutter import WindowCutter
 from train.window.masked_batch import Views, collate
 
@@ -213,8 +215,9 @@ def _after(op: str, options: dict[str, Any], pixels: Pixels, pair_id: int) -> tu
 
 
 @pytest.mark.parametrize("pair_id", range(8))
-def test_the_oracle_jitters_as_torchvision_does_where_the_lattice_is_the_image(pair_id: int) -> None:
-    pixels = photograph(100, 120, pair_id)
+def test_the_oracle_jitters_as_torchvision_does_where_the_palette_has_all_colours(pair_id: int) -> None:
+    colours = np.random.default_rng(pair_id).integers(0, 256, (8, 8, 3), np.uint8)
+    pixels = colours.repeat(13, axis=0).repeat(12, axis=1)
     found, drawn = _after("jitter", ALONE["jitter"], pixels, pair_id)
     draws, image = drawn.photometric, Image.fromarray(pixels)
     adjust = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
@@ -224,15 +227,18 @@ def test_the_oracle_jitters_as_torchvision_does_where_the_lattice_is_the_image(p
     np.testing.assert_array_equal(found, np.asarray(image))
 
 
-def test_the_oracle_s_contrast_takes_the_lattice_s_mean() -> None:
-    pixels = np.zeros((400, 400, 3), np.uint8)
-    rows, columns = whole.lattice(400, 400)
-    pixels[rows, columns] = 200
-    found = np.asarray(whole.ADJUST["contrast"](Image.fromarray(pixels), 0.0))
-    assert (found == 200).all()
-    assert whole.mean_grey(pixels) == int(
-        ImageEnhance.Contrast(Image.fromarray(pixels)).degenerate.getpixel((0, 0))[0]
-    )
+def test_the_oracle_s_contrast_takes_the_palette_s_mean() -> None:
+    pixels = photograph(300, 400, 7)
+    for pair_id in range(40):
+        options = ALONE["jitter"] | {"brightness": 0.0, "saturation": 0.0, "hue": 0.0}
+        found, drawn = _after("jitter", options, pixels, pair_id)
+        if drawn.photometric.order[0, 0] == JITTER.index("contrast"):
+            break
+    mean = whole.mean_grey(palette(pixels)[None])
+    grey = Image.new("RGB", (400, 300), (mean, mean, mean))
+    changed = Image.blend(grey, Image.fromarray(pixels), float(drawn.photometric.contrast[0]))
+    hue = whole.ADJUST["hue"](changed, 0.0, 0)  # a turn by nothing goes through 8-bit HSV too
+    np.testing.assert_array_equal(found, np.asarray(hue))
 
 
 @pytest.mark.parametrize("pair_id", range(4))

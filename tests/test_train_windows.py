@@ -13,6 +13,7 @@ from PIL import Image
 from pack.dataset.pairs import DamagedPair
 from recon.base.errors import UserError
 from recon.image.codec import Pixels, decode_rgb
+from recon.image.palette import palette
 from train.draws.config import AugmentConfig
 from train.draws.parameters import JITTER, draw_geometry, draw_photometric, visit_ids
 from train.ops.jitter import grey_means
@@ -24,10 +25,10 @@ from train.window.geometry import (
     augmented_image,
     centre_crop,
     cut_window,
-    lattice,
     plan_window,
     whole_window,
 )
+from train.window.images import Decoded
 from train.window.masked_batch import Cut, Views, collate
 
 SEED, EPOCH = 3, 2
@@ -79,7 +80,7 @@ def test_both_windows_are_cut_where_the_pair_drew_it(height: int, width: int, pa
     assert (found.key, found.view_id, found.plan) == ("a17", ids[0], plan)
     assert found.windows_PHWC.shape == (2, 152, 152, 3)
     for window, image in zip(found.windows_PHWC, (real, fake), strict=True):
-        np.testing.assert_array_equal(window, cut_window(augmented_image(image, plan), plan))
+        np.testing.assert_array_equal(window, cut_window(augmented_image(Decoded(image), plan), plan))
 
 
 def test_equal_images_give_equal_windows_and_greys() -> None:
@@ -90,7 +91,7 @@ def test_equal_images_give_equal_windows_and_greys() -> None:
         assert found.grey_P[0] == found.grey_P[1]
 
 
-def test_the_grey_means_are_of_the_augmented_images_lattice_before_contrast() -> None:
+def test_the_grey_means_are_of_the_augmented_images_palette_before_contrast() -> None:
     real, fake = picture(200, 300) // 2, picture(200, 300, 1)
     drawn = 0
     for pair in range(40):
@@ -102,12 +103,11 @@ def test_the_grey_means_are_of_the_augmented_images_lattice_before_contrast() ->
         drawn += 1
         factors = {name: float(getattr(draws, name)[0]) for name in JITTER}
         for mean, image in zip(found.grey_P, (real, fake), strict=True):
-            whole = augmented_image(image, found.plan)
-            part = whole[lattice(*whole.shape[:2])]
+            colours = augmented_image(Decoded(image), found.plan).palette()[None]
             order = draws.order[0].tolist()
-            assert [mean] == grey_means(part.transpose(2, 0, 1)[None], order, **factors)
+            assert [mean] == grey_means(colours.transpose(2, 0, 1)[None], order, **factors)
             if draws.order[0, 0] == CONTRAST:
-                assert mean == pillows_mean(part)
+                assert mean == pillows_mean(colours)
     assert 20 < drawn < 40
 
 
@@ -125,9 +125,9 @@ def test_the_fakes_grey_mean_is_that_of_the_mixed_fake() -> None:
         if draws.order[0, 0] == CONTRAST:
             found = cut(sample(real, fake, pair), recipe)
         pair += 1
-    both = torch.from_numpy(np.stack([real, fake])).movedim(-1, 1)[None]
-    mixed = mix(both, draws.mix_fake)[0, 1].movedim(0, -1).numpy()
-    assert found.grey_P == (pillows_mean(real), pillows_mean(mixed))
+    colours = np.stack([palette(real)[None], palette(fake)[None]])
+    mixed = mix(torch.from_numpy(colours).movedim(-1, 1)[None], draws.mix_fake)[0, 1].movedim(0, -1).numpy()
+    assert found.grey_P == (pillows_mean(colours[0]), pillows_mean(mixed))
     assert pillows_mean(mixed) not in (pillows_mean(real), pillows_mean(fake))
 
 

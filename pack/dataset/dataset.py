@@ -13,6 +13,7 @@ from isal.isal_zlib import crc32  # 14 times as fast as zlib's
 from numpy.typing import NDArray
 
 from pack.dataset.cache import BlockCache, block_key
+from pack.dataset.hints import HintCache, shard_hints
 from pack.dataset.index import ShardIndex, shard_index
 from pack.dataset.pairs import DamagedPair, StoredPair, sound
 from pack.shard.index import read_index
@@ -51,6 +52,7 @@ class Dataset:
         self.cache = cache
         self.manifest: Manifest = manifest or read_manifest(self.store)
         self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
+        self._hints = HintCache()
         self._coming: dict[int, Future[ShardIndex]] = {}
         self._lock = threading.Lock()
 
@@ -75,12 +77,14 @@ class Dataset:
     def _bring(self, shard: int, coming: "Future[ShardIndex]") -> None:
         """Reads an index for all threads that wait for it, and keeps it."""
         try:
-            index = shard_index(self.manifest.shards[shard], self.table(shard))
+            table = self.table(shard)
+            index, hints = shard_index(self.manifest.shards[shard], table), shard_hints(table)
         except BaseException as error:  # whatever it is, no thread may wait for ever
             with self._lock:
                 del self._coming[shard]
             coming.set_exception(error)
             return
+        self._hints.put(shard, hints)
         with self._lock:
             del self._coming[shard]
             self._indexes[shard] = index
@@ -234,9 +238,14 @@ class Dataset:
             if crc32(data) != index.crcs[row, column]:
                 return DamagedPair(key=key, url=url, cause=f"CRC-32 of {index.members[column]} differs")
             members[field] = bytes(data)  # a copy: a view would keep the whole block in memory
-        pair_id, group = int(index.pair_ids[row]), index.groups[row]
         return StoredPair(
-            key=key, url=url, group=group, pair_id=pair_id, members=members, fake_number=fake or 0
+            key=key,
+            url=url,
+            group=index.groups[row],
+            pair_id=int(index.pair_ids[row]),
+            members=members,
+            fake_number=fake or 0,
+            hints=self._hints.of(shard, row, fake),
         )
 
     def _read_again(

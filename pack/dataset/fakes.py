@@ -65,5 +65,7 @@ def each_fake(pair: StoredPair) -> Iterator[StoredPair]:
     makers = [{}, *record.pop(MORE_FAKES)]
     for (name, data), maker in zip(fakes.items(), makers, strict=True):
         about = record | {column: maker[own] for column, own in OF_FAKE.items() if own in maker}
-        own = {f"fake.{name.partition('.')[2]}": data, "json": json.dumps(about).encode()}
-        yield replace(pair, members=others | own)
+        member, _, suffix = name.partition(".")
+        own = {f"fake.{suffix}": data, "json": json.dumps(about).encode()}
+        hints = {to: pair.hints[one] for to, one in (("real", "real"), ("fake", member)) if one in pair.hints}
+        yield replace(pair, members=others | own, hints=hints)

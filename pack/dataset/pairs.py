@@ -1,8 +1,19 @@
 """Pairs as a dataset gives them: whole, or damaged."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from recon.base.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hint:
+    """What the index tells of an image, so that a part of it is enough to train on."""
+
+    entries: bytes | None
+    """Where decoding can begin, for `recon.jpeg.entries.read_entries`; None if the whole must be decoded."""
+    palette: bytes | None
+    """64 colours that stand for all pixels, (64, 3) uint8: `recon.image.palette`; None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +31,9 @@ class StoredPair:
     of several fakes was asked for, it alone is here, as ``fake.EXT``."""
     fake_number: int = 0
     """Which of several fakes `fake` is, from 0."""
+    hints: Mapping[str, Hint] = field(default_factory=dict)
+    """By ``real``, ``fake`` and, where all fakes were asked for, ``fake2`` and so on. Often empty: where the
+    index has none, or the memory for them is used up."""
 
     @property
     def real(self) -> bytes:

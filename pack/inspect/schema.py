@@ -1,14 +1,18 @@
 """Compares a shard's index and the JSON of its pairs with the schema of their format."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from pack.dataset.hints import ShardHints
 from pack.shard.manifest import OLD_FORMAT, Manifest
+from pack.shard.pair import hint_columns
 from pack.shard.schema import (
     ADOPTED_SCHEMA,
+    BARE_FAKES,
+    HINT_COLUMNS,
     INDEX_SCHEMA,
     MORE_FAKES,
     NEW_COLUMNS,
@@ -31,15 +35,30 @@ def wrong_columns(found: pa.Schema, manifest: Manifest) -> Iterator[str]:
         needed |= {name: kind for name, kind in allowed.items() if name.startswith("mask_")}
     if manifest.format == OLD_FORMAT:
         needed = {name: kind for name, kind in needed.items() if name not in NEW_COLUMNS}
-        allowed = {}
+        allowed = {name: allowed[name] for name in HINT_COLUMNS}
     for name in sorted(needed.keys() - set(found.names)):
         yield f"column {name} is missing"
     for column in found:
         kind = needed.get(column.name) or allowed.get(column.name)
         if kind is None:
             yield f"column {column.name} is not in the schema of {manifest.format}"
-        elif column.type != kind:
+        elif column.type != kind and (column.name, column.type) != (MORE_FAKES, BARE_FAKES):
             yield f"column {column.name} is {column.type}, the schema says {kind}"
+
+
+def wrong_hints(hints: ShardHints, row: int, images: Mapping[str, bytes]) -> Iterator[str]:
+    """Yields the name of each column of a pair that is not what packing computes of the image's file.
+
+    Args:
+        hints: of the shard.
+        row: of the pair.
+        images: the files of ``real``, ``fake``, ``fake2`` and so on.
+    """
+    for member, columns in hints.columns.items():
+        expected = hint_columns(images[member])
+        yield from (
+            f"{member}_{name}" for name, values in columns.items() if values[row].as_py() != expected[name]
+        )
 
 
 def wrong_fields(table: pa.Table, manifest: Manifest) -> Iterator[str]:

@@ -4,6 +4,7 @@
 
 Exit status 0 if everything agrees; otherwise 1, and one line for each difference. In datasets of python -m
 pack the headers of each pair's images are compared too: size, orientation, ICC profile, and JPEGs' coding.
+Entry points and palettes, if the index has them, are computed anew from each image.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pack.dataset.dataset import Dataset
+    from pack.dataset.hints import ShardHints
     from pack.dataset.index import ShardIndex
 
 Names = tuple[str | None, ...]
@@ -116,9 +118,10 @@ def _verify_shard(dataset: "Dataset", shard: int) -> tuple[list[str], list[str]]
 def _verify_tar(
     dataset: "Dataset", index: "ShardIndex", names: Sequence["Names"], table: "pa.Table"
 ) -> Iterator[str]:
+    from pack.dataset.hints import shard_hints
     from pack.inspect.schema import records
 
-    policies = table["codec_policy"].to_pylist()
+    policies, hints = table["codec_policy"].to_pylist(), shard_hints(table)
     name, sha256, position = f"{index.entry.name}.tar", hashlib.sha256(), 0
 
     def pass_over(end: int) -> None:
@@ -142,7 +145,7 @@ def _verify_tar(
             sha256.update(data)
             for row, record in zip(rows, records(table, rows, dataset.manifest), strict=True):
                 found = list(_verify_pair(index, row, names[row], record, data, position))
-                yield from found or _verify_look(index, row, policies[row], data, position)
+                yield from found or _verify_images(index, row, policies[row], hints, data, position)
             position = start + length
         pass_over(size)
     except UserError as error:
@@ -205,21 +208,30 @@ def _verify_pair(
             yield from (f"{where}: {one}" for one in wrong_record(bytes(data[start : start + size]), record))
 
 
-def _verify_look(
-    index: "ShardIndex", row: int, policy: str, data: memoryview, position: int
+def _verify_images(
+    index: "ShardIndex", row: int, policy: str, hints: "ShardHints", data: memoryview, position: int
 ) -> Iterator[str]:
-    """Compares the headers of a pair's images, if packing wrote them; `data` is as for `_verify_pair`."""
+    """Compares a pair's images with each other and with the index; `data` is as for `_verify_pair`."""
+    from pack.inspect.schema import wrong_hints
+
+    starts = index.offsets[row] - position
+    ends = starts + index.sizes[row]
+    columns = (0, *index.fake_columns)
+    images = {index.members[one]: bytes(data[starts[one] : ends[one]]) for one in columns}
+    where = f"{index.entry.name}.{{}}: {index.keys[row]}"
+    yield from (f"{where.format('tar')}{one}" for one in _unlike(images, policy))
+    for name in wrong_hints(hints, row, images):
+        yield f"{where.format('parquet')}: {name} is not that of the image"
+
+
+def _unlike(images: dict[str, bytes], policy: str) -> Iterator[str]:
+    """Compares the headers of a pair's images, if packing wrote them."""
     from pack.inspect.looks import NOT_OURS, unlike
 
     if policy not in NOT_OURS:
-        starts = index.offsets[row] - position
-        ends = starts + index.sizes[row]
-        real, *fakes = (bytes(data[starts[one] : ends[one]]) for one in (0, *index.fake_columns))
-        for column, fake in zip(index.fake_columns, fakes, strict=True):
-            member = index.members[column]
-            for difference in unlike(real, fake):
-                about = "" if member == "fake" else f" ({member})"
-                yield f"{index.entry.name}.tar: {index.keys[row]}{about}: {difference}"
+        for member, fake in list(images.items())[1:]:
+            about = "" if member == "fake" else f" ({member})"
+            yield from (f"{about}: {difference}" for difference in unlike(images["real"], fake))
 
 
 def _strangers(dataset: "Dataset") -> Iterator[str]:

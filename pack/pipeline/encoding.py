@@ -11,7 +11,7 @@ from typing import Any
 from pack.base.config import PackConfig
 from pack.base.names import printable
 from pack.pipeline.decoding import Prepared, Rejection
-from pack.shard.pair import Fake, Pair, jpeg_columns
+from pack.shard.pair import Fake, Pair, hint_columns, jpeg_columns
 from pack.shard.schema import MAKER
 from recon.base.errors import RejectedImageError
 from recon.image.codec import LOADABLE, Picture, Pixels, encode, with_look_of
@@ -57,9 +57,10 @@ class Encoder:
         alike = _coded_alike(fake, one.picture)
         loadable = fake.codec in LOADABLE and fake.converted is None
         if loadable and policy != "both" and (policy == "keep" or (alike and _look_alike(fake, one.picture))):
-            return self._pair(one, one.fake_data, fake.codec, one.picture)
+            return self._pair(one, one.fake_data, fake.codec, one.picture, fake.pixels)
         if alike and fake.codec == "jpeg" and policy != "both":
-            return self._pair(one, with_look_of(one.fake_data, one.picture), "jpeg", one.picture)
+            data = with_look_of(one.fake_data, one.picture)
+            return self._pair(one, data, "jpeg", one.picture, fake.pixels)
         if fake.codec in LOSSY_ONCE and policy != "keep":
             raise RejectedImageError(_LOSSY.format(f"lossy {fake.codec}"))
         if fake.codec == "jpeg" and policy != "keep" and not alike:
@@ -70,12 +71,17 @@ class Encoder:
 
     def _encoded(self, one: Prepared, fake: Pixels, *further: Pixels) -> Pair:
         like, codec = self._coding(one.picture)
-        pair = self._pair(one, _compressed(fake, like, codec), codec, like)
+        pair = self._pair(one, _compressed(fake, like, codec), codec, like, _stored(fake, codec))
         more = (
-            Fake(data=_compressed(pixels, like, codec), codec=codec, maker=self._maker(which))
+            self._further(which, pixels, like, codec)
             for which, pixels in zip(one.item.more, further, strict=True)
         )
         return replace(pair, more=tuple(more)) if further else pair
+
+    def _further(self, which: int, pixels: Pixels, like: Picture, codec: str) -> Fake:
+        data = _compressed(pixels, like, codec)
+        hints = hint_columns(data, _stored(pixels, codec))
+        return Fake(data=data, codec=codec, maker=self._maker(which), hints=hints)
 
     def _maker(self, which: int) -> dict[str, Any]:
         return {name: self.provenances[which].get(name) for name in MAKER}
@@ -91,12 +97,17 @@ class Encoder:
             return real, real.codec
         return real, self.config.new_codec
 
-    def _pair(self, one: Prepared, fake: bytes, fake_codec: str, like: Picture) -> Pair:
+    def _pair(
+        self, one: Prepared, fake: bytes, fake_codec: str, like: Picture, fake_pixels: Pixels | None
+    ) -> Pair:
+        """The pair of an item; `fake_pixels` is what `fake` decodes to, None if that is not known."""
+        real_pixels: Pixels | None = one.picture.pixels
         if one.data is not None:  # the real file is stored byte for byte
             real_codec, real = one.picture.codec, one.data
         else:
             real_codec = self.config.new_codec
             real = _compressed(one.picture.pixels, like, real_codec)
+            real_pixels = _stored(one.picture.pixels, real_codec)
         # A PNG made of a JPEG, which has a coding too, isn't described by that.
         coding = like.jpeg if real_codec == "jpeg" else None
         record = self._record(one) | jpeg_columns(coding)
@@ -109,6 +120,8 @@ class Encoder:
             fake_codec=fake_codec,
             record=record,
             mask=one.mask,
+            real_hints=hint_columns(real, real_pixels),
+            fake_hints=hint_columns(fake, fake_pixels),
         )
 
     def _record(self, one: Prepared) -> dict[str, Any]:
@@ -138,6 +151,11 @@ def _compressed(pixels: Pixels, like: Picture, codec: str) -> bytes:
         raise  # it is a ValueError too, and its text says enough
     except (OSError, ValueError) as error:  # e.g. a side longer than the codec allows
         raise RejectedImageError(f"can't be stored as {codec}: {error}") from error
+
+
+def _stored(pixels: Pixels, codec: str) -> Pixels | None:
+    """What pixels are after they were stored, where no decoding is needed to know it."""
+    return None if codec == "jpeg" else pixels
 
 
 def _coded_alike(fake: Picture, real: Picture) -> bool:

@@ -1,9 +1,12 @@
 """A pair as `ShardWriter` takes it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from recon.image.codec import Pixels, as_rgb, decode_rgb
 from recon.image.jpeg import JpegCoding
+from recon.image.opened import BROKEN
+from recon.image.palette import palette
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +17,8 @@ class Fake:
     codec: str
     maker: dict[str, Any]
     """The columns of `pack.shard.schema.MAKER`."""
+    hints: dict[str, Any] = field(default_factory=dict)
+    """As `Pair.fake_hints`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,9 @@ class Pair:
     """The reconstructions after the first."""
     mask: bytes | None = None
     """A grey PNG that marks which pixels were changed; all pairs of a dataset have one, or none has."""
+    real_hints: dict[str, Any] = field(default_factory=dict)
+    """The columns of `pack.shard.schema.HINTS`; all pairs of a dataset have them, or none has."""
+    fake_hints: dict[str, Any] = field(default_factory=dict)
 
     @property
     def images(self) -> tuple[bytes, ...]:
@@ -47,3 +55,26 @@ def jpeg_columns(jpeg: JpegCoding | None) -> dict[str, Any]:
         "jpeg_subsampling": jpeg and jpeg.subsampling,
         "jpeg_progressive": jpeg and jpeg.progressive,
     }
+
+
+def hint_columns(data: bytes, pixels: Pixels | None = None) -> dict[str, Any]:
+    """The index columns that help to decode an image in part: `pack.shard.schema.HINTS`.
+
+    Args:
+        data: the image's file, as it is stored.
+        pixels: (H, W, 1 or 3), what it decodes to; None if the caller has not decoded it.
+    """
+    try:
+        pixels_HW3 = decode_rgb(data) if pixels is None else as_rgb(pixels)
+    except BROKEN:  # in a tar of others; training will list it
+        return {"entries": None, "palette": None}
+    return {"entries": _entries(data, pixels_HW3), "palette": palette(pixels_HW3).tobytes()}
+
+
+def _entries(data: bytes, pixels: Pixels) -> bytes | None:
+    if not data.startswith(b"\xff\xd8"):
+        return None
+    # Only for JPEGs: with its compiler it takes half a second and 130 MB of memory.
+    from recon.jpeg.entries import entries_of
+
+    return entries_of(data, pixels)

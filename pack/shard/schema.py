@@ -44,6 +44,18 @@ MORE_FAKES = "more_fakes"
 """The column of the further reconstructions, which only datasets of several fakes have."""
 
 
+_HINTS = [("entries", pa.binary()), ("palette", pa.binary())]
+
+HINTS = tuple(name for name, _ in _HINTS)
+"""The columns of an image that help to decode a part of it."""
+
+
+_FAKE = [("field", pa.string()), ("codec", pa.string()), *_MAKER, *_PLACE]
+
+BARE_FAKES = pa.list_(pa.struct(_FAKE))
+"""The type of ``more_fakes`` in an index without hints."""
+
+
 def _place(member: str) -> list[tuple[str, pa.DataType]]:
     """Where a payload lies: bytes from the start of the tar, bytes, and its CRC-32."""
     return [(f"{member}_{column}", kind) for column, kind in _PLACE]
@@ -90,29 +102,26 @@ INDEX_SCHEMA = pa.schema(
 OPTIONAL_SCHEMA = pa.schema(
     [
         *_place("mask"),
-        (
-            MORE_FAKES,
-            pa.list_(pa.struct([("field", pa.string()), ("codec", pa.string()), *_MAKER, *_PLACE])),
-        ),
-        ("real_entries", pa.binary()),
-        ("fake_entries", pa.binary()),
-        ("real_palette", pa.binary()),
-        ("fake_palette", pa.binary()),
+        (MORE_FAKES, pa.list_(pa.struct([*_FAKE, *_HINTS]))),
+        *[(f"{member}_{name}", kind) for name, kind in _HINTS for member in ("real", "fake")],
     ]
 )
 """Columns that an index may have in addition; ``pack.verify`` checks their types.
 
 * ``mask_*``: the place of ``KEY.mask.png``, a grey image that marks which pixels were changed. All samples
   of a dataset have one, or none has.
-* ``more_fakes``: the reconstructions after ``fake``, in their order in the tar, each with its own maker and
-  place. All samples of a dataset have equally many.
+* ``more_fakes``: the reconstructions after ``fake``, in their order in the tar, each with its own maker,
+  place, and, in newer indexes, ``entries`` and ``palette``. All samples of a dataset have equally many.
+* ``real_entries``, ``fake_entries``: where decoding of a baseline JPEG can begin: `recon.jpeg.entries`; null
+  for other files.
+* ``real_palette``, ``fake_palette``: 64 colours that stand for all pixels: `recon.image.palette`; null for an
+  image that can't be decoded.
 
-Nothing writes the others yet.
-
-* ``real_entries``, ``fake_entries``: where decoding of a baseline JPEG can begin: `recon.jpeg.entries`; null for
-  other files.
-* ``real_palette``, ``fake_palette``: 64 colours that stand for all pixels: `recon.image.palette`.
+Readers do without the hints where an index lacks them; ``python -m pack.index --entries`` adds them.
 """
+
+HINT_COLUMNS = tuple(name for name in OPTIONAL_SCHEMA.names if name.endswith(HINTS))
+"""Those columns of the real image and of the first fake."""
 
 HEADERS = tuple(f"{member}_header" for member in MEMBERS)
 """Columns that only the index of an adopted tar has: the name in the tar header right before each payload,

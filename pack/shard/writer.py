@@ -43,11 +43,12 @@ class ShardWriter:
         text = json.dumps(record, sort_keys=True, ensure_ascii=False).encode()
         row |= {"key": pair.key, "pair_id": pair_id(self.dataset, pair.key)}
         row |= {"real_field": real, "fake_field": fake}
-        for member, field, data in (("real", real, pair.real), ("fake", fake, pair.fake)):
-            row |= _columns(member, self._add_member(pair.key, field, data))
+        images = ("real", real, pair.real, pair.real_hints), ("fake", fake, pair.fake, pair.fake_hints)
+        for member, field, data, hints in images:
+            row |= _columns(member, self._add_member(pair.key, field, data) | hints)
         if more:
             row[MORE_FAKES] = [
-                about | self._add_member(pair.key, about["field"], fake.data)
+                about | self._add_member(pair.key, about["field"], fake.data) | fake.hints
                 for about, fake in zip(more, pair.more, strict=True)
             ]
         if pair.mask is not None:
@@ -81,8 +82,8 @@ class ShardWriter:
         return self.sink.size, self.sink.sha256.hexdigest()
 
 
-def _columns(member: str, place: dict[str, int]) -> dict[str, int]:
-    return {f"{member}_{name}": value for name, value in place.items()}
+def _columns(member: str, own: dict[str, Any]) -> dict[str, Any]:
+    return {f"{member}_{name}": value for name, value in own.items()}
 
 
 class _HashingFile:

@@ -44,8 +44,6 @@ class Coefficients:
     """Top, left, height and width of the rectangle, in MCUs."""
     blocks: NDArray[np.int16]
     """(n, 64) quantised, in natural order: the blocks of Y, line after line, then those of Cb, then Cr."""
-    lasts: NDArray[np.uint8]
-    """(n,) zigzag number of each block's last coefficient that is not zero."""
 
     def pixels(self) -> NDArray[np.uint8]:
         """The part, (H, W, 3); grey is repeated in three channels."""
@@ -64,7 +62,7 @@ class Coefficients:
         out = np.empty((height, width, 3), np.uint8)
         begins = (self.mcus[0] * 8, self.mcus[1] * 8)
         size = np.array((frame.down, frame.across, *frame.chroma_size, *begins), np.int64)
-        to_rgb(*planes, size, luma_y, luma_x, top, left, out)
+        to_rgb(planes[0], planes[1], planes[2], size, luma_y, luma_x, top, left, out)
         return out
 
 
@@ -82,17 +80,17 @@ def coefficients(data: bytes, frame: Frame, entries: Entries, box: Box) -> Coeff
     """
     mcus = needed_mcus(frame, box)
     parts, count = _parts(frame.components, frame.down, frame.across, mcus[2], mcus[3], frame.tables)
-    blocks, lasts = np.empty((count, 64), np.int16), np.empty(count, np.uint8)
+    blocks = np.empty((count, 64), np.int16)
     tables, scan = frame.huffman, np.frombuffer(data, np.uint8, offset=frame.scan)
     top, left, height, width = mcus
     where = (frame.mcus[1], frame.restart, entries.step, left, left + width, top, top + height)
     state = decode_rectangle(
         *(scan, np.array(where, np.int64), parts, tables.fast, tables.slow),
-        *(entries.bits, entries.predictors, blocks, lasts),
+        *(entries.bits, entries.predictors, blocks),
     )
     if state != FINE:
         raise UndecodedError
-    return Coefficients(frame=frame, box=box, mcus=mcus, blocks=blocks, lasts=lasts)
+    return Coefficients(frame=frame, box=box, mcus=mcus, blocks=blocks)
 
 
 def needed_mcus(frame: Frame, box: Box) -> Box:
@@ -130,3 +128,10 @@ def _parts(
         ]
         first += high * rows * line
     return np.array(parts, np.int64), first
+
+
+def share(frame: Frame, entries: Entries, box: Box) -> float:
+    """Which share of the MCUs of an image is decoded for a part, 0 to 1: each row from an entry point on."""
+    *_, rows, columns = needed_mcus(frame, box)
+    high, wide = frame.mcus
+    return rows * min(columns + entries.step / 2, wide) / (high * wide)

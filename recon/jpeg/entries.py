@@ -5,6 +5,7 @@ point how much its bit, and the predictor of each component, differ from those o
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recon.jpeg.coefficients import Entries, UndecodedError, _parts, coefficients
 from recon.jpeg.frame import Frame, read_frame
@@ -15,16 +16,22 @@ from recon.kernels.varints import MOST_BYTES, read_varints, write_varints
 _BYTES = 1500  # of a scan from one entry point to the next: the bytes for an entry are then about .5 %
 
 
-def entries_of(data: bytes) -> bytes | None:
+def entries_of(data: bytes, pixels: NDArray[np.uint8] | None = None) -> bytes | None:
     """Finds the entry points of an image file.
+
+    Args:
+        data: the file.
+        pixels: (H, W, 3), what libjpeg-turbo decodes it to; None if the caller has not decoded it.
 
     Returns:
         None if it is no baseline JPEG that can be decoded in part (see `read_frame`), or if the pixels that
         this package computes for the whole of it differ from those of libjpeg-turbo.
     """
     frame = read_frame(data)
-    expected = None if frame is None else decode_plain_jpeg(data)
-    if frame is None or expected is None:
+    if frame is None:
+        return None
+    expected = decode_plain_jpeg(data) if pixels is None else pixels
+    if expected is None:
         return None
     entries = _found(data, frame)
     if entries is None:
@@ -48,8 +55,8 @@ def read_entries(packed: bytes, frame: Frame) -> Entries | None:
     if not read_varints(data[head:], changes.reshape(-1)):
         return None
     values = changes.cumsum(axis=0)
-    # Bits only rise, and they lie in the scan: `decode_rectangle` is safe behind the last byte.
-    if values[0, 0] or (changes[:, 0] < 0).any():
+    # Bits only rise, from 0 on; behind the last byte `decode_rectangle` is safe.
+    if values[0, 0] or (values[1:, 0] < values[:-1, 0]).any():
         return None
     predictors = np.zeros((len(values), 4), np.int64)
     predictors[:, : frame.components] = values[:, 1:]

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.image.formats.segments import SCAN, segments
-from recon.kernels.entropy import LOOK, NATURAL, SLOW, build_table
+from recon.kernels.entropy import NATURAL
+from recon.kernels.huffman import LOOK, SLOW, build_table
 
 _BASELINE = (0xC0, 0xC1)  # SOF0, SOF1: sequential, Huffman
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
@@ -18,7 +19,7 @@ _SAMPLINGS = ((1, 1), (2, 1), (1, 2), (2, 2))  # of luma, across and down; chrom
 
 @dataclass(frozen=True, eq=False)
 class Huffman:
-    """The tables of a file: DC 0..3, then AC 0..3; see `recon.kernels.entropy.build_table`."""
+    """The tables of a file: DC 0..3, then AC 0..3; see `recon.kernels.huffman.build_table`."""
 
     fast: NDArray[np.int32]
     slow: NDArray[np.int64]

@@ -70,14 +70,17 @@ def part(function: Function) -> Function:
     return cast(Function, made)
 
 
-@intrinsic
-def pointer(_: Any, array: Any) -> Any:
-    """In a kernel: the address of an array's first item, to be indexed like the array.
-
-    For parts that run once for each symbol: counting references to arrays would take most of their time.
-    """
-
+def _pointer(_: Any, array: Any) -> Any:
     def address(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        return make_array(array)(context, builder, arguments[0]).data
+        return struct(array)(context, builder, arguments[0]).data
 
-    return types.CPointer(array.dtype)(array), address
+    struct: Any = make_array
+    kind: Any = types.CPointer
+    return kind(array.dtype)(array), address
+
+
+pointer: Any = intrinsic(_pointer)
+"""In a kernel: the address of an array's first item, to be indexed like a flat array.
+
+For parts that run once for each symbol: counting references to arrays would take most of their time.
+"""

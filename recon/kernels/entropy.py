@@ -7,116 +7,31 @@ it are decoded. An *entry point* is what decoding needs to begin at an MCU: the 
     n blocks of 8x8 coefficients, c components, m tables, e entry points
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from recon.kernels.compiled import kernel, part, pointer
+from recon.kernels.huffman import FOUND, LOOK, SLOW, VALUE, Bytes, Fast, Numbers
 
-Numbers = NDArray[np.int64]
-Bytes = NDArray[np.uint8]
-Fast = NDArray[np.int32]
 Input = tuple[Bytes, int, Fast, Numbers]
 """The scan, its size, `fast` and `slow` (see `build_table`), as pointers."""
 Reader = tuple[int, int, int, int]
 """Where decoding is in the scan: the bits at hand, of which the last `left` are still to be used; `left`; the
 byte after them; how many bits at the end of those at hand are zeros from behind the last ones."""
 
-LOOK = 10
-"""Bits that are looked up at once."""
-
-SLOW = 17 + 17 + 256
-"""Numbers in what is prepared for longer codes."""
-
+_wide: Any = np.int64  # of which mypy does not know that numba's int is the same
 ENOUGH = 32
 """A symbol and its value have at most 16 and 15 bits: so many bits at hand are enough for both."""
 
-# What a look-up finds. Bits 0..4: how many bits are used up; 5..8: zeros before the coefficient; 9..12: bits
-# of the value that follow the code; from 16 on: the value itself.
-_VALUE, _FOUND = 1 << 13, 1 << 14
-"""Its value is found too; a code is found. Without the second, the code is longer, or there is none."""
-
 NATURAL = np.array(
-    (
-        *(
-            0,
-            1,
-            8,
-            16,
-            9,
-            2,
-            3,
-            10,
-            17,
-            24,
-            32,
-            25,
-            18,
-            11,
-            4,
-            5,
-            12,
-            19,
-            26,
-            33,
-            40,
-            48,
-            41,
-            34,
-            27,
-            20,
-            13,
-            6,
-        ),
-        *(
-            7,
-            14,
-            21,
-            28,
-            35,
-            42,
-            49,
-            56,
-            57,
-            50,
-            43,
-            36,
-            29,
-            22,
-            15,
-            23,
-            30,
-            37,
-            44,
-            51,
-            58,
-            59,
-            52,
-            45,
-            38,
-            31,
-        ),
-        *(39, 46, 53, 60, 61, 54, 47, 55, 62, 63),
-    ),
-    np.int64,
+    sorted(range(64), key=lambda n: (n // 8 + n % 8, n // 8 if (n // 8 + n % 8) % 2 else n % 8)), np.int64
 )
 """(64,) where each coefficient of the zigzag order lies in its block, 8 * row + column."""
 
 FINE, BROKEN, UNLIKE = 0, 1, 2
 """Results: all is decoded; the data are damaged; the data do not agree with the entry points."""
-
-
-@part
-def _fill_in(fast: NDArray[np.int32], code: int, length: int, symbol: int) -> None:
-    """The look-ups of all bits that begin with a code."""
-    zeros, size = symbol >> 4, symbol & 15
-    free = LOOK - length
-    for rest in range(1 << free):
-        found = length | zeros << 5 | size << 9 | _FOUND
-        if size <= free:
-            bits = rest >> (free - size)
-            value = bits if size == 0 or bits >> (size - 1) else bits - (1 << size) + 1
-            found = (length + size) | zeros << 5 | size << 9 | _FOUND | _VALUE | value << 16
-        fast[code << free | rest] = found
 
 
 @part
@@ -128,7 +43,7 @@ def _more_slowly(data: Input, acc: int, left: int, place: int, lacking: int) -> 
         if place >= size:
             lacking += 8
         elif scan[place] != 255:
-            byte = np.int64(scan[place])
+            byte = _wide(scan[place])
             place += 1
         elif place + 1 < size and scan[place + 1] == 0:  # a stuffed 0xFF
             byte = 255
@@ -147,10 +62,10 @@ def _more(data: Input, acc: int, left: int, place: int, lacking: int) -> Reader:
     if place + 4 > size:
         return _more_slowly(data, acc, left, place, lacking)
     word = (
-        np.int64(scan[place]) << 24
-        | np.int64(scan[place + 1]) << 16
-        | np.int64(scan[place + 2]) << 8
-        | np.int64(scan[place + 3])
+        _wide(scan[place]) << 24
+        | _wide(scan[place + 1]) << 16
+        | _wide(scan[place + 2]) << 8
+        | _wide(scan[place + 3])
     )
     if ((word & 0x7F7F7F7F) + 0x01010101) & word & 0x80808080:  # one of them is 0xFF
         return _more_slowly(data, acc, left, place, lacking)
@@ -165,7 +80,7 @@ def _long(slow: Numbers, acc: int, left: int, table: int) -> int:
         if code <= slow[table * SLOW + length]:
             number = code + slow[table * SLOW + 17 + length]
             symbol = slow[table * SLOW + 34 + (number & 255)]
-            return length | (symbol >> 4) << 5 | (symbol & 15) << 9 | _FOUND
+            return int(length | (symbol >> 4) << 5 | (symbol & 15) << 9 | FOUND)
     return 0
 
 
@@ -177,7 +92,7 @@ def _symbol(
     _, _, fast, slow = data
     if left < ENOUGH:
         acc, left, place, lacking = _more(data, acc, left, place, lacking)
-    found = np.int64(fast[table << LOOK | (acc >> (left - LOOK) & ((1 << LOOK) - 1))])
+    found = _wide(fast[table << LOOK | (acc >> (left - LOOK) & ((1 << LOOK) - 1))])
     if found == 0:
         found = _long(slow, acc, left, table)
     return found, acc, left - (found & 31), place, lacking
@@ -203,7 +118,6 @@ def _mcu(
     x: int,
     y: int,
     blocks: NDArray[np.int16],
-    lasts: Bytes,
 ) -> bool:
     """Decodes an MCU of the rectangle, or passes over it if x is below 0; returns whether that was possible.
 
@@ -216,7 +130,7 @@ def _mcu(
         found, acc, left, place, lacking = _symbol(data, acc, left, place, lacking, dc)
         if not found:
             return False
-        if found & _VALUE:
+        if found & VALUE:
             predictors[component] += found >> 16
         else:
             size = found >> 9 & 15
@@ -226,7 +140,7 @@ def _mcu(
             for k in range(64):
                 blocks[64 * at + k] = 0
             blocks[64 * at] = predictors[component]
-        k, last = 1, 0
+        k = 1
         while k < 64:
             found, acc, left, place, lacking = _symbol(data, acc, left, place, lacking, ac)
             zeros, size = found >> 5 & 15, found >> 9 & 15
@@ -241,19 +155,16 @@ def _mcu(
             if k > 63:
                 return False
             value = found >> 16
-            if not found & _VALUE:
+            if not found & VALUE:
                 value = _value(acc, left, size)
                 left -= size
             if x >= 0:
                 blocks[64 * at + natural[k]] = value
-                last = k
             k += 1
         if k > 64:
             return False
-        if x >= 0:
-            lasts[at] = last
     reader[0], reader[1], reader[2], reader[3] = acc, left, place, lacking
-    return lacking <= left  # otherwise zeros were taken for data
+    return bool(lacking <= left)  # otherwise zeros were taken for data
 
 
 @part
@@ -271,7 +182,7 @@ def _bit(scan: Bytes, reader: Numbers) -> int:
         place -= 1
         if scan[place] == 0 and place > 0 and scan[place - 1] == 255:
             place -= 1
-    return 8 * place + -left % 8
+    return int(8 * place + -left % 8)
 
 
 @part
@@ -287,10 +198,7 @@ def _restart(data: Input, reader: Numbers, predictors: Numbers, number: int) -> 
     return True
 
 
-@kernel(
-    "i8(Array(u1, 1, 'C', True), i8[::1], i8[:,::1], i4[::1], i8[:,::1], i8[::1], i8[:,::1], i2[:,::1], "
-    "u1[::1])"
-)
+@kernel("i8(Array(u1, 1, 'C', True), i8[::1], i8[:,::1], i4[::1], i8[:,::1], i8[::1], i8[:,::1], i2[:,::1])")
 def decode_rectangle(
     scan: Bytes,
     where: Numbers,
@@ -300,7 +208,6 @@ def decode_rectangle(
     entry_bits: Numbers,
     entry_predictors: Numbers,
     blocks: NDArray[np.int16],
-    lasts: Bytes,
 ) -> int:
     """Decodes the coefficients of a rectangle of MCUs; each row of it begins at the entry point before it.
 
@@ -316,7 +223,6 @@ def decode_rectangle(
         entry_bits: (e,) bit of the scan at which each entry point lies.
         entry_predictors: (e, 4) the predictor of each component there.
         blocks: (n, 64) gets the coefficients, quantised, in natural order.
-        lasts: (n,) gets the zigzag number of each block's last coefficient that is not zero.
 
     Returns:
         `FINE`, `BROKEN` or `UNLIKE`.
@@ -334,19 +240,17 @@ def decode_rectangle(
                     return BROKEN
             if mcu % step == 0:
                 entry = mcu // step
+                # Where decoding comes to the next one, that must lie there; else it is of other data.
                 if mcu == start:
                     _start(data, pointer(reader), entry_bits[entry])
-                    for component in range(4):
-                        predictors[component] = entry_predictors[entry, component]
-                # Otherwise it must be where the decoding is. That finds entry points of other data.
-                is_like = _bit(pointer(scan), pointer(reader)) == entry_bits[entry]
-                for component in range(4):
-                    is_like &= predictors[component] == entry_predictors[entry, component]
-                if not is_like:
+                    predictors[:] = entry_predictors[entry]
+                elif _bit(pointer(scan), pointer(reader)) != entry_bits[entry]:
+                    return UNLIKE
+                elif (predictors != entry_predictors[entry]).any():
                     return UNLIKE
             if not _mcu(
                 *(data, pointer(reader), pointer(parts), parts.shape[0], pointer(predictors)),
-                *(pointer(NATURAL), mcu - first, row - first_y, pointer(blocks), pointer(lasts)),
+                *(pointer(NATURAL), mcu - first, row - first_y, pointer(blocks)),
             ):
                 return BROKEN
     return FINE
@@ -368,7 +272,7 @@ def find_entries(
     """
     wide, restart, step, _, _, _, rows = where
     predictors, reader = np.zeros(4, np.int64), np.empty(4, np.int64)
-    blocks, lasts = np.empty(64, np.int16), np.empty(1, np.uint8)
+    blocks = np.empty(64, np.int16)
     data = (pointer(scan), scan.size, pointer(fast), pointer(slow))
     _start(data, pointer(reader), 0)
     for mcu in range(wide * rows):
@@ -378,39 +282,10 @@ def find_entries(
                 return BROKEN
         if mcu % step == 0:
             entry_bits[mcu // step] = _bit(pointer(scan), pointer(reader))
-            for component in range(4):
-                entry_predictors[mcu // step, component] = predictors[component]
+            entry_predictors[mcu // step] = predictors
         if not _mcu(
             *(data, pointer(reader), pointer(parts), parts.shape[0], pointer(predictors)),
-            *(pointer(NATURAL), -1, 0, pointer(blocks), pointer(lasts)),
+            *(pointer(NATURAL), -1, 0, pointer(blocks)),
         ):
             return BROKEN
     return FINE
-
-
-@kernel("void(Array(u1, 1, 'C', True), Array(u1, 1, 'C', True), i4[::1], i8[::1])")
-def build_table(counts: Bytes, symbols: Bytes, fast: Fast, slow: Numbers) -> None:
-    """Prepares a Huffman table.
-
-    Args:
-        counts: (16,) how many codes there are of each length from 1 on.
-        symbols: their symbols, in the order of the codes; at most 256.
-        fast: (2**LOOK,) gets what a look-up finds.
-        slow: (SLOW,) gets by length, 0 to 16, the largest code or -1; then by length what to add to a code to
-            get the number of its symbol; then the symbols.
-    """
-    for place in range(fast.size):
-        fast[place] = 0
-    for place in range(symbols.size):
-        slow[34 + place] = symbols[place]
-    code, number = 0, 0
-    for length in range(1, 17):
-        count = np.int64(counts[length - 1])
-        slow[length] = code + count - 1 if count else -1
-        slow[17 + length] = number - code
-        for _ in range(count):
-            if length <= LOOK and code < 1 << length:
-                _fill_in(fast, code, length, np.int64(symbols[number]))
-            code += 1
-            number += 1
-        code *= 2

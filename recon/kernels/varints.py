@@ -1,5 +1,7 @@
 """Signed integers in few bytes: zigzag and LEB128, as in Protocol Buffers."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,7 +40,7 @@ def read_varints(data: NDArray[np.uint8], out: NDArray[np.int64]) -> bool:
         while True:
             if place >= data.size or shift > 56:
                 return False
-            byte = np.int64(data[place])
+            byte: Any = np.int64(data[place])
             place += 1
             value |= (byte & 127) << shift
             shift += 7

@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 from recon.base.errors import UserError
 from recon.image.codec import Pixels, as_rgb
 from recon.image.modes import levels
+from recon.image.palette import palette
 from train.draws.boxes import cutout_box, pick, resized_box
 from train.draws.config import AugmentConfig
 from train.draws.noise import NORMALS, noise_keys, noise_levels
@@ -30,7 +31,6 @@ from train.draws.parameters import (
     visit_ids,
 )
 from train.order.counter import signed
-from train.window.geometry import lattice
 
 _BEYOND = (  # ops that the published recipe does not have
     *("degrade", "pre_crop_p", "webp_p", "sharpen_p", "mix_p", "frequency_mix_p", "kornia"),
@@ -139,29 +139,30 @@ def jitter(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
     amounts = {name: float(getattr(draws, name)[0]) for name in JITTER}
     results = []
     for pixels in images:
-        image = Image.fromarray(pixels)
+        image, colours = Image.fromarray(pixels), Image.fromarray(palette(pixels)[None])
         for number in draws.order[0]:
             name = JITTER[number]
-            image = ADJUST[name](image, amounts[name])
+            # The palette goes through the same ops, so that it has the image's mean grey, or nearly so.
+            mean = mean_grey(np.asarray(colours))
+            image, colours = (ADJUST[name](one, amounts[name], mean) for one in (image, colours))
         results.append(np.asarray(image))
     return results
 
 
-def _brightness(image: Image.Image, factor: float) -> Image.Image:
+def _brightness(image: Image.Image, factor: float, _: int) -> Image.Image:
     return ImageEnhance.Brightness(image).enhance(factor)
 
 
-def _contrast(image: Image.Image, factor: float) -> Image.Image:
-    """ImageEnhance.Contrast with one difference: the mean grey is that of the lattice, not of all pixels."""
-    mean = mean_grey(np.asarray(image)[lattice(image.height, image.width)])
+def _contrast(image: Image.Image, factor: float, mean: int) -> Image.Image:
+    """ImageEnhance.Contrast with one difference: the mean grey is that of the palette, not of all pixels."""
     return Image.blend(Image.new("RGB", image.size, (mean, mean, mean)), image, factor)
 
 
-def _saturation(image: Image.Image, factor: float) -> Image.Image:
+def _saturation(image: Image.Image, factor: float, _: int) -> Image.Image:
     return ImageEnhance.Color(image).enhance(factor)
 
 
-def _hue(image: Image.Image, shift: float) -> Image.Image:
+def _hue(image: Image.Image, shift: float, _: int) -> Image.Image:
     """As `adjust_hue` of torchvision.transforms._functional_pil."""
     hue, saturation, value = image.convert("HSV").split()
     turned = np.asarray(hue) + np.int32(shift * 255).astype(np.uint8)  # the hue is a circle: it may overflow

@@ -75,7 +75,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     Returns:
         ``pairs_per_s``, ``cpu_ms_per_pair``, ``stages`` (``cpu_ms_per_pair``, ``ms_per_pair`` and
         ``occupancy`` of each), ``decoding_cpu_ms_per_pair``, ``decode_ratio`` (the pipeline's CPU time
-        over that of decoding alone), ``lattice_deviation`` in levels and, with the oracle,
+        over that of decoding alone), ``palette_deviation`` in levels and, with the oracle,
         ``oracle_pairs_per_s``, ``oracle_cpu_ms_per_pair`` and ``oracle_ratio`` (the pipeline's pairs/s
         over the oracle's).
 
@@ -119,10 +119,10 @@ def _facts(config: BenchConfig, measured: "Measured") -> dict[str, Any]:
         "stages": {name: _stage(spent, measured) for name, spent in measured.stages.items()},
         "decoding_cpu_ms_per_pair": decoding["cpu_ms_per_pair"],
         "decode_ratio": pipeline["cpu_ms_per_pair"] / decoding["cpu_ms_per_pair"],
-        "lattice_deviation": {
-            "mean": sum(measured.lattice) / len(measured.lattice),
-            "most": max(measured.lattice),
-            "images": len(measured.lattice),
+        "palette_deviation": {
+            "mean": sum(measured.palette) / len(measured.palette),
+            "most": max(measured.palette),
+            "images": len(measured.palette),
         },
     }
     if config.oracle:
@@ -154,13 +154,13 @@ def _text(facts: dict[str, Any]) -> str:
     for name, stage in facts["stages"].items():
         cpu_ms, ms = stage["cpu_ms_per_pair"], stage["ms_per_pair"]
         lines.append(f"{name:16} {cpu_ms:11.3f} {ms:8.3f} {stage['occupancy']:9.1%}")
-    greys = facts["lattice_deviation"]
+    greys = facts["palette_deviation"]
     lines += [
         f"{'in all':16} {facts['cpu_ms_per_pair']:11.3f} {1e3 / facts['pairs_per_s']:8.3f}",
         "",
         f"{facts['pairs_per_s']:.1f} pairs/s; {facts['decode_ratio']:.2f} times the CPU time of decoding "
         f"alone, {facts['decoding_cpu_ms_per_pair']:.3f} ms a pair",
-        f"mean grey of the lattice and of the whole image: on average {greys['mean']:.2f} levels apart over "
+        f"mean grey of the palette and of the whole image: on average {greys['mean']:.2f} levels apart over "
         f"{counted(greys['images'], 'image')}, at most {greys['most']}",
     ]
     if "oracle_ratio" in facts:

@@ -21,6 +21,7 @@ from pack.shard.manifest import Manifest
 from recon.base.device import prepare_cpu
 from recon.base.errors import UserError
 from recon.image.codec import Pixels, decode_rgb
+from recon.image.palette import palette
 from train.augment.final import final_ops
 from train.augment.oracle import decode, mean_grey, oracle
 from train.augment.pipeline import PairAugment
@@ -29,7 +30,6 @@ from train.draws.parameters import view_ids, visit_ids
 from train.model.normalize import normalize
 from train.stream.samples import sample_of
 from train.window.cutter import Drawn, WindowCutter
-from train.window.geometry import lattice
 from train.window.masked_batch import Views, collate
 
 Result = TypeVar("Result")
@@ -89,8 +89,8 @@ class Measured:
     """The time of ``pipeline``, ``decoding`` and, if asked for, ``oracle``."""
     stages: dict[str, Spent] = field(default_factory=dict)
     """The time of each stage of the pipeline."""
-    lattice: list[float] = field(default_factory=list)
-    """For some images: the difference of the lattice's mean grey from the whole image's, in levels."""
+    palette: list[float] = field(default_factory=list)
+    """For some images: the difference of the palette's mean grey from the whole image's, in levels."""
 
 
 class Bench:
@@ -122,11 +122,10 @@ class Bench:
         self._augment = PairAugment(self.augment, self.seed, self.clock)
 
     def compare_greys(self, places: Sequence[Place]) -> None:
-        """Compares the mean grey of the lattice, which the contrast op uses, with the whole image's."""
+        """Compares the mean grey of the palette, which the contrast op uses, with the whole image's."""
         for place in places:
             pixels = decode_rgb(self._read([place])[0].real)
-            part = np.ascontiguousarray(pixels[lattice(*pixels.shape[:2])])
-            self.measured.lattice.append(abs(mean_grey(part) - mean_grey(pixels)))
+            self.measured.palette.append(abs(mean_grey(palette(pixels)[None]) - mean_grey(pixels)))
 
     def _finish(self) -> None:
         if self.device.type == "cuda":

@@ -114,8 +114,9 @@ def read_samples(
 
     Yields:
         The position, and the sample: ``__key__``, ``__url__``, ``__position__``, ``__pair_id__`` (int64),
-        ``__copy__``, ``__fake__`` (which of several fakes this is, from 0), and the members ``real.EXT``,
-        ``fake.EXT``, ``json`` as bytes whose CRC was checked. In place of a sample, a damaged pair.
+        ``__copy__``, ``__fake__`` (which of several fakes this is, from 0), ``__stored__`` (the pair as it
+        was read), and the members ``real.EXT``, ``fake.EXT``, ``json`` as bytes whose CRC was checked. In
+        place of a sample, a damaged pair.
 
     Raises:
         UserError: a shard is missing, short or replaced, or storage fails.
@@ -242,5 +243,6 @@ def sample_of(pair: StoredPair | DamagedPair, copy: int, position: int) -> Sampl
         "__pair_id__": signed(pair.pair_id),
         "__copy__": copy,
         "__fake__": pair.fake_number,
+        "__stored__": pair,
         **pair.members,
     }

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from pack.dataset.pairs import DamagedPair
+from pack.dataset.pairs import DamagedPair, StoredPair
 from pack.shard.schema import MASK_FIELD
 from recon.base.errors import UserError
-from recon.image.codec import Pixels, decode_rgb
+from recon.image.codec import Pixels
 from train.draws.config import AugmentConfig
 from train.draws.parameters import (
     JITTER,
@@ -30,21 +30,22 @@ from train.draws.parameters import (
 )
 from train.ops.jitter import grey_means, mixed
 from train.stream.samples import Sample
-from train.window.degraded import degraded, pre_cropped
+from train.window.degraded import Images, degraded, pre_cropped
 from train.window.geometry import (
-    WindowPlan,
     augmented_image,
-    centre_crop,
-    cut_window,
+    centre,
+    cut_out,
     final_crop,
-    lattice,
+    needed,
     plan_window,
     whole_window,
 )
-from train.window.masked_batch import Cut, Views
+from train.window.images import Image, Stored, UndecodableError
+from train.window.masked_batch import Coded, Cut, Views
 
 _DRAWN_TOGETHER = 8  # samples; with more, the first would wait longer for those after it to be read
 
+Pair = tuple[Image, Image]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -79,11 +80,15 @@ class WindowCutter:
         side: of the centre crop, where `augment` is None.
         seed: of the training run.
         epoch: from 0.
+        on_device: leave as coefficients what can be decoded in part; the device makes the windows of them.
     """
 
-    def __init__(self, augment: AugmentConfig | None, *, side: int, seed: int, epoch: int) -> None:
+    def __init__(
+        self, augment: AugmentConfig | None, *, side: int, seed: int, epoch: int, on_device: bool = False
+    ) -> None:
         self.augment = augment
         self.side = side
+        self.on_device = on_device
         self.seed, self.epoch = seed, epoch
         self.views = augment.views if augment else 1
 
@@ -116,54 +121,69 @@ class WindowCutter:
         if isinstance(drawn, DamagedPair):
             return drawn
         sample = drawn.sample
-        decoded = _decode_sample(sample)
-        if isinstance(decoded, DamagedPair):
-            return decoded
-        real, fake, *masks = decoded
-        images, mask = (real, fake), masks[0] if masks else None
-        return tuple(self._view(drawn, view, images, mask) for view in range(self.views))
+        try:
+            images = _images(sample, self.views)
+            return tuple(self._view(drawn, view, images) for view in range(self.views))
+        except UndecodableError as error:
+            cause = f"{error} can't be decoded"
+            return DamagedPair(key=sample["__key__"], url=sample["__url__"], cause=cause)
 
-    def _view(self, drawn: Drawn, view: int, images: tuple[Pixels, Pixels], mask: Pixels | None) -> Cut:
-        """Cuts one view out of the decoded images, which stay as they are for the next view."""
+    def _view(self, drawn: Drawn, view: int, images: Images) -> Cut:
+        """Cuts one view out of the images, which stay as they are for the next view."""
         sample, row = drawn.sample, drawn.row + view
-        height, width = images[0].shape[:2]
+        height, width = images[0].size
         if self.augment is None or drawn.geometry is None:
-            crops = np.stack([centre_crop(image, self.side) for image in images])
-            plan = whole_window(self.side)
-            if mask is not None:
-                mask = centre_crop(mask, self.side)[..., 0]
-            return Cut(key=sample["__key__"], windows_PHWC=crops, plan=plan, mask_HW=mask)
+            return self._clean(sample, images)
         if not self.augment.pad and min(height, width) < self.augment.crop:
             raise UserError(_too_small(sample, height, width, self.augment.crop))
-        decoded = [*images] if mask is None else [*images, mask]
         ids, config = drawn.ids[view], self.augment
-        whole = degraded(decoded, config, self.seed, self.epoch, ids, view=view + 1)
-        real, fake, *masks = pre_cropped(whole, drawn.geometry, row, config)
-        images, mask = (real, fake), masks[0] if masks else None
-        height, width = real.shape[:2]
-        plan = plan_window(drawn.geometry, row, height, width, config)
-        images = augmented_image(images[0], plan), augmented_image(images[1], plan)
-        if mask is not None:
-            mask = final_crop(augmented_image(mask, plan), plan, self.augment.crop)[..., 0]
+        images = degraded(images, config, self.seed, self.epoch, ids, view=view + 1)
+        images = pre_cropped(images, drawn.geometry, row, config)
+        plan = plan_window(drawn.geometry, row, *images[0].size, config)
+        real, fake, *masks = (augmented_image(image, plan) for image in images)
         # The crop comes first, but the mean grey is the whole image's: so it is taken here.
         return Cut(
             key=sample["__key__"],
-            windows_PHWC=_cut_both(images, plan),
+            **self._windows((real, fake), plan.top, plan.left, plan.side),
             plan=plan,
             view_id=drawn.ids[view],
-            grey_P=self._mean_greys(images, drawn, row),
-            mask_HW=mask,
+            grey_P=self._mean_greys((real, fake), drawn, row),
+            mask_HW=final_crop(masks[0], plan, config.crop)[..., 0] if masks else None,
         )
 
-    def _mean_greys(self, images: tuple[Pixels, Pixels], drawn: Drawn, row: int) -> tuple[int, int]:
+    def _clean(self, sample: Sample, images: Images) -> Cut:
+        """The centre crop."""
+        real, fake, *masks = images
+        top, left = centre(real.size, self.side)
+        return Cut(
+            key=sample["__key__"],
+            **self._windows((real, fake), top, left, self.side),
+            plan=whole_window(self.side),
+            mask_HW=cut_out(masks[0], top, left, self.side)[..., 0] if masks else None,
+        )
+
+    def _windows(self, images: Pair, top: int, left: int, side: int) -> dict[str, Any]:
+        """The windows of a pair, or what the device makes them of: fields of `Cut`."""
+        # Copied out of the images, which can be freed then: a view would hold both decoded images.
+        windows_PHWC = np.empty((2, side, side, 3), np.uint8)
+        coded: list[Coded | None] = [None, None]
+        for number, (window, image) in enumerate(zip(windows_PHWC, images, strict=True)):
+            if self.on_device and isinstance(image, Stored):
+                part = image.coefficients(needed(image.size, top, left, side))
+                if part:
+                    coded[number] = Coded(coefficients=part, top=top, left=left)
+            if coded[number] is None:
+                window[...] = cut_out(image, top, left, side)
+        return {"windows_PHWC": windows_PHWC, "coded_P": tuple(coded)}
+
+    def _mean_greys(self, images: Pair, drawn: Drawn, row: int) -> tuple[int, int]:
         """The mean grey of each image, as contrast meets it between the other ops; 0 without contrast."""
         draws = drawn.photometric
         assert self.augment
         assert draws
         if not (draws.jitter[row] and self.augment.contrast):
             return 0, 0
-        taken = lattice(*images[0].shape[:2])
-        x_PCHW = np.stack([one[taken] for one in images]).transpose(0, 3, 1, 2)
+        x_PCHW = np.stack([one.palette() for one in images]).transpose(0, 2, 1)[..., None]
         for mixes, weights in (
             (draws.mix, draws.mix_fake),
             (draws.frequency_mix, draws.frequency_mix_fake),
@@ -182,14 +202,6 @@ def mixed_fake(real: Pixels, fake: Pixels, weight: float) -> Pixels:
     return levels
 
 
-def _cut_both(images: tuple[Pixels, Pixels], plan: WindowPlan) -> Pixels:
-    # Copied out of the images, which can be freed then: a view would hold both decoded images.
-    windows_PHWC = np.empty((2, plan.side, plan.side, 3), np.uint8)
-    for window, image in zip(windows_PHWC, images, strict=True):
-        window[...] = cut_window(image, plan)
-    return windows_PHWC
-
-
 def _too_small(sample: Sample, height: int, width: int, crop: int) -> str:
     return (
         f"{_where(sample)}: augment.crop={crop} exceeds its {width}x{height}, and augment.pad=false refuses "
@@ -202,30 +214,27 @@ def _where(sample: Sample) -> str:
     return f"key {sample['__key__']!r} in {sample['__url__']}"
 
 
-def _decode_sample(sample: Sample) -> tuple[Pixels, ...] | DamagedPair:
-    """The real image, the fake and, where there is one, the mask, each (H, W, 3)."""
-    images = []
-    for name in ("real", "fake", *(["mask"] if MASK_FIELD in sample else [])):
-        data = _member(sample, name)
-        try:
-            images.append(decode_rgb(data))
-        except MemoryError:  # of this machine, no damage of the pair
-            raise
-        except Exception:  # Pillow's decoders let struct, zlib, EOF and index errors through
-            cause = f"{name} can't be decoded"
-            return DamagedPair(key=sample["__key__"], url=sample["__url__"], cause=cause)
-    if len({one.shape for one in images}) > 1:
-        names = "real and fake" if len(images) == 2 else "real, fake and mask"
-        sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in images)
-        raise UserError(f"{_where(sample)}: {names} are {sizes}, expected equal sizes; pack them again")
-    return tuple(images)
+def _images(sample: Sample, views: int) -> Images:
+    """The real image, the fake and, where there is one, the mask."""
+    names = ("real", "fake", *(["mask"] if MASK_FIELD in sample else []))
+    images = [_image(sample, name, views) for name in names]
+    if len({one.size for one in images}) > 1:
+        what = "real and fake" if len(images) == 2 else "real, fake and mask"
+        sizes = " and ".join(f"{width}x{height}" for height, width in (one.size for one in images))
+        raise UserError(f"{_where(sample)}: {what} are {sizes}, expected equal sizes; pack them again")
+    return images
 
 
-def _member(sample: Sample, name: str) -> bytes:
-    data = next((value for field, value in sample.items() if field.startswith(f"{name}.")), None)
+def _image(sample: Sample, name: str, views: int) -> Stored:
+    field, data = next(
+        ((field, data) for field, data in sample.items() if field.startswith(f"{name}.")), ("", None)
+    )
     if not isinstance(data, bytes):
         raise UserError(f"key {sample['__key__']!r} has no bytes under {name}.*; check your stages")
-    return data
+    pair = sample.get("__stored__")
+    # The index speaks of the bytes that were read, not of those that a user's stage put in their place.
+    known = isinstance(pair, StoredPair) and pair.members.get(field) is data
+    return Stored(data, name, pair.hints.get(name) if pair and known else None, parts=views)
 
 
 def map_ahead(

@@ -15,10 +15,11 @@ from train.draws.boxes import pick, square_start
 from train.draws.config import AugmentConfig
 from train.draws.degrade import NONE, draw_chain, drawn_chains
 from train.draws.parameters import GeometryDraws
-from train.window.geometry import cut
+from train.window.geometry import cut_out
+from train.window.images import Decoded, Image
 
-Images = Sequence[Pixels]
-"""Real, fake and, where there is one, the mask, each (H, W, 3)."""
+Images = Sequence[Image]
+"""Real, fake and, where there is one, the mask."""
 
 
 def degraded(
@@ -41,20 +42,20 @@ def degraded(
     if number == NONE:
         return images
     chain = draw_chain(chains, number, seed, epoch, pair_id)
-    images = _part(images, chains[number].region(config.degrade_side), chain.place)
+    parts = _parts(images, chains[number].region(config.degrade_side), chain.place)
     for step in chain.steps:
         seen = Seen(noise_key=step.noise_key, max_pixels=MOST_SIDE**2)
-        pair = [apply(step.op, one, step.values, seen) for one in images[:2]]
-        images = [*pair, *(apply_to_mask(step.op, one, step.values, seen) for one in images[2:])]
-    return images
+        pair = [apply(step.op, one, step.values, seen) for one in parts[:2]]
+        parts = [*pair, *(apply_to_mask(step.op, one, step.values, seen) for one in parts[2:])]
+    return list(map(Decoded, parts))
 
 
-def _part(images: Images, side: int, place: tuple[float, float]) -> Images:
+def _parts(images: Images, side: int, place: tuple[float, float]) -> list[Pixels]:
     """A part of the images with sides of at most `side` pixels."""
-    size = images[0].shape[:2]
+    size = images[0].size
     height, width = (min(side, one) for one in size)
     top, left = (pick(u, whole - min(side, whole) + 1) for u, whole in zip(place, size, strict=True))
-    return [np.ascontiguousarray(one[top : top + height, left : left + width]) for one in images]
+    return [np.ascontiguousarray(one.part((top, left, height, width))) for one in images]
 
 
 def pre_cropped(images: Images, draws: GeometryDraws, row: int, config: AugmentConfig) -> Images:
@@ -73,6 +74,6 @@ def pre_cropped(images: Images, draws: GeometryDraws, row: int, config: AugmentC
     side = config.pre_crop_side
     top, left = (
         square_start(u, whole, side)
-        for u, whole in zip(draws.pre_crop_place[row].tolist(), images[0].shape[:2], strict=True)
+        for u, whole in zip(draws.pre_crop_place[row].tolist(), images[0].size, strict=True)
     )
-    return [cut(one, top, left, side) for one in images]
+    return [Decoded(cut_out(one, top, left, side)) for one in images]

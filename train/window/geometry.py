@@ -8,8 +8,6 @@ pixels.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
-from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +17,7 @@ from recon.image.drawing import resize
 from train.draws.boxes import Box, cutout_box, resized_box, square_start
 from train.draws.config import JPEG_GRID, JPEG_REACH, AugmentConfig
 from train.draws.parameters import GeometryDraws
-
-LATTICE_PIXELS = 4_096
-"""Most pixels of an image from which the mean grey for contrast is taken."""
+from train.window.images import Decoded, Image
 
 FRAME = np.dtype(
     [
@@ -140,50 +136,63 @@ def _window_start(crop_start: int, size: int, config: AugmentConfig) -> int:
     return first - config.blur_radius
 
 
-@lru_cache(maxsize=4096)
-def lattice(height: int, width: int) -> tuple[slice, slice]:
-    """Rows and columns of the pixels from which an image's mean grey is taken.
-
-    Every s-th pixel from s // 2 on (the last one, where there are fewer): s is the smallest step that takes
-    at most `LATTICE_PIXELS`. The mean of all pixels would take three times as long as decoding.
-    """
-    step = 1
-    while _taken(height, step) * _taken(width, step) > LATTICE_PIXELS:
-        step += 1
-    return tuple(slice(min(step // 2, size - 1), None, step) for size in (height, width))  # type: ignore[return-value]
-
-
-def _taken(size: int, step: int) -> int:
-    return max(1, ceil((size - step // 2) / step))
-
-
-def augmented_image(pixels: Pixels, plan: WindowPlan) -> Pixels:
-    """The image (H, W, 3) that the photometric ops act on: the stored one, or its resized crop."""
+def augmented_image(image: Image, plan: WindowPlan) -> Image:
+    """The image that the photometric ops act on: the stored one, or its resized crop."""
     if plan.resized is None:
-        return pixels
-    top, left, height, width = plan.resized
-    return resize(pixels[top : top + height, left : left + width], plan.height, plan.width, plan.resampler)
+        return image
+    return Decoded(resize(image.part(plan.resized), plan.height, plan.width, plan.resampler))
 
 
-def cut_window(pixels: Pixels, plan: WindowPlan) -> Pixels:
+def cut_window(image: Image, plan: WindowPlan) -> Pixels:
     """Cuts the (side, side, 3) window out of an augmented image; what overhangs mirrors its border."""
-    return cut(pixels, plan.top, plan.left, plan.side)
+    return cut_out(image, plan.top, plan.left, plan.side)
 
 
-def final_crop(pixels: Pixels, plan: WindowPlan, crop: int) -> Pixels:
+def final_crop(image: Image, plan: WindowPlan, crop: int) -> Pixels:
     """The (crop, crop, 3) final crop of an augmented image, turned and mirrored as the recipe ends.
 
     The images of a pair get it on the device, after the ops in between; a mask has no such ops.
     """
-    square = cut(pixels, plan.crop_top, plan.crop_left, crop)
+    square = cut_out(image, plan.crop_top, plan.crop_left, crop)
     turned = np.rot90(square, plan.rotation)
     return np.ascontiguousarray(turned[:, ::-1] if plan.flip else turned)
 
 
 def centre_crop(pixels: Pixels, side: int) -> Pixels:
     """The (side, side, 3) centre of an image (H, W, 3); a smaller image is padded symmetrically."""
-    height, width = pixels.shape[:2]
-    return cut(pixels, (height - side) // 2, (width - side) // 2, side)
+    return cut(pixels, *centre(pixels.shape, side), side)
+
+
+def centre(size: tuple[int, ...], side: int) -> tuple[int, int]:
+    """(top, left) of the centre crop of an image of (height, width, ...); below 0 where it is smaller."""
+    height, width = size[:2]
+    return (height - side) // 2, (width - side) // 2
+
+
+def cut_out(image: Image, top: int, left: int, side: int) -> Pixels:
+    """`cut` of an image, of which only the part is decoded on which the square depends."""
+    box = needed(image.size, top, left, side)
+    # Where the square overhangs, the part ends at the image's border: both are mirrored at the same place.
+    return cut(image.part(box), top - box[0], left - box[1], side)
+
+
+def needed(size: tuple[int, int], top: int, left: int, side: int) -> Box:
+    """(top, left, height, width) of the part of an image on which `cut` depends."""
+    rows, columns = (_span(start, side, length) for start, length in zip((top, left), size, strict=True))
+    return rows[0], columns[0], rows[1], columns[1]
+
+
+def _span(start: int, count: int, size: int) -> tuple[int, int]:
+    """The first place along an axis, and how many."""
+    if 0 <= start <= size - count:
+        return start, count
+    if start < -size or start + count > 2 * size:  # mirrored more than once
+        return 0, size
+    places = mirror(start, count, size)
+    # With the border, at which it is mirrored.
+    first = 0 if start < 0 else int(places.min())
+    last = size - 1 if start + count > size else int(places.max())
+    return first, last - first + 1
 
 
 def cut(pixels: Pixels, top: int, left: int, side: int) -> Pixels:

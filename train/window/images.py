@@ -1,0 +1,146 @@
+"""The images of a sample, of which no more is decoded than somebody asks for."""
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from pack.dataset.pairs import Hint
+from recon.image.codec import Pixels, decode_rgb
+from recon.image.palette import palette
+
+if TYPE_CHECKING:
+    from recon.jpeg.coefficients import Coefficients, Entries
+    from recon.jpeg.frame import Frame
+
+Box = tuple[int, int, int, int]
+"""Top, left, height and width in pixels of a part of an image; it lies inside and is not empty."""
+
+_DEARER = 2.5
+"""How many times as long a pixel takes when a part is decoded from an entry point as when libjpeg-turbo
+decodes the whole: 2.2 to 2.4 over 60 COCO photographs, entropy decoding and the rest together."""
+
+
+class UndecodableError(Exception):
+    """The bytes of an image can't be decoded; the text is the member's name."""
+
+
+class Image(Protocol):
+    """An image of (height, width, 3)."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        ...
+
+    def part(self, box: Box) -> Pixels:
+        """The pixels of a part, not to be changed."""
+        ...
+
+    def palette(self) -> Pixels:
+        """Of `recon.image.palette`."""
+        ...
+
+
+class Decoded:
+    """An image that is decoded already.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+    """
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels = pixels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    def part(self, box: Box) -> Pixels:
+        """A view of the image."""
+        top, left, height, width = box
+        return self.pixels[top : top + height, left : left + width]
+
+    def palette(self) -> Pixels:
+        """Computed from the pixels."""
+        return palette(self.pixels)
+
+
+class Stored:
+    """An image as its dataset stores it.
+
+    With entry points, a part is decoded alone where that is faster than to decode all; the pixels are the
+    same. Without them, all is decoded at once.
+
+    Args:
+        data: the file.
+        name: of the member, for errors.
+        hint: what the index knows of it.
+        parts: how many parts of about the same size will be asked for.
+
+    Raises:
+        UndecodableError: the file is broken. Later calls raise it too.
+    """
+
+    def __init__(self, data: bytes, name: str, hint: Hint | None, parts: int = 1) -> None:
+        self.data, self.name, self.parts = data, name, parts
+        self._palette = hint.palette if hint else None
+        self._whole: Decoded | None = None
+        self._partly = _partly_decodable(data, hint) if hint and hint.entries else None
+        if self._partly is None:
+            self._decode()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        if self._whole:
+            return self._whole.size
+        assert self._partly
+        frame, _ = self._partly
+        return frame.height, frame.width
+
+    def part(self, box: Box) -> Pixels:
+        """The pixels of a part, decoded alone or cut out of all."""
+        coded = self.coefficients(box)
+        return self._decode().part(box) if coded is None else coded.pixels()
+
+    def coefficients(self, box: Box) -> "Coefficients | None":
+        """The coefficients of a part; None where all is decoded, or must be."""
+        from recon.jpeg.coefficients import UndecodedError, coefficients, share
+
+        if self._whole or self._partly is None:
+            return None
+        frame, entries = self._partly
+        if share(frame, entries, box) * self.parts * _DEARER > 1:
+            return None
+        try:
+            return coefficients(self.data, frame, entries, box)
+        except UndecodedError:  # libjpeg-turbo decides whether the file or the index is wrong
+            return None
+
+    def palette(self) -> Pixels:
+        """As the index has it, or computed from the pixels."""
+        if self._palette is None:
+            return self._decode().palette()
+        return np.frombuffer(self._palette, np.uint8).reshape(-1, 3)
+
+    def _decode(self) -> Decoded:
+        if self._whole is None:
+            try:
+                self._whole = Decoded(decode_rgb(self.data))
+            except MemoryError:  # of this machine, no damage of the pair
+                raise
+            except Exception as error:  # Pillow's decoders let struct, zlib, EOF and index errors through
+                raise UndecodableError(self.name) from error
+        return self._whole
+
+
+def _partly_decodable(data: bytes, hint: Hint) -> "tuple[Frame, Entries] | None":
+    """The header and the entry points of a file whose index has such."""
+    from recon.jpeg.entries import read_entries  # imports numba, which other datasets don't need
+    from recon.jpeg.frame import read_frame
+
+    frame = read_frame(data)
+    assert hint.entries
+    entries = frame and read_entries(hint.entries, frame)
+    return (frame, entries) if frame and entries else None
