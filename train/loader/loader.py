@@ -7,9 +7,8 @@ for batch in loader:                     # one epoch
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 
 from pack.dataset.dataset import Dataset
@@ -26,6 +25,7 @@ from train.stream.samples import Fakes
 from train.window.masked_batch import WindowBatch
 
 Choice = Callable[[Dataset], Selection]
+Decode = Literal["auto", "host", "device"]
 
 
 class PairLoader:
@@ -68,6 +68,9 @@ class PairLoader:
         cache_dir: local folder that keeps blocks; all processes that name the same folder share it.
         cache_gb: most that it may hold, in GB.
         device: where the batches go.
+        decode: who makes the pixels of baseline JPEGs that have entry points in the index. device: the host
+            undoes their Huffman coding, the device does the rest for all windows of a batch together; host:
+            the host does all. auto: the device if it is a GPU. The pixels are the same.
         stages: WebDataset stages such as ``wds.map(f)`` between reading and decoding, one sample in,
             one out: their number and order are checked. They go to the worker pickled, so they must
             come from a module, not from the script that is run.
@@ -100,13 +103,15 @@ class PairLoader:
         cache_dir: str | None = None,
         cache_gb: float = 100.0,
         device: str | torch.device = "cpu",
+        decode: Decode = "auto",
         stages: Sequence[Stage] = (),
     ) -> None:
         counts = {"batch_size": batch_size, "world_size": world_size, "lanes": lanes, "block": block}
         counts |= {"window": window, "threads": threads, "reads": reads, "read_ahead_mb": read_ahead_mb}
         _check_arguments(counts | {"centre_crop": centre_crop}, rank, workers)
         self.global_batch = batch_size * world_size
-        _check_choices(augment, fakes)
+        _check_choices(augment, fakes, decode)
+        self.device = torch.device(device)
         check_world(world_size=world_size, lanes=lanes, global_batch=self.global_batch)
         self.plan = LoaderPlan(
             sources=_plan_sources(url, filter, deadline_s),
@@ -126,11 +131,11 @@ class PairLoader:
             cache_dir=cache_dir,
             cache_gb=cache_gb,
             fakes=fakes,
+            on_device=decode == "device" or (decode == "auto" and self.device.type == "cuda"),
             stages=tuple(stages),
         )
         self.pairs = sum(source.ordered().epoch_pairs for source in self.plan.sources)
         self.workers = workers
-        self.device = torch.device(device)
         self.epoch = self.step = 0
         self._host: BatchReader | None = None
         self._transfer = Transfer(PairAugment(augment, seed) if augment else None, self.device)
@@ -196,7 +201,7 @@ class PairLoader:
             self._worker = self._worker or Worker(self.plan)
             return self._worker.batches(epoch, step)
         self._host = self._host or BatchReader(self.plan)
-        return self._host.batches(epoch, step, lambda: np.empty(self.plan.window_shape, np.uint8))
+        return self._host.batches(epoch, step, self.plan.room.slot)
 
     def close(self) -> None:
         """Ends the worker, if there is one; the next loop starts another."""
@@ -205,10 +210,11 @@ class PairLoader:
             self._worker = None
 
 
-def _check_choices(augment: object, fakes: object) -> None:
+def _check_choices(augment: object, fakes: object, decode: object) -> None:
     """Refuses a recipe that would be ignored or fail later, and unknown words."""
-    if fakes not in get_args(Fakes):
-        raise UserError(f"fakes={fakes!r}, expected {' or '.join(get_args(Fakes))}")
+    for name, word, choices in (("fakes", fakes, get_args(Fakes)), ("decode", decode, get_args(Decode))):
+        if word not in choices:
+            raise UserError(f"{name}={word!r}, expected {' or '.join(choices)}")
     if not isinstance(augment, AugmentConfig | None):
         raise UserError(
             f"augment={augment!r}, expected an AugmentConfig or None; "

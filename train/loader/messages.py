@@ -5,15 +5,49 @@ begin another at once, while messages of the old one are still on their way: bot
 """
 
 import mmap
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
 from recon.image.codec import Pixels
+from train.ops.coded import Blocks
 from train.window.masked_batch import WindowBatch
 
 SLOTS = 4
 """Batches of windows in the shared memory: one being filled, some waiting, one being taken."""
+
+_NO_WINDOWS, _NO_BLOCKS = np.empty(0, np.uint8), np.empty((0, 64), np.int16)
+
+
+class Slot(NamedTuple):
+    """The memory of a batch."""
+
+    windows_BPHWC: Pixels
+    blocks_M64: Blocks
+    """Room for the windows that the device decodes."""
+
+
+class Room(NamedTuple):
+    """How large a slot is."""
+
+    windows: tuple[int, ...]
+    """(B, P, H, W, C), uint8."""
+    blocks: int
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return prod(self.windows) + 128 * self.blocks
+
+    def slot(self, memory: Pixels | None = None) -> Slot:
+        """A slot in bytes of this size, or in new memory."""
+        if memory is None:
+            return Slot(np.empty(self.windows, np.uint8), np.empty((self.blocks, 64), np.int16))
+        windows, blocks = np.split(memory, [prod(self.windows)])
+        return Slot(windows.reshape(self.windows), blocks.view(np.int16).reshape(-1, 64))
 
 
 @dataclass(frozen=True)
@@ -40,7 +74,25 @@ class Filled:
     loop: int
     slot: int
     batch: WindowBatch
-    """Without its windows: these are not sent but lie in the shared memory."""
+    """Without its windows and blocks: these are not sent but lie in the shared memory."""
+    blocks: int
+    """How many there are."""
+
+    @staticmethod
+    def of(loop: int, slot: int, batch: WindowBatch) -> "Filled":
+        """The message of a batch whose windows are in a slot."""
+        batch, coded = replace(batch, windows_BPHWC=_NO_WINDOWS), batch.coded
+        if coded is None:
+            return Filled(loop, slot, batch, 0)
+        apart = replace(batch, coded=replace(coded, blocks_M64=_NO_BLOCKS))
+        return Filled(loop, slot, apart, len(coded.blocks_M64))
+
+    def whole(self, slots: Sequence[Slot]) -> WindowBatch:
+        """The batch with its windows and blocks."""
+        slot, coded = slots[self.slot], self.batch.coded
+        if coded is not None:
+            coded = replace(coded, blocks_M64=slot.blocks_M64[: self.blocks])
+        return replace(self.batch, windows_BPHWC=slot.windows_BPHWC, coded=coded)
 
 
 @dataclass(frozen=True)
@@ -53,17 +105,12 @@ class Ended:
     """Whether the error is a mistake of the user: shown as one line, without a traceback."""
 
 
-def memory_size(shape: tuple[int, ...]) -> int:
-    """Bytes of the shared memory for windows of a shape."""
-    return SLOTS * int(np.prod(shape))
-
-
-def slots_of(memory: int, shape: tuple[int, ...]) -> list[Pixels]:
-    """The windows of each slot, as arrays in the shared memory.
+def slots_of(memory: int, room: Room) -> list[Slot]:
+    """The slots in the shared memory.
 
     Args:
-        memory: file descriptor of the memory.
-        shape: of a batch's windows, uint8.
+        memory: file descriptor of the memory, of `SLOTS` times the size of a slot.
+        room: of each.
     """
-    mapped = mmap.mmap(memory, 0)
-    return list(np.frombuffer(mapped, np.uint8).reshape(SLOTS, *shape))
+    mapped = np.frombuffer(mmap.mmap(memory, 0), np.uint8)
+    return [room.slot(part) for part in mapped.reshape(SLOTS, room.size)]

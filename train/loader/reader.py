@@ -17,8 +17,9 @@ from pack.dataset.selection import Selection
 from pack.shard.manifest import Manifest
 from pack.storage import Retry
 from recon.base.errors import UserError
-from recon.image.codec import Pixels
 from train.draws.config import AugmentConfig
+from train.loader.messages import Room, Slot
+from train.ops.coded import most_blocks
 from train.order.epoch import EpochOrder
 from train.order.mixture import Source
 from train.stream.samples import Fakes, Sample, StoredSource, read_samples
@@ -26,7 +27,7 @@ from train.window.cutter import WindowCutter, map_ahead
 from train.window.masked_batch import WindowBatch, collate
 
 Stage = Callable[[Iterator[Sample]], Iterator[Sample]]
-Memory = Callable[[], Pixels]
+Memory = Callable[[], Slot]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,8 @@ class LoaderPlan:
     cache_dir: str | None
     cache_gb: float
     fakes: Fakes = "drawn"
+    on_device: bool = False
+    """Whether the device decodes what can be decoded in part."""
     stages: tuple[Stage, ...] = ()
 
     @property
@@ -74,6 +77,12 @@ class LoaderPlan:
         side = self.augment.window_side if self.augment else self.centre_crop
         views = self.augment.views if self.augment else 1
         return self.batch_size * views, 2, side, side, 3
+
+    @property
+    def room(self) -> Room:
+        """What a batch needs."""
+        rows, images, side, *_ = self.window_shape
+        return Room(self.window_shape, rows * images * most_blocks(side) if self.on_device else 0)
 
     @property
     def changed_side(self) -> int:
@@ -113,7 +122,7 @@ class BatchReader:
         Args:
             epoch: from 0.
             step: of the epoch, from 0.
-            memory: gives uint8 windows of `LoaderPlan.window_shape` to fill, one call a batch.
+            memory: gives a slot of `LoaderPlan.room` to fill, one call a batch.
             check: is called before each pair; raises where the batch is no longer wanted.
 
         Raises:
@@ -134,7 +143,8 @@ class BatchReader:
                     check()
                     row.append(next(cuts))
                 # Memory only now: no slot is held while storage is waited for.
-                yield collate(row, memory(), plan.changed_side)
+                slot = memory()
+                yield collate(row, slot.windows_BPHWC, plan.changed_side, slot.blocks_M64)
 
     def _samples(
         self, order: EpochOrder, position: int, readers: ThreadPoolExecutor

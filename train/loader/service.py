@@ -8,18 +8,12 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import replace
 from multiprocessing.connection import Connection
-
-import numpy as np
 
 from recon.base.cli import ignore_odd_metadata
 from recon.base.errors import UserError
-from recon.image.codec import Pixels
-from train.loader.messages import SLOTS, Ended, Filled, Free, Start, slots_of
+from train.loader.messages import SLOTS, Ended, Filled, Free, Slot, Start, slots_of
 from train.loader.reader import BatchReader, LoaderPlan
-
-_ELSEWHERE = np.empty(0, np.uint8)  # in place of windows, which lie in a slot
 
 
 def main(connection: int, memory: int) -> None:
@@ -73,7 +67,7 @@ class _Service:
         try:
             plan = _unpickled(packed)
             self.host: BatchReader = BatchReader(plan)
-            self.slots = slots_of(memory, plan.window_shape)
+            self.slots = slots_of(memory, plan.room)
         except Exception as error:
             self._send(_failed(self.start.loop, error))
             raise EOFError from error
@@ -99,12 +93,12 @@ class _Service:
         batches = self.host.batches(start.epoch, start.step, self._take, self._listen)
         try:
             for batch in batches:
-                self._send(Filled(start.loop, self.taken, replace(batch, windows_BPHWC=_ELSEWHERE)))
+                self._send(Filled.of(start.loop, self.taken, batch))
         except Exception as error:
             return _failed(start.loop, error)
         return Ended(start.loop)
 
-    def _take(self) -> Pixels:
+    def _take(self) -> Slot:
         """The memory of the next batch, once there is a free slot."""
         self._listen()
         while not self.free:

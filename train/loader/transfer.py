@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from pack.dataset.pairs import DamagedPair
 from train.augment.pipeline import PairAugment
+from train.ops.coded import FACTS, CodedWindows
+from train.ops.decode import decode
 from train.window.masked_batch import WindowBatch
 
 
@@ -85,8 +87,7 @@ class Transfer:
 
     @torch.autograd.profiler.record_function("transfer")
     def _one(self, epoch: int, batch: WindowBatch) -> Batch:
-        arrays = (batch.windows_BPHWC, batch.mask_B)
-        windows, mask = (self._moved(torch.from_numpy(array)) for array in arrays)
+        windows, mask = self._windows(batch), self._moved(torch.from_numpy(batch.mask_B))
         if batch.mask_B.all():
             images = valid = self._images(epoch, windows, batch, slice(None))
         else:  # masked slots have no draws and no size: only the valid rows are augmented
@@ -105,6 +106,30 @@ class Transfer:
             changed=changed,
             damaged=batch.damaged,
         )
+
+    def _windows(self, batch: WindowBatch) -> torch.Tensor:
+        """(B, P, H, W, C) the windows on the device; anything where masked, if some are decoded there."""
+        host = torch.from_numpy(batch.windows_BPHWC)
+        if batch.coded is None:
+            return self._moved(host)
+        rows, decoded = self._decoded(batch.coded, host.shape[2])
+        windows = decoded.new_empty(host.shape)
+        windows.flatten(0, 1).index_copy_(0, rows, decoded)
+        sent = np.repeat(batch.mask_B, 2)
+        sent[batch.coded.facts_N["row"]] = False
+        if sent.any():  # those that the host has decoded, and no others
+            rows = torch.from_numpy(np.flatnonzero(sent))
+            pixels = self._moved(host.flatten(0, 1).index_select(0, rows))
+            windows.flatten(0, 1).index_copy_(0, self._moved(rows), pixels)
+        return windows
+
+    def _decoded(self, coded: CodedWindows, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Numbers (N,) of windows in the batch, and the windows (N, H, W, C), on the device."""
+        arrays = (coded.blocks_M64, coded.steps_N364, coded.table())
+        blocks_M64, steps_N364, facts_NF = (self._moved(torch.from_numpy(array)) for array in arrays)
+        assert FACTS.names
+        rows = facts_NF[:, FACTS.names.index("row")]
+        return rows, decode(blocks_M64, steps_N364, facts_NF, side)
 
     def _images(
         self, epoch: int, windows: torch.Tensor, batch: WindowBatch, rows: slice | NDArray[np.int64]

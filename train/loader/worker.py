@@ -18,12 +18,11 @@ import tempfile
 import weakref
 from collections.abc import Generator
 from contextlib import suppress
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from recon.base.errors import UserError
-from train.loader.messages import Ended, Filled, Free, Start, memory_size, slots_of
+from train.loader.messages import SLOTS, Ended, Filled, Free, Start, slots_of
 from train.loader.packing import pickled
 from train.loader.reader import LoaderPlan
 from train.window.masked_batch import WindowBatch
@@ -45,8 +44,8 @@ class Worker:
 
     def __init__(self, plan: LoaderPlan) -> None:
         packed = pickled(plan)  # before a process is started: it may be refused
-        memory = _shared_memory(memory_size(plan.window_shape))
-        self._slots = slots_of(memory, plan.window_shape)
+        memory = _shared_memory(SLOTS * plan.room.size)
+        self._slots = slots_of(memory, plan.room)
         ours, theirs = socket.socketpair()
         self._connection = Connection(ours.detach())
         self._process = _started(theirs.fileno(), memory)
@@ -69,7 +68,7 @@ class Worker:
             message = self._receive(loop)
             if isinstance(message, Ended):
                 return _raise(message)
-            yield replace(message.batch, windows_BPHWC=self._slots[message.slot])
+            yield message.whole(self._slots)
             self._send(pickle.dumps(Free(loop, message.slot)))
 
     def _send(self, data: bytes) -> None:

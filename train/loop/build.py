@@ -74,8 +74,8 @@ def _validation_loader(url: str, config: TrainConfig, world: World) -> PairLoade
 def _shared(config: TrainConfig, world: World) -> dict[str, Any]:
     """The arguments that both loaders have."""
     order, data = config.order, config.data
-    names = ("workers", "threads", "reads", "read_ahead_mb", "deadline_s", "cache_dir", "cache_gb", "fakes")
-    shared: dict[str, Any] = {name: getattr(data, name) for name in names}
+    names = ("workers", "threads", "reads", "read_ahead_mb", "decode", "deadline_s", "cache_dir", "cache_gb")
+    shared: dict[str, Any] = {name: getattr(data, name) for name in (*names, "fakes")}
     shared |= {name: getattr(order, name) for name in ("seed", "lanes", "block", "window")}
     shared |= {"rank": world.rank, "world_size": world.size, "device": world.device}
     return shared

@@ -50,6 +50,10 @@ class DataConfig:
     read_ahead_mb: int = 64
     """MiB that a rank reads in advance. The memory of its loader is about read_ahead_mb + lanes / world
     size x window x block stored pairs + 4 batches of windows, one a view and image, + 150 MiB."""
+    decode: Literal["auto", "host", "device"] = "auto"
+    """Who makes the pixels of baseline JPEGs that have entry points in the index. device: the host undoes
+    their Huffman coding, the device does the rest for all windows of a batch together; host: the host does
+    all. auto: the device if it is a GPU. The pixels are the same."""
     deadline_s: float = 60.0
     """Seconds to go on asking storage for a block; if it has not come by then, the run stops."""
     cache_dir: str | None = None

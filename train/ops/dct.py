@@ -4,7 +4,7 @@ Each pass of the fixed-point transform is an integer matrix product with one rou
 holds all these integers and halves exactly, so a float64 matrix product gives the same bits in any order
 of additions. Sources: jfdctint.c, jidctint.c, jcdctmgr.c and jcparam.c of libjpeg-turbo 3.
 
-    N any leading dimensions, H and W multiples of 8; a block's samples are (8, 8), row first
+    N any leading dimensions, H and W multiples of 8; M blocks; a block's samples are (8, 8), row first
 """
 
 from functools import cache
@@ -74,8 +74,38 @@ def code_blocks(x_NHW: torch.Tensor, steps_N88: torch.Tensor) -> torch.Tensor:
     coefficients = torch.div(coefficients + halves, 8 * steps, rounding_mode="trunc") * steps
     samples = _pass_over_columns(coefficients, matrix.T, _INVERSE_SHIFTS[0])
     samples = _pass_over_rows(samples, matrix, _INVERSE_SHIFTS[1])
-    samples = samples.add_(128).clamp_(0, 255)
-    return samples.view(x_NHW.shape)
+    return _levels(samples).view(x_NHW.shape)
+
+
+def decode_blocks(blocks_M64: torch.Tensor, steps_M64: torch.Tensor) -> torch.Tensor:
+    """Dequantises blocks and applies the inverse DCT.
+
+    Args:
+        blocks_M64: int16 quantised coefficients, row after row; any numbers, also those of a broken file.
+        steps_M64: int32 quantisation steps.
+
+    Returns:
+        (M, 64) float64, whole levels 0..255, as `recon.kernels.pixels.inverse_dct` computes them.
+    """
+    matrix = _matrix(blocks_M64.device)
+    x = (blocks_M64.int() * steps_M64).double().view(-1, 8, 1, 8)
+    x = _wrapped(_pass_over_columns(x, matrix.T, _INVERSE_SHIFTS[0]), 32 - _INVERSE_SHIFTS[0])
+    x = _wrapped(_pass_over_rows(x, matrix, _INVERSE_SHIFTS[1]), 32 - _INVERSE_SHIFTS[1])
+    return _levels(x).view(-1, 64)
+
+
+def _wrapped(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """Whole numbers as a signed integer of so many bits holds them.
+
+    The compiled loops count in 32 bits, of which a pass drops some. Only senseless coefficients exceed them,
+    and their pixels are to be the same everywhere, too.
+    """
+    half = 2.0 ** (bits - 1)
+    return x.add_(half).remainder_(2 * half).sub_(half)
+
+
+def _levels(samples: torch.Tensor) -> torch.Tensor:
+    return samples.add_(128).clamp_(0, 255)
 
 
 def _pass_over_rows(x: torch.Tensor, matrix_88: torch.Tensor, shift: int) -> torch.Tensor:

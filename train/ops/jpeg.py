@@ -68,7 +68,7 @@ def jpeg_tensor(x_BPCHW: torch.Tensor, quality_B: Numbers, extent_B2: Numbers) -
     chroma = _halve(ycc[:, :, 1:])
     chroma = _take(chroma, _places(chroma.shape[-2], (extent[:, 0] + 1) // 2), -2)
     chroma = code_blocks(chroma, steps_B288[:, None, None, 1])
-    rgb = _ycc_to_rgb(luma, _double(chroma, extent))[..., :height, :width]
+    rgb = ycc_to_rgb(luma, _double(chroma, extent))[..., :height, :width]
     inside_BH = torch.arange(height, device=device) < extent[:, :1] * (quality > 0)[:, None]
     inside_BW = torch.arange(width, device=device) < extent[:, 1:]
     inside = inside_BH[:, None, None, :, None] & inside_BW[:, None, None, None, :]
@@ -128,7 +128,16 @@ def _rgb_to_ycc(x_BPCHW: torch.Tensor) -> torch.Tensor:
     return ycc.view(x_BPCHW.shape)
 
 
-def _ycc_to_rgb(luma: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
+def ycc_to_rgb(luma: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
+    """Converts colours as jdcolor.c does.
+
+    Args:
+        luma: (B, P, 1, H, W) float64, whole levels.
+        chroma: (B, P, 2, H, W) Cb and Cr, likewise.
+
+    Returns:
+        (B, P, 3, H, W) float64, whole levels 0..255.
+    """
     matrix = _constants(luma.device)[2]
     colour = torch.matmul(matrix, (chroma - 128).flatten(-2)).add_(0.5).floor_()
     return colour.view(*luma.shape[:2], 3, *luma.shape[-2:]).add_(luma).clamp_(0, 255)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pack.dataset.pairs import DamagedPair
 from recon.image.codec import Pixels
+from train.ops.coded import FACTS, Blocks, CodedWindows
 from train.window.geometry import FRAME, WindowPlan, whole_window
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class WindowBatch:
     """A rank's share of one step, before it goes to the device."""
 
     windows_BPHWC: Pixels
-    """uint8; zeros where masked."""
+    """uint8; zeros where masked, anything where `coded` has the window."""
     mask_B: NDArray[np.bool_]
     """False where the epoch has no pair left for the slot, or a damaged one: in all rows of the slot."""
     ids_B: NDArray[np.int64]
@@ -39,6 +40,20 @@ class WindowBatch:
     """The final crops of the samples' mask images, uint8; None if no dataset has such."""
     damaged: list[DamagedPair]
     """Pairs whose slots are masked because they are damaged."""
+    coded: CodedWindows | None
+    """The windows that the device decodes, if there are such."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coded:
+    """A window that is still to be decoded."""
+
+    coefficients: "Coefficients"
+    """Of the part of the image on which the window depends."""
+    top: int
+    """Row of the image at which the window begins; below 0 where it overhangs."""
+    left: int
+    """Column of the image at which the window begins; below 0 where it overhangs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +89,20 @@ Views = tuple[Cut, ...]
 """The views of one pair, in order."""
 
 
-def collate(cuts: Sequence[Views | DamagedPair], windows_BPHWC: Pixels, changed_side: int = 0) -> WindowBatch:
+def collate(
+    cuts: Sequence[Views | DamagedPair],
+    windows_BPHWC: Pixels,
+    changed_side: int = 0,
+    blocks_M64: Blocks | None = None,
+) -> WindowBatch:
     """Puts pairs into the slots of a batch. Slots without a pair, or with a damaged one, are masked.
 
     Args:
         cuts: of at most B / views pairs; all of them have equally many views.
         windows_BPHWC: the memory to fill.
         changed_side: side of the crops of mask images; 0 if no dataset has such.
+        blocks_M64: the memory for windows that the device decodes, with room for the largest ones; needed
+            only if there are such.
     """
     rows, _, side = windows_BPHWC.shape[:3]
     nothing = np.array(whole_window(side).frame(), FRAME)  # zeros would be divided by on the device
@@ -89,12 +111,17 @@ def collate(cuts: Sequence[Views | DamagedPair], windows_BPHWC: Pixels, changed_
     frames_B = np.full(rows, nothing, FRAME)
     grey_BP = np.zeros((rows, 2), np.int64)
     changed_BHW = np.zeros((rows, changed_side, changed_side), np.uint8) if changed_side else None
+    coded: list[tuple[int, Coded]] = []
     sound = [(slot, views) for slot, views in enumerate(cuts) if not isinstance(views, DamagedPair)]
     for slot, views in sound:
         for row, cut in enumerate(views, slot * len(views)):
             if changed_BHW is not None:  # without a mask, the whole image went through the decoder
                 changed_BHW[row] = 255 if cut.mask_HW is None else cut.mask_HW
-            windows_BPHWC[row], mask_B[row] = cut.windows_PHWC, True
+            mask_B[row] = True
+            if any(cut.coded_P):
+                coded += _put_apart(cut, row, windows_BPHWC)
+            else:
+                windows_BPHWC[row] = cut.windows_PHWC
             ids_B[row], frames_B[row], grey_BP[row] = cut.view_id, cut.plan.frame(), cut.grey_P
     windows_BPHWC[~mask_B] = 0  # the memory is used again and again: no pixel of an old batch is left
     return WindowBatch(
@@ -106,4 +133,36 @@ def collate(cuts: Sequence[Views | DamagedPair], windows_BPHWC: Pixels, changed_
         keys=[views[0].key for _, views in sound],
         changed_BHW=changed_BHW,
         damaged=[cut for cut in cuts if isinstance(cut, DamagedPair)],
+        coded=coded_windows(coded, blocks_M64) if coded else None,
     )
+
+
+def _put_apart(cut: Cut, row: int, windows_BPHWC: Pixels) -> list[tuple[int, Coded]]:
+    """Puts what is decoded into a batch; the rest is returned, with the numbers of the windows."""
+    rest = []
+    for number, (window, coded) in enumerate(zip(cut.windows_PHWC, cut.coded_P, strict=True)):
+        if coded is None:
+            windows_BPHWC[row, number] = window
+        else:
+            rest.append((2 * row + number, coded))
+    return rest
+
+
+def coded_windows(coded: Sequence[tuple[int, Coded]], blocks_M64: Blocks | None) -> CodedWindows:
+    """Puts coefficients side by side.
+
+    Args:
+        coded: windows, each with its number in the batch (see `FACTS`).
+        blocks_M64: the memory to fill, from its beginning.
+    """
+    assert blocks_M64 is not None
+    steps_N364, facts_N = np.ones((len(coded), 3, 64), np.int32), np.empty(len(coded), FACTS)
+    first = 0
+    for number, (row, one) in enumerate(coded):
+        part, frame = one.coefficients, one.coefficients.frame
+        size = (frame.height, frame.width, frame.components, frame.down, frame.across)
+        facts_N[number] = (row, one.top, one.left, *size, first, *part.mcus)
+        steps_N364[number, : frame.components] = frame.steps
+        blocks_M64[first : first + len(part.blocks)] = part.blocks
+        first += len(part.blocks)
+    return CodedWindows(blocks_M64=blocks_M64[:first], steps_N364=steps_N364, facts_N=facts_N)
