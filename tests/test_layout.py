@@ -54,7 +54,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "train/augment": ("recon/base recon/image train/ops/cpu train/draws train/ops train/order train/window"),
     "train/loader": (
         "pack/dataset pack/shard pack/storage recon/base recon/image train/augment "
-        "train/draws train/order train/stream train/window"
+        "train/draws train/ops train/order train/stream train/window"
     ),
     "train/model": "pack/storage recon/base train/ops/cpu",
     "train/model/published": "pack/storage recon/base train/model",

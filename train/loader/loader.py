@@ -136,11 +136,10 @@ class PairLoader:
         )
         self.pairs = sum(source.ordered().epoch_pairs for source in self.plan.sources)
         self.workers = workers
-        self.epoch = self.step = 0
+        self.epoch = self.step = self._loops = 0
         self._host: BatchReader | None = None
         self._transfer = Transfer(PairAugment(augment, seed) if augment else None, self.device)
         self._worker: Worker | None = None
-        self._loops = 0
 
     def __len__(self) -> int:
         """Steps of an epoch, the same on all ranks."""

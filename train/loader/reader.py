@@ -130,7 +130,8 @@ class BatchReader:
         """
         plan = self.plan
         order = plan.order(epoch)
-        cutter = WindowCutter(plan.augment, side=plan.centre_crop, seed=plan.seed, epoch=epoch)
+        side, on_device = plan.centre_crop, plan.on_device
+        cutter = WindowCutter(plan.augment, side=side, seed=plan.seed, epoch=epoch, on_device=on_device)
         global_batch = plan.batch_size * plan.world_size
         with _threads(plan.reads, "read") as readers, _threads(plan.threads, "decode") as decoders:
             samples = self._samples(order, step * global_batch, readers)

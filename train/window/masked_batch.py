@@ -57,18 +57,6 @@ class Coded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coded:
-    """A window that is still to be decoded."""
-
-    coefficients: "Coefficients"
-    """Of the part of the image on which the window depends."""
-    top: int
-    """Row of the image at which the window begins; below 0 where it overhangs."""
-    left: int
-    """Column of the image at which the window begins; below 0 where it overhangs."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Cut:
     """The windows of one view of a pair, and what is still to be done with them."""
 
