@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
 def hub(root: Path, commit: str) -> Iterator[tuple[str, list[str]]]:
     """Yields the hub's address, and the paths that it was asked for; every branch is at `commit`."""
     server = Hub(root, commit)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", server.asked

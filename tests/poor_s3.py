@@ -107,7 +107,7 @@ def serving(manners: Manners) -> Iterator[str]:
     threads = {"lock": threading.Lock(), "couple": threading.Barrier(8)}
     handler = type("Handler", (_Handler,), {"manners": manners, **threads})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -30,7 +30,7 @@ def url(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "site").mkdir()
     handler = functools.partial(Quiet, directory=str(tmp_path / "site"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     store_of.cache_clear()
     yield f"http://127.0.0.1:{server.server_address[1]}"
