@@ -1,166 +1,90 @@
-"""The images of a sample give the same pixels, whether all or a part of them is decoded."""
+"""The images that evaluation scores: which are found in a tree or table, and what is refused."""
 
+import errno
+import os
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from conftest import photograph
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_recon_jpeg import jpeg
+from scored_images import image_tree, png, put  # noqa: F401  # a fixture
+from train_data import make_dataset
 
-from pack.dataset.pairs import Hint, StoredPair
 from recon.base.errors import UserError
-from recon.image.codec import decode_rgb
-from recon.image.palette import palette
-from recon.jpeg.entries import entries_of
-from train.draws.config import AugmentConfig
-from train.stream.samples import Sample, sample_of
-from train.window import images as module
-from train.window.cutter import WindowCutter
-from train.window.geometry import cut, cut_out, needed
-from train.window.images import Decoded, Stored, UndecodableError
-from train.window.masked_batch import Views
-
-FILE = jpeg(300, 400, quality=92)
-PIXELS = decode_rgb(FILE)
-ENTRIES = entries_of(FILE)
+from train.evaluation.inputs.find import open_source
 
 
-def hint(data: bytes) -> Hint:
-    return Hint(entries=entries_of(data), palette=palette(decode_rgb(data)).tobytes())
+def test_groups_by_what_no_index_has_are_refused(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="group_by=autoencoder would be ignored: it is for packed datasets"):
+        open_source(str(tree), "autoencoder")
+    with pytest.raises(UserError, match="group_by=genre, expected a column of the index: key, "):
+        open_source(make_dataset(tmp_path, pairs=1, shard_pairs=1), "genre")
 
 
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The files that were decoded as a whole."""
-    files = []
+def test_a_folder_that_cannot_be_listed_is_an_error_and_not_fewer_images(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
 
-    def counted(data: bytes) -> Any:
-        files.append(data)
-        return decode_rgb(data)
+    def refuse(path: Any = ".") -> Any:
+        if str(path).rstrip("/").endswith("gan/0_real"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
 
-    monkeypatch.setattr(module, "decode_rgb", counted)
-    return files
-
-
-def test_a_small_part_is_decoded_alone_and_a_large_one_with_all(decoded: list[bytes]) -> None:
-    image = Stored(FILE, "real", hint(FILE))
-    assert image.size == (300, 400)
-    small = image.part((40, 50, 64, 64))
-    assert not decoded
-    large = image.part((0, 10, 300, 300))
-    assert decoded == [FILE]
-    np.testing.assert_array_equal(small, PIXELS[40:104, 50:114])
-    np.testing.assert_array_equal(large, PIXELS[:, 10:310])
-    image.part((3, 3, 200, 100))
-    assert decoded == [FILE]
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"can't list .*gan/0_real: Permission denied"):
+        open_source(str(tree))
 
 
-def test_several_parts_are_cut_out_of_all_where_that_is_cheaper(decoded: list[bytes]) -> None:
-    Stored(FILE, "real", hint(FILE), parts=30).part((40, 50, 64, 64))
-    assert decoded == [FILE]
+def test_hidden_files_are_no_images_of_a_tree(tree: Path) -> None:
+    put(tree / "val/gan/0_real/._0.jpg", b"macOS writes such files")
+    put(tree / "val/.gan/0_real/0.jpg", b"")
+    assert open_source(str(tree)).total == 10
 
 
-@pytest.mark.parametrize(
-    "index",
-    [
-        None,
-        Hint(entries=None, palette=None),
-        Hint(entries=b"", palette=None),
-        Hint(entries=b"\x08\x7f", palette=None),
-    ],
-)
-def test_without_sound_entries_all_is_decoded(index: Hint | None, decoded: list[bytes]) -> None:
-    image = Stored(FILE, "real", index)
-    np.testing.assert_array_equal(image.part((1, 2, 30, 40)), PIXELS[1:31, 2:42])
-    np.testing.assert_array_equal(image.palette(), palette(PIXELS))
-    assert decoded == [FILE]
+def test_a_tree_follows_links_to_its_halves_and_refuses_links_that_lead_nowhere(
+    tree: Path, tmp_path: Path
+) -> None:
+    put(tmp_path / "photos/b.png", png(5))
+    put(tree / "linked/1_fake/a.png", png(6))
+    (tree / "linked/0_real").symlink_to(tmp_path / "photos")
+    found = [(image.name, image.group, image.label) for image in open_source(str(tree)).images()]
+    assert len(found) == 12
+    assert found[:2] == [("linked/0_real/b.png", "linked", 0), ("linked/1_fake/a.png", "linked", 1)]
+    (tree / "linked/1_fake/gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UserError, match=r"1_fake/gone\.png: can't be read: No such file"):
+        list(open_source(str(tree)).images())
 
 
-def test_entries_of_another_photograph_change_no_pixel() -> None:
-    other = entries_of(jpeg(300, 400, quality=92, number=5))
-    found = Stored(FILE, "real", Hint(entries=other, palette=None)).part((100, 0, 80, 160))
-    np.testing.assert_array_equal(found, PIXELS[100:180, :160])
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "a\0.png"])
+def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="found nothing, expected a packed dataset"):
+        open_source(str(tmp_path / name))
+    table = put(tmp_path / "list.csv", f"filename,typ\n{name},real\n".encode())
+    with pytest.raises(UserError, match=r"can't be read: File name too long|expected a path or URL"):
+        list(open_source(str(table)).images())
 
 
-def test_the_palette_of_the_index_is_that_of_the_pixels(decoded: list[bytes]) -> None:
-    np.testing.assert_array_equal(Stored(FILE, "real", hint(FILE)).palette(), palette(PIXELS))
-    assert not decoded
+def test_a_file_that_may_not_be_looked_for_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+
+    def refuse(path: Any, **options: Any) -> Any:
+        if "secret" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(UserError, match=r"can't look for .*secret/.*: Permission denied"):
+        open_source(str(tmp_path / "secret/tree"))
 
 
-def test_a_broken_file_is_named_when_its_pixels_are_asked_for() -> None:
-    with pytest.raises(UndecodableError, match="fake"):
-        Stored(b"\xff\xd8\xff", "fake", None)
-    hurt = FILE[:-9000]
-    with pytest.raises(UndecodableError, match="real"):
-        Stored(hurt, "real", hint(FILE)).part((0, 0, 300, 400))
+def test_a_table_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = put(tmp_path / "list.csv", b"filename,typ\na.png,real\n")
 
+    def refuse(path: Path, *_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(-70, 70), st.integers(-70, 70), st.integers(1, 90))
-@settings(max_examples=300, deadline=None)
-def test_a_square_depends_on_its_part_alone(height: int, width: int, top: int, left: int, side: int) -> None:
-    pixels = photograph(height, width, 1)
-    box = needed((height, width), top, left, side)
-    assert 0 <= box[0] <= box[0] + box[2] <= height
-    assert 0 <= box[1] <= box[1] + box[3] <= width
-    expected = cut(pixels, top, left, side)
-    np.testing.assert_array_equal(cut_out(Decoded(pixels), top, left, side), expected)
-
-
-def pair(real: bytes, fake: bytes, number: int, *, hints: bool) -> Sample:
-    members = {"real.jpg": real, "fake.jpg": fake}
-    known = {"real": hint(real), "fake": hint(fake)} if hints else {}
-    stored = StoredPair(key=f"k{number}", url="u", group="", pair_id=number, members=members, hints=known)
-    sample = sample_of(stored, 0, number)
-    assert isinstance(sample, dict)
-    return sample
-
-
-RECIPES = {
-    "published": AugmentConfig(),
-    "views": AugmentConfig(views=3, crop=48),
-    "chains": AugmentConfig(
-        crop=48, degrade=[{"p": 0.5, "chain": [{"jpeg": {"quality": 50}}]}], pre_crop_p=0.5, pre_crop_side=99
-    ),
-    "mixtures": AugmentConfig(mix_p=0.5, frequency_mix_p=0.5, resized_crop_p=0.0),
-    "clean": None,
-}
-
-
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("size", [(300, 400), (90, 70), (521, 130)])
-def test_every_recipe_s_windows_are_those_of_whole_images(name: str, size: tuple[int, int]) -> None:
-    cutter = WindowCutter(RECIPES[name], side=64, seed=3, epoch=1)
-    real, fake = jpeg(*size, quality=92, number=1), jpeg(*size, quality=92, number=2)
-    one, other = (
-        [cutter(one) for one in cutter.drawn(pair(real, fake, number, hints=hints) for number in range(12))]
-        for hints in (True, False)
-    )
-    for found, expected in zip(one, other, strict=True):
-        assert_equal(found, expected)
-
-
-def assert_equal(found: Any, expected: Any) -> None:
-    views: list[Views] = [found, expected]
-    for view, plain in zip(*views, strict=True):
-        np.testing.assert_array_equal(view.windows_PHWC, plain.windows_PHWC)
-        assert (view.plan, view.grey_P, view.view_id) == (plain.plan, plain.grey_P, plain.view_id)
-
-
-def test_bytes_of_a_user_s_stage_are_not_decoded_by_the_entries_of_others() -> None:
-    stage = jpeg(300, 400, quality=92, number=7)
-    sample = pair(FILE, FILE, 1, hints=True) | {"real.jpg": stage}
-    cutter = WindowCutter(None, side=64, seed=0, epoch=0)
-    (view,) = cutter(next(iter(cutter.drawn([sample]))))  # type: ignore[misc]
-    real, fake = view.windows_PHWC
-    np.testing.assert_array_equal(real, decode_rgb(stage)[118:182, 168:232])
-    np.testing.assert_array_equal(fake, PIXELS[118:182, 168:232])
-
-
-def test_other_sizes_of_the_two_are_refused_before_a_pixel_is_decoded(decoded: list[bytes]) -> None:
-    sample = pair(FILE, jpeg(300, 401), 1, hints=True)
-    cutter = WindowCutter(AugmentConfig(), side=64, seed=0, epoch=0)
-    with pytest.raises(UserError, match="real and fake are 400x300 and 401x300"):
-        cutter(next(iter(cutter.drawn([sample]))))
-    assert not decoded
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"no permission to read .*list\.csv"):
+        open_source(str(table))
