@@ -18,6 +18,7 @@ from scored_images import image_tree, png, put, save_untrained, untrained  # noq
 from train_data import make_dataset
 
 from pack.storage import open_store
+from recon.base.cpus import ahead
 from recon.base.errors import UserError
 from train.evaluation import scored
 from train.evaluation.evaluate import EvaluateConfig, evaluate, tell
@@ -26,7 +27,7 @@ from train.evaluation.inputs.source import ImageSource, Listed, Lost
 from train.evaluation.scoring import BATCH_PIXELS, Waiting, score, threads_for
 from train.evaluation.work import parts
 from train.evaluation.work.parts import publish_part, published_part
-from train.evaluation.work.threads import ahead, single_threads
+from train.evaluation.work.threads import single_threads
 from train.model.build import build_model
 from train.model.config import ModelConfig
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from pack.adopt.ahead import in_order
 from pack.adopt.config import IndexConfig
 from pack.adopt.entries import add_entries
 from pack.adopt.found import Found
@@ -31,6 +30,7 @@ from pack.shard.rejected import REJECTED, rejected_bytes
 from pack.shard.schema import ADOPTED_SCHEMA, hinted
 from pack.shard.tar_reader import TarReader
 from pack.storage import Store, open_store
+from recon.base.cpus import ahead, available_cpus
 from recon.base.errors import RejectedImageError, UserError
 from recon.base.options import refuse_idle
 from recon.base.paths import folder_name
@@ -124,12 +124,14 @@ class _Adoption:
     def _read(self, name: str, size: int, found: Found, meter: "_Meter") -> None:
         tar = TarReader(self.store, f"{name}.tar", size, meter.read)
         rows: list[dict[str, Any]] = []
-        for key, row in in_order(self._row, self._samples(tar, name, found)):
-            if isinstance(row, RejectedImageError):
-                found.reject(key, name, str(row))
-            else:
-                rows.append(row)
-                meter.pair()
+        threads = available_cpus()
+        with ThreadPoolExecutor(threads) as pool:
+            for key, row in ahead(pool, self._row, self._samples(tar, name, found), threads):
+                if isinstance(row, RejectedImageError):
+                    found.reject(key, name, str(row))
+                else:
+                    rows.append(row)
+                    meter.pair()
         if rows:
             # `samples` has read the tar to its end, so `tar.sha256` covers all of it.
             facts: dict[str, Any] = {"name": name, "pairs": len(rows), "bytes": size, "sha256": tar.sha256}

@@ -7,13 +7,14 @@ was.
 import hashlib
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from pack.adopt.ahead import in_order
+from pack.adopt.replaced import not_of_manifest, replaces, tell_pinned
 from pack.dataset.dataset import Dataset
 from pack.dataset.pairs import sound
 from pack.shard.index import index_bytes, index_facts, read_index
@@ -22,7 +23,7 @@ from pack.shard.names import fake_name
 from pack.shard.pair import hint_columns, member_columns
 from pack.shard.schema import MORE_FAKES, hinted
 from pack.storage import open_store
-from recon.base.errors import UserError
+from recon.base.cpus import ahead, available_cpus
 from recon.base.progress import Progress, counted
 
 ADDED = "entries"
@@ -54,9 +55,7 @@ def add_entries(url: str) -> None:
     with store.publish(NAME) as file:
         file.write(after.to_json().encode())
     _LOG.info("%s: entry points and palettes of %s", store.url, counted(after.pairs, "pair"))
-    _LOG.warning(
-        "its manifest is now %s; runs that pinned %s can't be resumed on it", after.sha256, before.sha256
-    )
+    tell_pinned(before, after)
 
 
 def _in_shard(dataset: Dataset, shard: int, on_pairs: Callable[[int], object]) -> ShardEntry:
@@ -73,29 +72,21 @@ def _in_shard(dataset: Dataset, shard: int, on_pairs: Callable[[int], object]) -
         data = _with_hints(table, hints, index_facts(data) | {ADDED: entry.index_sha256})
         with store.publish(name) as file:
             file.write(data)
-    elif _is_ours(data, entry):
+    elif replaces(data, ADDED, entry):
         on_pairs(entry.pairs)
     else:
-        raise UserError(
-            f"{store.url}/{name} differs from the manifest (sha256); restore it, or pack the dataset again"
-        )
+        raise not_of_manifest(f"{store.url}/{name}")
     return replace(entry, index_sha256=hashlib.sha256(data).hexdigest())
-
-
-def _is_ours(data: bytes, entry: ShardEntry) -> bool:
-    """Whether an earlier run, which was stopped, wrote this index in place of the one in the manifest."""
-    try:
-        return index_facts(data).get(ADDED) == entry.index_sha256
-    except (pa.ArrowInvalid, ValueError):  # no Parquet file, or a damaged one
-        return False
 
 
 def _computed(dataset: Dataset, shard: int, on_pairs: Callable[[int], object]) -> list[Hints]:
     """The hints of all pairs of a shard, each payload checked by its CRC."""
     found: list[Hints] = []
-    for hints in in_order(partial(_of_rows, dataset, shard), dataset.index(shard).requests(_REQUEST)):
-        found += hints
-        on_pairs(len(hints))
+    threads, requests = available_cpus(), dataset.index(shard).requests(_REQUEST)
+    with ThreadPoolExecutor(threads) as pool:
+        for hints in ahead(pool, partial(_of_rows, dataset, shard), requests, threads):
+            found += hints
+            on_pairs(len(hints))
     return found
 
 

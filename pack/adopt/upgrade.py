@@ -12,8 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
-
+from pack.adopt.replaced import not_of_manifest, replaces, tell_pinned
 from pack.card.card import CARD
 from pack.card.update import new_card
 from pack.shard.index import index_bytes, index_facts, read_index
@@ -71,21 +70,11 @@ def _upgrade_shard(store: Store, entry: ShardEntry) -> tuple[ShardEntry, Names]:
         data = _upgraded(data, entry)
         with store.publish(name) as file:
             file.write(data)
-    elif not _is_upgraded(data, entry):
-        raise UserError(
-            f"{store.url}/{name} differs from the manifest (sha256); restore it, or pack the dataset again"
-        )
+    elif not replaces(data, UPGRADED, entry):
+        raise not_of_manifest(f"{store.url}/{name}")
     table = read_index(data, ["real_field", "fake_field"])
     names = set(zip(table["real_field"].to_pylist(), table["fake_field"].to_pylist(), strict=True))
     return replace(entry, index_sha256=hashlib.sha256(data).hexdigest()), names
-
-
-def _is_upgraded(data: bytes, entry: ShardEntry) -> bool:
-    """Whether an earlier run, which was stopped, wrote this index in place of the one in the manifest."""
-    try:
-        return index_facts(data).get(UPGRADED) == entry.index_sha256
-    except (pa.ArrowInvalid, ValueError):  # no Parquet file, or a damaged one
-        return False
 
 
 def _upgraded(data: bytes, entry: ShardEntry) -> bytes:
@@ -115,6 +104,4 @@ def _tell(store: Store, before: Manifest, after: Manifest) -> None:
     fields = " and ".join(after.fields.values()) if after.fields else "images named as before"
     shards = counted(len(after.shards), "shard")
     _LOG.info("%s: %s of %s -> %s, %s", *(store.url, shards, OLD_FORMAT, FORMAT, fields))
-    _LOG.warning(
-        "its manifest is now %s; runs that pinned %s can't be resumed on it", after.sha256, before.sha256
-    )
+    tell_pinned(before, after)

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from recon.jpeg.frame import Frame
 from recon.kernels.entropy import FINE, decode_rectangle
+from recon.kernels.huffman import Bytes, Fast, Numbers
 from recon.kernels.pixels import inverse_dct, to_rgb
 
 Box = tuple[int, int, int, int]
 """Top, left, height and width of a part of an image in pixels, not empty and inside of it."""
+
+Arguments = tuple[Bytes, Numbers, Numbers, Fast, Numbers]
 
 
 class UndecodedError(Exception):
@@ -49,7 +52,7 @@ class Coefficients:
         """The part, (H, W, 3); grey is repeated in three channels."""
         frame, (top, left, height, width) = self.frame, self.box
         planes, first = [], 0
-        for number, (down, across) in enumerate(_blocks_of(frame)):
+        for number, (down, across) in enumerate(_blocks_of(frame.components, frame.down, frame.across)):
             high, wide = self.mcus[2] * down, self.mcus[3] * across
             at = slice(first, first := first + high * wide)
             plane = np.empty((8 * high, 8 * wide), np.uint8)
@@ -79,15 +82,9 @@ def coefficients(data: bytes, frame: Frame, entries: Entries, box: Box) -> Coeff
         UndecodedError: see there.
     """
     mcus = needed_mcus(frame, box)
-    parts, count = _parts(frame.components, frame.down, frame.across, mcus[2], mcus[3], frame.tables)
+    arguments, count = kernel_arguments(data, frame, entries.step, mcus)
     blocks = np.empty((count, 64), np.int16)
-    tables, scan = frame.huffman, np.frombuffer(data, np.uint8, offset=frame.scan)
-    top, left, height, width = mcus
-    where = (frame.mcus[1], frame.restart, entries.step, left, left + width, top, top + height)
-    state = decode_rectangle(
-        *(scan, np.array(where, np.int64), parts, tables.fast, tables.slow),
-        *(entries.bits, entries.predictors, blocks),
-    )
+    state = decode_rectangle(*arguments, entries.bits, entries.predictors, blocks)
     if state != FINE:
         raise UndecodedError
     return Coefficients(frame=frame, box=box, mcus=mcus, blocks=blocks)
@@ -108,9 +105,25 @@ def _span(start: int, count: int, halved: int, size: int) -> tuple[int, int]:
     return first, last - first + 1
 
 
-def _blocks_of(frame: Frame) -> list[tuple[int, int]]:
+def kernel_arguments(data: bytes, frame: Frame, step: int, mcus: Box) -> tuple[Arguments, int]:
+    """The arguments that `decode_rectangle` and `find_entries` have in common; the blocks of the rectangle.
+
+    Args:
+        data: the file.
+        frame: its header.
+        step: MCUs from one entry point to the next.
+        mcus: the rectangle.
+    """
+    top, left, high, wide = mcus
+    where = (frame.mcus[1], frame.restart, step, left, left + wide, top, top + high)
+    parts, count = _parts(frame.components, frame.down, frame.across, high, wide, frame.tables)
+    scan = np.frombuffer(data, np.uint8, offset=frame.scan)
+    return (scan, np.array(where, np.int64), parts, frame.huffman.fast, frame.huffman.slow), count
+
+
+def _blocks_of(components: int, down: int, across: int) -> list[tuple[int, int]]:
     """How many blocks of each component an MCU has, down and across."""
-    return [(frame.down, frame.across), *[(1, 1)] * (frame.components - 1)]
+    return [(down, across), (1, 1), (1, 1)][:components]
 
 
 @lru_cache(maxsize=1024)
@@ -119,7 +132,7 @@ def _parts(
 ) -> tuple[NDArray[np.int64], int]:
     """For `decode_rectangle`: the blocks of an MCU in a rectangle of MCUs; and how many blocks it has."""
     parts, first = [], 0
-    for number, (rows, columns) in enumerate([(down, across), (1, 1), (1, 1)][:components]):
+    for number, (rows, columns) in enumerate(_blocks_of(components, down, across)):
         line = wide * columns
         parts += [
             (number, *tables[number], first + row * line + column, columns, rows * line)

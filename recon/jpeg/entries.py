@@ -7,7 +7,7 @@ point how much its bit, and the predictor of each component, differ from those o
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.jpeg.coefficients import Entries, UndecodedError, _parts, coefficients
+from recon.jpeg.coefficients import Entries, UndecodedError, coefficients, kernel_arguments
 from recon.jpeg.frame import Frame, read_frame
 from recon.jpeg.turbo import decode_plain_jpeg
 from recon.kernels.entropy import FINE, find_entries
@@ -76,11 +76,6 @@ def _found(data: bytes, frame: Frame) -> Entries | None:
     step = max(1, round(high * wide * _BYTES / max(1, len(data) - frame.scan)))
     count = -(-high * wide // step)
     entries = Entries(step=step, bits=np.zeros(count, np.int64), predictors=np.zeros((count, 4), np.int64))
-    parts, _ = _parts(frame.components, frame.down, frame.across, 1, 1, frame.tables)
-    where = np.array((wide, frame.restart, step, 0, wide, 0, high), np.int64)
-    tables, scan = frame.huffman, np.frombuffer(data, np.uint8, offset=frame.scan)
-    state = find_entries(
-        *(scan, where, parts, tables.fast, tables.slow),
-        *(entries.bits, entries.predictors),
-    )
+    arguments, _ = kernel_arguments(data, frame, step, (0, 0, high, wide))
+    state = find_entries(*arguments, entries.bits, entries.predictors)
     return entries if state == FINE else None

@@ -13,12 +13,16 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 from numba.core import types
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+int64: Any = np.int64
+"""In a kernel: makes an int of a number of another kind; mypy does not know that numba's int is this."""
 
 _LOG = logging.getLogger(__name__)
 _TOLD: list[str] = []

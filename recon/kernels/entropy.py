@@ -7,12 +7,10 @@ it are decoded. An *entry point* is what decoding needs to begin at an MCU: the 
     n blocks of 8x8 coefficients, c components, m tables, e entry points
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.kernels.compiled import kernel, part, pointer
+from recon.kernels.compiled import int64, kernel, part, pointer
 from recon.kernels.huffman import FOUND, LOOK, SLOW, VALUE, Bytes, Fast, Numbers
 
 Input = tuple[Bytes, int, Fast, Numbers]
@@ -21,7 +19,6 @@ Reader = tuple[int, int, int, int]
 """Where decoding is in the scan: the bits at hand, of which the last `left` are still to be used; `left`; the
 byte after them; how many bits at the end of those at hand are zeros from behind the last ones."""
 
-_wide: Any = np.int64  # of which mypy does not know that numba's int is the same
 ENOUGH = 32
 """A symbol and its value have at most 16 and 15 bits: so many bits at hand are enough for both."""
 
@@ -43,7 +40,7 @@ def _more_slowly(data: Input, acc: int, left: int, place: int, lacking: int) -> 
         if place >= size:
             lacking += 8
         elif scan[place] != 255:
-            byte = _wide(scan[place])
+            byte = int64(scan[place])
             place += 1
         elif place + 1 < size and scan[place + 1] == 0:  # a stuffed 0xFF
             byte = 255
@@ -62,10 +59,10 @@ def _more(data: Input, acc: int, left: int, place: int, lacking: int) -> Reader:
     if place + 4 > size:
         return _more_slowly(data, acc, left, place, lacking)
     word = (
-        _wide(scan[place]) << 24
-        | _wide(scan[place + 1]) << 16
-        | _wide(scan[place + 2]) << 8
-        | _wide(scan[place + 3])
+        int64(scan[place]) << 24
+        | int64(scan[place + 1]) << 16
+        | int64(scan[place + 2]) << 8
+        | int64(scan[place + 3])
     )
     if ((word & 0x7F7F7F7F) + 0x01010101) & word & 0x80808080:  # one of them is 0xFF
         return _more_slowly(data, acc, left, place, lacking)
@@ -92,7 +89,7 @@ def _symbol(
     _, _, fast, slow = data
     if left < ENOUGH:
         acc, left, place, lacking = _more(data, acc, left, place, lacking)
-    found = _wide(fast[table << LOOK | (acc >> (left - LOOK) & ((1 << LOOK) - 1))])
+    found = int64(fast[table << LOOK | (acc >> (left - LOOK) & ((1 << LOOK) - 1))])
     if found == 0:
         found = _long(slow, acc, left, table)
     return found, acc, left - (found & 31), place, lacking

@@ -3,12 +3,10 @@
 The numbers here are parts of that file's kernels too, which numba compiles again only when that file changes.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.kernels.compiled import kernel, part
+from recon.kernels.compiled import int64, kernel, part
 
 Numbers = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -26,8 +24,6 @@ VALUE, FOUND = 1 << 13, 1 << 14
 Of its other bits, 0 to 4 say how many bits are used up; 5 to 8, how many zeros come before the coefficient;
 9 to 12, how many bits the value has; and those from 16 on are the value.
 """
-
-_wide: Any = np.int64  # of which mypy does not know that numba's int is the same
 
 
 @part
@@ -61,12 +57,12 @@ def build_table(counts: Bytes, symbols: Bytes, fast: Fast, slow: Numbers) -> Non
         slow[34 + place] = symbols[place]
     code, number = 0, 0
     for length in range(1, 17):
-        count = _wide(counts[length - 1])
+        count = int64(counts[length - 1])
         slow[length] = code + count - 1 if count else -1
         slow[17 + length] = number - code
         for _ in range(count):
             if length <= LOOK and code < 1 << length:
-                _fill_in(fast, code, length, _wide(symbols[number]))
+                _fill_in(fast, code, length, int64(symbols[number]))
             code += 1
             number += 1
         code *= 2

@@ -1,11 +1,9 @@
 """Signed integers in few bytes: zigzag and LEB128, as in Protocol Buffers."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.kernels.compiled import kernel
+from recon.kernels.compiled import int64, kernel
 
 MOST_BYTES = 10
 """Of a number."""
@@ -40,7 +38,7 @@ def read_varints(data: NDArray[np.uint8], out: NDArray[np.int64]) -> bool:
         while True:
             if place >= data.size or shift > 56:
                 return False
-            byte: Any = np.int64(data[place])
+            byte = int64(data[place])
             place += 1
             value |= (byte & 127) << shift
             shift += 7

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from recon.base.cpus import ahead
 from recon.base.errors import RejectedImageError
 from recon.image.codec import Pixels, as_rgb, decode
 from train.evaluation.inputs.source import (
@@ -18,7 +19,6 @@ from train.evaluation.inputs.source import (
     Read,
 )
 from train.evaluation.look import MAX_RESIZED, WHOLE, Look
-from train.evaluation.work.threads import ahead
 
 _READERS = 16  # threads; most of them wait for storage
 

@@ -16,6 +16,7 @@ from pack.dataset.pairs import DamagedPair
 from pack.dataset.selection import Selection
 from pack.shard.manifest import Manifest
 from pack.storage import Retry
+from recon.base.cpus import ahead
 from recon.base.errors import UserError
 from train.draws.config import AugmentConfig
 from train.loader.messages import Room, Slot
@@ -23,7 +24,7 @@ from train.ops.coded import most_blocks
 from train.order.epoch import EpochOrder
 from train.order.mixture import Source
 from train.stream.samples import Fakes, Sample, StoredSource, read_samples
-from train.window.cutter import WindowCutter, map_ahead
+from train.window.cutter import WindowCutter
 from train.window.masked_batch import WindowBatch, collate
 
 Stage = Callable[[Iterator[Sample]], Iterator[Sample]]
@@ -135,7 +136,7 @@ class BatchReader:
         global_batch = plan.batch_size * plan.world_size
         with _threads(plan.reads, "read") as readers, _threads(plan.threads, "decode") as decoders:
             samples = self._samples(order, step * global_batch, readers)
-            cuts = map_ahead(cutter, cutter.drawn(samples), decoders, ahead=2 * plan.threads)
+            cuts = ahead(decoders, cutter, cutter.drawn(samples), 2 * plan.threads)
             for positions in order.positions(plan.rank, plan.world_size, global_batch, step):
                 row = []
                 for _ in range(sum(position < order.pairs for position in positions)):

@@ -5,12 +5,10 @@ The device does the rest of the augmentation; all that it needs to know goes the
 Shapes: P = (real, fake), H = W = the window's side, C = RGB.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -46,8 +44,6 @@ from train.window.masked_batch import Coded, Cut, Views
 _DRAWN_TOGETHER = 8  # samples; with more, the first would wait longer for those after it to be read
 
 Pair = tuple[Image, Image]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -235,16 +231,3 @@ def _image(sample: Sample, name: str, views: int) -> Stored:
     # The index speaks of the bytes that were read, not of those that a user's stage put in their place.
     known = isinstance(pair, StoredPair) and pair.members.get(field) is data
     return Stored(data, name, pair.hints.get(name) if pair and known else None, parts=views)
-
-
-def map_ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], pool: ThreadPoolExecutor, ahead: int
-) -> Iterator[Result]:
-    """Maps on threads and yields the results in order, working on at most `ahead` items in advance."""
-    pending: deque[Future[Result]] = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()

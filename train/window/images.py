@@ -7,13 +7,11 @@ import numpy as np
 from pack.dataset.pairs import Hint
 from recon.image.codec import Pixels, decode_rgb
 from recon.image.palette import palette
+from train.draws.boxes import Box
 
 if TYPE_CHECKING:
     from recon.jpeg.coefficients import Coefficients, Entries
     from recon.jpeg.frame import Frame
-
-Box = tuple[int, int, int, int]
-"""Top, left, height and width in pixels of a part of an image; it lies inside and is not empty."""
 
 _DEARER = 2.5
 """How many times as long a pixel takes when a part is decoded from an entry point as when libjpeg-turbo
@@ -33,7 +31,7 @@ class Image(Protocol):
         ...
 
     def part(self, box: Box) -> Pixels:
-        """The pixels of a part, not to be changed."""
+        """The pixels of (top, left, height, width), which is not empty and lies inside; not to be changed."""
         ...
 
     def palette(self) -> Pixels:
@@ -106,16 +104,17 @@ class Stored:
 
     def coefficients(self, box: Box) -> "Coefficients | None":
         """The coefficients of a part; None where all is decoded, or must be."""
-        from recon.jpeg.coefficients import UndecodedError, coefficients, share
-
         if self._whole or self._partly is None:
             return None
+        from recon.jpeg.coefficients import UndecodedError, coefficients, share
+
         frame, entries = self._partly
         if share(frame, entries, box) * self.parts * _DEARER > 1:
             return None
         try:
             return coefficients(self.data, frame, entries, box)
         except UndecodedError:  # libjpeg-turbo decides whether the file or the index is wrong
+            self._decode()
             return None
 
     def palette(self) -> Pixels:

@@ -1,39 +1,10 @@
-"""Work on threads ahead of the one that needs the results, and the number of threads within one call."""
+"""The number of threads within one call of torch."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-def ahead(
-    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], depth: int
-) -> Iterator[Result]:
-    """Maps items in their order, at most `depth` of them further than the caller has come.
-
-    Args:
-        pool: where `function` runs; one with a single thread of its own does no harm.
-        function: may wait and may raise; its error is raised in the place of its result.
-        items: taken by the calling thread.
-        depth: results that may wait, at least 1.
-    """
-    pending: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > depth:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:  # also where the caller stops early: what has not begun need not be done
-        for one in pending:
-            one.cancel()
 
 
 @contextmanager

@@ -1,0 +1,40 @@
+"""What commands share that write new indexes beside tars which stay as they are, the manifest last.
+
+A new index tells by a fact in place of which one it stands. So a run that was stopped goes on.
+"""
+
+import logging
+
+import pyarrow as pa
+
+from pack.shard.index import index_facts
+from pack.shard.manifest import Manifest, ShardEntry
+from recon.base.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+
+def replaces(data: bytes, fact: str, entry: ShardEntry) -> bool:
+    """Whether an earlier run, which was stopped, wrote this index in place of the one in the manifest.
+
+    Args:
+        data: the index.
+        fact: the name of the fact that holds the SHA-256 of the index before.
+        entry: of the shard in the manifest.
+    """
+    try:
+        return index_facts(data).get(fact) == entry.index_sha256
+    except (pa.ArrowInvalid, ValueError):  # no Parquet file, or a damaged one
+        return False
+
+
+def not_of_manifest(url: str) -> UserError:
+    """The error that an index is neither the one in the manifest nor written in its place."""
+    return UserError(f"{url} differs from the manifest (sha256); restore it, or pack the dataset again")
+
+
+def tell_pinned(before: Manifest, after: Manifest) -> None:
+    """Warns of runs that know the manifest by its hash."""
+    _LOG.warning(
+        "its manifest is now %s; runs that pinned %s can't be resumed on it", after.sha256, before.sha256
+    )
