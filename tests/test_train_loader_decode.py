@@ -1,98 +1,137 @@
-"""A loader gives the same bits, whoever decodes."""
+"""Who decodes, host or device, changes no bit of a loader's batches."""
 
-from itertools import islice
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from test_recon_jpeg import jpeg
-from train_data import put_png
+from conftest import photograph
+from PIL import Image
+from train_data import ORDER
 
 from pack.base.config import PackConfig
-from pack.dataset.dataset import iterate_pairs
+from pack.dataset.dataset import Dataset
 from pack.publish.packing import pack
 from recon.base.errors import UserError
-from recon.image.codec import decode_rgb
+from recon.image.codec import Pixels
 from train.draws.config import AugmentConfig
 from train.loader.loader import PairLoader
-from train.window import images
+from train.loader.transfer import Batch, Transfer
 
-PAIRS = 14
-RECIPES = {"published": AugmentConfig(crop=40), "views": AugmentConfig(crop=24, views=2), "clean": None}
+PAIRS, HURT = 14, 2  # a pair of JPEGs is damaged
+RECIPE = AugmentConfig(crop=24, views=2, resized_crop_p=0.2)
+OPTIONS: dict[str, Any] = ORDER | {"batch_size": 4, "augment": RECIPE}
+
+
+def put(path: Path, pixels: Pixels, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """JPEGs of several samplings, and some PNGs."""
-    folder = tmp_path_factory.mktemp("mixed")
-    for name in ("real", "fake"):
-        (folder / name).mkdir()
+    """JPEGs of all kinds and PNGs, with masks; a byte of one fake is flipped."""
+    folder = tmp_path_factory.mktemp("coded")
     for number in range(PAIRS):
-        size = ((250, 300), (30, 200))[number % 2]
-        sampling = ("4:2:0", "4:2:2", "4:4:4", "grey")[number % 4]
-        two = [jpeg(*size, sampling, 90, 2 * number + one) for one in (0, 1)]
-        if number % 5 == 4:
-            for one, data in zip(("real", "fake"), two, strict=True):
-                put_png(folder / f"{one}/{number}.png", decode_rgb(data))
-        else:
-            for one, data in zip(("real", "fake"), two, strict=True):
-                (folder / f"{one}/{number}.jpg").write_bytes(data)
-    out = str(folder / "packed")
-    given = str(folder / "fake")
-    pack(PackConfig(source=str(folder / "real"), reconstructions=given, out=out, shard_pairs=9))
-    return out
+        pixels, name = photograph(500, 600, number), f"{number:02}"
+        kinds = [*({"quality": 85, "subsampling": one} for one in range(3)), None, {"progressive": True}]
+        suffix, options = ("png", {}) if (kind := kinds[number % 5]) is None else ("jpg", kind)
+        two = (pixels, pixels ^ 4)
+        if number == 5:  # of grey ones too
+            two = (two[0][..., 0], two[1][..., 0])
+            options = {"quality": 85}
+        put(folder / f"real/{name}.{suffix}", two[0], **options)
+        put(folder / f"fakes/{name}.{suffix}", two[1], **options)
+        put(folder / f"fakes/{name}.mask.png", pixels[..., 0])
+    out = folder / "packed"
+    fakes = str(folder / "fakes")
+    pack(PackConfig(source=str(folder / "real"), reconstructions=fakes, out=str(out), shard_pairs=5))
+    row = Dataset(str(out)).table(0).slice(HURT, 1).to_pylist()[0]
+    with (out / "shard-000000.tar").open("r+b") as file:
+        file.seek(row["fake_offset"] + row["fake_size"] // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 1]))
+    return str(out)
 
 
-def batches(url: str, decode: Any, first: int = 0, **options: Any) -> list[Any]:
-    loader = PairLoader(url, batch_size=4, seed=5, lanes=2, block=2, centre_crop=40, decode=decode, **options)
-    try:
-        loader.load_state_dict({**loader.state_dict(), "step": first})
-        return [{"images": one.images.clone(), "keys": one.keys} for one in loader]
-    finally:
-        loader.close()
+def batches(url: str, first: int = 0, **options: Any) -> list[Batch]:
+    """The rest of an epoch from a step on."""
+    with closing(PairLoader(url, **(OPTIONS | options))) as loader:
+        loader.load_state_dict(loader.state_dict() | {"step": first})
+        return list(loader)
 
 
-def test_the_pairs_have_entry_points_where_they_are_jpegs(url: str) -> None:
-    known = [pair.hints["real"].entries is not None for pair in iterate_pairs(url)]
-    assert 8 < sum(known) < PAIRS
+def assert_same(found: list[Batch], expected: list[Batch]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys == other.keys
+        assert [pair.key for pair in one.damaged] == [pair.key for pair in other.damaged]
+        for name in ("images", "valid", "mask", "changed"):
+            mine, its = getattr(one, name), getattr(other, name)
+            assert mine is its is None or torch.equal(mine, its), name
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many windows the device decoded, batch by batch."""
+    counts: list[int] = []
+    before = Transfer._decoded
+
+    def counted(self: Transfer, coded: Any, side: int) -> Any:
+        counts.append(len(coded.facts_N))
+        return before(self, coded, side)
+
+    monkeypatch.setattr(Transfer, "_decoded", counted)
+    return counts
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_device_gives_the_hosts_batches_and_a_resumed_epoch_too(
+    url: str, workers: int, decoded: list[int]
+) -> None:
+    expected = batches(url, workers=workers, decode="host")
+    assert decoded == []
+    assert sum(len(batch.damaged) for batch in expected) == 1
+    assert expected[0].changed is not None
+    found = batches(url, workers=workers, decode="device")
+    assert 0 < sum(decoded) < PAIRS * 2 * RECIPE.views  # some of the windows, but not those of PNGs
+    assert_same(found, expected)
+    assert_same(batches(url, 2, workers=workers, decode="device"), expected[2:])
+
+
+RECIPES = {"clean": None, "published": AugmentConfig(crop=40), "views": RECIPE}
 
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("workers", [0, 1])
-def test_host_and_device_give_the_same_bits(url: str, name: str, workers: int) -> None:
-    options = {"augment": RECIPES[name], "workers": workers}
-    host, device = (batches(url, one, **options) for one in ("host", "device"))
-    assert len(host) == len(device) == 4
-    assert_same(host, device)
-    assert_same(host[2:], batches(url, "device", first=2, **options))
-
-
-def assert_same(ones: list[Any], others: list[Any]) -> None:
-    for one, other in zip(ones, others, strict=True):
-        assert one["keys"] == other["keys"]
-        assert torch.equal(one["images"], other["images"])
-
-
-def test_the_device_decodes_parts_that_the_host_does_not(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = []
-    real = images.Stored.coefficients
-
-    def watched(self: Any, box: Any) -> Any:
-        found.append(real(self, box))
-        return found[-1]
-
-    monkeypatch.setattr(images.Stored, "coefficients", watched)
-    batches(url, "device", augment=None, workers=0)
-    assert sum(one is not None for one in islice(found, 2 * PAIRS)) > 5
-
-
-def test_unknown_words_are_refused(url: str) -> None:
-    with pytest.raises(UserError, match="decode='gpu', expected auto or host or device"):
-        batches(url, "gpu")
+def test_every_recipe_s_batches_are_the_hosts(url: str, name: str, workers: int, decoded: list[int]) -> None:
+    options = {"augment": RECIPES[name], "centre_crop": 40, "workers": workers}
+    assert_same(batches(url, **options, decode="device"), batches(url, **options, decode="host"))
+    assert sum(decoded) > 5
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_gpu_decodes_to_the_bits_of_the_host(url: str, name: str) -> None:
-    options = {"augment": RECIPES[name], "device": "cuda"}
-    assert_same(batches(url, "host", **options), batches(url, "auto", **options))
+    options = {"augment": RECIPES[name], "centre_crop": 40, "device": "cuda"}
+    assert_same(batches(url, **options, decode="auto"), batches(url, **options, decode="host"))
+
+
+def test_the_index_has_entry_points_of_the_baseline_jpegs_alone(url: str) -> None:
+    rows = [row for shard in range(3) for row in Dataset(url).table(shard).to_pylist()]
+    known = [row["real_entries"] is not None for row in rows]
+    assert known == [number % 5 < 3 for number in range(PAIRS)]
+
+
+def test_the_host_decodes_for_a_cpu_and_needs_no_memory_for_coefficients(url: str) -> None:
+    with closing(PairLoader(url, **OPTIONS)) as loader:
+        assert loader.plan.room.blocks == 0
+    with closing(PairLoader(url, **OPTIONS, decode="device")) as loader:
+        assert loader.plan.room.blocks > 0
+
+
+def test_an_unknown_word_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match="decode='gpu', expected auto or host or device"):
+        PairLoader(url, **OPTIONS, decode="gpu")  # type: ignore[arg-type]
