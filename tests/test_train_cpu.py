@@ -13,6 +13,7 @@ from PIL import Image, ImageEnhance
 from test_train_jitter import all_colours, picture, pillow_hue, pillow_jitter
 
 from recon.image.codec import Pixels
+from recon.kernels import compiled
 from train.model.normalize import NORMALIZATIONS, normalize
 from train.ops import cpu
 from train.ops.jitter import grey_means
@@ -131,8 +132,8 @@ def test_any_number_of_images_gets_the_noise_and_the_grey_of_the_tensor_path(ima
 
 def test_it_works_where_no_cache_can_be_written(tmp_path: Path) -> None:
     """Neither beside the source nor in a home, as in some containers."""
-    compiled = Path(cpu.__file__).with_name("compiled.py")  # apart from its package, whose loops take 13 s
-    (tmp_path / "compiled.py").write_bytes(compiled.read_bytes())
+    # Apart from its package.
+    (tmp_path / "compiled.py").write_bytes(Path(compiled.__file__).read_bytes())
     (tmp_path / "loop.py").write_text(
         "from compiled import kernel\n@kernel('i8(i8)')\ndef twice(x):\n    return 2 * x\n"
     )
