@@ -9,8 +9,11 @@ from pathlib import Path
 
 from torch.distributed import TCPStore
 
-# DDP imports torch._dynamo, which takes longer than all that a small run does, and so do timm and peft
-_PRELOADED = ["train_runs", "train_ranks", "torch.utils.tensorboard", "torch._dynamo", "timm", "peft"]
+# What takes longer to import than all that a small run does; DDP imports torch._dynamo
+_PRELOADED = [
+    *("train_runs", "train_ranks", "train.ops.cpu"),
+    *("torch.utils.tensorboard", "torch._dynamo", "timm", "peft", "forked_last"),
+]
 
 
 def fork_server() -> BaseContext:
