@@ -20,7 +20,7 @@ from train.window.geometry import (
     augmented_image,
     centre_crop,
     cut,
-    cut_window,
+    cut_out,
     mirror,
     plan_window,
     whole_window,
@@ -95,7 +95,7 @@ def test_the_crop_out_of_the_window_is_that_of_the_whole_image(
 ) -> None:
     config, pixels = recipe(name, crop), picture(height, width)
     plan = planned(pair, height, width, config)
-    window = cut_window(augmented_image(Decoded(pixels), plan), plan)
+    window = cut_out(augmented_image(Decoded(pixels), plan), plan.box)
     expected = published(pixels, draws(pair, config), crop)
     np.testing.assert_array_equal(final_crop(window, plan, config), expected)
 
@@ -114,7 +114,7 @@ def test_window_pixels_are_the_mirrored_images_at_their_coordinates(
     padded = np.pad(whole, [(margin, margin), (margin, margin), (0, 0)], mode="symmetric")
     top, left = plan.top + margin, plan.left + margin
     expected = padded[top : top + plan.side, left : left + plan.side]
-    np.testing.assert_array_equal(cut_window(image, plan), expected)
+    np.testing.assert_array_equal(cut_out(image, plan.box), expected)
 
 
 @given(sides, sides, st.integers(8, 250), recipes, pairs)
@@ -184,25 +184,26 @@ def test_a_frame_holds_the_plan() -> None:
 
 
 @given(
-    st.integers(1, 60), st.integers(1, 60), st.integers(1, 70), st.integers(-150, 150), st.integers(-150, 150)
+    *(st.integers(1, 60), st.integers(1, 60), st.integers(1, 70), st.integers(1, 70)),
+    *(st.integers(-150, 150), st.integers(-150, 150)),
 )
 @settings(max_examples=300, deadline=None)
-def test_a_square_anywhere_is_cut_from_the_mirrored_image(
-    height: int, width: int, side: int, top: int, left: int
+def test_a_box_anywhere_is_cut_from_the_mirrored_image(
+    height: int, width: int, high: int, wide: int, top: int, left: int
 ) -> None:
     pixels = picture(height, width)
     padded = np.pad(pixels, [(150, 230), (150, 230), (0, 0)], mode="symmetric")
-    expected = padded[top + 150 :, left + 150 :][:side, :side]
-    np.testing.assert_array_equal(cut(pixels, top, left, side), expected)
+    expected = padded[top + 150 :, left + 150 :][:high, :wide]
+    np.testing.assert_array_equal(cut(pixels, (top, left, high, wide)), expected)
 
 
 def test_cutting_never_touches_the_rest_of_the_image() -> None:
-    inside = cut(picture(300, 300), 10, 20, 152)
+    inside = cut(picture(300, 300), (10, 20, 152, 152))
     assert inside.base is not None
     untouched = np.lib.stride_tricks.as_strided  # a view on an image that there is no memory for
     row = np.zeros(3, np.uint8)
     endless = untouched(row, (10**9, 10**9, 3), (0, 0, 1), writeable=False)
-    assert cut(endless, -12, 10**9 - 100, 152).shape == (152, 152, 3)
+    assert cut(endless, (-12, 10**9 - 100, 152, 152)).shape == (152, 152, 3)
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 50))

@@ -97,15 +97,18 @@ def test_a_broken_file_is_named_when_its_pixels_are_asked_for() -> None:
         Stored(hurt, "real", hint(FILE)).part((0, 0, 300, 400))
 
 
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(-70, 70), st.integers(-70, 70), st.integers(1, 90))
+SIDES = st.integers(1, 60)
+PLACES = st.tuples(st.integers(-70, 70), st.integers(-70, 70), st.integers(1, 90), st.integers(1, 90))
+
+
+@given(SIDES, SIDES, PLACES)
 @settings(max_examples=300, deadline=None)
-def test_a_square_depends_on_its_part_alone(height: int, width: int, top: int, left: int, side: int) -> None:
+def test_a_box_depends_on_its_part_alone(height: int, width: int, place: tuple[int, int, int, int]) -> None:
     pixels = photograph(height, width, 1)
-    box = needed((height, width), top, left, side)
+    box = needed((height, width), place)
     assert 0 <= box[0] <= box[0] + box[2] <= height
     assert 0 <= box[1] <= box[1] + box[3] <= width
-    expected = cut(pixels, top, left, side)
-    np.testing.assert_array_equal(cut_out(Decoded(pixels), top, left, side), expected)
+    np.testing.assert_array_equal(cut_out(Decoded(pixels), place), cut(pixels, place))
 
 
 def pair(real: bytes, fake: bytes, number: int, *, hints: bool) -> Sample:

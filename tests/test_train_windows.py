@@ -24,12 +24,13 @@ from train.window.geometry import (
     FRAME,
     augmented_image,
     centre_crop,
-    cut_window,
+    cut_out,
     plan_window,
     whole_window,
 )
 from train.window.images import Decoded
 from train.window.masked_batch import Cut, Views, collate
+from train.window.part import needed_part
 
 SEED, EPOCH = 3, 2
 CONTRAST = JITTER.index("contrast")
@@ -79,8 +80,12 @@ def test_both_windows_are_cut_where_the_pair_drew_it(height: int, width: int, pa
     plan = plan_window(draw_geometry(RECIPE, SEED, EPOCH, ids), 0, height, width, RECIPE)
     assert (found.key, found.view_id, found.plan) == ("a17", ids[0], plan)
     assert found.windows_PHWC.shape == (2, 152, 152, 3)
+    part = needed_part(plan.frame(), draw_photometric(RECIPE, SEED, EPOCH, ids), 0, RECIPE)
+    at = (part.rows, part.columns)
     for window, image in zip(found.windows_PHWC, (real, fake), strict=True):
-        np.testing.assert_array_equal(window, cut_window(augmented_image(Decoded(image), plan), plan))
+        expected = np.zeros((152, 152, 3), np.uint8)
+        expected[at] = cut_out(augmented_image(Decoded(image), plan), plan.box)[at]
+        np.testing.assert_array_equal(window, expected)
 
 
 def test_equal_images_give_equal_windows_and_greys() -> None:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.draws.config import JPEG_GRID, JPEG_REACH, AugmentConfig, blur_radius
+from train.draws.config import AugmentConfig
 from train.draws.noise import noise_keys
 from train.draws.parameters import PhotometricDraws, draw_photometric
 from train.ops.blur import blur
@@ -25,6 +25,7 @@ from train.ops.jitter import jitter_batch
 from train.ops.jpeg import jpeg, webp
 from train.ops.pixel import cutout, mix, noise, sharpen, to_grey
 from train.window.geometry import mirror
+from train.window.part import Part, needed_part
 
 Numbers = NDArray[np.int64]
 Timer = Callable[[str], AbstractContextManager[object]]
@@ -83,12 +84,10 @@ class PairAugment:
         drawn = ops.drawn()
         names_B = [list(compress(drawn, row)) for row in zip(*drawn.values(), strict=True)]
         pairs = zip(ops.apart(), windows_BPHWC.numpy(), images.numpy(), names_B, strict=True)
-        for (one, rows, columns), windows_PHWC, image_PCHW, names in pairs:
+        for (one, part), windows_PHWC, image_PCHW, names in pairs:
             with self.timer("layout"):
-                x_BPCHW = torch.empty(
-                    (1, 2, 3, rows.stop - rows.start, columns.stop - columns.start), dtype=torch.uint8
-                )
-                cpu.to_planes(windows_PHWC, rows.start, columns.start, x_BPCHW[0].numpy())
+                x_BPCHW = torch.empty((1, 2, 3, *part.size), dtype=torch.uint8)
+                cpu.to_planes(windows_PHWC, part.rows.start, part.columns.start, x_BPCHW[0].numpy())
             x_BPCHW = self._run(one, names, x_BPCHW)
             with self.timer("crop"):
                 cpu.crop_turned(x_BPCHW[0].numpy(), one.crop_place(), image_PCHW)
@@ -120,40 +119,18 @@ class _Ops:
         hole_B = self.frames_B["cut_bottom"] > 0
         return {name: hole_B if name == "cutout" else getattr(self.draws, name) for name in _ORDER}
 
-    def apart(self) -> Iterator[tuple["_Ops", slice, slice]]:
-        """Yields for each pair its ops, and the rows and columns of its window that they need."""
-        halo_B = np.array([blur_radius(sigma) for sigma in self.draws.blur_sigma.tolist()]) * self.draws.blur
-        frames_B, parts = self.frames_B.copy(), []
-        for start, size in (("top", "height"), ("left", "width")):
-            low_B, high_B = self._needed(start, size)
-            first_B = low_B - halo_B
-            parts.append(list(map(slice, first_B - frames_B[start], high_B + halo_B - frames_B[start])))
-            frames_B[start] = first_B
-        for row, (halo, height, width) in enumerate(zip(halo_B.tolist(), *parts, strict=True)):
-            at = slice(row, row + 1)
+    def apart(self) -> Iterator[tuple["_Ops", Part]]:
+        """Yields for each pair its ops, and the part of its window that they need."""
+        frames_B = self.frames_B.copy()
+        for row, frame in enumerate(self.frames_B.tolist()):
+            part, at = needed_part(frame, self.draws, row, self.config), slice(row, row + 1)
+            frames_B["top"][row] += part.rows.start
+            frames_B["left"][row] += part.columns.start
             draws = _rows_of(self.draws, at)
             yield (
-                _Ops(self.config, draws, self.keys_B[at], frames_B[at], self.greys_BP[at], halo),
-                height,
-                width,
+                _Ops(self.config, draws, self.keys_B[at], frames_B[at], self.greys_BP[at], part.halo),
+                part,
             )
-
-    def _needed(self, start: str, name: str) -> tuple[Numbers, Numbers]:
-        """First and last place, along one axis, of the part of the core on which each crop depends."""
-        size_B, first_B, side = self.frames_B[name], self.frames_B[f"crop_{start}"], self.config.crop
-        inside_B = (first_B >= 0) & (first_B <= size_B - side)
-        # A crop that reaches beyond the image mirrors it, so it may need all of the image.
-        low_B, high_B = np.where(inside_B, first_B, 0), np.where(inside_B, first_B + side, size_B)
-        # JPEG needs whole blocks of its grid.
-        low_B = np.where(self.draws.jpeg, (low_B - JPEG_REACH).clip(0) // JPEG_GRID * JPEG_GRID, low_B)
-        high_B = np.where(self.draws.jpeg, -(-(high_B + JPEG_REACH) // JPEG_GRID) * JPEG_GRID, high_B)
-        # WebP and sharpening give other pixels at the edges of a region, so they need the whole core.
-        all_B = self.draws.webp | self.draws.sharpen
-        core_B = self.frames_B[start] + self.halo
-        return (
-            np.where(all_B, core_B, low_B),
-            np.where(all_B, core_B + self.config.core_side, np.minimum(high_B, size_B)),
-        )
 
     def mix(self, x: Tensor) -> Tensor:
         return _apply(self.draws.mix, x, lambda part, rows: mix(part, self.draws.mix_fake[rows]))

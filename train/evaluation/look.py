@@ -95,7 +95,9 @@ class Look:
         """The corners and the centre; of ten, those of the mirrored image after them."""
         tops, lefts = (_starts(size, self.side) for size in pixels.shape[:2])
         corners = [(top, left) for top in tops[:2] for left in lefts[:2]]
-        crops = [cut(pixels, top, left, self.side) for top, left in [*corners, (tops[2], lefts[2])]]
+        crops = [
+            cut(pixels, (top, left, self.side, self.side)) for top, left in [*corners, (tops[2], lefts[2])]
+        ]
         yield from crops
         if self.crops == "ten":
             yield from (crop[:, ::-1] for crop in crops)

@@ -17,13 +17,15 @@ FACTS = np.dtype(
         (name, np.int64)
         for name in (
             *("row", "top", "left", "height", "width", "components", "down", "across"),
+            *("first_row", "first_column", "end_row", "end_column"),
             *("block", "mcu_top", "mcu_left", "mcus_high", "mcus_wide"),
         )
     ]
 )
 """What the device needs to know of a window: its number in the batch, 2 * row + (0 real, 1 fake); where it
 begins in its image, below 0 where it overhangs; the image's size, its components, 1 or 3, and how many
-pixels a sample of chroma spans, 1 or 2; its first block; the rectangle of MCUs whose blocks are there."""
+pixels a sample of chroma spans, 1 or 2; which part of the window is needed; the window's first block; the
+rectangle of MCUs whose blocks are there."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -33,7 +33,7 @@ def decode(blocks_M64: Tensor, steps_N364: Tensor, facts_NF: Tensor, side: int) 
         side: of the windows.
 
     Returns:
-        (N, S, S, 3) uint8 RGB; what overhangs the image mirrors its border.
+        (N, S, S, 3) uint8 RGB; what overhangs the image mirrors its border. Zeros beyond the needed part.
     """
     samples = _samples(blocks_M64, steps_N364, _named(facts_NF))
     out_NHWC = samples.new_empty((len(facts_NF), side, side, 3))
@@ -70,13 +70,17 @@ def _samples(blocks_M64: Tensor, steps_N364: Tensor, of: Facts) -> Tensor:
 def _windows(samples: Tensor, of: Facts, side: int) -> Tensor:
     """(n, S, S, 3) uint8."""
     along = torch.arange(side, device=samples.device)
-    y_nS, x_nS = _mirrored(of["top"] + along, of["height"]), _mirrored(of["left"] + along, of["width"])
+    # What is not needed has no blocks: the nearest needed pixel is read, and replaced at the end.
+    needed_y = along.clamp(of["first_row"], of["end_row"] - 1)
+    needed_x = along.clamp(of["first_column"], of["end_column"] - 1)
+    y_nS, x_nS = _mirrored(of["top"] + needed_y, of["height"]), _mirrored(of["left"] + needed_x, of["width"])
     rows_nS = _row(y_nS - of["mcu_top"] * 8 * of["down"], of["mcus_wide"] * of["across"])
     columns_nS = _column(x_nS - of["mcu_left"] * 8 * of["across"])
     luma_n1SS = _taken(samples, 64 * of["block"], rows_nS, columns_nS)
     chroma_n2SS = _chroma(samples, of, y_nS, x_nS)
     rgb = ycc_to_rgb(luma_n1SS[:, None].double(), chroma_n2SS[:, None].double())
-    return rgb[:, 0].movedim(1, -1)
+    is_needed_nSS = (needed_y == along)[:, :, None] & (needed_x == along)[:, None, :]
+    return rgb[:, 0].movedim(1, -1) * is_needed_nSS[..., None]
 
 
 def _mirrored(index_nS: Tensor, size_n1: Tensor) -> Tensor:

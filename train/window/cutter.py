@@ -16,6 +16,7 @@ from pack.dataset.pairs import DamagedPair, StoredPair
 from pack.shard.schema import MASK_FIELD
 from recon.base.errors import UserError
 from recon.image.codec import Pixels
+from train.draws.boxes import Box
 from train.draws.config import AugmentConfig
 from train.draws.parameters import (
     JITTER,
@@ -40,6 +41,7 @@ from train.window.geometry import (
 )
 from train.window.images import Image, Stored, UndecodableError
 from train.window.masked_batch import Coded, Cut, Views
+from train.window.part import Part, needed_part, whole_part
 
 _DRAWN_TOGETHER = 8  # samples; with more, the first would wait longer for those after it to be read
 
@@ -132,15 +134,16 @@ class WindowCutter:
             return self._clean(sample, images)
         if not self.augment.pad and min(height, width) < self.augment.crop:
             raise UserError(_too_small(sample, height, width, self.augment.crop))
-        ids, config = drawn.ids[view], self.augment
-        images = degraded(images, config, self.seed, self.epoch, ids, view=view + 1)
+        draws, config = drawn.photometric, self.augment
+        assert draws
+        images = degraded(images, config, self.seed, self.epoch, drawn.ids[view], view=view + 1)
         images = pre_cropped(images, drawn.geometry, row, config)
         plan = plan_window(drawn.geometry, row, *images[0].size, config)
         real, fake, *masks = (augmented_image(image, plan) for image in images)
         # The crop comes first, but the mean grey is the whole image's: so it is taken here.
         return Cut(
             key=sample["__key__"],
-            **self._windows((real, fake), plan.top, plan.left, plan.side),
+            **self._windows((real, fake), plan.box, needed_part(plan.frame(), draws, row, config)),
             plan=plan,
             view_id=drawn.ids[view],
             grey_P=self._mean_greys((real, fake), drawn, row),
@@ -150,26 +153,28 @@ class WindowCutter:
     def _clean(self, sample: Sample, images: Images) -> Cut:
         """The centre crop."""
         real, fake, *masks = images
-        top, left = centre(real.size, self.side)
+        box = centre(real.size, self.side)
         return Cut(
             key=sample["__key__"],
-            **self._windows((real, fake), top, left, self.side),
+            **self._windows((real, fake), box, whole_part(self.side)),
             plan=whole_window(self.side),
-            mask_HW=cut_out(masks[0], top, left, self.side)[..., 0] if masks else None,
+            mask_HW=cut_out(masks[0], box)[..., 0] if masks else None,
         )
 
-    def _windows(self, images: Pair, top: int, left: int, side: int) -> dict[str, Any]:
-        """The windows of a pair, or what the device makes them of: fields of `Cut`."""
+    def _windows(self, images: Pair, window: Box, part: Part) -> dict[str, Any]:
+        """The needed part of a pair's windows, or what the device makes it of: fields of `Cut`."""
+        top, left, *size = window
+        box = (top + part.rows.start, left + part.columns.start, *part.size)
         # Copied out of the images, which can be freed then: a view would hold both decoded images.
-        windows_PHWC = np.empty((2, side, side, 3), np.uint8)
+        windows_PHWC = np.zeros((2, *size, 3), np.uint8)
         coded: list[Coded | None] = [None, None]
-        for number, (window, image) in enumerate(zip(windows_PHWC, images, strict=True)):
+        for number, (pixels, image) in enumerate(zip(windows_PHWC, images, strict=True)):
             if self.on_device and isinstance(image, Stored):
-                part = image.coefficients(needed(image.size, top, left, side))
-                if part:
-                    coded[number] = Coded(coefficients=part, top=top, left=left)
+                found = image.coefficients(needed(image.size, box))
+                if found:
+                    coded[number] = Coded(coefficients=found, top=top, left=left, part=part)
             if coded[number] is None:
-                window[...] = cut_out(image, top, left, side)
+                pixels[part.rows, part.columns] = cut_out(image, box)
         return {"windows_PHWC": windows_PHWC, "coded_P": tuple(coded)}
 
     def _mean_greys(self, images: Pair, drawn: Drawn, row: int) -> tuple[int, int]:

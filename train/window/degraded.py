@@ -76,4 +76,4 @@ def pre_cropped(images: Images, draws: GeometryDraws, row: int, config: AugmentC
         square_start(u, whole, side)
         for u, whole in zip(draws.pre_crop_place[row].tolist(), images[0].size, strict=True)
     )
-    return [Decoded(cut_out(one, top, left, side)) for one in images]
+    return [Decoded(cut_out(one, (top, left, side, side))) for one in images]

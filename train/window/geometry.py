@@ -60,6 +60,11 @@ class WindowPlan:
     flip: bool = False
     """Mirror left and right, after rotating."""
 
+    @property
+    def box(self) -> Box:
+        """(top, left, height, width) of the window."""
+        return self.top, self.left, self.side, self.side
+
     def frame(self) -> tuple[int, ...]:
         """The fields of `FRAME`."""
         where = (self.height, self.width, self.crop_top, self.crop_left, self.top, self.left)
@@ -143,42 +148,37 @@ def augmented_image(image: Image, plan: WindowPlan) -> Image:
     return Decoded(resize(image.part(plan.resized), plan.height, plan.width, plan.resampler))
 
 
-def cut_window(image: Image, plan: WindowPlan) -> Pixels:
-    """Cuts the (side, side, 3) window out of an augmented image; what overhangs mirrors its border."""
-    return cut_out(image, plan.top, plan.left, plan.side)
-
-
 def final_crop(image: Image, plan: WindowPlan, crop: int) -> Pixels:
     """The (crop, crop, 3) final crop of an augmented image, turned and mirrored as the recipe ends.
 
     The images of a pair get it on the device, after the ops in between; a mask has no such ops.
     """
-    square = cut_out(image, plan.crop_top, plan.crop_left, crop)
+    square = cut_out(image, (plan.crop_top, plan.crop_left, crop, crop))
     turned = np.rot90(square, plan.rotation)
     return np.ascontiguousarray(turned[:, ::-1] if plan.flip else turned)
 
 
 def centre_crop(pixels: Pixels, side: int) -> Pixels:
     """The (side, side, 3) centre of an image (H, W, 3); a smaller image is padded symmetrically."""
-    return cut(pixels, *centre(pixels.shape, side), side)
+    return cut(pixels, centre(pixels.shape, side))
 
 
-def centre(size: tuple[int, ...], side: int) -> tuple[int, int]:
-    """(top, left) of the centre crop of an image of (height, width, ...); below 0 where it is smaller."""
+def centre(size: tuple[int, ...], side: int) -> Box:
+    """The centre crop of an image of (height, width, ...); it begins below 0 where the image is smaller."""
     height, width = size[:2]
-    return (height - side) // 2, (width - side) // 2
+    return (height - side) // 2, (width - side) // 2, side, side
 
 
-def cut_out(image: Image, top: int, left: int, side: int) -> Pixels:
-    """`cut` of an image, of which only the part is decoded on which the square depends."""
-    box = needed(image.size, top, left, side)
-    # Where the square overhangs, the part ends at the image's border: both are mirrored at the same place.
-    return cut(image.part(box), top - box[0], left - box[1], side)
+def cut_out(image: Image, box: Box) -> Pixels:
+    """`cut` of an image, of which only the part is decoded on which the box depends."""
+    part = needed(image.size, box)
+    # Where the box overhangs, the part ends at the image's border: both are mirrored at the same place.
+    return cut(image.part(part), (box[0] - part[0], box[1] - part[1], *box[2:]))
 
 
-def needed(size: tuple[int, int], top: int, left: int, side: int) -> Box:
+def needed(size: tuple[int, int], box: Box) -> Box:
     """(top, left, height, width) of the part of an image on which `cut` depends."""
-    rows, columns = (_span(start, side, length) for start, length in zip((top, left), size, strict=True))
+    rows, columns = (_span(*one) for one in zip(box[:2], box[2:], size, strict=True))
     return rows[0], columns[0], rows[1], columns[1]
 
 
@@ -195,24 +195,29 @@ def _span(start: int, count: int, size: int) -> tuple[int, int]:
     return first, last - first + 1
 
 
-def cut(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
-    """A square of an image, mirrored (the border pixel repeats) beyond its edges.
+def cut(pixels: Pixels, box: Box) -> Pixels:
+    """A part of an image, mirrored (the border pixel repeats) beyond its edges.
 
     A view of the image where nothing overhangs. The time does not depend on the image's size.
+
+    Args:
+        pixels: (H, W, 3).
+        box: (top, left, height, width); it may begin below 0 and end beyond the image.
     """
+    top, left, high, wide = box
     height, width = pixels.shape[:2]
-    y1, y2 = max(0, -top), min(side, height - top)  # of the window, what lies on the image
-    x1, x2 = max(0, -left), min(side, width - left)
-    if y2 - y1 == x2 - x1 == side:
-        return pixels[top : top + side, left : left + side]
-    if max(y1, side - y2) > y2 - y1 or max(x1, side - x2) > x2 - x1:  # mirrored more than once
-        return pixels[mirror(top, side, height)[:, None], mirror(left, side, width)]
+    y1, y2 = max(0, -top), min(high, height - top)  # of the box, what lies on the image
+    x1, x2 = max(0, -left), min(wide, width - left)
+    if (y1, x1, y2, x2) == (0, 0, high, wide):
+        return pixels[top : top + high, left : left + wide]
+    if max(y1, high - y2) > y2 - y1 or max(x1, wide - x2) > x2 - x1:  # mirrored more than once
+        return pixels[mirror(top, high, height)[:, None], mirror(left, wide, width)]
     # By strips: a twentieth of the time of picking every pixel by its indices.
-    window = np.empty((side, side, 3), np.uint8)
-    window[y1:y2, x1:x2] = pixels[top + y1 : top + y2, left + x1 : left + x2]
-    _mirror_ends(window[y1:y2].swapaxes(0, 1), x1, x2)
-    _mirror_ends(window, y1, y2)
-    return window
+    part = np.empty((high, wide, 3), np.uint8)
+    part[y1:y2, x1:x2] = pixels[top + y1 : top + y2, left + x1 : left + x2]
+    _mirror_ends(part[y1:y2].swapaxes(0, 1), x1, x2)
+    _mirror_ends(part, y1, y2)
+    return part
 
 
 def mirror(start: int, count: int, size: int) -> NDArray[np.int64]:

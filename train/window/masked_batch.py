@@ -15,6 +15,7 @@ from pack.dataset.pairs import DamagedPair
 from recon.image.codec import Pixels
 from train.ops.coded import FACTS, Blocks, CodedWindows
 from train.window.geometry import FRAME, WindowPlan, whole_window
+from train.window.part import Part
 
 if TYPE_CHECKING:
     from recon.jpeg.coefficients import Coefficients  # imports numba
@@ -49,11 +50,13 @@ class Coded:
     """A window that is still to be decoded."""
 
     coefficients: "Coefficients"
-    """Of the part of the image on which the window depends."""
+    """Of the part of the image on which the needed part of the window depends."""
     top: int
     """Row of the image at which the window begins; below 0 where it overhangs."""
     left: int
     """Column of the image at which the window begins; below 0 where it overhangs."""
+    part: Part
+    """What is needed of the window."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ class Cut:
 
     key: str
     windows_PHWC: Pixels
-    """Anything where the window is in `coded_P`."""
+    """Zeros beyond the needed part, and where the window is in `coded_P`."""
     plan: WindowPlan
     view_id: int = 0
     """Of `train.draws.parameters.view_ids`."""
@@ -149,7 +152,9 @@ def coded_windows(coded: Sequence[tuple[int, Coded]], blocks_M64: Blocks | None)
     for number, (row, one) in enumerate(coded):
         part, frame = one.coefficients, one.coefficients.frame
         size = (frame.height, frame.width, frame.components, frame.down, frame.across)
-        facts_N[number] = (row, one.top, one.left, *size, first, *part.mcus)
+        rows, columns = one.part.rows, one.part.columns
+        ends = (rows.start, columns.start, rows.stop, columns.stop)
+        facts_N[number] = (row, one.top, one.left, *size, *ends, first, *part.mcus)
         steps_N364[number, : frame.components] = frame.steps
         blocks_M64[first : first + len(part.blocks)] = part.blocks
         first += len(part.blocks)
