@@ -48,8 +48,8 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "train/ops": "recon/image train/ops/cpu train/draws",
     "train/degrade": "recon/base recon/image train/chains train/draws train/ops train/ops/cpu",
     "train/window": (
-        "pack/dataset pack/shard recon/base recon/image recon/jpeg train/chains train/degrade train/draws "
-        "train/ops train/stream"
+        "pack/dataset pack/shard recon/base recon/image recon/jpeg recon/kernels train/chains train/degrade "
+        "train/draws train/ops train/stream"
     ),
     "train/augment": ("recon/base recon/image train/ops/cpu train/draws train/ops train/order train/window"),
     "train/loader": (

@@ -24,7 +24,7 @@ from pack.shard.schema import BARE_FAKES, HINT_COLUMNS, MORE_FAKES
 from pack.storage import LocalStore
 from recon.base.errors import UserError
 from recon.image.codec import decode_rgb
-from recon.image.palette import palette
+from recon.image.colours import colours_of
 from recon.jpeg.entries import entries_of, read_entries
 from recon.jpeg.frame import read_frame
 
@@ -45,7 +45,7 @@ def check(root: Path) -> list[StoredPair]:
         images = {"real": one.real} | {f"fake{n + 1}" if n else "fake": d for n, d in enumerate(one.fakes)}
         assert one.hints.keys() == images.keys()
         for name, data in images.items():
-            assert one.hints[name].palette == palette(decode_rgb(data)).tobytes()
+            assert one.hints[name].colours == colours_of(decode_rgb(data)).packed()
             assert one.hints[name].entries == entries_of(data)
     return pairs
 
@@ -90,7 +90,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_of_several_fakes_has_its_own_and_they_can_be_added(several: Path, tmp_path: Path) -> None:
     pairs = check(several)
-    assert all(len({hint.palette for hint in one.hints.values()}) == 4 for one in pairs)
+    assert all(len({hint.colours for hint in one.hints.values()}) == 4 for one in pairs)
     root = unhinted(Path(shutil.copytree(several, tmp_path / "out")), (MORE_FAKES, BARE_FAKES))
     assert list(verify.verify(open_dataset(str(root)))) == []
     assert all(not one.hints for one in iterate_pairs(str(root)))
@@ -102,7 +102,7 @@ def test_each_of_several_fakes_has_its_own_and_they_can_be_added(several: Path, 
 def test_verify_finds_a_hint_that_is_not_that_of_its_image(packed: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(packed, tmp_path / "photos"))
     keys = [row["key"] for row in rows_of(root)]
-    wrong = {0: ("real_palette", b"x" * 192), 2: ("real_palette", None), 5: ("fake_entries", b"\x01")}
+    wrong = {0: ("real_colours", b"x" * 704), 2: ("real_colours", None), 5: ("fake_entries", b"\x01")}
 
     def spoilt(row: Row) -> Row:
         column, value = wrong.get(keys.index(row["key"]), ("", None))
@@ -134,7 +134,7 @@ def test_entries_are_added_to_a_packed_dataset_and_no_tar_changes(
     assert run(monkeypatch, verify.main, root) == 0
     assert run(monkeypatch, finish_command.main, root) == 0
     add(root)
-    assert "has entry points and palettes already, nothing to do" in caplog.text
+    assert "has entry points and colours already, nothing to do" in caplog.text
     assert files(root) == after
 
 
@@ -194,7 +194,7 @@ def test_adopted_tars_have_them_and_older_ones_get_them(tmp_path: Path) -> None:
     adopt(IndexConfig(url=[str(tmp_path)]))
     rows = rows_of(tmp_path)
     assert [row["real_entries"] is None for row in rows] == [False, False, True, False]
-    assert [row["real_palette"] is None for row in rows] == [False, False, True, False]
+    assert [row["real_colours"] is None for row in rows] == [False, False, True, False]
     for row, one in zip(rows, iterate_pairs(str(tmp_path)), strict=True):
         for member, data in (("real", one.real), ("fake", one.fake)):
             expected = hint_columns(data)

@@ -21,7 +21,7 @@ def hints_of(row: Row) -> Row:
     for member in ("real", "fake"):
         text = f"{member} of {row['key']}".encode()
         found[f"{member}_entries"] = text if row[f"{member}_codec"] == "jpeg" else None
-        found[f"{member}_palette"] = text.ljust(192)
+        found[f"{member}_colours"] = text.ljust(192)
     return found
 
 
@@ -43,7 +43,7 @@ def read(dataset: Dataset, shard: int) -> list[StoredPair | DamagedPair]:
 def expected_hints(dataset: Dataset, shard: int) -> list[dict[str, Hint]]:
     return [
         {
-            member: Hint(entries=row[f"{member}_entries"], palette=row[f"{member}_palette"])
+            member: Hint(entries=row[f"{member}_entries"], colours=row[f"{member}_colours"])
             for member in ("real", "fake")
         }
         for row in dataset.table(shard).to_pylist()
@@ -62,8 +62,8 @@ def test_without_the_columns_pairs_are_the_same_but_for_hints(hinted: Path) -> N
     unhinted(hinted)
     after = list(iterate_pairs(str(hinted)))
     assert after == [replace(pair, hints={}) for pair in before]
-    rewritten(hinted, lambda row: row | {"real_palette": b"p"}, optional("real_palette"))
-    hint = {"real": Hint(entries=None, palette=b"p")}
+    rewritten(hinted, lambda row: row | {"real_colours": b"p"}, optional("real_colours"))
+    hint = {"real": Hint(entries=None, colours=b"p")}
     assert list(iterate_pairs(str(hinted))) == [replace(pair, hints=hint) for pair in after]
 
 
@@ -119,7 +119,7 @@ def test_a_damaged_pair_needs_no_hints_and_its_neighbours_keep_theirs(hinted: Pa
 
 def more_of(row: Row) -> Row:
     """A pair with two fakes: the second lies where the first does."""
-    more = {"field": "fake2.png", "codec": row["fake_codec"], "palette": b"second".ljust(192)}
+    more = {"field": "fake2.png", "codec": row["fake_codec"], "colours": b"second".ljust(192)}
     more |= {name: row[f"fake_{name}"] for name in ("offset", "size", "crc32")}
     return row | hints_of(row) | {"more_fakes": [more | {"entries": None, "autoencoder": "b"}]}
 
@@ -128,7 +128,7 @@ def test_the_chosen_fake_brings_its_own_hints(hinted: Path) -> None:
     rewritten(hinted, more_of, optional("more_fakes", *COLUMNS))
     dataset = open_dataset(str(hinted))
     pairs = dataset.manifest.shards[0].pairs
-    second = Hint(entries=None, palette=b"second".ljust(192))
+    second = Hint(entries=None, colours=b"second".ljust(192))
     first = expected_hints(dataset, 0)
     for fake in (0, 1):
         chosen = dataset.read_block(0, 0, pairs, pa.array([fake] * pairs).to_numpy())

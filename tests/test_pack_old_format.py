@@ -201,7 +201,7 @@ def test_entries_are_added_to_an_old_dataset_and_survive_its_upgrade(old: Path, 
     assert list(differences(dataset)) == []
     hinted = list(iterate_pairs(url))
     assert [replace(pair, hints={}) for pair in hinted] == pairs
-    assert all(pair.hints[member].palette for pair in hinted for member in ("real", "fake"))
+    assert all(pair.hints[member].colours for pair in hinted for member in ("real", "fake"))
     upgraded(url)
     assert list(iterate_pairs(url)) == hinted
     assert list(differences(open_dataset(url))) == []

@@ -79,7 +79,7 @@ def test_the_jitter_equals_pillows_in_any_order(seed: int) -> None:
     rng = np.random.default_rng(seed)
     pixels, order = picture(*rng.integers(1, 90, 2), seed), rng.permutation(4).tolist()
     factors = (*rng.uniform(0, 2, 3).tolist(), float(rng.uniform(-0.5, 0.5)))
-    (mean,) = grey_means(np.moveaxis(pixels, -1, 0)[None], order, *factors)
+    (mean,) = grey_means(np.moveaxis(pixels, -1, 0)[None], [np.ones(pixels.size // 3)], order, *factors)
     np.testing.assert_array_equal(
         jittered(pixels, order, factors, mean), pillow_jitter(pixels, order, factors)
     )

@@ -181,7 +181,7 @@ def test_the_jitter_equals_pillows_in_any_order(
     hue: float,
 ) -> None:
     pixels, factors = picture(height, width), (brightness, contrast, saturation, hue)
-    (mean,) = grey_means(np.moveaxis(pixels, -1, 0)[None], order, *factors)
+    (mean,) = grey_means(np.moveaxis(pixels, -1, 0)[None], [np.ones(pixels.size // 3)], order, *factors)
     found = jitter(levels(pixels, library), order, *factors, mean=mean)
     np.testing.assert_array_equal(pixels_of(found), pillow_jitter(pixels, order, factors))
 
@@ -279,7 +279,7 @@ def test_equal_images_of_a_pair_stay_equal() -> None:
 def test_it_imports_neither_torch_nor_numba() -> None:
     code = (
         "import sys, numpy as np; from train.ops.jitter import grey_means; "
-        "grey_means(np.zeros((1, 3, 4, 4), np.uint8), [3, 2, 0, 1], 1.1, 1.1, 1.1, .1); "
+        "grey_means(np.zeros((1, 3, 4, 4), np.uint8), [np.ones(16)], [3, 2, 0, 1], 1.1, 1.1, 1.1, .1); "
         "sys.exit(bool({'torch', 'numba'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,7 +16,7 @@ from torchvision.transforms import functional as tv
 
 from recon.base.errors import UserError
 from recon.image.codec import Pixels
-from recon.image.palette import palette
+from recon.image.colours import palette
 from train.augment import oracle as whole
 from train.augment.oracle import OPS, oracle, stages
 from train.augment.pipeline import PairAugment

@@ -12,7 +12,7 @@ from test_recon_jpeg import jpeg
 from pack.dataset.pairs import Hint, StoredPair
 from recon.base.errors import UserError
 from recon.image.codec import decode_rgb
-from recon.image.palette import palette
+from recon.image.colours import EQUAL, colours_of, palette
 from recon.jpeg.entries import entries_of
 from train.draws.config import AugmentConfig
 from train.stream.samples import Sample, sample_of
@@ -21,6 +21,7 @@ from train.window.cutter import WindowCutter
 from train.window.geometry import cut, cut_out, needed
 from train.window.images import Decoded, Stored, UndecodableError
 from train.window.masked_batch import Views
+from train.window.resized import Resized
 
 FILE = jpeg(300, 400, quality=92)
 PIXELS = decode_rgb(FILE)
@@ -28,7 +29,7 @@ ENTRIES = entries_of(FILE)
 
 
 def hint(data: bytes) -> Hint:
-    return Hint(entries=entries_of(data), palette=palette(decode_rgb(data)).tobytes())
+    return Hint(entries=entries_of(data), colours=colours_of(decode_rgb(data)).packed())
 
 
 @pytest.fixture
@@ -66,26 +67,37 @@ def test_several_parts_are_cut_out_of_all_where_that_is_cheaper(decoded: list[by
     "index",
     [
         None,
-        Hint(entries=None, palette=None),
-        Hint(entries=b"", palette=None),
-        Hint(entries=b"\x08\x7f", palette=None),
+        Hint(entries=None, colours=None),
+        Hint(entries=b"", colours=None),
+        Hint(entries=b"\x08\x7f", colours=None),
     ],
 )
 def test_without_sound_entries_all_is_decoded(index: Hint | None, decoded: list[bytes]) -> None:
     image = Stored(FILE, "real", index)
     np.testing.assert_array_equal(image.part((1, 2, 30, 40)), PIXELS[1:31, 2:42])
-    np.testing.assert_array_equal(image.palette(), palette(PIXELS))
+    np.testing.assert_array_equal(image.palette()[0], palette(PIXELS))
     assert decoded == [FILE]
 
 
 def test_entries_of_another_photograph_change_no_pixel() -> None:
     other = entries_of(jpeg(300, 400, quality=92, number=5))
-    found = Stored(FILE, "real", Hint(entries=other, palette=None)).part((100, 0, 80, 160))
+    found = Stored(FILE, "real", Hint(entries=other, colours=None)).part((100, 0, 80, 160))
     np.testing.assert_array_equal(found, PIXELS[100:180, :160])
 
 
-def test_the_palette_of_the_index_is_that_of_the_pixels(decoded: list[bytes]) -> None:
-    np.testing.assert_array_equal(Stored(FILE, "real", hint(FILE)).palette(), palette(PIXELS))
+def test_the_colours_of_the_index_are_those_of_the_pixels(decoded: list[bytes]) -> None:
+    image, box = Stored(FILE, "real", hint(FILE)), (30, 40, 200, 150)
+    found = Resized(image, box, (256, 256), "bilinear").palette()
+    expected = Resized(Decoded(PIXELS), box, (256, 256), "bilinear").palette()
+    for one, other in zip((*image.palette(), *found), (palette(PIXELS), EQUAL, *expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not decoded
+
+
+def test_a_part_of_a_resized_crop_needs_no_more_than_a_part_of_the_image(decoded: list[bytes]) -> None:
+    box, part = (30, 40, 200, 150), (60, 80, 97, 120)
+    found = Resized(Stored(FILE, "real", hint(FILE)), box, (256, 256), "bilinear").part(part)
+    np.testing.assert_array_equal(found, Resized(Decoded(PIXELS), box, (256, 256), "bilinear").part(part))
     assert not decoded
 
 

@@ -33,7 +33,7 @@ class IndexConfig:
     max_pixels: int = 100_000_000
     """A sample with an image of more pixels than this is no pair."""
     entries: bool = False
-    """Add entry points and palettes to the indexes of a dataset that lacks them, whoever wrote it. Tars that are indexed now get them anyway."""  # noqa: E501
+    """Add entry points and colours to the indexes of a dataset that lacks them, whoever wrote it. Tars that are indexed now get them anyway."""  # noqa: E501
 
     def __post_init__(self) -> None:
         if not self.url or not all(self.url):

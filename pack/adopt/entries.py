@@ -1,4 +1,4 @@
-"""Adds entry points and palettes to the indexes of a dataset that lacks them; the tars stay as they are.
+"""Adds entry points and colours to the indexes of a dataset that lacks them; the tars stay as they are.
 
 The manifest comes last. A run that was stopped goes on: an index that it has replaced says which one that
 was.
@@ -37,7 +37,7 @@ Hints = dict[str, dict[str, Any]]
 
 
 def add_entries(url: str) -> None:
-    """Gives all indexes of a dataset entry points and palettes; if they have them, does nothing.
+    """Gives all indexes of a dataset entry points and colours; if they have them, does nothing.
 
     Raises:
         UserError: there is no finished dataset, or a tar or an index differs from the manifest.
@@ -49,12 +49,12 @@ def add_entries(url: str) -> None:
         shards = range(len(before.shards))
         done = tuple(_in_shard(dataset, shard, shown.update) for shard in shards)
     if done == before.shards:
-        _LOG.info("%s has entry points and palettes already, nothing to do", store.url)
+        _LOG.info("%s has entry points and colours already, nothing to do", store.url)
         return
     after = replace(before, shards=done, provenance=before.provenance | {ADDED: {"sha256": before.sha256}})
     with store.publish(NAME) as file:
         file.write(after.to_json().encode())
-    _LOG.info("%s: entry points and palettes of %s", store.url, counted(after.pairs, "pair"))
+    _LOG.info("%s: entry points and colours of %s", store.url, counted(after.pairs, "pair"))
     tell_pinned(before, after)
 
 

@@ -12,8 +12,8 @@ class Hint:
 
     entries: bytes | None
     """Where decoding can begin, for `recon.jpeg.entries.read_entries`; None if the whole must be decoded."""
-    palette: bytes | None
-    """64 colours that stand for all pixels, (64, 3) uint8: `recon.image.palette`; None if unknown."""
+    colours: bytes | None
+    """For `recon.image.colours.read_colours`; None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)

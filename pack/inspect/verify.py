@@ -4,7 +4,7 @@
 
 Exit status 0 if everything agrees; otherwise 1, and one line for each difference. In datasets of python -m
 pack the headers of each pair's images are compared too: size, orientation, ICC profile, and JPEGs' coding.
-Entry points and palettes, if the index has them, are computed anew from each image.
+Entry points and colours, if the index has them, are computed anew from each image.
 """
 
 import hashlib

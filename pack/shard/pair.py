@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recon.image.codec import Pixels, as_rgb, decode_rgb
+from recon.image.colours import colours_of
 from recon.image.jpeg import JpegCoding
 from recon.image.opened import BROKEN
-from recon.image.palette import palette
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +72,8 @@ def hint_columns(data: bytes, pixels: Pixels | None = None) -> dict[str, Any]:
     try:
         pixels_HW3 = decode_rgb(data) if pixels is None else as_rgb(pixels)
     except BROKEN:  # in a tar of others; training will list it
-        return {"entries": None, "palette": None}
-    return {"entries": _entries(data, pixels_HW3), "palette": palette(pixels_HW3).tobytes()}
+        return {"entries": None, "colours": None}
+    return {"entries": _entries(data, pixels_HW3), "colours": colours_of(pixels_HW3).packed()}
 
 
 def _entries(data: bytes, pixels: Pixels) -> bytes | None:

@@ -44,7 +44,7 @@ MORE_FAKES = "more_fakes"
 """The column of the further reconstructions, which only datasets of several fakes have."""
 
 
-_HINTS = [("entries", pa.binary()), ("palette", pa.binary())]
+_HINTS = [("entries", pa.binary()), ("colours", pa.binary())]
 
 HINTS = tuple(name for name, _ in _HINTS)
 """The columns of an image that help to decode a part of it."""
@@ -111,11 +111,11 @@ OPTIONAL_SCHEMA = pa.schema(
 * ``mask_*``: the place of ``KEY.mask.png``, a grey image that marks which pixels were changed. All samples
   of a dataset have one, or none has.
 * ``more_fakes``: the reconstructions after ``fake``, in their order in the tar, each with its own maker,
-  place, and, in newer indexes, ``entries`` and ``palette``. All samples of a dataset have equally many.
+  place, and, in newer indexes, ``entries`` and ``colours``. All samples of a dataset have equally many.
 * ``real_entries``, ``fake_entries``: where decoding of a baseline JPEG can begin: `recon.jpeg.entries`; null
   for other files.
-* ``real_palette``, ``fake_palette``: 64 colours that stand for all pixels: `recon.image.palette`; null for an
-  image that can't be decoded.
+* ``real_colours``, ``fake_colours``: the image's colours and where they lie: `recon.image.colours`; null for
+  an image that can't be decoded.
 
 Readers do without the hints where an index lacks them; ``python -m pack.index --entries`` adds them.
 """

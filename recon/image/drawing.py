@@ -1,6 +1,7 @@
 """Resizes images, and draws titles for contact sheets."""
 
 import numpy as np
+import PIL
 from PIL import Image, ImageDraw, ImageFont
 
 from recon.image.codec import Pixels, _as_image
@@ -8,6 +9,8 @@ from recon.image.codec import Pixels, _as_image
 RESAMPLERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 """Pillow's filters, without those that came with Pillow 13; all but the first are antialiased where they
 shrink."""
+
+_SOMETIMES_COLUMNS_FIRST = int(PIL.__version__.split(".")[0]) >= 13
 
 
 def resize(pixels: Pixels, height: int, width: int, resampler: str = "bilinear") -> Pixels:
@@ -21,6 +24,19 @@ def resize(pixels: Pixels, height: int, width: int, resampler: str = "bilinear")
     """
     image = _part_as_image(pixels).resize((width, height), Image.Resampling[resampler.upper()])
     return np.asarray(image)
+
+
+def columns_first(size: tuple[int, int], resized: tuple[int, int]) -> bool:
+    """Whether `resize` changes the length of columns before that of rows.
+
+    Before version 13 Pillow never did. Source: `ImagingResampleInner` in its Resample.c.
+
+    Args:
+        size: height and width before.
+        resized: height and width after.
+    """
+    shrinks = size[0] - resized[0], size[1] - resized[1]
+    return _SOMETIMES_COLUMNS_FIRST and shrinks[0] > max(0, 2 * shrinks[1])
 
 
 def _part_as_image(pixels: Pixels) -> Image.Image:

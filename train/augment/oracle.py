@@ -7,7 +7,7 @@ P = (real, fake), H x W of the whole image, C = RGB; all pixels are uint8.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
@@ -17,8 +17,8 @@ from scipy.ndimage import gaussian_filter
 
 from recon.base.errors import UserError
 from recon.image.codec import Pixels, as_rgb
+from recon.image.colours import EQUAL, Weights, colours_of, palette
 from recon.image.modes import levels
-from recon.image.palette import palette
 from train.draws.boxes import cutout_box, pick, resized_box
 from train.draws.config import AugmentConfig
 from train.draws.noise import NORMALS, noise_keys, noise_levels
@@ -45,6 +45,8 @@ class Drawn:
     geometry: GeometryDraws
     photometric: PhotometricDraws
     noise_key: NDArray[np.int64]
+    palettes: list[tuple[Pixels, Weights]] | None = None
+    """Of both images after the resized crop; None: they are those of the images that the jitter meets."""
 
 
 Op = Callable[[list[Pixels], Drawn], list[Pixels]]
@@ -98,6 +100,7 @@ def stages(
     """Yields each op's name and both images after it, in the published order; arguments as in `oracle`."""
     drawn = draw(config, seed, epoch, pair_id, copy)
     images = [real_HWC, fake_HWC]
+    drawn = replace(drawn, palettes=[_palette(image, drawn) for image in images])
     for name, op in OPS.items():
         images = op(images, drawn)
         yield name, images
@@ -138,15 +141,26 @@ def jitter(images: list[Pixels], drawn: Drawn) -> list[Pixels]:
         return images
     amounts = {name: float(getattr(draws, name)[0]) for name in JITTER}
     results = []
-    for pixels in images:
-        image, colours = Image.fromarray(pixels), Image.fromarray(palette(pixels)[None])
+    palettes = drawn.palettes or [(palette(pixels), EQUAL) for pixels in images]
+    for pixels, (found, weights) in zip(images, palettes, strict=True):
+        image, colours = Image.fromarray(pixels), Image.fromarray(found[None])
         for number in draws.order[0]:
             name = JITTER[number]
             # The palette goes through the same ops, so that it has the image's mean grey, or nearly so.
-            mean = mean_grey(np.asarray(colours))
+            mean = mean_grey(np.asarray(colours), weights)
             image, colours = (ADJUST[name](one, amounts[name], mean) for one in (image, colours))
         results.append(np.asarray(image))
     return results
+
+
+def _palette(image: Pixels, drawn: Drawn) -> tuple[Pixels, Weights]:
+    """The palette of an image, or of the part of it that is resized."""
+    if not drawn.geometry.resized[0]:
+        return palette(image), EQUAL
+    (height, width, _), colours = image.shape, colours_of(image)
+    ratio = drawn.config.resized_crop_ratio
+    box = resized_box(drawn.geometry.resized_tries[0], height, width, ratio)
+    return colours.palette, colours.weights((height, width), box)
 
 
 def _brightness(image: Image.Image, factor: float, _: int) -> Image.Image:
@@ -172,9 +186,10 @@ def _hue(image: Image.Image, shift: float, _: int) -> Image.Image:
 ADJUST = {"brightness": _brightness, "contrast": _contrast, "saturation": _saturation, "hue": _hue}
 
 
-def mean_grey(pixels_HWC: Pixels) -> int:
-    """Mean grey of an image as ImageEnhance.Contrast computes it."""
-    return int(np.asarray(Image.fromarray(pixels_HWC).convert("L")).mean() + 0.5)
+def mean_grey(pixels_HWC: Pixels, weights: Weights | None = None) -> int:
+    """Mean grey of an image as ImageEnhance.Contrast computes it, or with weights of its H * W pixels."""
+    levels = np.asarray(Image.fromarray(pixels_HWC).convert("L")).reshape(-1)
+    return int(np.average(levels, weights=weights) + 0.5)
 
 
 def grey(images: list[Pixels], drawn: Drawn) -> list[Pixels]:

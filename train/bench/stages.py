@@ -21,7 +21,7 @@ from pack.shard.manifest import Manifest
 from recon.base.device import prepare_cpu
 from recon.base.errors import UserError
 from recon.image.codec import Pixels, decode_rgb
-from recon.image.palette import palette
+from recon.image.colours import palette
 from train.augment.final import final_ops
 from train.augment.oracle import decode, mean_grey, oracle
 from train.augment.pipeline import PairAugment

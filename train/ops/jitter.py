@@ -126,14 +126,32 @@ _PLAIN = {0: adjust_brightness, 2: adjust_saturation, 3: adjust_hue}
 
 
 def grey_means(
-    x_NCHW: Pixels, order: Sequence[int], brightness: float, contrast: float, saturation: float, hue: float
+    x_NCHW: Pixels,
+    weights_N: Sequence[NDArray[np.float64]],
+    order: Sequence[int],
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    hue: float,
 ) -> list[int]:
-    """Mean grey levels of N uint8 images before the contrast op, after the ops before it; see `jitter`."""
+    """Mean grey levels of N uint8 images before the contrast op, after the ops before it; see `jitter`.
+
+    Args:
+        x_NCHW: the images.
+        weights_N: for each image the weights of its H * W pixels, whole numbers.
+        order: see `jitter`, as the others.
+        brightness: factor.
+        contrast: not used.
+        saturation: factor.
+        hue: turn.
+    """
     x = np.ascontiguousarray(x_NCHW, np.float32)
     before = order[: list(order).index(_CONTRAST)]
     x = jitter(x, before, brightness, contrast, saturation, hue, mean=0)
     # In float64 the sum of the levels is exact; in float32 it would be rounded.
-    return [int(mean + 0.5) for mean in grey(x).mean(axis=(1, 2, 3), dtype=np.float64)]
+    levels_NP = grey(x).reshape(len(x), -1).astype(np.float64)
+    sums = [(levels @ weights, weights.sum()) for levels, weights in zip(levels_NP, weights_N, strict=True)]
+    return [int(total / weight + 0.5) for total, weight in sums]
 
 
 def jitter_batch(x_BPCHW: "torch.Tensor", draws: "PhotometricDraws", mean_BP: Array) -> "torch.Tensor":

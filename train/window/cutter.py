@@ -184,16 +184,17 @@ class WindowCutter:
         assert draws
         if not (draws.jitter[row] and self.augment.contrast):
             return 0, 0
-        x_PCHW = np.stack([one.palette() for one in images]).transpose(0, 2, 1)[..., None]
-        for mixes, weights in (
+        palettes, weights = zip(*[one.palette() for one in images], strict=True)
+        x_PCHW = np.stack(palettes).transpose(0, 2, 1)[..., None]
+        for mixes, fake_weights in (
             (draws.mix, draws.mix_fake),
             (draws.frequency_mix, draws.frequency_mix_fake),
         ):
             if mixes[row]:
-                x_PCHW[1] = mixed_fake(x_PCHW[0], x_PCHW[1], float(weights[row]))
+                x_PCHW[1] = mixed_fake(x_PCHW[0], x_PCHW[1], float(fake_weights[row]))
         order = draws.order[row].tolist()
         factors = {name: float(getattr(draws, name)[row]) for name in JITTER}
-        real, fake = grey_means(x_PCHW, order, **factors)  # both at once: half the calls of numpy
+        real, fake = grey_means(x_PCHW, weights, order, **factors)  # both at once: half the calls of numpy
         return real, fake
 
 

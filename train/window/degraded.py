@@ -16,9 +16,9 @@ from train.draws.config import AugmentConfig
 from train.draws.degrade import NONE, draw_chain, drawn_chains
 from train.draws.parameters import GeometryDraws
 from train.window.geometry import cut_out
-from train.window.images import Decoded, Image
+from train.window.images import Decoded, Source
 
-Images = Sequence[Image]
+Images = Sequence[Source]
 """Real, fake and, where there is one, the mask."""
 
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
-from recon.image.drawing import resize
 from train.draws.boxes import Box, cutout_box, resized_box, square_start
 from train.draws.config import JPEG_GRID, JPEG_REACH, AugmentConfig
 from train.draws.parameters import GeometryDraws
-from train.window.images import Decoded, Image
+from train.window.images import Image, Source
+from train.window.resized import Resized
 
 FRAME = np.dtype(
     [
@@ -141,11 +141,11 @@ def _window_start(crop_start: int, size: int, config: AugmentConfig) -> int:
     return first - config.blur_radius
 
 
-def augmented_image(image: Image, plan: WindowPlan) -> Image:
+def augmented_image(image: Source, plan: WindowPlan) -> Image:
     """The image that the photometric ops act on: the stored one, or its resized crop."""
     if plan.resized is None:
         return image
-    return Decoded(resize(image.part(plan.resized), plan.height, plan.width, plan.resampler))
+    return Resized(image, plan.resized, (plan.height, plan.width), plan.resampler)
 
 
 def final_crop(image: Image, plan: WindowPlan, crop: int) -> Pixels:

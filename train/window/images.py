@@ -2,11 +2,9 @@
 
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from pack.dataset.pairs import Hint
 from recon.image.codec import Pixels, decode_rgb
-from recon.image.palette import palette
+from recon.image.colours import EQUAL, Colours, Weights, colours_of, palette, read_colours
 from train.draws.boxes import Box
 
 if TYPE_CHECKING:
@@ -22,6 +20,10 @@ class UndecodableError(Exception):
     """The bytes of an image can't be decoded; the text is the member's name."""
 
 
+Palette = tuple[Pixels, Weights]
+"""(64, 3) colours of `recon.image.colours`, and (64,) for how much of the image each of them stands."""
+
+
 class Image(Protocol):
     """An image of (height, width, 3)."""
 
@@ -34,8 +36,21 @@ class Image(Protocol):
         """The pixels of (top, left, height, width), which is not empty and lies inside; not to be changed."""
         ...
 
-    def palette(self) -> Pixels:
-        """Of `recon.image.palette`."""
+    def palette(self) -> Palette:
+        """Its colours."""
+        ...
+
+
+class Source(Image, Protocol):
+    """An image of which a part can be resized."""
+
+    def colours(self) -> Colours:
+        """Which colours it has, and where."""
+        ...
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a part can be decoded without the rest."""
         ...
 
 
@@ -59,9 +74,18 @@ class Decoded:
         top, left, height, width = box
         return self.pixels[top : top + height, left : left + width]
 
-    def palette(self) -> Pixels:
+    def palette(self) -> Palette:
         """Computed from the pixels."""
-        return palette(self.pixels)
+        return palette(self.pixels), EQUAL
+
+    def colours(self) -> Colours:
+        """Computed from the pixels."""
+        return colours_of(self.pixels)
+
+    @property
+    def is_partial(self) -> bool:
+        """Never: all is decoded already."""
+        return False
 
 
 class Stored:
@@ -82,7 +106,7 @@ class Stored:
 
     def __init__(self, data: bytes, name: str, hint: Hint | None, parts: int = 1) -> None:
         self.data, self.name, self.parts = data, name, parts
-        self._palette = hint.palette if hint else None
+        self._colours = read_colours(hint.colours) if hint and hint.colours else None
         self._whole: Decoded | None = None
         self._partly = _partly_decodable(data, hint) if hint and hint.entries else None
         if self._partly is None:
@@ -117,11 +141,18 @@ class Stored:
             self._decode()
             return None
 
-    def palette(self) -> Pixels:
+    def palette(self) -> Palette:
         """As the index has it, or computed from the pixels."""
-        if self._palette is None:
-            return self._decode().palette()
-        return np.frombuffer(self._palette, np.uint8).reshape(-1, 3)
+        return (self._colours.palette, EQUAL) if self._colours else self._decode().palette()
+
+    def colours(self) -> Colours:
+        """As the index has them, or computed from the pixels."""
+        return self._colours or self._decode().colours()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it has entry points."""
+        return self._partly is not None
 
     def _decode(self) -> Decoded:
         if self._whole is None:
