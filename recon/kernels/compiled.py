@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba.core import types
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
@@ -87,4 +88,39 @@ pointer: Any = intrinsic(_pointer)
 """In a kernel: the address of an array's first item, to be indexed like a flat array.
 
 For parts that run once for each symbol: counting references to arrays would take most of their time.
+"""
+
+
+def _transpose(_: Any, source: Any, wide: Any, target: Any) -> Any:
+    def code(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        source, wide, target = arguments
+        vector = ir.VectorType(ir.IntType(32), 8)
+
+        def place(row: int, base: Any) -> Any:
+            at = builder.gep(base, [builder.mul(wide, context.get_constant(types.int64, row))])
+            return builder.bitcast(at, vector.as_pointer())
+
+        rows = [builder.load(place(row, source), align=4) for row in range(8)]
+        # Blocks of 1x1, 2x2 and 4x4 on both sides of the diagonal change places.
+        for side in (1, 2, 4):
+            low = [n if not n & side else 8 + n - side for n in range(8)]
+            high = [n + side if not n & side else 8 + n for n in range(8)]
+            for row in (n for n in range(8) if not n & side):
+                pair = rows[row], rows[row + side]
+                for to, mask in ((row, low), (row + side, high)):
+                    rows[to] = builder.shuffle_vector(
+                        *pair, ir.Constant(ir.VectorType(ir.IntType(32), 8), mask)
+                    )
+        for row, values in enumerate(rows):
+            builder.store(values, place(row, target), align=4)
+        return context.get_dummy_value()
+
+    return types.void(source, wide, target), code
+
+
+transpose: Any = intrinsic(_transpose)
+"""In a kernel: transposes 8x8 int32, with SIMD shuffles where the processor has them.
+
+Args: pointers to the first item of the source, int32 from one of its rows to the next (as of the result's),
+and the first item of the result, which may be the source.
 """

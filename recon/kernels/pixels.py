@@ -10,10 +10,13 @@ time.
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.kernels.compiled import kernel, part
+from recon.kernels.compiled import kernel, part, pointer, transpose
 
 Plane = NDArray[np.uint8]
 Lines = NDArray[np.int32]
+Coefficients = NDArray[np.int16]
+
+_TOGETHER = 16  # blocks that are transformed at once: what is between the passes stays in the nearest cache
 
 _i = np.int32  # around each result: numba would otherwise compute with int64
 
@@ -24,10 +27,10 @@ def _level(x: np.int32) -> np.uint8:
 
 
 @part
-def _pass(x: Lines, shift: np.int32, out: Lines) -> None:
-    """The inverse DCT of each column of (8, n), divided by 2**shift and rounded: one pass of jidctint.c."""
+def _pass(x: Lines, count: int, shift: np.int32, out: Lines) -> None:
+    """The inverse DCT of the first columns of (8, n), divided by 2**shift and rounded: a pass of jidctint.c."""
     half = _i(1) << _i(shift - 1)
-    for i in range(x.shape[1]):
+    for i in range(count):
         x0, x1, x2, x3 = x[0, i], x[1, i], x[2, i], x[3, i]
         x4, x5, x6, x7 = x[4, i], x[5, i], x[6, i], x[7, i]
         z1 = _i(_i(x2 + x6) * _i(4433))
@@ -49,8 +52,18 @@ def _pass(x: Lines, shift: np.int32, out: Lines) -> None:
         out[3, i], out[4, i] = _i(d + odd0) >> shift, _i(d - odd0) >> shift
 
 
+@part
+def _dequantise(blocks: Coefficients, steps: Lines, count: int, out: Lines) -> None:
+    """Lays blocks side by side, (8, 8 * count); `blocks` is a pointer."""
+    for number in range(count):
+        for row in range(8):
+            for column in range(8):
+                place = 8 * row + column
+                out[row, 8 * number + column] = _i(_i(blocks[64 * number + place]) * steps[place])
+
+
 @kernel("void(i2[:,::1], i4[::1], u1[:,::1])")
-def inverse_dct(blocks: NDArray[np.int16], steps: NDArray[np.int32], plane: Plane) -> None:
+def inverse_dct(blocks: Coefficients, steps: Lines, plane: Plane) -> None:
     """Dequantises the blocks of one component and transforms them to samples.
 
     Args:
@@ -58,37 +71,58 @@ def inverse_dct(blocks: NDArray[np.int16], steps: NDArray[np.int32], plane: Plan
         steps: (64,) of quantisation, in natural order.
         plane: (H, W), multiples of 8, gets the samples.
     """
-    width = plane.shape[1]
-    x, y = np.empty((8, width), np.int32), np.empty((8, width), np.int32)
-    for top in range(0, plane.shape[0], 8):
-        first = top * width // 64
-        for left in range(0, width, 8):
-            for place in range(64):
-                x[place >> 3, left + (place & 7)] = _i(_i(blocks[first + left // 8, place]) * steps[place])
-        _pass(x, _i(11), y)
-        for left in range(0, width, 8):
+    x, y = np.empty((8, 8 * _TOGETHER), np.int32), np.empty((8, 8 * _TOGETHER), np.int32)
+    wide = plane.shape[1] // 8
+    for first in range(0, blocks.shape[0], _TOGETHER):
+        last = min(first + _TOGETHER, blocks.shape[0])
+        count = last - first
+        _dequantise(pointer(blocks[first]), steps, count, x)
+        _pass(x, 8 * count, _i(11), y)
+        for number in range(count):
+            transpose(pointer(y[0, 8 * number :]), 8 * _TOGETHER, pointer(x[0, 8 * number :]))
+        _pass(x, 8 * count, _i(18), y)
+        for number in range(count):
+            transpose(pointer(y[0, 8 * number :]), 8 * _TOGETHER, pointer(x[0, 8 * number :]))
+            line, column = 8 * ((first + number) // wide), 8 * ((first + number) % wide)
             for row in range(8):
-                for column in range(8):
-                    x[column, left + row] = y[row, left + column]
-        _pass(x, _i(18), y)
-        for left in range(0, width, 8):
-            for row in range(8):
-                for column in range(8):
-                    plane[top + row, left + column] = _level(_i(y[column, left + row] + _i(128)))
+                for i in range(8):
+                    plane[line + row, column + i] = _level(_i(x[row, 8 * number + i] + _i(128)))
 
 
 @part
-def _sum(near: Plane, far: Plane, down: int, sums: Lines) -> None:
-    """A line of chroma between two lines of samples, four times as large if rows are halved."""
+def _sums(plane: Plane, y: int, x: int, size: NDArray[np.int64], begin: int, end: int, out: Lines) -> None:
+    """A line of chroma between two lines of samples, four times as large if rows are halved.
+
+    Args:
+        plane: see `_upsampled`.
+        y: see there.
+        x: column of the component to which `out` begins.
+        size: see there.
+        begin: of the numbers in `out` whose samples are at hand; those before get the first one.
+        end: the last + 1; those behind get the last one.
+        out: gets the line.
+    """
+    down, across, height, width, first_y, first_x = size
+    near = y // down
+    far = near
+    if down == 2 and not (across == 2 and width <= 2):  # libjpeg does not filter such narrow images
+        far = min(max(near + 2 * (y % 2) - 1, 0), height - 1)
+    one, other, sums = pointer(plane[near - first_y]), pointer(plane[far - first_y]), pointer(out)
+    at = x - first_x
     if down == 1:
-        sums[:] = near[: sums.size]
-        return
-    for i in range(sums.size):
-        sums[i] = _i(_i(3) * _i(near[i])) + _i(far[i])
+        for i in range(begin, end):
+            sums[i] = _i(one[at + i])
+    else:
+        for i in range(begin, end):
+            sums[i] = _i(_i(3) * _i(one[at + i])) + _i(other[at + i])
+    for i in range(begin):
+        sums[i] = sums[begin]
+    for i in range(end, out.size):
+        sums[i] = sums[end - 1]
 
 
 @part
-def _chroma(plane: Plane, y: int, x: int, size: NDArray[np.int64], sums: Lines, out: Lines) -> int:
+def _upsampled(plane: Plane, y: int, x: int, size: NDArray[np.int64], line: Lines, out: Lines) -> int:
     """A line of chroma for the pixels (y, x), (y, x + 1), ... .
 
     Args:
@@ -97,58 +131,46 @@ def _chroma(plane: Plane, y: int, x: int, size: NDArray[np.int64], sums: Lines, 
         x: of the image.
         size: pixels for each sample down and across, 1 or 2; height and width of the whole component; row and
             column of the component at which `plane` begins.
-        sums: memory for a line of samples and two more.
+        line: memory for a line of samples and two more.
         out: gets the line.
 
     Returns:
         The number in `out` of pixel (y, x), 0 or 1.
     """
-    down, across, height, width, first_y, first_x = size
-    near = y // down
-    far = near
-    if down == 2 and not (across == 2 and width <= 2):  # libjpeg does not filter such narrow images
-        far = min(max(near + 2 * (y % 2) - 1, 0), height - 1)
-    # Sample s of the component is number s - first of `sums`; the samples at its ends repeat.
+    down, across, _, width, _, first_x = size
+    # Sample s of the component is number s - first of `line`; the samples at its ends repeat.
     first = x // across - 1
-    begin, end = max(first_x - first, 0), min(min(width, first_x + plane.shape[1]) - first, sums.size)
-    _sum(
-        plane[near - first_y, first + begin - first_x :],
-        plane[far - first_y, first + begin - first_x :],
-        down,
-        sums[begin:end],
-    )
-    sums[:begin], sums[end:] = sums[begin], sums[end - 1]
+    begin, end = max(first_x - first, 0), min(min(width, first_x + plane.shape[1]) - first, line.size)
+    _sums(plane, y, first, size, begin, end, line)
+    sums, levels, count = pointer(line), pointer(out), line.size - 2
     if across == 1:
         bias, shift = (_i(1 + y % 2), _i(2)) if down == 2 else (_i(0), _i(0))
-        for i in range(sums.size - 2):
-            out[i] = _i(sums[i + 1] + bias) >> shift
+        for i in range(count):
+            levels[i] = _i(sums[i + 1] + bias) >> shift
         return 0
     even, odd, shift = (_i(8), _i(7), _i(4)) if down == 2 else (_i(1), _i(2), _i(2))
-    beside = 0 if width <= 2 else 1
-    for i in range(sums.size - 2):
+    if width <= 2:
+        for i in range(count):
+            levels[2 * i] = _i(_i(4) * sums[i + 1] + even) >> shift
+            levels[2 * i + 1] = _i(_i(4) * sums[i + 1] + odd) >> shift
+        return x % 2
+    for i in range(count):
         most = _i(_i(3) * sums[i + 1])
-        out[2 * i] = _i(_i(most + sums[i + 1 - beside]) + even) >> shift
-        out[2 * i + 1] = _i(_i(most + sums[i + 1 + beside]) + odd) >> shift
+        levels[2 * i] = _i(_i(most + sums[i]) + even) >> shift
+        levels[2 * i + 1] = _i(_i(most + sums[i + 2]) + odd) >> shift
     return x % 2
 
 
 @part
-def _convert(luma: Plane, cb: Lines, cr: Lines, rgb: Plane) -> None:
-    """A line of YCbCr to one of RGB, (3, w)."""
-    red, green, blue = rgb[0], rgb[1], rgb[2]
-    for i in range(rgb.shape[1]):
+def _convert(luma: Plane, cb: Lines, cr: Lines, count: int, rgb: Plane, out_WC: Plane) -> None:
+    """A line of YCbCr to RGB; all arrays are pointers, `rgb` has room for three lines."""
+    for i in range(count):
         y, b, r = _i(luma[i]), _i(cb[i] - _i(128)), _i(cr[i] - _i(128))
-        red[i] = _level(_i(y + (_i(_i(91881) * r + _i(32768)) >> _i(16))))
-        green[i] = _level(_i(y + (_i(_i(-22554) * b + _i(-46802) * r + _i(32768)) >> _i(16))))
-        blue[i] = _level(_i(y + (_i(_i(116130) * b + _i(32768)) >> _i(16))))
-
-
-@part
-def _weave(rgb: Plane, out_WC: Plane) -> None:
-    """(3, w) to (w, 3); apart from `_convert`, whose loop is vectorised."""
-    red, green, blue = rgb[0], rgb[1], rgb[2]
-    for i in range(rgb.shape[1]):
-        out_WC[i, 0], out_WC[i, 1], out_WC[i, 2] = red[i], green[i], blue[i]
+        rgb[i] = _level(_i(y + (_i(_i(91881) * r + _i(32768)) >> _i(16))))
+        rgb[count + i] = _level(_i(y + (_i(_i(-22554) * b + _i(-46802) * r + _i(32768)) >> _i(16))))
+        rgb[2 * count + i] = _level(_i(y + (_i(_i(116130) * b + _i(32768)) >> _i(16))))
+    for i in range(count):  # apart from the loop above, which is vectorised
+        out_WC[3 * i], out_WC[3 * i + 1], out_WC[3 * i + 2] = rgb[i], rgb[count + i], rgb[2 * count + i]
 
 
 @kernel("void(u1[:,::1], u1[:,::1], u1[:,::1], i8[::1], i8, i8, i8, i8, u1[:,:,::1])")
@@ -169,7 +191,7 @@ def to_rgb(
         luma: samples that are at hand.
         blue: samples of Cb that are at hand.
         red: samples of Cr that are at hand.
-        size: see `_chroma`.
+        size: see `_upsampled`.
         luma_y: row of the image at which `luma` begins.
         luma_x: column of the image at which `luma` begins.
         top: row of the image at which the result begins.
@@ -178,12 +200,11 @@ def to_rgb(
     """
     height, width = out_HWC.shape[:2]
     samples = width // size[1] + 2
-    sums = np.empty(samples + 2, np.int32)
+    line = np.empty(samples + 2, np.int32)
     cb, cr = np.empty(2 * samples, np.int32), np.empty(2 * samples, np.int32)
-    rgb = np.empty((3, width), np.uint8)
+    rgb = np.empty(3 * width, np.uint8)
     for row in range(height):
-        _chroma(blue, top + row, left, size, sums, cb)
-        first = _chroma(red, top + row, left, size, sums, cr)
-        line = luma[top + row - luma_y, left - luma_x :]
-        _convert(line, cb[first:], cr[first:], rgb)
-        _weave(rgb, out_HWC[row])
+        _upsampled(blue, top + row, left, size, line, cb)
+        first = _upsampled(red, top + row, left, size, line, cr)
+        levels = pointer(luma[top + row - luma_y, left - luma_x :])
+        _convert(levels, pointer(cb[first:]), pointer(cr[first:]), width, pointer(rgb), pointer(out_HWC[row]))
