@@ -10,7 +10,7 @@ time.
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.kernels.compiled import kernel, part, pointer, transpose
+from recon.kernels.compiled import kernel, part, pointer, transpose, transpose_to_levels
 
 Plane = NDArray[np.uint8]
 Lines = NDArray[np.int32]
@@ -28,7 +28,7 @@ def _level(x: np.int32) -> np.uint8:
 
 @part
 def _pass(x: Lines, count: int, shift: np.int32, out: Lines) -> None:
-    """The inverse DCT of the first columns of (8, n), divided by 2**shift and rounded: a pass of jidctint.c."""
+    """The inverse DCT of the first columns of (8, n), over 2**shift, rounded: a pass of jidctint.c."""
     half = _i(1) << _i(shift - 1)
     for i in range(count):
         x0, x1, x2, x3 = x[0, i], x[1, i], x[2, i], x[3, i]
@@ -54,12 +54,13 @@ def _pass(x: Lines, count: int, shift: np.int32, out: Lines) -> None:
 
 @part
 def _dequantise(blocks: Coefficients, steps: Lines, count: int, out: Lines) -> None:
-    """Lays blocks side by side, (8, 8 * count); `blocks` is a pointer."""
+    """Lays blocks side by side; all arrays are pointers, the lines of `out` are 8 * _TOGETHER apart."""
     for number in range(count):
         for row in range(8):
+            to = 8 * (_TOGETHER * row + number)
             for column in range(8):
                 place = 8 * row + column
-                out[row, 8 * number + column] = _i(_i(blocks[64 * number + place]) * steps[place])
+                out[to + column] = _i(_i(blocks[64 * number + place]) * steps[place])
 
 
 @kernel("void(i2[:,::1], i4[::1], u1[:,::1])")
@@ -76,17 +77,15 @@ def inverse_dct(blocks: Coefficients, steps: Lines, plane: Plane) -> None:
     for first in range(0, blocks.shape[0], _TOGETHER):
         last = min(first + _TOGETHER, blocks.shape[0])
         count = last - first
-        _dequantise(pointer(blocks[first]), steps, count, x)
+        _dequantise(pointer(blocks[first]), pointer(steps), count, pointer(x))
         _pass(x, 8 * count, _i(11), y)
         for number in range(count):
             transpose(pointer(y[0, 8 * number :]), 8 * _TOGETHER, pointer(x[0, 8 * number :]))
         _pass(x, 8 * count, _i(18), y)
         for number in range(count):
-            transpose(pointer(y[0, 8 * number :]), 8 * _TOGETHER, pointer(x[0, 8 * number :]))
             line, column = 8 * ((first + number) // wide), 8 * ((first + number) % wide)
-            for row in range(8):
-                for i in range(8):
-                    plane[line + row, column + i] = _level(_i(x[row, 8 * number + i] + _i(128)))
+            block, levels = pointer(y[0, 8 * number :]), pointer(plane[line, column:])
+            transpose_to_levels(block, 8 * _TOGETHER, levels, plane.shape[1])
 
 
 @part
