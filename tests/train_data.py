@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pack.base.config import PackConfig
+from pack.base.config import CodecPolicy, PackConfig
 from pack.publish.packing import pack
 from recon.image.codec import Picture, Pixels, encode
 from train.draws.config import AugmentConfig
@@ -32,7 +32,13 @@ def put_png(path: Path, pixels: Pixels) -> None:
 
 
 def make_dataset(
-    folder: Path, *, pairs: int, shard_pairs: int, size: tuple[int, int] | None = None, start: int = 0
+    folder: Path,
+    *,
+    pairs: int,
+    shard_pairs: int,
+    size: tuple[int, int] | None = None,
+    start: int = 0,
+    codec: CodecPolicy = "lossless-png",
 ) -> str:
     """Packs pairs whose reconstructions lie some grey levels off; returns the dataset's path.
 
@@ -42,6 +48,7 @@ def make_dataset(
         shard_pairs: of all shards but the last.
         size: of every image, by default `SIZES` in turn.
         start: number of the first photograph, so that two datasets share none.
+        codec: of both images.
     """
     for number in range(start, start + pairs):
         pixels = photograph(number, size or SIZES[number % len(SIZES)])
@@ -53,7 +60,7 @@ def make_dataset(
         reconstructions=str(folder / "fake"),
         out=out,
         shard_pairs=shard_pairs,
-        codec="lossless-png",
+        codec=codec,
     )
     pack(config)
     return out

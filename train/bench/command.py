@@ -1,11 +1,13 @@
 """Measures how fast pairs are read, decoded and augmented, and where the time goes.
 
     python -m train.bench data/mine/train --json bench.json
+    python -m train.bench data/mine/train --whole           also the pipeline that decodes images whole
     python -m train.bench data/mine/train --oracle          also the published whole-image pipeline
     python -m train.bench data/mine/train --threads 8 --device cuda
 
-Each batch is measured in two or three ways: the pipeline, decoding only and, with --oracle, the whole-image
-pipeline (`train.augment.oracle`, with its own reading and decoding). By default all of them use one thread.
+Each batch is measured in two to four ways: the pipeline, decoding only and, with --whole, the pipeline
+without the index's entry points and colours; with --oracle, the published pipeline on whole images
+(`train.augment.oracle`, with its own reading and decoding). By default all of them use one thread.
 The occupancy of a stage is its share of the pipeline's time; the stages run one after the other.
 """
 
@@ -24,7 +26,8 @@ from recon.base.progress import counted
 from train.draws.config import RECIPES, AugmentConfig
 
 if TYPE_CHECKING:  # imports torch; `bench` does it, so that --help answers at once
-    from train.bench.stages import Measured, Spent
+    from train.bench.clock import Spent
+    from train.bench.stages import Measured
 
 _GREYS = 64  # number of images whose mean grey is compared
 
@@ -47,6 +50,8 @@ class BenchConfig:
     """The augmentation, with the same options as in training."""
     seed: int = 0
     """Seed of the augmentation."""
+    whole: bool = False
+    """Also decode all images whole, as without the index's entry points, and compare the CPU time."""
     oracle: bool = False
     """Also run the published pipeline on whole images, and compare the speed."""
     json: str | None = None
@@ -75,9 +80,10 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     Returns:
         ``pairs_per_s``, ``cpu_ms_per_pair``, ``stages`` (``cpu_ms_per_pair``, ``ms_per_pair`` and
         ``occupancy`` of each), ``decoding_cpu_ms_per_pair``, ``decode_ratio`` (the pipeline's CPU time
-        over that of decoding alone), ``palette_deviation`` in levels and, with the oracle,
-        ``oracle_pairs_per_s``, ``oracle_cpu_ms_per_pair`` and ``oracle_ratio`` (the pipeline's pairs/s
-        over the oracle's).
+        over that of decoding alone), ``decoded_share`` (of all MCUs; what is decoded twice counts twice),
+        ``palette_deviation`` in levels, ``whole_ratio`` if asked for (the pipeline's CPU time over that
+        with whole images) and, with the oracle, ``oracle_pairs_per_s``, ``oracle_cpu_ms_per_pair`` and
+        ``oracle_ratio`` (the pipeline's pairs/s over the oracle's).
 
     Raises:
         UserError: a pair is damaged, or there is no such device.
@@ -96,11 +102,12 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     batches = [places[first : first + config.batch] for first in range(0, len(places), config.batch)]
     measured = Bench(dataset, config.augment, threads=config.threads, device=device, seed=config.seed)
     # Warms up: the first batch compiles or loads numba's loops and fills caches.
-    measured.round(batches[0][:8], 0, with_oracle=config.oracle)
+    more = [name for name in ("whole", "oracle") if getattr(config, name)]
+    measured.round(batches[0][:8], 0, more=more)
     measured.reset()
     with Progress(total=len(places), unit="pairs", what="bench") as shown:
         for number, batch in enumerate(batches):
-            measured.round(batch, number, with_oracle=config.oracle)
+            measured.round(batch, number, more=more)
             shown.update(len(batch))
     # At most _GREYS of the places, spread evenly.
     measured.compare_greys(places[:: -(-len(places) // _GREYS)])
@@ -119,12 +126,16 @@ def _facts(config: BenchConfig, measured: "Measured") -> dict[str, Any]:
         "stages": {name: _stage(spent, measured) for name, spent in measured.stages.items()},
         "decoding_cpu_ms_per_pair": decoding["cpu_ms_per_pair"],
         "decode_ratio": pipeline["cpu_ms_per_pair"] / decoding["cpu_ms_per_pair"],
+        "decoded_share": sum(measured.shares) / measured.pairs / 2,
         "palette_deviation": {
             "mean": sum(measured.palette) / len(measured.palette),
             "most": max(measured.palette),
             "images": len(measured.palette),
         },
     }
+    if config.whole:
+        facts |= {f"whole_{name}": value for name, value in ways["whole"].items()}
+        facts["whole_ratio"] = pipeline["cpu_ms_per_pair"] / facts["whole_cpu_ms_per_pair"]
     if config.oracle:
         facts |= {f"oracle_{name}": value for name, value in ways["oracle"].items()}
         facts["oracle_ratio"] = pipeline["pairs_per_s"] / facts["oracle_pairs_per_s"]
@@ -160,9 +171,16 @@ def _text(facts: dict[str, Any]) -> str:
         "",
         f"{facts['pairs_per_s']:.1f} pairs/s; {facts['decode_ratio']:.2f} times the CPU time of decoding "
         f"alone, {facts['decoding_cpu_ms_per_pair']:.3f} ms a pair",
+        f"decoded: {facts['decoded_share']:.1%} of the images",
         f"mean grey of the palette and of the whole image: on average {greys['mean']:.2f} levels apart over "
         f"{counted(greys['images'], 'image')}, at most {greys['most']}",
     ]
+    if "whole_ratio" in facts:
+        lines.append(
+            f"images decoded whole: {facts['whole_pairs_per_s']:.1f} pairs/s, "
+            f"{facts['whole_cpu_ms_per_pair']:.2f} CPU ms a pair; "
+            f"the pipeline takes {facts['whole_ratio']:.2f} of that"
+        )
     if "oracle_ratio" in facts:
         lines.append(
             f"published pipeline on whole images: {facts['oracle_pairs_per_s']:.1f} pairs/s, "

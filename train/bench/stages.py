@@ -3,12 +3,11 @@
 All ways get the same pairs, batch by batch in turn, so that other load on the machine affects all of them.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import cycle, groupby, islice
 from typing import Any, TypeVar
 
@@ -25,6 +24,7 @@ from recon.image.colours import palette
 from train.augment.final import final_ops
 from train.augment.oracle import decode, mean_grey, oracle
 from train.augment.pipeline import PairAugment
+from train.bench.clock import Clock, Spent
 from train.draws.config import AugmentConfig
 from train.draws.parameters import view_ids, visit_ids
 from train.model.normalize import normalize
@@ -38,46 +38,6 @@ Place = tuple[int, int, int]  # shard and row of a pair, and the number of the v
 _BLOCK = 16  # pairs that are read together; the default of the loader
 
 
-@dataclass
-class Spent:
-    """The time that a stage or way has taken so far."""
-
-    wall_s: float = 0.0
-    cpu_s: float = 0.0
-
-
-class Clock:
-    """Adds up the time of stages by name.
-
-    On a thread of the pool, CPU time is that of the thread. On the main thread it is that of the whole
-    process, so that torch's own threads count; nothing else runs at that time.
-
-    Args:
-        finish: waits until the device has finished its work.
-        threads: number of threads in the pool. They work in parallel, so a second of one of them counts as
-            1 / threads of a second.
-    """
-
-    def __init__(self, finish: Callable[[], None], threads: int = 1) -> None:
-        self.stages: dict[str, Spent] = {}
-        self._finish, self._threads, self._lock = finish, threads, threading.Lock()
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Context manager: adds the time inside to the stage."""
-        is_main = threading.current_thread() is threading.main_thread()
-        cpu = time.process_time if is_main else time.thread_time
-        wall_s, cpu_s = time.perf_counter(), cpu()
-        yield
-        if is_main:
-            self._finish()  # GPU kernels run asynchronously
-        wall_s, cpu_s = time.perf_counter() - wall_s, cpu() - cpu_s
-        with self._lock:  # threads of the pool end stages at the same time
-            spent = self.stages.setdefault(name, Spent())
-            spent.wall_s += wall_s if is_main else wall_s / self._threads
-            spent.cpu_s += cpu_s
-
-
 @dataclass(kw_only=True)
 class Measured:
     """The results of a measurement."""
@@ -86,11 +46,45 @@ class Measured:
     pixels: int = 0
     """Number of pixels of all real images."""
     ways: dict[str, Spent] = field(default_factory=dict)
-    """The time of ``pipeline``, ``decoding`` and, if asked for, ``oracle``."""
+    """The time of ``pipeline``, ``decoding`` and, if asked for, ``whole`` and ``oracle``."""
     stages: dict[str, Spent] = field(default_factory=dict)
     """The time of each stage of the pipeline."""
+    shares: list[float] = field(default_factory=list)
+    """Which share of an image was decoded, 0 to 1, each time that something was."""
     palette: list[float] = field(default_factory=list)
     """For some images: the difference of the palette's mean grey from the whole image's, in levels."""
+
+
+class _Line:
+    """What the pairs of a way go through.
+
+    Args:
+        augment: the recipe.
+        seed: of the draws.
+        clock: of the stages.
+        measured: gets the shares that are decoded.
+    """
+
+    def __init__(self, augment: AugmentConfig, seed: int, clock: Clock, measured: Measured) -> None:
+        self.clock, self._shares = clock, measured.shares
+        self.augment = PairAugment(augment, seed, clock)
+        self.cutter = WindowCutter(augment, side=augment.crop, seed=seed, epoch=0, watch=self)
+
+    def timer(self, name: str) -> AbstractContextManager[object]:
+        """See `train.window.images.Watch`."""
+        return self.clock(name)
+
+    def decoded(self, share: float) -> None:
+        """See there."""
+        self._shares.append(share)
+
+    def cut(self, drawn: Drawn | DamagedPair) -> Views:
+        """The windows of a pair."""
+        with self.clock("window"):
+            cut = self.cutter(drawn)
+        if isinstance(cut, DamagedPair):
+            raise UserError(f"{cut.url}: {cut.key}: {cut.cause}; run python -m pack.verify")
+        return cut
 
 
 class Bench:
@@ -113,13 +107,18 @@ class Bench:
         # Without a pool for one thread: its CPU time is then measured on the main thread.
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._final_ops = final_ops(augment, seed, rank=0)
-        self._cutter = WindowCutter(augment, side=augment.crop, seed=seed, epoch=0)
         self.reset()
 
     def reset(self) -> None:
         """Deletes all measurements."""
-        self.clock, self.measured = Clock(self._finish, self.threads), Measured()
-        self._augment = PairAugment(self.augment, self.seed, self.clock)
+        self.measured = Measured()
+        self._line = self._line_of(self.measured)
+        self._undivided = self._line_of(Measured())
+
+    def _line_of(self, measured: Measured) -> _Line:
+        clock = Clock(self._finish, self.threads)
+        measured.stages = clock.stages
+        return _Line(self.augment, self.seed, clock, measured)
 
     def compare_greys(self, places: Sequence[Place]) -> None:
         """Compares the mean grey of the palette, which the contrast op uses, with the whole image's."""
@@ -131,40 +130,50 @@ class Bench:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def round(self, places: Sequence[Place], number: int, *, with_oracle: bool) -> None:
-        """Runs every way on the same pairs; each round begins with another way."""
-        ways: dict[str, Callable[[Sequence[Place]], None]] = {
-            "pipeline": self.pipeline,
-            "decoding": self.decoding,
-        }
-        if with_oracle:
-            ways["oracle"] = self.oracle
+    def round(self, places: Sequence[Place], number: int, *, more: Sequence[str] = ()) -> None:
+        """Runs ways on the same pairs; each round begins with another way.
+
+        Args:
+            places: of the pairs.
+            number: of the round.
+            more: ways beside ``pipeline`` and ``decoding``: ``whole``, ``oracle``.
+        """
+        ways = ("pipeline", "decoding", *more)
         # In turns, because the first way may read the pairs from disk and the others from the page cache.
         for name in islice(cycle(ways), number % len(ways), number % len(ways) + len(ways)):
-            ways[name](places)
+            getattr(self, name)(places)
         self.measured.pairs += len(places)
-        self.measured.stages = self.clock.stages
 
     def pipeline(self, places: Sequence[Place]) -> None:
         """The trainer's pipeline: windows are cut, then augmented on the device."""
         with self._timed("pipeline"):
-            with self.clock("read"):
-                pairs = zip(self._read(places), places, strict=True)
-                samples = [sample_of(pair, copy, 0) for pair, (_, _, copy) in pairs]
-            with self.clock("draws"):
-                drawn = list(self._cutter.drawn(samples))
-            cuts = self._map(self._cut, drawn)
-            side, rows = self.augment.window_side, len(cuts) * self.augment.views
-            with self.clock("collate"):
-                batch = collate(cuts, np.empty((rows, 2, side, side, 3), np.uint8))
-            with self.clock("transfer"):
-                windows = torch.from_numpy(batch.windows_BPHWC).to(self.device)
-            images = self._augment(0, windows, batch.ids_B, batch.frames_B, batch.grey_BP)
-            if self.augment.kornia:
-                with self.clock("kornia"):
-                    images = self._final_ops(images, 0)
-            with self.clock("normalise"):
-                normalize(images.flatten(0, 1))
+            self._augmented(places, self._line)
+
+    def whole(self, places: Sequence[Place]) -> None:
+        """The same without the index's hints: each image is decoded whole."""
+        with self._timed("whole"):
+            self._augmented(places, self._undivided)
+
+    def _augmented(self, places: Sequence[Place], line: _Line) -> None:
+        with line.clock("read"):
+            pairs = self._read(places)
+            if line is self._undivided:
+                pairs = [replace(pair, hints={}) for pair in pairs]
+            samples = [sample_of(pair, copy, 0) for pair, (*_, copy) in zip(pairs, places, strict=True)]
+        with line.clock("draws"):
+            drawn = list(line.cutter.drawn(samples))
+        cuts = self._map(line.cut, drawn)
+        side, rows = self.augment.window_side, len(cuts) * self.augment.views
+        with line.clock("collate"):
+            batch = collate(cuts, np.empty((rows, 2, side, side, 3), np.uint8))
+        with line.clock("transfer"):
+            windows = torch.from_numpy(batch.windows_BPHWC).to(self.device)
+        images = line.augment(0, windows, batch.ids_B, batch.frames_B, batch.grey_BP)
+        if self.augment.kornia:
+            with line.clock("kornia"):
+                images = self._final_ops(images, 0)
+        with line.clock("normalise"):
+            normalize(images.flatten(0, 1))
 
     def oracle(self, places: Sequence[Place]) -> None:
         """The published pipeline on whole images."""
@@ -184,13 +193,6 @@ class Bench:
         pairs = self._read(places)  # before the clock starts: reading is not part of it
         with self._timed("decoding"):
             self.measured.pixels += sum(self._map(_decoded, pairs))
-
-    def _cut(self, drawn: Drawn | DamagedPair) -> Views:
-        with self.clock("decode+window"):
-            cut = self._cutter(drawn)
-        if isinstance(cut, DamagedPair):
-            raise UserError(f"{cut.url}: {cut.key}: {cut.cause}; run python -m pack.verify")
-        return cut
 
     @contextmanager
     def _timed(self, way: str) -> Iterator[None]:

@@ -39,7 +39,7 @@ from train.window.geometry import (
     plan_window,
     whole_window,
 )
-from train.window.images import Image, Stored, UndecodableError
+from train.window.images import UNWATCHED, Image, Stored, UndecodableError, Watch
 from train.window.masked_batch import Coded, Cut, Views
 from train.window.part import Part, needed_part, whole_part
 
@@ -79,12 +79,21 @@ class WindowCutter:
         seed: of the training run.
         epoch: from 0.
         on_device: leave as coefficients what can be decoded in part; the device makes the windows of them.
+        watch: of the decoding.
     """
 
     def __init__(
-        self, augment: AugmentConfig | None, *, side: int, seed: int, epoch: int, on_device: bool = False
+        self,
+        augment: AugmentConfig | None,
+        *,
+        side: int,
+        seed: int,
+        epoch: int,
+        on_device: bool = False,
+        watch: Watch = UNWATCHED,
     ) -> None:
         self.augment = augment
+        self.watch = watch
         self.side = side
         self.on_device = on_device
         self.seed, self.epoch = seed, epoch
@@ -120,7 +129,7 @@ class WindowCutter:
             return drawn
         sample = drawn.sample
         try:
-            images = _images(sample, self.views)
+            images = _images(sample, self.views, self.watch)
             return tuple(self._view(drawn, view, images) for view in range(self.views))
         except UndecodableError as error:
             cause = f"{error} can't be decoded"
@@ -216,10 +225,10 @@ def _where(sample: Sample) -> str:
     return f"key {sample['__key__']!r} in {sample['__url__']}"
 
 
-def _images(sample: Sample, views: int) -> Images:
+def _images(sample: Sample, views: int, watch: Watch) -> Images:
     """The real image, the fake and, where there is one, the mask."""
     names = ("real", "fake", *(["mask"] if MASK_FIELD in sample else []))
-    images = [_image(sample, name, views) for name in names]
+    images = [_image(sample, name, views, watch) for name in names]
     if len({one.size for one in images}) > 1:
         what = "real and fake" if len(images) == 2 else "real, fake and mask"
         sizes = " and ".join(f"{width}x{height}" for height, width in (one.size for one in images))
@@ -227,7 +236,7 @@ def _images(sample: Sample, views: int) -> Images:
     return images
 
 
-def _image(sample: Sample, name: str, views: int) -> Stored:
+def _image(sample: Sample, name: str, views: int, watch: Watch) -> Stored:
     field, data = next(
         ((field, data) for field, data in sample.items() if field.startswith(f"{name}.")), ("", None)
     )
@@ -236,4 +245,5 @@ def _image(sample: Sample, name: str, views: int) -> Stored:
     pair = sample.get("__stored__")
     # The index speaks of the bytes that were read, not of those that a user's stage put in their place.
     known = isinstance(pair, StoredPair) and pair.members.get(field) is data
-    return Stored(data, name, pair.hints.get(name) if pair and known else None, parts=views)
+    hint = pair.hints.get(name) if pair and known else None
+    return Stored(data, name, hint, parts=views, watch=watch)

@@ -1,5 +1,6 @@
 """The images of a sample, of which no more is decoded than somebody asks for."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from pack.dataset.pairs import Hint
@@ -22,6 +23,32 @@ class UndecodableError(Exception):
 
 Palette = tuple[Pixels, Weights]
 """(64, 3) colours of `recon.image.colours`, and (64,) for how much of the image each of them stands."""
+
+
+class Watch(Protocol):
+    """Is told what decoding does: `train.bench` measures it."""
+
+    def timer(self, name: str) -> AbstractContextManager[object]:
+        """Around each ``entropy`` decoding, computation of ``pixels``, and ``decode`` of a whole image."""
+        ...
+
+    def decoded(self, share: float) -> None:
+        """Which share of an image was decoded, 0 to 1; its MCUs count."""
+        ...
+
+
+class Unwatched:
+    """Ignores it."""
+
+    def timer(self, _: str) -> AbstractContextManager[object]:
+        """Does nothing."""
+        return nullcontext()
+
+    def decoded(self, _: float) -> None:
+        """Does nothing."""
+
+
+UNWATCHED = Unwatched()
 
 
 class Image(Protocol):
@@ -99,13 +126,16 @@ class Stored:
         name: of the member, for errors.
         hint: what the index knows of it.
         parts: how many parts of about the same size will be asked for.
+        watch: see `Watch`.
 
     Raises:
         UndecodableError: the file is broken. Later calls raise it too.
     """
 
-    def __init__(self, data: bytes, name: str, hint: Hint | None, parts: int = 1) -> None:
-        self.data, self.name, self.parts = data, name, parts
+    def __init__(
+        self, data: bytes, name: str, hint: Hint | None, parts: int = 1, watch: Watch = UNWATCHED
+    ) -> None:
+        self.data, self.name, self.parts, self._watch = data, name, parts, watch
         self._colours = read_colours(hint.colours) if hint and hint.colours else None
         self._whole: Decoded | None = None
         self._partly = _partly_decodable(data, hint) if hint and hint.entries else None
@@ -124,7 +154,10 @@ class Stored:
     def part(self, box: Box) -> Pixels:
         """The pixels of a part, decoded alone or cut out of all."""
         coded = self.coefficients(box)
-        return self._decode().part(box) if coded is None else coded.pixels()
+        if coded is None:
+            return self._decode().part(box)
+        with self._watch.timer("pixels"):
+            return coded.pixels()
 
     def coefficients(self, box: Box) -> "Coefficients | None":
         """The coefficients of a part; None where all is decoded, or must be."""
@@ -133,10 +166,13 @@ class Stored:
         from recon.jpeg.coefficients import UndecodedError, coefficients, share
 
         frame, entries = self._partly
-        if share(frame, entries, box) * self.parts * _DEARER > 1:
+        decoded = share(frame, entries, box)
+        if decoded * self.parts * _DEARER > 1:
             return None
+        self._watch.decoded(decoded)
         try:
-            return coefficients(self.data, frame, entries, box)
+            with self._watch.timer("entropy"):
+                return coefficients(self.data, frame, entries, box)
         except UndecodedError:  # libjpeg-turbo decides whether the file or the index is wrong
             self._decode()
             return None
@@ -156,8 +192,10 @@ class Stored:
 
     def _decode(self) -> Decoded:
         if self._whole is None:
+            self._watch.decoded(1)
             try:
-                self._whole = Decoded(decode_rgb(self.data))
+                with self._watch.timer("decode"):
+                    self._whole = Decoded(decode_rgb(self.data))
             except MemoryError:  # of this machine, no damage of the pair
                 raise
             except Exception as error:  # Pillow's decoders let struct, zlib, EOF and index errors through
