@@ -39,7 +39,7 @@ from train.window.geometry import (
     plan_window,
     whole_window,
 )
-from train.window.images import UNWATCHED, Image, Stored, UndecodableError, Watch
+from train.window.images import ENTROPY_ALONE, UNWATCHED, Image, Stored, UndecodableError, Watch
 from train.window.masked_batch import Coded, Cut, Views
 from train.window.part import Part, needed_part, whole_part
 
@@ -179,7 +179,7 @@ class WindowCutter:
         coded: list[Coded | None] = [None, None]
         for number, (pixels, image) in enumerate(zip(windows_PHWC, images, strict=True)):
             if self.on_device and isinstance(image, Stored):
-                found = image.coefficients(needed(image.size, box))
+                found = image.coefficients(needed(image.size, box), ENTROPY_ALONE)
                 if found:
                     coded[number] = Coded(coefficients=found, top=top, left=left, part=part)
             if coded[number] is None:

@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from recon.jpeg.coefficients import Coefficients, Entries
     from recon.jpeg.frame import Frame
 
-_DEARER = 1.5
+DEARER = 1.5
 """How many times as long a pixel takes when a part is decoded from an entry point as when libjpeg-turbo
 decodes the whole: 1.4 over COCO and camera photographs, entropy decoding and the rest together."""
+
+ENTROPY_ALONE = 0.9
+"""The same where the device does the rest."""
 
 
 class UndecodableError(Exception):
@@ -159,15 +162,20 @@ class Stored:
         with self._watch.timer("pixels"):
             return coded.pixels()
 
-    def coefficients(self, box: Box) -> "Coefficients | None":
-        """The coefficients of a part; None where all is decoded, or must be."""
+    def coefficients(self, box: Box, dearer: float = DEARER) -> "Coefficients | None":
+        """The coefficients of a part; None where all is decoded, or must be, or that is faster.
+
+        Args:
+            box: as in `part`.
+            dearer: `DEARER` or `ENTROPY_ALONE`.
+        """
         if self._whole or self._partly is None:
             return None
         from recon.jpeg.coefficients import UndecodedError, coefficients, share
 
         frame, entries = self._partly
         decoded = share(frame, entries, box)
-        if decoded * self.parts * _DEARER > 1:
+        if decoded * self.parts * dearer > 1:
             return None
         self._watch.decoded(decoded)
         try:
