@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from recon.base.errors import UserError
 from train.evaluation.metrics import summarize
@@ -36,6 +37,17 @@ def test_figures_equal_those_counted_by_hand() -> None:
     assert (found.n_real, found.n_fake) == (2, 3)
     wrong = (1.0, -3.0, 0.0, -2.0, 0.5)  # how far each logit lies on the wrong side of 0
     assert found.loss == pytest.approx(sum(math.log1p(math.exp(one)) for one in wrong) / 5)
+
+
+@given(scored())
+def test_ranking_figures_are_those_of_scikit_learn(
+    scores: tuple[NDArray[np.int64], NDArray[np.float64]],
+) -> None:
+    labels, logits = scores
+    found = summarize(labels, logits)
+    if found.auc is not None:
+        assert found.auc == pytest.approx(roc_auc_score(labels, logits), abs=1e-12)
+        assert found.ap == pytest.approx(average_precision_score(labels, logits), abs=1e-12)
 
 
 def test_a_logit_of_zero_says_real() -> None:

@@ -1,4 +1,4 @@
-"""The metrics of a validation during training, by scikit-learn: AP, AUC and accuracies.
+"""The metrics of a validation during training, as scikit-learn defines them: AP, AUC and accuracies.
 
 Labels are 0 (real) and 1 (fake). A logit above 0, that is a probability above .5, means fake. What an
 evaluation reports, with intervals and by label group, is in `train.evaluation.figures`.
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from recon.base.errors import UserError
+from train.evaluation.figures.curve import ranking_of
 
 Labels = NDArray[np.integer]
 Logits = NDArray[np.floating]
@@ -60,10 +60,10 @@ def summarize(labels_N: Labels, logits_N: Logits) -> Summary:
     balanced = None
     if real_accuracy is not None and fake_accuracy is not None:
         balanced = (real_accuracy + fake_accuracy) / 2
-    # With one class only, sklearn warns and its result has no meaning.
+    ranking = ranking_of(fake_N, logits_N) if n_real and n_fake else {"ap": None, "auc": None}
     return Summary(
-        ap=float(average_precision_score(labels_N, logits_N)) if n_real and n_fake else None,
-        auc=float(roc_auc_score(labels_N, logits_N)) if n_real and n_fake else None,
+        ap=ranking["ap"],
+        auc=ranking["auc"],
         balanced_accuracy=balanced,
         accuracy=_share(right_N),
         real_accuracy=real_accuracy,
