@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 import torch
@@ -223,6 +224,19 @@ def test_far_rows_are_asked_for_apart_and_near_ones_together(
     assert dataset.read_rows(0, rows) == [whole[row] for row in rows]
     assert len(tar_reads) > 1
     assert sum(length for _, _, length in tar_reads) < dataset.manifest.shards[0].bytes
+
+
+def test_a_large_block_of_a_local_file_is_read_in_pieces(
+    url: str, monkeypatch: pytest.MonkeyPatch, tar_reads: list[tuple[str, int, int]]
+) -> None:
+    dataset = Dataset(url)
+    whole = dataset.read_block(0, 0, 11)
+    tar_reads.clear()
+    monkeypatch.setattr("pack.dataset.dataset._LOCAL_BYTES", 3 * len(whole[0].real))
+    assert dataset.read_block(0, 0, 11) == whole
+    assert len(tar_reads) > 1
+    fakes = np.zeros(11, np.int64)
+    assert dataset.read_block(0, 0, 11, fakes) == Dataset(url).read_block(0, 0, 11, fakes)
 
 
 def test_everything_at_once_through_the_worker(url: str, other: str, tmp_path: Path) -> None:

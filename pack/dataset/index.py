@@ -87,11 +87,17 @@ class ShardIndex:
         start = int(self.starts[first])
         return start, int(self.ends[first + count - 1]) - start
 
-    def requests(self, most: int) -> Iterator[range]:
-        """Runs of neighbouring rows that are read together: up to `most` bytes, or one larger pair."""
-        first = 0
-        for row in range(len(self.keys)):
-            if row + 1 == len(self.keys) or self.span(first, row + 2 - first)[1] > most:
+    def requests(self, most: int, rows: range | None = None) -> Iterator[range]:
+        """Runs of neighbouring rows that are read together: up to `most` bytes, or one larger pair.
+
+        Args:
+            most: see above.
+            rows: which; by default all.
+        """
+        rows = rows or range(len(self.keys))
+        first = rows.start
+        for row in rows:
+            if row + 1 == rows.stop or self.span(first, row + 2 - first)[1] > most:
                 yield range(first, row + 1)
                 first = row + 1
 
