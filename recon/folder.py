@@ -16,7 +16,7 @@ from typing import Literal
 
 from recon.base import cli
 from recon.base.errors import RejectedImageError, UserError
-from recon.base.paths import exists, is_dir
+from recon.base.paths import exists, is_dir, make_folder, one_name
 from recon.base.progress import Progress
 from recon.base.rejections import won_by_converting
 from recon.image.codec import SUFFIXES, Picture, decode, encode
@@ -136,7 +136,7 @@ def _plan(config: FolderConfig) -> list[Job]:
 
 
 def _check_apart(source: Path, out: Path, names: Sequence[str]) -> None:
-    real, fake = source.resolve(), out.resolve()
+    real, fake = (Path(one_name(str(folder))) for folder in (source, out))
     if real == fake:
         stray = next((name for name in names if REAL not in PurePosixPath(name).parts[:-1]), None)
         if stray:
@@ -241,7 +241,7 @@ def _write(path: Path, data: bytes) -> None:
     # Hidden, so that no search finds a partial file; named by process, so that two runs don't share one.
     part = path.with_name(f".{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         if exists(path) and path.read_bytes() == data:
             return
         try:

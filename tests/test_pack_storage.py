@@ -203,7 +203,7 @@ def test_disk_too_full_for_the_directory_is_the_same_line(
 
 def test_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
-    with pytest.raises(UserError, match=r"can't write .*data/a\.tar: File exists"):
+    with pytest.raises(UserError, match=r"can't write into .*data: .*data is a file, expected a folder"):
         put(LocalStore(str(tmp_path / "data")), "a.tar")
 
 

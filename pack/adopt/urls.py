@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pack.base.braces import expand
 from pack.storage import open_store
 from recon.base.errors import UserError
-from recon.base.paths import expanded, is_dir, split_path
+from recon.base.paths import expanded, is_dir, one_name, split_path
 
 _WILD = frozenset("*?[")
 _PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
@@ -24,7 +24,7 @@ def find_tars(urls: Sequence[str]) -> tuple[str, list[str]]:
     places = [place for url in urls for place in _places(url)]
     directory = places[0][0]
     for other, _ in places:
-        if _identity(other) != _identity(directory):
+        if one_name(other) != one_name(directory):
             raise UserError(
                 f"{directory} and {other} are two directories, expected tars of one, because each directory "
                 "has its own manifest; index each directory by itself and train on a mixture"
@@ -61,8 +61,3 @@ def _matching(directory: str, pattern: str, present: Sequence[str]) -> list[str]
         other = ", ".join(present[:3]) + (", ..." if len(present) > 3 else "") if present else "nothing"
         raise UserError(f"{directory}/{pattern} not found, expected tars; {directory} holds {other}")
     return found
-
-
-def _identity(directory: str) -> str:
-    """One text for one directory, however its path is written."""
-    return directory if "://" in directory else str(expanded(directory).resolve())

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import filecmp
 import os
+import stat
 import tempfile
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from typing import BinaryIO
 from pack.storage.pins import Pins
 from pack.storage.retry import Retry
 from pack.storage.trouble import BusyError, reading, taken, warn_once, whole, writing
-from recon.base.paths import exists, expanded, is_dir, is_file
+from recon.base.errors import UserError
+from recon.base.paths import exists, expanded, is_dir, is_file, is_special, make_folder
 from recon.base.walk import Files, Leave, listing, tell_nobody, walk
 
 # What os.link raises if the file system has no hard links, or no more of them.
@@ -40,7 +42,7 @@ class LocalStore:
     def size(self, name: str) -> int:
         """See `Store.size`."""
         with reading(self.root / name):
-            return (self.root / name).stat().st_size
+            return _regular(self.root / name).st_size
 
     def names(self) -> list[str]:
         """See `Store.names`."""
@@ -56,15 +58,14 @@ class LocalStore:
     def read(self, name: str, start: int = 0, *, until: float | None = None) -> bytes:  # noqa: ARG002
         """See `Store.read`; `until` is ignored, because only the kernel can end a read from disk."""
         path = self.root / name
-        with reading(path), path.open("rb", buffering=0) as file:
-            length = max(0, os.fstat(file.fileno()).st_size - start)
-            return whole(_pread(file.fileno(), start, length), str(path), start, length)
+        with _opened(path) as descriptor:
+            length = max(0, os.fstat(descriptor).st_size - start)
+            return whole(_pread(descriptor, start, length), str(path), start, length)
 
     def head(self, name: str, length: int) -> bytes:
         """See `Store.head`."""
-        path = self.root / name
-        with reading(path), path.open("rb", buffering=0) as file:
-            return _pread(file.fileno(), 0, length)
+        with _opened(self.root / name) as descriptor:
+            return _pread(descriptor, 0, length)
 
     def read_range(
         self,
@@ -76,9 +77,9 @@ class LocalStore:
     ) -> memoryview:
         """See `Store.read_range`; `until` is ignored, because only the kernel can end a read from disk."""
         path = self.root / name
-        with reading(path), path.open("rb", buffering=0) as file:
-            data = _pread(file.fileno(), start, length)
-            found = os.fstat(file.fileno())  # after reading, to see a change during the read too
+        with _opened(path) as descriptor:
+            data = _pread(descriptor, start, length)
+            found = os.fstat(descriptor)  # after reading, to see a change during the read too
         self._pins.check(name, (found.st_ino, found.st_size, found.st_mtime_ns), str(path))
         return memoryview(whole(data, str(path), start, length))
 
@@ -87,7 +88,8 @@ class LocalStore:
         """See `Store.publish`: the file is written next to its target, flushed to disk, then renamed."""
         partial = self.root / f".{name}.partial"
         with writing(self.root / name):
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_folder(self.root)
+            refuse_special(self.root / name)
             with _locked(partial, self.root / name) as file:
                 file.truncate(0)  # a killed process may have left bytes
                 try:
@@ -106,6 +108,31 @@ class LocalStore:
         with writing(self.root / name):
             (self.root / name).unlink(missing_ok=True)
         self._pins.forget(name)
+
+
+def refuse_special(path: Path) -> None:
+    """UserError if `path` is a pipe, a socket or a device, which a file would replace by its name."""
+    if is_special(path):
+        raise UserError(f"can't write {path}: it is a pipe, a socket or a device; name a file")
+
+
+def _regular(path: Path) -> os.stat_result:
+    """What the file system tells of a file; a UserError or OSError if it can't be read as one."""
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise UserError(f"{path} is a pipe, a socket or a device, expected a file")
+    return found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Gives the descriptor of a file; looks at it before it is opened, which waits for ever with a pipe."""
+    with reading(path):
+        _regular(path)
+        with path.open("rb", buffering=0) as file:
+            yield file.fileno()
 
 
 @contextmanager

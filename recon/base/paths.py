@@ -40,8 +40,7 @@ def expanded(path: str) -> Path:
 
 def folder_name(place: str) -> str:
     """The last part of a folder's URL or absolute path, so that "." has a name too."""
-    path = place if "://" in place else str(expanded(place).resolve())
-    return path.rstrip("/").rsplit("/", 1)[-1]
+    return one_name(place).rsplit("/", 1)[-1]
 
 
 def printable(path: str) -> str:
@@ -80,6 +79,30 @@ def is_dir(path: str | os.PathLike[str]) -> bool:
 def exists(path: str | os.PathLike[str]) -> bool:
     """Whether `path` names anything that exists, with links followed; raises as `is_file` does."""
     return _mode(path) is not None
+
+
+def is_special(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is a pipe, a socket or a device, or a link to one; raises as `is_file` does.
+
+    A pipe must not be opened: who reads from it waits until another process writes into it.
+    """
+    mode = _mode(path)
+    return mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, if they are missing.
+
+    Raises:
+        UserError: something else has its name.
+        OSError: the file system refuses.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        where = Path(error.filename or path)  # may be one of those above
+        what = "a file" if exists(where) else "a link that leads nowhere"
+        raise UserError(f"can't write into {path}: {where} is {what}, expected a folder") from error
 
 
 def names_in(folder: Path) -> list[str]:

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pack.storage import LocalStore, Store, open_store
-from pack.storage.local import lock
+from pack.storage.local import lock, refuse_special
 from recon.base.errors import UserError
+from recon.base.paths import make_folder
 from train.output.lease import Lease
 
 METRICS, TIMING, QUARANTINE = "metrics.jsonl", "timing.jsonl", "quarantine.jsonl"
@@ -70,7 +71,7 @@ class RunFolder:
             self.path = Path(self._temporary.name)
         self._files: dict[str, BinaryIO] = {}
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             for name in (METRICS, TIMING, QUARANTINE):
                 self._files[name] = self._open(name, lengths)
         except OSError as error:
@@ -85,6 +86,7 @@ class RunFolder:
 
     def _open(self, name: str, lengths: Mapping[str, int] | None) -> BinaryIO:
         path = self.path / name
+        refuse_special(path)
         if lengths is None:
             # Not "wb", which would empty the file of another run before the lock refuses.
             file = path.open("ab")

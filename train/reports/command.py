@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from recon.base.cli import run
 from recon.base.errors import UserError
 from recon.base.options import not_negative
-from recon.base.paths import expanded
+from recon.base.paths import expanded, make_folder
 
 if TYPE_CHECKING:
     from train.reports.inputs.contents import Contents
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _job(config: ReportConfig) -> None:
-    from train.evaluation.work.writable import check_apart, check_writable
+    from pack.base.writable import check_apart, check_writable
     from train.reports.markdown import as_markdown
     from train.reports.page import as_html
     from train.reports.training import draw_curves
@@ -73,12 +73,12 @@ def _job(config: ReportConfig) -> None:
         _LOG.warning("%s", contents.mismatch)
     page = as_html(contents)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         draw_curves(contents.history, curves)
         _write(page_file, page)
         _write(out, as_markdown(contents, out.parent))
     except OSError as error:
-        raise UserError(f"can't write {error.filename or out}: {error.strerror}") from error
+        raise UserError(f"can't write {error.filename or out}: {error.strerror or error}") from error
     _LOG.info("%s and %s", out, page_file)
 
 

@@ -41,5 +41,6 @@ def _robustness(pictures: Sequence[Drawn], folder: Path) -> list[str]:
 
 def _picture(about: str, picture: Drawn, folder: Path) -> str:
     # Markdown ends the target of a link at a space.
-    target = Path(os.path.relpath(picture.path.resolve(), folder.resolve())).as_posix().replace(" ", "%20")
+    path = os.path.relpath(os.path.realpath(picture.path), os.path.realpath(folder))
+    target = Path(path).as_posix().replace(" ", "%20")
     return f"![{about}]({target})"
