@@ -4,18 +4,21 @@ jsonargparse is the only library imported here, because ``--help`` must answer a
 its heavy libraries when it runs.
 """
 
+import io
 import logging
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
-from recon.base.complaints import in_plain_words
+from recon.base.complaints import complaint_of_file, in_plain_words
 from recon.base.errors import UserError
+from recon.base.paths import printable
 
 Config = TypeVar("Config")
 
@@ -62,8 +65,12 @@ def parse(
         _name_recipes(parser, group, folder)
     # jsonargparse knows neither dashes for underscores nor a boolean without a value.
     words = _spelled_out(sys.argv[1:] if argv is None else argv, options)
-    # `instantiate` builds the groups; `config` itself is built below.
-    parsed = parser.instantiate(parser.parse_args(words))
+    for name, value in _files(words, options):
+        if complaint := complaint_of_file(name, value):
+            fail(complaint)
+    with _files_of_options():
+        # `instantiate` builds the groups; `config` itself is built below.
+        parsed = parser.instantiate(parser.parse_args(words))
     return config(**{name: value for name, value in vars(parsed).items() if name != "config"})
 
 
@@ -136,6 +143,29 @@ def _spelled_out(words: Sequence[str], options: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _files(words: Sequence[str], options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields name and value of each option that names a YAML file: ``--config``, and a whole group."""
+    named = {
+        f"--{name}": name for name in ("config", *options) if name == "config" or is_dataclass(options[name])
+    }
+    for number, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option in named and (equals or number + 1 < len(words)):
+            yield named[option], value if equals else words[number + 1]
+
+
+@contextmanager
+def _files_of_options() -> Iterator[None]:
+    """Words what the parser raises where a YAML file is there, and can't be read."""
+    try:
+        yield
+    except OSError as error:
+        fail(f"can't read {printable(str(error.filename))}: {error.strerror}; check its permissions")
+    except UnicodeDecodeError as error:
+        what = f"{error.reason} at byte {error.start}"
+        fail(f"a YAML file of the options is not UTF-8 ({what}); save it as UTF-8")
+
+
 def _take_several(parser: Any) -> None:
     """Lets a positional list be given as separate words instead of one text ``[a, b]``."""
     for action in parser._actions:
@@ -201,6 +231,7 @@ def run(
         argv: the arguments, by default those of the process.
         **parser: `prog`, `about`, `recipes` and `shows` of `parse`.
     """
+    _print_any_text()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     ignore_odd_metadata()
     try:
@@ -216,6 +247,17 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141  # 128 + SIGPIPE
     sys.exit(status or 0)
+
+
+def _print_any_text() -> None:
+    r"""Lets the output streams take characters that they can't encode, as ``\xNN``.
+
+    Else a dash in a table would end a command whose work is done, where the locale is not UTF-8; and so
+    would a file's name that is no Unicode.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's streams have no encoding
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _refuse_memory(options: object) -> None:

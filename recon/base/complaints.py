@@ -7,8 +7,11 @@ from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from recon.base.paths import is_file, is_special, printable
+
 _WRONG_TYPE = re.compile(r'Parser key "(?P<name>[\w.]+)": .*?(?:Given|Got) value: (?P<value>.*)')
 _NO_FILE = re.compile(r"""Parser key "(?P<name>[\w.]+)": File does not exist: '(?P<value>.*)'""")
+_NO_REGULAR_FILE = re.compile(r"""Parser key "(?P<name>[\w.]+)": Path is not a file: '(?P<value>.*)'""")
 _UNKNOWN = re.compile(r"unrecognized arguments: --(?P<name>[\w.-]+)")
 _UNKNOWN_IN_GROUP = re.compile(
     r"Group '([\w.]+)' does not accept option|unrecognized arguments: --([\w.]+)\."
@@ -25,11 +28,36 @@ def in_plain_words(message: str, options: Mapping[str, Any]) -> str:
     """
     if found := _NO_FILE.search(message):
         return f"{found['name']}={found['value']}: no such file"
+    if found := _NO_REGULAR_FILE.search(message):
+        return f"{found['name']}={found['value']} is no file, expected a YAML file"
     values = {name: kind for name, kind in options.items() if not is_dataclass(kind)}
     found = _WRONG_TYPE.search(message)
     if found and found["name"] in values:
         return f"{found['name']}={found['value']}, expected {_kind(values[found['name']])}"
     return message + (_of_group(message, options) or _meant(message, options))
+
+
+def complaint_of_file(name: str, value: str) -> str | None:
+    """Why a file of options can't be read, as far as that shows before it is opened; None if it may be.
+
+    A pipe is refused, because reading would wait until another process writes into it. Those that a shell
+    makes for ``<(command)`` lie in /dev or /proc, and have a writer.
+
+    Args:
+        name: of the option.
+        value: the path of a YAML file, or what else the option takes.
+
+    Raises:
+        UserError: the file system doesn't answer.
+    """
+    if value == "-" or value.startswith(("/dev/", "/proc/")):
+        return None
+    if is_special(value):
+        return f"{name}={printable(value)} is a pipe, a socket or a device, expected a YAML file"
+    # A name that is no Unicode can't be YAML either, as which the parser would take it.
+    if printable(value) != value and not is_file(value):
+        return f"{name}={printable(value)}: no such file"
+    return None
 
 
 def _kind(hint: Any) -> str:
