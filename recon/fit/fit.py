@@ -10,21 +10,24 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recon.base.cli import run
 from recon.base.cpus import available_cpus
-from recon.base.errors import UserError
+from recon.base.errors import UserError, message_of
 from recon.base.options import at_least_one
-from recon.base.paths import expanded, is_file
+from recon.base.paths import expanded, is_file, make_folder
 from recon.base.progress import Progress
 from recon.fit.data import CENTRE_SIDE, centre, load_photographs, random_crops, shrink
 from recon.fit.init import start_linear
 from recon.image.codec import Pixels
-from recon.models.locate import quiet
+from recon.models.locate import quiet, refuse_unprintable
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +92,9 @@ def main() -> None:
 def _job(config: FitConfig) -> None:
     # Before the training: a folder that can't be read must not be found out an hour later.
     heldout = [centre(photo) for photo in load_photographs(config.heldout)]
-    model, steps, seconds = fit(config, shrink(load_photographs(config.source), config.crop, config.scales))
+    photographs = shrink(load_photographs(config.source), config.crop, config.scales)
+    claim(config.out)
+    model, steps, seconds = fit(config, photographs)
     save(model, config.out)
     psnr = measure_psnr(model, heldout)
     sys.stdout.write(f"{config.out}: {steps} steps in {seconds / 60:.1f} min, ")
@@ -126,31 +131,63 @@ def measure_psnr(model: Any, centres: list[Pixels]) -> list[float]:
     return [_psnr(model, pixels) for pixels in centres]
 
 
+def claim(out: str) -> None:
+    """Makes the folder of the model, and the one beside it that `save` writes first.
+
+    Raises:
+        UserError: one of them can't be made.
+    """
+    target = expanded(out)
+    with _writing(target):
+        shutil.rmtree(_partial(target), ignore_errors=True)
+        make_folder(_partial(target))
+        make_folder(target)
+
+
 def save(model: Any, out: str) -> None:
     """Rounds the model's weights to float16 and writes them to `out`, where they replace an older model.
 
     Files are written to another folder and then renamed, the weights last.
+
+    Raises:
+        UserError: they can't be written.
     """
     import torch
 
     target = expanded(out)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with quiet("diffusers"):
-        model.to(torch.float16).save_pretrained(partial, safe_serialization=True)
-    model.to(torch.float32)  # now with the rounded values, so that the PSNR is that of the saved model
-    target.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
-        (partial / name).chmod(0o644)  # safetensors writes files that only their owner can read
-        os.replace(partial / name, target / name)
-    partial.rmdir()
+    partial = _partial(target)
+    claim(out)
+    with _writing(target):
+        with quiet("diffusers"):
+            model.to(torch.float16).save_pretrained(partial, safe_serialization=True)
+        model.to(torch.float32)  # now with the rounded values, so that the PSNR is that of the saved model
+        for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+            (partial / name).chmod(0o644)  # safetensors writes files that only their owner can read
+            os.replace(partial / name, target / name)
+        partial.rmdir()
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial")
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"can't write {target}: {error.strerror or error}; choose another --out") from error
 
 
 def _load(folder: str) -> Any:
     import diffusers
 
     untyped: Any = diffusers.AutoencoderKL  # diffusers has no types
-    return untyped.from_pretrained(expanded(folder), local_files_only=True, low_cpu_mem_usage=False)
+    refuse_unprintable(expanded(folder))
+    try:
+        return untyped.from_pretrained(expanded(folder), local_files_only=True, low_cpu_mem_usage=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"start={folder} can't be loaded: {message_of(error)}") from error
 
 
 def _build(photographs: list[Pixels], rng: np.random.Generator) -> Any:

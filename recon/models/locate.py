@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recon.base.errors import UserError
-from recon.base.paths import expanded, is_dir, is_file, names_in
+from recon.base.paths import expanded, is_dir, is_file, names_in, printable
 from recon.models.config import ReconstructionConfig
 from recon.models.files.choice import single_files
 from recon.models.files.source import CONFIG
@@ -59,6 +59,7 @@ def _located(place: str, label: str | None, config: ReconstructionConfig) -> Loc
         return _on_hub(HubName(model=preset.id, inside=inside, revision=revision))
     path = expanded(place)
     if is_dir(path) or is_file(path):
+        refuse_unprintable(path)
         return _local(path, label or local_name(path), config)
     named = hub_name(place)
     # A folder of the owner's name hides nothing, one of the model's name does: it is the model that is meant.
@@ -70,6 +71,15 @@ def _located(place: str, label: str | None, config: ReconstructionConfig) -> Loc
         return _on_hub(_with_options(named, config))
     except UserError as error:
         raise UserError(f"{error}{_near(path)}") from error
+
+
+def refuse_unprintable(path: Path) -> None:
+    """UserError if a path is not UTF-8: the libraries that read weights can't open such a file."""
+    if printable(str(path)) != str(path):
+        raise UserError(
+            f"{printable(str(path))} is not UTF-8, so its weights can't be read; rename it, or give a link "
+            "to it that has another name (ln -s)"
+        )
 
 
 def _with_options(named: HubName, config: ReconstructionConfig) -> HubName:
@@ -122,13 +132,17 @@ def _without_config(path: Path, folder: Path) -> Path:
     whole = [folder / name for name in pairs if pair_of(folder / name)]
     if whole and len({one.stem for one in whole}) == 1:
         return max(whole, key=lambda one: one.suffix == ".safetensors")
-    inside = ", ".join(sorted(found.parent.name for found in path.glob("*/config.json")))
+    inside = ", ".join(one for one in _subfolders(path) if is_file(path / one / CONFIG))
     files = ", ".join(single_files(names))
     if inside:
         hint = f"pass --subfolder, one of: {inside}"
     else:
         hint = f"give one of its files itself: {files}" if files else choices()
     raise UserError(f"no config.json in {folder}; {hint}")
+
+
+def _subfolders(path: Path) -> list[str]:
+    return [name for name in names_in(path) if is_dir(path / name)] if is_dir(path) else []
 
 
 @contextmanager
