@@ -16,6 +16,7 @@ from typing import Any
 from torch.autograd.profiler import record_function
 
 from recon.base.errors import message_of
+from recon.base.paths import printable
 from recon.base.progress import Progress, clock
 from train.loop.config import TrainConfig
 from train.loop.trainee import StepResult
@@ -60,7 +61,7 @@ class RunLog:
         if writes:
             self.folder = RunFolder(config.out, None if state is None else state["lengths"], lease)
             self.run_id = str((state or {}).get("run_id") or secrets.token_hex(8))
-            facts = RunFacts(out=config.out, id=self.run_id, step=step, options=asdict(config))
+            facts = RunFacts(out=printable(config.out), id=self.run_id, step=step, options=asdict(config))
             self.boards = open_boards(facts, self.folder.board, config.tracker, config.prometheus)
 
     def state_dict(self) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from recon.base.errors import UserError, message_of
+from recon.base.paths import is_special, printable
+from train.output.tensorboard import TensorBoard
 
 Tracker = Literal["none", "wandb", "mlflow"]
 _EXTRAS = {"wandb": "wandb", "mlflow": "mlflow-skinny", "prometheus_client": "prometheus-client"}
@@ -22,7 +24,7 @@ class RunFacts:
     """What a tracker is told of a run."""
 
     out: str
-    """Directory or URL."""
+    """Directory or URL, as text that can be printed."""
     id: str
     """Of the run at the tracker; a continued run has that of its checkpoint."""
     step: int
@@ -66,39 +68,6 @@ def open_boards(facts: RunFacts, folder: Path, tracker: Tracker, prometheus: str
     return boards
 
 
-class TensorBoard:
-    """TensorBoard's files.
-
-    Args:
-        folder: for the files.
-        step: hides the points after it, which an interrupted run had written.
-
-    Raises:
-        UserError: the folder can't be written to.
-    """
-
-    def __init__(self, folder: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        try:
-            self._writer: Any = SummaryWriter(str(folder), purge_step=step + 1)
-        except OSError as error:
-            raise UserError(f"can't write the log in {folder}: {error.strerror or error}") from error
-
-    def add(self, values: Mapping[str, float], step: int) -> None:
-        """See `Board`."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-
-    def flush(self) -> None:
-        """See `Board`."""
-        self._writer.flush()
-
-    def close(self, *, failed: bool = False) -> None:  # noqa: ARG002
-        """See `Board`."""
-        self._writer.close()
-
-
 class WandB:
     """A run of Weights & Biases; its environment names the project, the entity and the mode.
 
@@ -113,7 +82,7 @@ class WandB:
     def __init__(self, facts: RunFacts, folder: Path) -> None:
         wandb = _package("wandb")
         project = os.environ.get("WANDB_PROJECT", "pairstream")
-        options = dict(facts.options)
+        options = _texts(facts.options)
         try:
             self._run = wandb.init(
                 id=facts.id, resume="allow", project=project, name=facts.out, dir=str(folder), config=options
@@ -182,9 +151,16 @@ def _mlflow_run(client: Any, facts: RunFacts) -> str:
         client.update_run(runs[0].info.run_id, "RUNNING")
         return str(runs[0].info.run_id)
     run = client.create_run(experiment, tags={"pairstream": facts.id}, run_name=facts.out)
-    for option, value in _flat(facts.options).items():
+    for option, value in _flat(_texts(facts.options)).items():
         client.log_param(run.info.run_id, option, str(value)[:500])
     return str(run.info.run_id)
+
+
+def _texts(value: Any) -> Any:
+    """Options with their texts printable: a path may be no UTF-8, which the trackers don't take."""
+    if isinstance(value, Mapping):
+        return {name: _texts(one) for name, one in value.items()}
+    return printable(value) if isinstance(value, str) else value
 
 
 def _flat(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
@@ -211,6 +187,8 @@ class Prometheus:
         self._registry = self._client.CollectorRegistry()
         self._out, self._gauges, self._server = out, {}, None  # type: ignore[var-annotated]
         self._path, host, port = read_place(place)
+        if self._path is not None and is_special(self._path):
+            raise UserError(f"prometheus={place} is a pipe, a socket or a device, expected a file")
         try:
             if self._path is None:
                 address = {"addr": host} if host else {}

@@ -173,21 +173,25 @@ def _counts(datasets: "list[Dataset]", sample: "Measurements") -> "list[Finding]
 
 
 def _job(config: AuditConfig) -> int:
+    from pack.base.writable import check_writable
+    from pack.card.card import CARD
     from pack.card.update import add_findings, cards
     from pack.dataset.dataset import open_dataset
     from pack.inspect.audit import report
     from pack.storage import open_store
 
-    # The outputs are opened first: a wrong --out shows before the audit, which may take minutes.
+    # The outputs are tried first: a wrong --out shows before the audit, which may take minutes.
     manifests = {url: open_dataset(url).manifest for url in config.urls}
     store = open_store(config.out or f"audit-{safe_name(manifests[config.urls[0]].name)}")
     places = [place for one in manifests.items() for place in cards(*one)] if config.card else []
+    check_writable(f"{store.url}/audit.json", *(f"{place.url}/{CARD}" for place in places))
     found = audit(config)
     about = _about(config, found)
     sys.stdout.write(f"{report.table(found.findings)}\n{_verdict(found)}\n")
     sys.stdout.flush()  # the table is out even if writing the files fails
     with store.publish("audit.json") as file:
-        file.write(report.as_json(about, found.findings).encode())
+        # Of a path that is not UTF-8, backslashes make what JSON, too, takes for such a character.
+        file.write(report.as_json(about, found.findings).encode("utf-8", "backslashreplace"))
     with store.publish("audit.png") as file:
         file.write(report.draw(found.sample))
     sys.stdout.write(f"figures and plots: {store.url}/audit.json, audit.png\n")
