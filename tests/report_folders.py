@@ -13,7 +13,7 @@ from pack.storage import open_store
 from train.evaluation.evaluate import INPUTS, EvaluateConfig, source_of
 from train.evaluation.figures.bootstrap import Bootstrap
 from train.evaluation.figures.decision import Decision
-from train.evaluation.results import ScoredImage, report_on, write_results
+from train.evaluation.results import ScoredImage, report_on, table_of, write_results
 from train.reports.command import main
 
 VAL: dict[str, Any] = {"auc": 0.9, "ap": 0.9, "balanced_accuracy": 0.8}
@@ -42,7 +42,8 @@ def write_evaluation(
     decision = decision or Decision()
     found = report_on(scored, decision, Bootstrap(resamples=20))
     about = FACTS | {"images": len(scored), "rejected": {}} | facts
-    write_results(open_store(str(folder)), scored, [], found or decision, about)
+    table = table_of(found or decision, scored, {})
+    write_results(open_store(str(folder)), scored, [], found or decision, table, about)
     return folder
 
 

@@ -34,10 +34,11 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     ),
     "pack/dataset": "pack/shard pack/storage recon/base",
     "pack/adopt": "pack/base pack/card pack/dataset pack/shard pack/storage recon/base recon/image",
-    "pack/inspect": "pack/dataset pack/shard pack/storage recon/base recon/image",
+    "pack/inspect": "pack/base pack/dataset pack/shard recon/base recon/image",
     "pack/inspect/audit/traces": "recon/image",
     "pack/inspect/audit": (
-        "pack/card pack/dataset pack/inspect/audit/traces pack/shard pack/storage recon/base recon/image"
+        "pack/base pack/card pack/dataset pack/inspect/audit/traces pack/shard pack/storage recon/base "
+        "recon/image"
     ),
     "pack": "pack/adopt pack/base pack/inspect pack/inspect/audit pack/plan pack/publish recon/base",
     "train/order": "recon/base",
@@ -58,30 +59,27 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     ),
     "train/model": "pack/storage recon/base train/ops/cpu",
     "train/model/published": "pack/storage recon/base train/model",
-    "train/evaluation/figures": "pack/storage recon/base",
+    "train/evaluation/figures": "pack/base pack/storage recon/base",
     "train/evaluation/inputs": (
         "pack/base pack/dataset pack/shard pack/sources recon recon/base recon/image train/evaluation/figures"
     ),
     "train/evaluation/work": "pack/storage recon/base train/evaluation/inputs",
     "train/evaluation": (
-        "pack/storage recon/base recon/image train/evaluation/figures train/evaluation/inputs "
+        "pack/base pack/storage recon/base recon/image train/evaluation/figures train/evaluation/inputs "
         "train/evaluation/work train/model train/model/published train/window"
     ),
     "train/reports/inputs": (
         "pack/storage recon/base recon/image train/evaluation train/evaluation/figures "
         "train/evaluation/inputs"
     ),
-    "train/reports": (
-        "recon/base train/evaluation train/evaluation/figures train/evaluation/work train/reports/inputs"
-    ),
+    "train/reports": ("pack/base recon/base train/evaluation train/evaluation/figures train/reports/inputs"),
     "train/evaluation/robust": (
-        "pack/storage recon/base recon/image train/chains train/degrade train/evaluation "
+        "pack/base pack/storage recon/base recon/image train/chains train/degrade train/evaluation "
         "train/evaluation/figures train/evaluation/inputs train/evaluation/work train/order"
     ),
     "train/detector": (
         "pack/base pack/shard pack/storage recon recon/base recon/image train/evaluation "
-        "train/evaluation/figures train/evaluation/inputs train/evaluation/work train/model "
-        "train/model/published"
+        "train/evaluation/figures train/evaluation/inputs train/model train/model/published"
     ),
     "train/output": "pack/storage recon/base",
     "train/world": "recon/base",
@@ -91,7 +89,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "train/loader train/model train/model/published train/optim train/order train/output train/world"
     ),
     "train/bench": (
-        "pack/dataset pack/shard recon/base recon/image train/augment train/draws train/model "
+        "pack/base pack/dataset pack/shard recon/base recon/image train/augment train/draws train/model "
         "train/stream train/window"
     ),
     "train": (

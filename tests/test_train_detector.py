@@ -12,6 +12,7 @@ from conftest import run
 from scored_images import pixels, png, put, save_untrained, untrained  # noqa: F401  # a fixture
 
 from pack.base.items import store_of
+from pack.base.writable import check_writable
 from pack.storage import LocalStore
 from recon.base.errors import UserError
 from train.detector.calibrate import CalibrateConfig, calibrate
@@ -21,7 +22,6 @@ from train.detector.score import main
 from train.evaluation.evaluate import EvaluateConfig, evaluate, out_of
 from train.evaluation.figures.decision import Decision
 from train.evaluation.figures.scores import read_scores
-from train.evaluation.work.writable import check_writable
 from train.model.config import FileModel
 
 

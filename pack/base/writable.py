@@ -1,10 +1,12 @@
-"""Finds out before the work whether its results can be written."""
+"""Finds out before the work whether its results can be written, and writes them."""
 
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from pack.storage import Store, open_store
+from pack.storage.local import refuse_special
 from recon.base.errors import UserError
 from recon.base.paths import exists, expanded, is_dir, one_name, split_path
 
@@ -26,6 +28,21 @@ def check_writable(*files: str | None) -> None:
             pass
         with suppress(UserError):  # who may write may not always remove
             store.remove(_PROBE)
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Writes a whole file, or nothing.
+
+    Args:
+        path: path or URL; a folder that is missing is made.
+        data: what the file holds.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    folder, name = split_path(path)
+    with open_store(folder).publish(name) as file:
+        file.write(data)
 
 
 def check_apart(outputs: Sequence[str | None], inputs: Iterable[str]) -> None:
@@ -64,12 +81,31 @@ def refuse_results(store: Store, name: str, command: str) -> None:
 
 
 def _folder_of(file: str) -> str:
+    """The folder of a file to come, or the one above it that is there."""
+    file = file.removeprefix("file://")
     file = file if "://" in file else str(expanded(file))
     if is_dir(file):
         raise UserError(f"can't write {file}: it is a folder; name a file in it")
     folder = split_path(file)[0]
-    while "://" not in folder and not exists(folder):  # on disk it will be made; here nothing is left behind
+    if "://" in file:
+        return folder
+    refuse_special(Path(file))
+    _refuse_name(file, file)
+    while not exists(folder):  # it will be made; here nothing is left behind
+        _refuse_name(folder, file)
         folder = os.path.dirname(folder.rstrip("/")) or "."
-    if "://" not in folder and not is_dir(folder):
+    if not is_dir(folder):
         raise UserError(f"can't write {file}: {folder} is a file, expected a folder")
     return folder
+
+
+def _refuse_name(path: str, file: str) -> None:
+    """UserError if nothing can be made at a path where nothing is found."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise UserError(f"can't write {file}: {path}: {error.strerror}") from error
+    if path != file and not exists(path):  # a file takes the place of a link, a folder does not
+        raise UserError(f"can't write {file}: {path} is a link that leads nowhere, expected a folder")

@@ -17,7 +17,6 @@ import numpy as np
 from recon.base.cli import run
 from recon.base.errors import UserError
 from recon.base.options import at_least_one
-from recon.base.paths import split_path
 from recon.image.codec import Picture, Pixels, decode_rgb, encode
 from recon.image.drawing import enlarge, fitted, resize, text_strip
 
@@ -69,13 +68,12 @@ def main() -> None:
 
 
 def _job(config: PreviewConfig) -> None:
+    from pack.base.writable import check_writable, write_file
     from pack.dataset.dataset import open_dataset
-    from pack.storage import open_store
 
-    folder, name = split_path(config.out)
+    check_writable(config.out)
     sheet = contact_sheet(open_dataset(config.url), count=config.count, gain=config.gain, side=config.side)
-    with open_store(folder).publish(name) as file:
-        file.write(encode(sheet, Picture(pixels=sheet, codec="png"), "png"))
+    write_file(config.out, encode(sheet, Picture(pixels=sheet, codec="png"), "png"))
     logging.getLogger(__name__).info("%s", config.out)
 
 

@@ -14,14 +14,11 @@ The occupancy of a stage is its share of the pipeline's time; the stages run one
 import json
 import sys
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recon.base.cli import run
 from recon.base.cpus import available_cpus
-from recon.base.errors import UserError
 from recon.base.options import at_least_one
-from recon.base.paths import is_dir
 from recon.base.progress import counted
 from train.draws.config import RECIPES, AugmentConfig
 
@@ -68,10 +65,12 @@ def main() -> None:
 
 
 def _job(config: BenchConfig) -> None:
+    from pack.base.writable import write_file
+
     facts = bench(config)
     sys.stdout.write(_text(facts) + "\n")
     if config.json:
-        Path(config.json).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+        write_file(config.json, (json.dumps(facts, indent=1) + "\n").encode())
 
 
 def bench(config: BenchConfig) -> dict[str, Any]:
@@ -88,15 +87,14 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     Raises:
         UserError: a pair is damaged, or there is no such device.
     """
+    from pack.base.writable import check_writable
     from pack.dataset.dataset import open_dataset
     from recon.base.device import find_device
     from recon.base.progress import Progress
     from train.bench.stages import Bench, places_of
 
     device = find_device(config.device)
-    # Checked before the measurement, which may take minutes.
-    if config.json and (is_dir(config.json) or not is_dir(Path(config.json).parent)):
-        raise UserError(f"json={config.json}, expected a file in a folder that exists")
+    check_writable(config.json)  # before the measurement, which may take minutes
     dataset = open_dataset(config.url)
     places = places_of(dataset.manifest, config.pairs)
     batches = [places[first : first + config.batch] for first in range(0, len(places), config.batch)]

@@ -71,9 +71,9 @@ def calibrate(config: CalibrateConfig) -> "Calibration":
     rate_of(config.rule)  # a mistake in --rule shows before the images are scored
     source = _labelled(config)
     # torch: not before the mistakes above are told
+    from pack.base.writable import check_writable
     from train.detector.detector import Detector
     from train.evaluation.look import asked_look, parse_look
-    from train.evaluation.work.writable import check_writable
     from train.model.published.load import load_detector
 
     file = load_detector(config.checkpoint, config.model)

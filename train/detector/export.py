@@ -57,12 +57,12 @@ def export(config: ExportConfig) -> list[str]:
     Raises:
         UserError: the checkpoint can't be used, or ONNX is asked for and can't be had.
     """
+    from pack.base.writable import check_writable
     from pack.storage import open_store
     from train.detector.card import card
     from train.detector.detector import Detector
     from train.detector.exported import ONNX, OPTIONS, options_text, replace_export, weights_bytes
     from train.evaluation.look import asked_look
-    from train.evaluation.work.writable import check_writable
     from train.model.published.load import WEIGHTS, load_detector
 
     file, store = load_detector(config.checkpoint, config.model), open_store(config.out)

@@ -105,8 +105,8 @@ def _images_at(place: str) -> Iterator[str]:
 
 
 def _job(config: ScoreConfig) -> int:
+    from pack.base.writable import check_apart, check_writable
     from train.detector.detector import Detector
-    from train.evaluation.work.writable import check_apart, check_writable
 
     images = images_at(config.images)
     if config.heatmap is not None and len(images) != 1:
@@ -168,23 +168,26 @@ def _line(row: dict[str, object]) -> str:
 
 
 def _draw(detector: "Detector", image: str, pixels: "Pixels", config: ScoreConfig) -> None:
+    from pack.base.writable import write_file
     from train.detector.heatmap import heatmap
 
     assert config.heatmap is not None
     name = split_path(image)[1]
-    _publish(
+    write_file(
         config.heatmap,
         heatmap(detector.logit, pixels, detector.decision, window=config.window, title=name),
     )
 
 
 def _write(config: ScoreConfig, detector: "Detector", rows: list[dict[str, object]]) -> None:
+    from pack.base.writable import write_file
+
     if config.csv is not None:
         text = io.StringIO()
         writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        _publish(config.csv, text.getvalue().encode("utf-8", "surrogateescape"))
+        write_file(config.csv, text.getvalue().encode("utf-8", "surrogateescape"))
     if config.json is not None:
         content = {
             "checkpoint": config.checkpoint,
@@ -192,12 +195,4 @@ def _write(config: ScoreConfig, detector: "Detector", rows: list[dict[str, objec
             "decision": asdict(detector.decision),
             "images": rows,
         }
-        _publish(config.json, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def _publish(path: str, data: bytes) -> None:
-    from pack.storage import open_store
-
-    folder, name = split_path(path)
-    with open_store(folder).publish(name) as file:
-        file.write(data)
+        write_file(config.json, (json.dumps(content, indent=2) + "\n").encode())

@@ -15,12 +15,13 @@ import logging
 import re
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from recon.base.errors import UserError
 from recon.base.options import at_least_one, not_negative
-from recon.base.paths import expanded, is_dir, safe_name, split_path
+from recon.base.paths import expanded, is_dir, printable, safe_name, split_path
 from train.evaluation.images_config import ImagesConfig, open_images
 from train.evaluation.work.ranks import ALONE, Ranks
 
@@ -36,6 +37,9 @@ INPUTS = (
     *("path_column", "label_column", "group_column", "max_pixels"),
 )
 """The options without which the images could not be read again as they were; metrics.json keeps them."""
+
+Show = Callable[[str], None]
+"""Is given the table of the figures."""
 
 _LOG = logging.getLogger(__name__)
 _STEP = re.compile(r"/(step-\d+)\.pt$")
@@ -72,12 +76,17 @@ class EvaluateConfig(ImagesConfig):
             raise UserError(f"max_rejected={self.max_rejected}, expected a share 0 to 1")
 
 
-def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
+def to_nobody(_: str) -> None:
+    """Stands for a `Show` where nobody wants to see it."""
+
+
+def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE, show: Show = to_nobody) -> "Report | None":
     """Scores the images, writes the results and returns the figures by label group; None without labels.
 
     Args:
         config: the options.
         ranks: the processes that evaluate together; each calls this function, and the first one writes.
+        show: is given the table by the first one, before anything is written.
 
     Raises:
         UserError: the checkpoint, the data or the device can't be used, a logit is not finite, or more images
@@ -85,12 +94,19 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
     """
     source = source_of(config)  # a mistake in --data shows before torch is imported and the model loads
 
+    from pack.base.writable import check_writable, refuse_results
     from pack.storage import open_store
     from train.evaluation.figures.bootstrap import Bootstrap
-    from train.evaluation.results import parted, report_on, tell_replaced, too_many_lost, write_results
+    from train.evaluation.results import (
+        parted,
+        report_on,
+        table_of,
+        tell_replaced,
+        too_many_lost,
+        write_results,
+    )
     from train.evaluation.scored import scored_parts
     from train.evaluation.work.parts import parts_of, remove_parts
-    from train.evaluation.work.writable import check_writable, refuse_results
 
     detector, look, decision = detector_of(config)
     store = open_store(out_of(config))
@@ -108,7 +124,9 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> "Report | None":
         facts |= {"images": len(scores), "rejected": dict(Counter(one.kind for _, one in lost))}
         facts["inputs"] = {name: getattr(config, name) for name in INPUTS}
         tell_replaced(store, facts, decision)
-        write_results(store, scores, lost, report or decision, facts)
+        table = table_of(report or decision, scores, facts["rejected"])
+        show(table)
+        write_results(store, scores, lost, report or decision, table, facts)
         remove_parts(store, parts_of(source))
     return report
 
@@ -130,13 +148,17 @@ def tell(config: EvaluateConfig, ranks: Ranks = ALONE) -> None:
     from pack.storage import open_store
     from train.evaluation.results import left_out
 
-    evaluate(config, ranks)
+    evaluate(config, ranks, print_table)
     if ranks.rank == 0:
         store = open_store(out_of(config))
-        sys.stdout.write(store.read("table.md").decode("utf-8", "backslashreplace"))
-        sys.stdout.flush()
         facts = json.loads(store.read("metrics.json"))
         _LOG.info("%s; see %s", left_out(facts["rejected"], facts["images"]), store.url)
+
+
+def print_table(table: str) -> None:
+    """Prints it at once: it is out even if writing the files fails."""
+    sys.stdout.write(printable(table))
+    sys.stdout.flush()
 
 
 def out_of(config: EvaluateConfig) -> str:

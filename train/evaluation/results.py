@@ -111,6 +111,7 @@ def write_results(
     scores: list[ScoredImage],
     lost: list[tuple[str, Lost]],
     found: Report | Decision,
+    table: str,
     facts: dict[str, Any],
 ) -> None:
     """Writes the files of an evaluation; metrics.json comes last, so that all are there if it is.
@@ -120,6 +121,7 @@ def write_results(
         scores: of the images that have one.
         lost: name and cause of the others.
         found: the figures, or what decides where no image has a label.
+        table: see `table_of`.
         facts: what metrics.json says beside them.
     """
     if isinstance(found, Report):
@@ -130,7 +132,7 @@ def write_results(
     content = {
         FILE: scores_bytes(map(_row, scores)),
         "rejected.jsonl": encoded("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rejected)),
-        "table.md": encoded(_table(found, scores, facts["rejected"])),
+        "table.md": encoded(table),
         "metrics.json": encoded(json.dumps(facts | figures, indent=2) + "\n"),
     }
     write_files(store, content)
@@ -146,7 +148,8 @@ def write_files(store: Store, content: Mapping[str, bytes]) -> None:
             store.remove(name)
 
 
-def _table(found: Report | Decision, scores: list[ScoredImage], rejected: dict[str, int]) -> str:
+def table_of(found: Report | Decision, scores: list[ScoredImage], rejected: dict[str, int]) -> str:
+    """The figures as a table in Markdown, and what was left out, by cause."""
     if isinstance(found, Report):
         table = found.markdown()
     else:

@@ -123,6 +123,7 @@ def compare(first: "Detected", other: "Detected", resamples: int, seed: int) -> 
 
 
 def _job(config: CompareConfig) -> None:
+    from pack.base.writable import check_writable
     from train.evaluation.figures.fusion import FUSIONS, aligned, fuse
     from train.evaluation.figures.scores import scores_file
 
@@ -131,6 +132,8 @@ def _job(config: CompareConfig) -> None:
             raise UserError(f"out={config.out} is the folder of {place}, whose files it would replace")
     if config.fused is not None and config.fused not in FUSIONS:
         raise UserError(f"fused={config.fused}, expected one of {', '.join(FUSIONS)}")
+    if config.out is not None:
+        check_writable(f"{config.out.rstrip('/')}/compare.md")
     detected = aligned([read_detected(place) for place in config.scores])
     fusions = {how: fuse(detected, how) for how in FUSIONS}
     first, *others = [*detected, *fusions.values()]

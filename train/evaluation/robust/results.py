@@ -21,7 +21,7 @@ _ABOUT = ("family", "cell", "op", "parameters", "x", "curve", "group", "real", "
 
 
 def write_results(
-    store: Store, source: ImageSource, found: Sequence[CellFound], facts: dict[str, Any]
+    store: Store, source: ImageSource, found: Sequence[CellFound], table: str, facts: dict[str, Any]
 ) -> None:
     """Writes all files; robustness.json comes last, so that all are there if it is.
 
@@ -29,13 +29,14 @@ def write_results(
         store: where.
         source: the images.
         found: of each cell, the images as they are first.
+        table: see `table_of`.
         facts: what robustness.json says beside the figures.
     """
     rejected = [json.dumps(one, ensure_ascii=False) + "\n" for one in _rejected(source, found)]
     content = {
         FILE: csv_bytes((*COLUMNS, "cell"), _scores(source, found)),
         "rejected.jsonl": encoded("".join(rejected)),
-        "table.md": encoded(_markdown(found)),
+        "table.md": encoded(table),
         "robustness.csv": csv_bytes(
             (*_ABOUT, *(f"{name}{end}" for name in _SHOWN for end in ("", "_low", "_high"))),
             (row for one in found for row in _rows(one, source)),
@@ -117,7 +118,7 @@ def _cell_values(found: CellFound) -> dict[str, Any]:
     }
 
 
-def _markdown(found: Sequence[CellFound]) -> str:
+def table_of(found: Sequence[CellFound]) -> str:
     """The figures of all images in each cell, and the worst group."""
     columns = ["cell", *(FIGURES[name].title for name in _SHOWN), "real", "fake", "left out"]
     groups = len(found[0].report.rows) - 1

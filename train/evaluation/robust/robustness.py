@@ -11,13 +11,20 @@ for each cell and label group), a picture for each family of cells and, last, ``
 """
 
 import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recon.base.errors import UserError
-from train.evaluation.evaluate import EvaluateConfig, beside, detector_of, source_of
+from train.evaluation.evaluate import (
+    EvaluateConfig,
+    Show,
+    beside,
+    detector_of,
+    print_table,
+    source_of,
+    to_nobody,
+)
 from train.evaluation.work.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:  # these imports are heavy; the functions below do them, so that --help answers at once
@@ -38,12 +45,13 @@ class RobustnessConfig(EvaluateConfig):
     """The cells: standard, dda or reference, or a YAML file; see the README."""
 
 
-def robustness(config: RobustnessConfig, ranks: Ranks = ALONE) -> "list[CellFound]":
+def robustness(config: RobustnessConfig, ranks: Ranks = ALONE, show: Show = to_nobody) -> "list[CellFound]":
     """Scores the images in each cell, and writes the results.
 
     Args:
         config: the options.
         ranks: the processes that score together; each calls this function, and the first one writes.
+        show: see `train.evaluation.evaluate.evaluate`.
 
     Returns:
         What was found in each cell, the images as they are first; empty on other ranks than the first.
@@ -54,15 +62,15 @@ def robustness(config: RobustnessConfig, ranks: Ranks = ALONE) -> "list[CellFoun
     """
     cells, source = _understood(config)  # mistakes show before torch is imported and the model loads
 
+    from pack.base.writable import check_writable, refuse_results
     from pack.storage import open_store
     from train.evaluation.figures.bootstrap import Bootstrap
     from train.evaluation.results import parted, too_many_lost
     from train.evaluation.robust.curves import need_matplotlib
     from train.evaluation.robust.found import found_in
-    from train.evaluation.robust.results import write_results
+    from train.evaluation.robust.results import table_of, write_results
     from train.evaluation.scored import scored_parts
     from train.evaluation.work.parts import parts_of, remove_parts
-    from train.evaluation.work.writable import check_writable, refuse_results
 
     need_matplotlib()
     detector, look, decision = detector_of(config)
@@ -85,7 +93,9 @@ def robustness(config: RobustnessConfig, ranks: Ranks = ALONE) -> "list[CellFoun
         found_in(cell, source, of_cell, decision, bootstrap)
         for cell, of_cell in zip(cells, by_cell, strict=True)
     ]
-    write_results(store, source, found, facts | {"grid": config.grid})
+    table = table_of(found)
+    show(table)
+    write_results(store, source, found, table, facts | {"grid": config.grid})
     remove_parts(store, parts_of(source, len(cells)))
     return found
 
@@ -95,13 +105,10 @@ def tell(config: RobustnessConfig, ranks: Ranks = ALONE) -> None:
     from pack.storage import open_store
     from train.evaluation.results import left_out
 
-    found = robustness(config, ranks)
+    found = robustness(config, ranks, print_table)
     if ranks.rank == 0:
-        store = open_store(out_of(config))
-        sys.stdout.write(store.read("table.md").decode("utf-8", "backslashreplace"))
-        sys.stdout.flush()
-        as_is = found[0]
-        _LOG.info("as they are: %s; see %s", left_out(as_is.left_out, as_is.scored), store.url)
+        as_is, url = found[0], open_store(out_of(config)).url
+        _LOG.info("as they are: %s; see %s", left_out(as_is.left_out, as_is.scored), url)
 
 
 def out_of(config: RobustnessConfig) -> str:
