@@ -149,7 +149,7 @@ class _Adoption:
             )
 
     def _samples(self, tar: TarReader, name: str, found: Found) -> Iterator[TarSample]:
-        for sample in samples(tar, self.naming.wanted):
+        for sample in samples(tar, self.naming.wanted, found.left_out.add):
             found.add_key(sample.key, name, sample.start)
             yield sample
 
@@ -201,6 +201,8 @@ class _Adoption:
     def _report(self, manifest: Manifest, found: Found) -> None:
         size = f"{counted(len(manifest.shards), 'tar')}, {manifest.bytes / 1e6:.1f} MB"
         _LOG.info("%s in %s -> %s/%s", counted(manifest.pairs, "pair"), size, self.store.url, NAME)
+        if text := str(found.left_out):
+            _LOG.warning("%s: left out %s", self.store.url, text)
         if found.empty:
             _LOG.warning("left out %s without a pair: %s", counted(len(found.empty), "tar"), found.empty[0])
         if found.rejected:

@@ -6,6 +6,7 @@ from typing import Any
 from pack.shard.manifest import ShardEntry
 from recon.base.errors import UserError
 from recon.base.progress import counted
+from recon.base.walk import LeftOut
 
 _SHOWN = 3  # samples in a message
 
@@ -22,6 +23,8 @@ class Found:
     """Names of the tars that have no pairs."""
     rejected: list[dict[str, Any]] = field(default_factory=list)
     """Samples that are no pairs, as lines of rejected.jsonl."""
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """Members that are no part of a sample, and that their owner may miss."""
     _tar_of_key: dict[str, str] = field(default_factory=dict)  # all keys, as each must be unique
 
     def add_key(self, key: str, tar: str, start: int) -> None:

@@ -15,13 +15,15 @@ from pack.shard.schema import MEMBERS, field_names
 from pack.shard.tar_members import Member
 from pack.shard.tar_reader import TarReader
 from recon.base.errors import RejectedImageError, UserError
+from recon.base.walk import HIDDEN, Leave, is_hidden, tell_nobody
 from recon.image.codec import LOADABLE
 from recon.image.header import Header, read_header
 
 JSON = "json"
 
 # Both are from webdataset 1.0.2, tariterators.py: base_plus_ext, and the names that tar_file_iterator skips.
-_KEY_AND_FIELD = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
+# But hidden names do not match: webdataset takes "g/._0.jpg" of macOS for a sample "g/" between others.
+_KEY_AND_FIELD = re.compile(r"^((?:.*/|)[^./]+)[.]([^/]*)$")
 _META = re.compile(r"__[^/]*__($|/)")
 
 _ANY_FAKE = tuple(f"fake.{suffix}" for suffix in IMAGES.split(","))  # where --fake is not given
@@ -62,12 +64,13 @@ class TarSample:
     """Payloads of the wanted fields, by field."""
 
 
-def samples(tar: TarReader, wanted: frozenset[str]) -> Iterator[TarSample]:
+def samples(tar: TarReader, wanted: frozenset[str], leave: Leave = tell_nobody) -> Iterator[TarSample]:
     """Groups the members of a tar as webdataset does.
 
     Args:
         tar: the tar, not read yet.
         wanted: fields whose payloads are kept.
+        leave: is told the hidden names, which are left out.
 
     Raises:
         UserError: the tar is truncated or broken, or a sample has a member twice.
@@ -76,6 +79,8 @@ def samples(tar: TarReader, wanted: frozenset[str]) -> Iterator[TarSample]:
     for member in tar.members():
         split = _KEY_AND_FIELD.match(member.name)
         if not member.is_file or _META.match(member.name) or split is None:
+            if member.is_file and is_hidden(member.name):
+                leave(HIDDEN, member.name)
             continue  # webdataset skips these too, and goes on with the same sample after them
         key, name = printable(split[1]), split[2].lower()
         # A change of the key ends a sample, as in webdataset. A key that comes back later is a new sample

@@ -17,6 +17,8 @@ from pack.sources.tar_names import find_tar_files
 from recon.base.errors import UserError
 from recon.base.paths import folder_name
 from recon.base.progress import counted
+from recon.base.walk import HIDDEN, Leave, LeftOut, is_hidden, sum_of, tell_nobody
+from recon.listing import tell
 
 _THREADS = 16  # tars scanned at once; most of them wait for storage
 # Like webdataset.tariterators.base_plus_ext, except that hidden files do not match.
@@ -43,6 +45,7 @@ class _Scan(NamedTuple):
     """``TAR/KEY`` of the samples without an image."""
     fields: set[str]
     """All fields of the samples without an image."""
+    left_out: LeftOut
 
 
 def find_tars(config: PackConfig) -> Splits:
@@ -60,6 +63,7 @@ def find_tars(config: PackConfig) -> Splits:
         scans = list(pool.map(partial(_scan, wanted=fields), tars))
     items = list(chain.from_iterable(scan.items for scan in scans))
     lacking = list(chain.from_iterable(scan.lacking for scan in scans))
+    tell(config.source, sum_of(scan.left_out for scan in scans))
     if lacking:
         found = ", ".join(sorted(set().union(*(scan.fields for scan in scans)))) or "none"
         told = (
@@ -73,9 +77,9 @@ def find_tars(config: PackConfig) -> Splits:
 
 
 def _scan(tar: File, wanted: Sequence[str]) -> _Scan:
-    scan = _Scan([], [], set())
+    scan = _Scan([], [], set(), LeftOut())
     otherwise = parent(tar.name, folder_name(tar.root))
-    for sample in samples_of(tar):
+    for sample in samples_of(tar, scan.left_out.add):
         image = next((sample.fields[one] for one in wanted if one in sample.fields), None)
         if image is None:
             scan.lacking.append(f"{tar.name}/{sample.key}")
@@ -87,8 +91,12 @@ def _scan(tar: File, wanted: Sequence[str]) -> _Scan:
     return scan
 
 
-def samples_of(tar: File) -> Iterator[Sample]:
+def samples_of(tar: File, leave: Leave = tell_nobody) -> Iterator[Sample]:
     """Yields the samples of a tar, grouped as webdataset groups members.
+
+    Args:
+        tar: its size is known.
+        leave: is told the hidden names, such as those that macOS adds, which are left out.
 
     Raises:
         UserError: see `listed_members`; or a key or a member comes twice, which webdataset would read as
@@ -100,6 +108,8 @@ def samples_of(tar: File) -> Iterator[Sample]:
     for member in listed_members(store_of(tar.root), tar.name, tar.size):
         match = _KEY.fullmatch(member.name)
         if not match or _META.match(member.name) or not (member.is_file or member.is_link):
+            if member.is_file and is_hidden(member.name):
+                leave(HIDDEN, f"{tar.name}/{member.name}")
             continue
         key, field = match[1], match[2].lower()
         if sample is None or key != sample.key:

@@ -7,7 +7,7 @@ into a folder that is searched already.
 
 import os
 import stat
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,11 +33,15 @@ class LeftOut:
     def __init__(self) -> None:
         self._causes: dict[str, tuple[int, str]] = {}
 
-    def add(self, cause: str, name: str) -> None:
-        """Counts one more name; see `Leave`."""
-        count, example = self._causes.get(cause, (0, name))
+    def add(self, cause: str, name: str, count: int = 1) -> None:
+        """Counts one more name, or several with one example; see `Leave`."""
+        before, example = self._causes.get(cause, (0, name))
         # The first name in order: folders are listed in any order, but a message should not change.
-        self._causes[cause] = count + 1, min(example, name)
+        self._causes[cause] = before + count, min(example, name)
+
+    def causes(self) -> dict[str, tuple[int, str]]:
+        """How many names there are of each cause, and an example."""
+        return dict(self._causes)
 
     def __str__(self) -> str:
         """The causes, most frequent first, e.g. ``hidden names: 3 (e.g. .a)``; empty if there are none."""
@@ -45,6 +49,20 @@ class LeftOut:
         texts = [f"{cause}: {count} (e.g. {printable(name)})" for cause, (count, name) in found[:_SHOWN]]
         more = sum(count for _, (count, _) in found[_SHOWN:])
         return "; ".join([*texts, f"others: {more}"] if more else texts)
+
+
+def sum_of(parts: Iterable[LeftOut]) -> LeftOut:
+    """What several listings have left out."""
+    total = LeftOut()
+    for part in parts:
+        for cause, (count, example) in part.causes().items():
+            total.add(cause, example, count)
+    return total
+
+
+def is_hidden(name: str) -> bool:
+    """Whether the last part of a name starts with a dot, as a tar or a bucket may hold it."""
+    return name.rpartition("/")[2].startswith(".")
 
 
 def tell_nobody(cause: str, name: str) -> None:

@@ -12,7 +12,9 @@ from pack.shard.tar_members import Member
 from pack.sources.tar_names import find_tar_files
 from pack.sources.tars import Sample, samples_of
 from recon.base.errors import UserError
+from recon.base.walk import Leave, LeftOut, sum_of
 from recon.image.codec import SUFFIXES
+from recon.listing import tell
 from train.evaluation.inputs.files import source_of_files
 from train.evaluation.inputs.folders import label_by_folders
 from train.evaluation.inputs.labels import Words
@@ -45,23 +47,26 @@ def open_tars(place: str, words: Words, columns: Columns) -> ImageSource:
         UserError: there are no tars, one is damaged, or the labels can't be told.
     """
     tars = find_tar_files(place)
+    hidden = [LeftOut() for _ in tars]  # by tar, as a thread counts them
     with ThreadPoolExecutor(_THREADS) as pool:
-        images = [image for found in pool.map(lambda tar: list(_images(tar)), tars) for image in found]
+        found = pool.map(lambda tar, left_out: list(_images(tar, left_out.add)), tars, hidden)
+        images = [image for of_tar in found for image in of_tar]
+    tell(place, sum_of(hidden))
     names = [image.name for image in images]
     keys = dict.fromkeys(key for image in images for key in image.meta)
     table: dict[str, Callable[[], list[Any]]] = {key: partial(_column, images, key) for key in keys}
     if columns.label or any(name in table for name in LABELS):
         listed = list_rows(table, names, place, words, columns)
     else:
-        found = label_by_folders([image.place for image in images], place, words)
-        listed = [one._replace(name=name) for one, name in zip(found, names, strict=True)]
+        labelled = label_by_folders([image.place for image in images], place, words)
+        listed = [one._replace(name=name) for one, name in zip(labelled, names, strict=True)]
     rows = zip(listed, images, strict=True)
     known = [Listed(one.name, one.group, one.label, image.photograph) for one, image in rows]
     return source_of_files("tars of a WebDataset", known, [image.file for image in images])
 
 
-def _images(tar: File) -> Iterator[_Image]:
-    for sample in samples_of(tar):
+def _images(tar: File, leave: Leave) -> Iterator[_Image]:
+    for sample in samples_of(tar, leave):
         pictures = {field: one for field, one in sample.fields.items() if f".{field}".endswith(SUFFIXES)}
         meta = _meta(tar, sample) if pictures else {}
         for field, member in pictures.items():
