@@ -17,6 +17,11 @@ from recon.tiling import reconstruct_tiled
 
 _LUMA = (np.float32(0.299), np.float32(0.587), np.float32(0.114))  # ITU-R BT.601
 _CHANNELS = 3
+_NOT_FINITE = {  # what to do about it, by the type of the numbers
+    "float16": "it overflows: use --dtype bfloat16 or float32",
+    "bfloat16": "use --dtype float32",
+    "float32": "its weights may be damaged: fetch them again, or choose another --autoencoder",
+}
 _LOG = logging.getLogger(__name__)
 _told: set[str] = set()  # kinds of warnings that this process has logged
 
@@ -106,7 +111,8 @@ def _once(autoencoder: Autoencoder, images: Sequence[Pixels], keys: Sequence[str
         return [_tiled(autoencoder, image, size, key) for image, key in zip(images, keys, strict=True)]
     x_BCHW = np.stack([_padded(image, size) for image in images])
     y_BCHW = _run(autoencoder, x_BCHW, [image_seed(autoencoder.provenance.seed, key) for key in keys])
-    return [_finished(y, image.shape, key) for y, image, key in zip(y_BCHW, images, keys, strict=True)]
+    dtype = autoencoder.provenance.dtype
+    return [_finished(y, image.shape, key, dtype) for y, image, key in zip(y_BCHW, images, keys, strict=True)]
 
 
 def _tiled(autoencoder: Autoencoder, image: Pixels, size: Bucket, key: str) -> Pixels:
@@ -119,7 +125,7 @@ def _tiled(autoencoder: Autoencoder, image: Pixels, size: Bucket, key: str) -> P
         return tile
 
     y_CHW = reconstruct_tiled(run, _padded(image, size), about.tiling_pixels, autoencoder.multiple)
-    return _finished(y_CHW, image.shape, key)
+    return _finished(y_CHW, image.shape, key, about.dtype)
 
 
 def _bucket(autoencoder: Autoencoder, image: Pixels) -> Bucket:
@@ -185,14 +191,12 @@ def _check_shape(expected: tuple[int, ...], found: tuple[int, ...]) -> None:
         )
 
 
-def _finished(y_CHW: NDArray[np.float32], shape: tuple[int, ...], key: str) -> Pixels:
+def _finished(y_CHW: NDArray[np.float32], shape: tuple[int, ...], key: str, dtype: str) -> Pixels:
     """Crops to `shape` (H, W, C) and rounds to uint8; truncation would shift 63 of 256 grey levels."""
     height, width, channels = shape
     y_CHW = y_CHW[:, :height, :width]
     if not np.isfinite(y_CHW).all():
-        raise UserError(
-            f"the reconstruction of {key!r} is not finite; float16 overflows: use --dtype bfloat16 or float32"
-        )
+        raise UserError(f"the reconstruction of {key!r} is not finite in {dtype}; {_NOT_FINITE[dtype]}")
     y_CHW = y_CHW.clip(0, 1)  # a new array, which may be changed in place
     if channels == 1:
         y_CHW = sum(weight * plane for weight, plane in zip(_LUMA, y_CHW, strict=True))[None]

@@ -91,13 +91,25 @@ def test_grey_comes_back_as_the_luma_of_the_decoded_colours() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_an_error_that_names_the_image(value: float) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "cure"),
+    [
+        ("float16", "it overflows: use --dtype bfloat16 or float32"),
+        ("bfloat16", "use --dtype float32"),
+        ("float32", "its weights may be damaged: fetch them again"),
+    ],
+)
+def test_values_that_are_not_finite_are_an_error_that_names_the_image_and_the_cure(
+    value: float, dtype: str, cure: str
+) -> None:
     def spoil(x_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
         x_BCHW[1, 0, 0, 0] = value
         return x_BCHW
 
-    with pytest.raises(UserError, match=r"reconstruction of 'b' is not finite.*--dtype bfloat16"):
-        reconstruct(Stub(spoil), [noise(8, 8)] * 2, ["a", "b"], 2)
+    stub = Stub(spoil)
+    stub.provenance = replace(stub.provenance, dtype=dtype)
+    with pytest.raises(UserError, match=rf"reconstruction of 'b' is not finite in {dtype}; {cure}"):
+        reconstruct(stub, [noise(8, 8)] * 2, ["a", "b"], 2)
 
 
 def test_autoencoder_that_changes_the_size_is_an_error() -> None:
