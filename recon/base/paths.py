@@ -44,8 +44,9 @@ def folder_name(place: str) -> str:
 
 
 def printable(path: str) -> str:
-    r"""The path as valid Unicode: bytes that are not UTF-8 become ``\xNN``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""The path, or any text with a path in it, as valid Unicode: bytes that are not UTF-8 become ``\xNN``."""
+    # Not os.fsencode, which in other locales than UTF-8 refuses the rest of the text.
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_plain_name(name: object) -> bool:
