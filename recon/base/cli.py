@@ -4,7 +4,6 @@ jsonargparse is the only library imported here, because ``--help`` must answer a
 its heavy libraries when it runs.
 """
 
-import io
 import logging
 import os
 import re
@@ -18,7 +17,7 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from recon.base.complaints import complaint_of_file, in_plain_words
 from recon.base.errors import UserError
-from recon.base.paths import printable
+from recon.base.paths import print_any_text, printable
 
 Config = TypeVar("Config")
 
@@ -231,7 +230,7 @@ def run(
         argv: the arguments, by default those of the process.
         **parser: `prog`, `about`, `recipes` and `shows` of `parse`.
     """
-    _print_any_text()
+    print_any_text(sys.stdout, sys.stderr)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     ignore_odd_metadata()
     try:
@@ -247,17 +246,6 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141  # 128 + SIGPIPE
     sys.exit(status or 0)
-
-
-def _print_any_text() -> None:
-    r"""Lets the output streams take characters that they can't encode, as ``\xNN``.
-
-    Else a dash in a table would end a command whose work is done, where the locale is not UTF-8; and so
-    would a file's name that is no Unicode.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a notebook's streams have no encoding
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _refuse_memory(options: object) -> None:

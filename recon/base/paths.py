@@ -1,6 +1,8 @@
 """Paths and URLs: their folder and name, whether a file exists, and checks of names that come from data."""
 
+import codecs
 import errno
+import io
 import os
 import re
 import stat
@@ -44,9 +46,29 @@ def folder_name(place: str) -> str:
 
 
 def printable(path: str) -> str:
-    r"""The path, or any text with a path in it, as valid Unicode: bytes that are not UTF-8 become ``\xNN``."""
+    r"""The path, or a text with a path in it, as valid Unicode: bytes that are not UTF-8 become ``\xNN``."""
     # Not os.fsencode, which in other locales than UTF-8 refuses the rest of the text.
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def print_any_text(*streams: object) -> None:
+    r"""Lets streams print what they can't encode: stray bytes as `printable` does, the rest as ``\uNNNN``.
+
+    Else a file's name that is no Unicode, or a dash where the locale is not UTF-8, would end a command whose
+    work is done.
+    """
+    codecs.register_error("printable", _shown)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):  # others, such as a notebook's, have no encoding
+            stream.reconfigure(errors="printable")
+
+
+def _shown(error: UnicodeError) -> tuple[str, int]:
+    """The handler of what can't be encoded, as `codecs.register_error` wants it."""
+    assert isinstance(error, UnicodeEncodeError)
+    found = error.object[error.start : error.end]
+    found = re.sub("[\udc80-\udcff]", lambda stray: f"\\x{ord(stray[0]) - 0xDC00:02x}", found)
+    return found.encode("ascii", "backslashreplace").decode(), error.end
 
 
 def is_plain_name(name: object) -> bool:

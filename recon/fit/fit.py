@@ -139,9 +139,9 @@ def claim(out: str) -> None:
     """
     target = expanded(out)
     with _writing(target):
+        make_folder(target)
         shutil.rmtree(_partial(target), ignore_errors=True)
         make_folder(_partial(target))
-        make_folder(target)
 
 
 def save(model: Any, out: str) -> None:
