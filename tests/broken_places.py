@@ -56,7 +56,7 @@ def failing(code: int, calls: Calls) -> Iterator[None]:
         text = os.fsdecode(path)
         return MARK in (os.path.dirname(text) if below else text)
 
-    def raising(name: str, original: Any, *, below: bool = False, only_writing: bool = False) -> Any:
+    def raising(original: Any, *, below: bool = False, only_writing: bool = False) -> Any:
         def call(*given: Any, **options: Any) -> Any:
             if any(hits(path, below=below) for path in given[:2]):
                 mode = given[1] if len(given) > 1 else options.get("mode", options.get("flags", "r"))
@@ -70,9 +70,9 @@ def failing(code: int, calls: Calls) -> Iterator[None]:
         names = () if calls == "writing" else (*_LOOKING, *_LISTING)
         for name in (*names, *_CHANGING):
             below = calls == "inside" and name in _LOOKING
-            patch.setattr(os, name, raising(name, getattr(os, name), below=below))
-        patch.setattr(os, "open", raising("open", os.open, only_writing=calls == "writing"))
-        opened = raising("open", io.open, only_writing=calls == "writing")
+            patch.setattr(os, name, raising(getattr(os, name), below=below))
+        patch.setattr(os, "open", raising(os.open, only_writing=calls == "writing"))
+        opened = raising(io.open, only_writing=calls == "writing")
         patch.setattr(io, "open", opened)
         patch.setattr(builtins, "open", opened)
         yield

@@ -273,7 +273,7 @@ def test_a_file_system_without_locks_is_written_with_one_warning(
     assert f"{local.root} has no locks ({os.strerror(cause)})" in told.messages[0]
 
 
-@pytest.mark.parametrize("cause", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("cause", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EACCES])
 def test_a_file_system_that_syncs_no_directory_is_written_with_one_warning(
     local: LocalStore, monkeypatch: pytest.MonkeyPatch, told: pytest.LogCaptureFixture, cause: int
 ) -> None:

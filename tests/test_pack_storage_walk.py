@@ -155,3 +155,19 @@ def test_walk_finds_exactly_the_names_that_were_written(names: set[str]) -> None
                 written[name] = number
         visible = {name: size for name, size in written.items() if "/." not in f"/{name}"}
         assert dict(LocalStore(folder).walk()) == visible
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/null")])
+def test_what_is_no_regular_file_is_neither_read_nor_replaced(local: LocalStore, make: Any) -> None:
+    local.root.mkdir(exist_ok=True)
+    make(local.root / "a.tar")
+    assert not local.exists("a.tar")
+    for read in (local.size, local.read, lambda name: local.head(name, 1)):
+        with pytest.raises(UserError, match=r"a\.tar is a pipe, a socket or a device, expected a file"):
+            read("a.tar")
+    with pytest.raises(UserError, match=r"a\.tar is a pipe"):
+        local.read_range("a.tar", 0, 1)
+    with pytest.raises(UserError, match=r"can't write .*a\.tar: it is a pipe"), local.publish("a.tar"):
+        pass
+    with pytest.raises(UserError, match=r"is a directory, expected a file"):
+        LocalStore(str(local.root.parent)).size(local.root.name)

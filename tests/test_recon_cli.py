@@ -1,6 +1,7 @@
 """The one grammar of all commands: how options may be typed, and what the parser must have for that."""
 
 import inspect
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,6 +132,22 @@ def test_keys_of_a_file_are_the_options_names_alone(
     with pytest.raises(SystemExit):
         parsed("--config", str(path))
     assert "dry-run" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_utf_8_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("urls: [u]\nsource: caf\xe9\n".encode("latin-1"))
+    with pytest.raises(SystemExit, match="2"):
+        parsed("--config", str(path))
+    assert "a YAML file of the options is not UTF-8 (" in capsys.readouterr().err
+
+
+def test_options_may_come_through_the_pipe_that_a_shell_makes() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"urls: [u]\ndry_run: true\n")
+    os.close(writing)
+    with open(reading, "rb"):
+        assert parsed("--config", f"/dev/fd/{reading}") == Command(["u"], dry_run=True)
 
 
 def test_the_configuration_that_would_be_used_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,8 @@ from recon.base.walk import Files, Leave, listing, tell_nobody, walk
 # What os.link raises if the file system has no hard links, or no more of them.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # Lustre without -o flock, some NFS
-_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # of a directory: some FUSE and network ones
+# Of a directory: some FUSE and network ones; EACCES: one that may be written and not read.
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EACCES)
 
 Version = tuple[int, int, int]
 """Inode, size in bytes, modification time in nanoseconds."""
@@ -219,9 +220,12 @@ def lock(descriptor: int, folder: Path) -> None:
 
 def _sync_directory(path: Path) -> None:
     """Writes the names of a directory to disk; goes on with a warning where that can't be done."""
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         if error.errno not in _NO_SYNC:
             raise
@@ -229,5 +233,3 @@ def _sync_directory(path: Path) -> None:
             f"the file system of {path} can't write a directory to disk ({error.strerror}): a power cut may "
             "lose the names of the files written last; run python -m pack.verify after one"
         )
-    finally:
-        os.close(descriptor)
