@@ -95,10 +95,13 @@ def test_what_is_no_regular_file_is_never_opened(tmp_path: Path, monkeypatch: py
 
 def test_table_that_names_a_pipe_is_one_line(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    (tmp_path / "list.csv").write_text("path\npipe.png\n")
+    (tmp_path / "list.csv").write_text("path,label\npipe.png,0\n")
     config = PackConfig(source=str(tmp_path / "list.csv"), out="nowhere", autoencoder="identity")
-    with pytest.raises(UserError, match=r"list\.csv, row 1 names .*pipe\.png, which is no file but a pipe"):
-        find_items(config)
+    for listing in (lambda: find_items(config), lambda: open_source(str(tmp_path / "list.csv"))):
+        with pytest.raises(
+            UserError, match=r"list\.csv, row 1 names .*pipe\.png, which is no file but a pipe"
+        ):
+            listing()
 
 
 def test_names_that_are_not_utf_8_are_told_in_a_printable_form(
