@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,14 @@ from test_layout import COMMANDS
 from recon.base.paths import printable
 
 FEW = {name: INPUTS[name] for name in ("no permission inside", "name too long", "not UTF-8", "pipe")}
+INSIDE = {
+    ("pack.verify", "packed"),
+    ("recon", "model"),
+    ("train.compare", "eval"),
+    ("train.report", "curves"),
+    ("train.report", "log"),
+}
+"""Lines with a folder in which any file may be a pipe."""
 KINDS = {"input": INPUTS, "more": FEW, "folder": FOLDERS, "file": FILES}
 
 
@@ -60,3 +69,24 @@ def test_a_broken_place_is_one_line_with_status_2(
         assert said.count("\n") == 1, case
         assert folder.name in said, case
         assert printable(said) == said, case
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if (line.command, line.whole) in INSIDE], ids=str)
+def test_a_pipe_inside_a_place_is_never_opened(
+    line: Line,
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = base / line.whole
+    files = [path.relative_to(whole) for path in whole.rglob("*.*") if path.suffix != ".md"]  # no data
+    for number, file in enumerate(files):
+        place = tmp_path / f"case{number}"
+        shutil.copytree(whole, place)
+        (place / file).unlink()
+        os.mkfifo(place / file)
+        with no_pipe_opened():
+            status = run(monkeypatch, main_of(line.command), *line.argv(place, base, tmp_path / "new"))
+        said = capsys.readouterr().err
+        assert said.count("\n") == (status == 2), (file, said)

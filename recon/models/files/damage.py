@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recon.base.errors import UserError
-from recon.base.paths import is_file
+from recon.base.paths import is_file, is_special
 
 Shapes = dict[str, tuple[int, ...]]
 """Shape of each tensor, by its name."""
@@ -65,6 +65,8 @@ def _parsed(path: Path, header: bytes) -> tuple[Shapes, int]:
 
 def _head(path: Path, count: int) -> bytes:
     """Returns the first bytes of a file that is no pointer and no web page."""
+    if is_special(path):
+        raise UserError(f"{path} is a pipe, a socket or a device, expected a file of weights")
     try:
         with path.open("rb") as file:
             head = file.read(64)

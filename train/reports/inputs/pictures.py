@@ -44,7 +44,7 @@ def read_robustness(folder: str) -> Sequence[Drawn]:
         raise UserError(
             f"robustness={folder}: found no robustness.json; expected a folder of python -m train.robustness"
         )
-    paths = sorted(place.glob("curves*.png"))
+    paths = sorted(path for path in place.glob("curves*.png") if is_file(path))
     if not paths:
         raise UserError(f"robustness={folder}: found no curves*.png, which python -m train.robustness writes")
     return [_drawn(path, _family(path), "robustness", "train.robustness") for path in paths]
