@@ -307,4 +307,5 @@ def test_preview_that_cannot_be_written_is_one_line_with_status_2(
     (tmp_path / "file").touch()
     out = tmp_path / "file/sheet.png"
     assert status(monkeypatch, preview.main, packed, "--out", out) == 2
-    assert capsys.readouterr().err == f"error: can't write {out}: File exists\n"
+    line = f"error: can't write {out}: {out.parent} is a file, expected a folder\n"
+    assert capsys.readouterr().err == line

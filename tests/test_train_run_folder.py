@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from pack.storage import FsspecStore, open_store
+from recon.base.errors import UserError
 from train.output.run_folder import BOARD, BOARD_S, METRICS, QUARANTINE, TIMING, RunFolder
 
 
@@ -122,3 +123,12 @@ def test_a_run_goes_on_where_the_file_system_has_no_locks(
         folder.append(METRICS, {"step": 1})
         assert folder.lines(METRICS) == [{"step": 1}]
     assert [f"{tmp_path} has no locks" in message for message in caplog.messages] == [True]
+
+
+def test_a_log_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / METRICS)
+    with pytest.raises(UserError, match=r"metrics\.jsonl: it is a pipe, a socket or a device; name a file"):
+        RunFolder(str(tmp_path), None)
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"gone is a link that leads nowhere, expected a folder"):
+        RunFolder(str(tmp_path / "gone"), None)
