@@ -200,6 +200,8 @@ def bad_inputs(folder: Path, checkpoint: str) -> dict[str, tuple[list[str], str]
     columns = put(folder / "columns.csv", b"photo,kind\na.png,real\n")
     short = put(folder / "short.csv", b"filename,typ\na.png\n")
     twice = put(folder / "twice.csv", b"filename,typ\na.png,real\n./a.png,sd\n")
+    doubled = put(folder / "doubled.csv", b"filename,typ,typ\na.png,real,sd\n")
+    wide = put(folder / "wide.csv", b"filename,typ\na.png,real,sd\n")
     none = put(folder / "none.csv", b"filename,typ\n")
     binary = put(folder / "binary.csv", b"\xff\xfe\x00")
     other = folder / "other.pt"
@@ -220,6 +222,8 @@ def bad_inputs(folder: Path, checkpoint: str) -> dict[str, tuple[list[str], str]
         "no file": ([*with_model, str(text)], "the first is gone.png: can't be read: No such file"),
         "columns": ([*with_model, str(columns)], "name that of the paths by --path_column"),
         "short row": ([*with_model, str(short)], "row 1 has 1 cells, expected 2"),
+        "doubled column": ([*with_model, str(doubled)], "it has 2 columns typ"),
+        "extra cell": ([*with_model, str(wide)], "row 1 has 3 cells, expected 2"),
         "twice": ([*with_model, str(twice)], "names a.png in 2 rows; keep one of them"),
         "no row": ([*with_model, str(none)], "holds no image"),
         "binary": ([*with_model, str(binary)], "can't be read as CSV in UTF-8"),

@@ -110,6 +110,8 @@ def test_scores_are_read_with_or_without_the_column_of_photographs(tmp_path: Pat
         ("name,group,label,logit\na,g,2,0\n", "line 2: label '2', expected 0 (real) or 1 (fake)"),
         ("name,group,label,logit\na,g,1,nan\n", "line 2: logit 'nan', expected a finite number"),
         ("name,group,label,logit\na,g,1\n", "line 2: logit None, expected a finite number"),
+        ("name,group,label,logit,logit\na,g,1,0,1\n", "has several columns logit, expected one"),
+        ("name,group,label,logit\na,g,1,0,b\n", "line 2 has more cells than there are columns"),
         ("name,group,label,logit\na,g,1,0\na,g,0,0\n", "2 rows are called 'a' in group 'g', expected one"),
         (b"\xff\xfe", "expected the columns name,group,label,logit, found \\xff\\xfe"),
     ],

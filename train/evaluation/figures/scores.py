@@ -126,6 +126,8 @@ def read_scores(place: str) -> Scores:
         if set(NEEDED) - set(reader.fieldnames or ()):
             found = printable(",".join(reader.fieldnames or ()) or "none")
             raise UserError(f"{path}: expected the columns {','.join(NEEDED)}, found {found}")
+        if doubled := [name for name in COLUMNS if (reader.fieldnames or []).count(name) > 1]:
+            raise UserError(f"{path} has several columns {doubled[0]}, expected one")
         # An evaluation leaves the label empty where it is unknown.
         rows = [_row(f"{path} line {reader.line_num}", row) for row in reader if row["label"] != ""]
     except csv.Error as error:
@@ -169,7 +171,9 @@ def encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _row(where: str, row: dict[str, Any]) -> tuple[str, str, str, int, float]:
+def _row(where: str, row: dict[Any, Any]) -> tuple[str, str, str, int, float]:
+    if None in row:  # where csv.DictReader puts what no column has
+        raise UserError(f"{where} has more cells than there are columns")
     name, group, label = row["name"] or "", row["group"] or "", row["label"]
     if label not in ("0", "1"):
         raise UserError(f"{where}: label {label!r}, expected 0 (real) or 1 (fake)")
