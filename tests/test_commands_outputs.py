@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from broken_places import MARK, failing
 from command_lines import LINES, main_of, signals_stay, write_places
 from conftest import run
 from s3_server import READER, S3Env
@@ -74,6 +76,24 @@ def test_an_output_that_can_not_be_made_is_found_out_before_the_work(
 
 def _begun(*_: Any, **__: Any) -> Any:
     raise AssertionError("the work has begun")
+
+
+@pytest.mark.parametrize("command", ["train.evaluate", "train.robustness"])
+def test_a_read_only_folder_of_the_checkpoint_is_told_with_the_option_that_names_another(
+    command: str,
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("train.evaluation.scored.scored_parts", _begun)
+    (tmp_path / MARK).mkdir()
+    checkpoint = shutil.copy(base / "run/best.pt", tmp_path / MARK / "best.pt")
+    with failing(errno.EROFS, "writing"):
+        argv = ["--checkpoint", checkpoint, "--data", base / "tree", "--device", "cpu"]
+        assert run(monkeypatch, main_of(command), *argv) == 2
+    line = capsys.readouterr().err
+    assert "Read-only file system; results go beside the checkpoint, unless --out names another" in line
 
 
 @pytest.mark.parametrize("command", ["train.evaluate", "train.robustness"])

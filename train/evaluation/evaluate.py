@@ -94,7 +94,7 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE, show: Show = to_nobod
     """
     source = source_of(config)  # a mistake in --data shows before torch is imported and the model loads
 
-    from pack.base.writable import check_writable, refuse_results
+    from pack.base.writable import refuse_results
     from pack.storage import open_store
     from train.evaluation.figures.bootstrap import Bootstrap
     from train.evaluation.results import (
@@ -112,7 +112,7 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE, show: Show = to_nobod
     store = open_store(out_of(config))
     if ranks.rank == 0:
         refuse_results(store, "robustness.json", "train.robustness")
-        check_writable(f"{store.url}/metrics.json")
+        claim(config, f"{store.url}/metrics.json")
     facts, outcomes = scored_parts(config, detector, look, source, store, ranks)
     scores, lost = parted(source.listed, outcomes)
     if too_many := too_many_lost(lost, source.total, config.max_rejected):
@@ -129,6 +129,24 @@ def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE, show: Show = to_nobod
         write_results(store, scores, lost, report or decision, table, facts)
         remove_parts(store, parts_of(source))
     return report
+
+
+def claim(config: EvaluateConfig, file: str) -> None:
+    """Tries to write where the results go, before the first image is scored.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    from pack.base.writable import check_writable
+
+    try:
+        check_writable(file)
+    except UserError as error:
+        if config.out is not None:
+            raise
+        raise UserError(
+            f"{error}; results go beside the checkpoint, unless --out names another folder"
+        ) from error
 
 
 def detector_of(config: EvaluateConfig) -> "tuple[DetectorFile, Look, Decision]":

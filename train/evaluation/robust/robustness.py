@@ -20,6 +20,7 @@ from train.evaluation.evaluate import (
     EvaluateConfig,
     Show,
     beside,
+    claim,
     detector_of,
     print_table,
     source_of,
@@ -62,7 +63,7 @@ def robustness(config: RobustnessConfig, ranks: Ranks = ALONE, show: Show = to_n
     """
     cells, source = _understood(config)  # mistakes show before torch is imported and the model loads
 
-    from pack.base.writable import check_writable, refuse_results
+    from pack.base.writable import refuse_results
     from pack.storage import open_store
     from train.evaluation.figures.bootstrap import Bootstrap
     from train.evaluation.results import parted, too_many_lost
@@ -78,7 +79,7 @@ def robustness(config: RobustnessConfig, ranks: Ranks = ALONE, show: Show = to_n
     store = open_store(out_of(config))
     if ranks.rank == 0:
         refuse_results(store, "metrics.json", "train.evaluate")
-        check_writable(f"{store.url}/robustness.json")
+        claim(config, f"{store.url}/robustness.json")
     views = [cell.view(config.max_pixels) for cell in cells]
     facts, outcomes = scored_parts(config, detector, look, source, store, ranks, views)
     by_cell = [outcomes[number :: len(cells)] for number in range(len(cells))]
