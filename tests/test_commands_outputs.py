@@ -5,13 +5,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from broken_places import MARK, failing
-from command_lines import LINES, main_of, signals_stay, write_places
+from command_lines import LINES, Line, main_of, signals_stay, write_places
 from conftest import run
 from s3_server import READER, S3Env
 
@@ -46,24 +45,15 @@ def _signals_stay() -> Iterator[None]:
     yield from signals_stay()
 
 
-def lines_of_results() -> list[Any]:
-    return [line for line in LINES if not line.is_read and line.command in WORK]
-
-
-@pytest.mark.parametrize("line", lines_of_results(), ids=str)
+@pytest.mark.parametrize("line", [one for one in LINES if one.command in WORK and not one.is_read], ids=str)
 def test_an_output_that_can_not_be_made_is_found_out_before_the_work(
-    line: Any,
+    line: Line,
     base: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    module, _, name = WORK[line.command].rpartition(".")
-    if line.command == "train.bench":
-        module, _, of = module.rpartition(".")
-        monkeypatch.setattr(getattr(import_module(module), of), name, _begun)
-    else:
-        monkeypatch.setattr(import_module(module), name, _begun)
+    monkeypatch.setattr(WORK[line.command], _begun)
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").write_text("what")
     for place in (tmp_path / "gone", tmp_path / "file", tmp_path / ("x" * 300)):
