@@ -62,7 +62,7 @@ def test_a_command_works_below_a_folder_that_is_not_utf_8(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, whole: str
 ) -> None:
     out = tmp_path / ODD
-    more = ["--prometheus", out / "out/of.prom", "--profile", "1"] if command == "train" else []
+    more = ["--prometheus", out / "out/of.prom"] if command == "train" else []
     assert run(monkeypatch, main_of(command), *argv(command, whole, base, out), *more) == 0
     if command == "train":
         assert [path.parent for path in tmp_path.rglob("events.*")] == [out / "out/tensorboard"]
