@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from recon.base.errors import UserError
 from train.order.epoch import EpochOrder, ShuffleWindow, check_world
+from train.order.line import Line
 from train.order.mixture import Source
 
 Visit = tuple[int, int, int, int]  # source, shard, row, copy
@@ -148,6 +150,41 @@ def test_all_ranks_have_equal_steps_and_only_the_last_is_masked(
     assert slots == list(range(order.steps(batch) * batch))
     assert all(len(step) == per_rank for steps in ranks for step in steps)
     assert order.steps(batch) * batch - order.pairs < batch
+
+
+@given(orders(most_pairs=400), st.integers(1, 40), st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_line_that_is_brought_in_parts_is_the_same_line(
+    drawn: tuple[EpochOrder, int], most: int, data: st.DataObject
+) -> None:
+    order, world = drawn
+    rank, position = data.draw(st.integers(0, world - 1)), data.draw(st.integers(0, order.pairs))
+    whole = list(rank_pairs(order, rank, world, position))
+    order._line = Line(order._line.parts, order._key("blocks"), most)
+    order._lane_pieces = {}
+    assert list(rank_pairs(order, rank, world, position)) == whole
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_all_lanes_of_a_rank_are_brought_on_together_and_few_pieces_are_kept(share: float) -> None:
+    order, lanes, most = order_of(*[999] * 400, lanes=60, block=4), 30, 4_000
+    scans = []
+
+    class Counting(Line):
+        def _scan(self) -> Iterator[Any]:
+            scans.append(sum(len(bucket.numbers) for bucket in self._kept.values()))
+            return super()._scan()
+
+    order._line = Counting(order._line.parts, order._key("blocks"), most)
+    assert order._line.pieces == 100_000
+    windows = order.rank_windows(0, 60 // lanes, int(share * order.pairs))
+    for _ in range(lanes):
+        next(windows)
+    assert len(scans) == 2  # one that counts, and one that brings what all lanes begin with
+    for _ in windows:
+        pass
+    assert len(scans) - 2 < 1.5 * 50_000 * (1 - share) / most
+    assert max(scans) <= 1.1 * most
 
 
 def test_epochs_and_seeds_differ() -> None:

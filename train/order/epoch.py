@@ -15,13 +15,14 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon.base.errors import UserError
 from train.order.counter import permutation, stream_key, words
+from train.order.line import Line
 from train.order.mixture import Blocks, Source
 
 __all__ = ["EpochOrder", "Run", "ShuffleWindow", "Source", "check_world"]
@@ -82,22 +83,15 @@ class EpochOrder:
         return stream_key(self.seed, self.epoch, name)
 
     def _lay_pieces(self, sources: Sequence[Source]) -> None:
-        """Permutes the pieces of the epoch and lays them end to end.
-
-        A large dataset has millions of pieces. So only two numbers are kept for each, 8 bytes in all: which
-        piece it is, and its place on the line. The rest follows from these when a shuffle window is cut.
-        """
+        """Permutes the pieces of the epoch and lays them end to end."""
         self._blocks = [
             Blocks(source, number=number, seed=self.seed, block=self.block)
             for number, source in enumerate(sources)
         ]
-        self._parts = [part for blocks in self._blocks for part in blocks.parts(self.epoch)]
-        self._part_starts = list(accumulate((len(part.blocks) for part in self._parts), initial=0))
-        self._line = permutation(self._key("blocks"), self._part_starts[-1]).astype(np.int32)
-        counts = np.concatenate([np.zeros(0, np.int32), *(part.counts for part in self._parts)])
-        self._edges = np.zeros(len(counts) + 1, np.int32 if self.pairs < 2**31 else np.int64)
-        """Places on the line where the pieces begin, and the line's end."""
-        np.cumsum(counts[self._line], out=self._edges[1:])
+        parts = [part for blocks in self._blocks for part in blocks.parts(self.epoch)]
+        self._line = Line(parts, self._key("blocks"))
+        self._lane_pieces: dict[int, int] = {}
+        """The piece of the line with which a lane begins, for lanes that are read."""
 
     def _cut_lanes(self) -> None:
         """Where each lane's section begins on the line, and how many pairs it has."""
@@ -130,8 +124,10 @@ class EpochOrder:
             return
         # Wherever a lane is entered, its shuffle windows are the same: their pieces are counted from the
         # lane's first one. So a resumed epoch goes on in the same order.
-        first_piece = self._piece_at(begin)
-        here = self._piece_at(begin + item) - first_piece
+        first_piece = self._lane_pieces.get(lane)
+        if first_piece is None:
+            first_piece = self._line.piece_at(lane, begin)
+        here = self._line.piece_at(lane, begin + item) - first_piece
         lead = int(self._first_window[lane])
         number = 0 if here < lead else 1 + (here - lead) // self.window
         done = 0
@@ -142,20 +138,16 @@ class EpochOrder:
             yield window
             number += 1
 
-    def _piece_at(self, place: int) -> int:
-        """The piece of the line on which a place lies."""
-        needle = self._edges.dtype.type(place)  # given another type, numpy would first convert all edges
-        return int(np.searchsorted(self._edges, needle, side="right")) - 1
-
     def _cut_window(
         self, lane: int, low: int, high: int, begin: int, length: int, item: int
     ) -> tuple[ShuffleWindow, int]:
         """The shuffle window of pieces low..high-1 of the line, and the lane's pairs done after it."""
         # The first and the last piece of a lane may lie partly in the lanes beside it: clip what is theirs.
-        edges = np.clip(self._edges[low : high + 1].astype(np.int64), begin, begin + length).tolist()
+        numbers, laid = self._line.cut(lane, low, high)
+        edges = np.clip(laid, begin, begin + length).tolist()
         runs = tuple(
-            self._run(low + number, start, end - start)
-            for number, (start, end) in enumerate(pairwise(edges))
+            self._run(number, start - own, end - start)
+            for number, own, (start, end) in zip(numbers, laid.tolist(), pairwise(edges), strict=False)
             if end > start
         )
         skipped = max(0, begin + item - edges[0])
@@ -165,16 +157,14 @@ class EpochOrder:
         window = ShuffleWindow(lane=lane, item=edges[0] - begin + skipped, runs=runs, shuffle=shuffle)
         return window, edges[-1] - begin
 
-    def _run(self, piece: int, start: int, count: int) -> Run:
-        """The pairs of a piece from place `start` of the line on."""
-        number = int(self._line[piece])
-        which = bisect_right(self._part_starts, number) - 1
-        part, within = self._parts[which], number - self._part_starts[which]
+    def _run(self, number: int, skip: int, count: int) -> Run:
+        """Pairs of the piece of this number, those after the first `skip` of them."""
+        which = bisect_right(self._line.part_starts, number) - 1
+        part, within = self._line.parts[which], number - self._line.part_starts[which]
         shard, first = self._blocks[part.source].locate(int(part.blocks[within]))
         if within == 0:  # only the first piece of a part may leave out pairs at its block's start
             first += part.skip
-        first += start - int(self._edges[piece])
-        return Run(source=part.source, shard=shard, first=first, count=count, copy=part.copy)
+        return Run(source=part.source, shard=shard, first=first + skip, count=count, copy=part.copy)
 
     def steps(self, global_batch: int) -> int:
         """Optimiser steps of the epoch; the last may have masked slots."""
@@ -188,10 +178,15 @@ class EpochOrder:
 
     def rank_windows(self, rank: int, world_size: int, position: int = 0) -> Iterator[ShuffleWindow]:
         """A rank's shuffle windows, in the order in which the positions from `position` on need them."""
-        streams = [
-            self._needed(lane, max(0, -(-(position - lane) // self.lanes)))
+        items = {
+            lane: max(0, -(-(position - lane) // self.lanes))
             for lane in range(rank, self.lanes, world_size)  # world_size divides lanes: position p is
-        ]  # rank p % world_size's, and so is lane p % lanes
+        }  # rank p % world_size's, and so is lane p % lanes
+        begin = self._begin.tolist()
+        open_lanes = {lane: item for lane, item in items.items() if item < self._length[lane]}
+        self._line.follow({lane: (begin[lane], begin[lane] + item) for lane, item in open_lanes.items()})
+        self._lane_pieces |= {lane: self._line.piece_at(lane, begin[lane]) for lane in open_lanes}
+        streams = [self._needed(lane, item) for lane, item in open_lanes.items()]
         for _, window in heapq.merge(*streams, key=lambda needed: needed[0]):
             yield window
 

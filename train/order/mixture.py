@@ -7,7 +7,7 @@ by one at most. A stretch may begin or end in the middle of a block.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,7 +28,7 @@ class Source:
         UserError: the weight is not a finite number above 0.
     """
 
-    shard_pairs: Sequence[int] | NDArray[np.int64]
+    shard_pairs: Sequence[int] | NDArray[np.int64] | NDArray[np.int32]
     """Pairs (after a filter: selected pairs) of each shard, in the manifest's order; 0 is allowed."""
     weight: float = 1.0
     """How often an epoch sees each pair: whole copies and a fraction."""
@@ -47,7 +47,7 @@ class Source:
     @cached_property
     def pairs(self) -> int:
         """Pairs of the dataset."""
-        return int(np.sum(np.asarray(self.shard_pairs, np.int64)))
+        return int(np.sum(np.asarray(self.shard_pairs), dtype=np.int64))
 
     @property
     def copies(self) -> int:
@@ -76,12 +76,16 @@ class Part:
     source: int
     copy: int
     """Tells the visits of a pair within the epoch apart, from 0: the whole copies come first."""
-    blocks: NDArray[np.int32]
+    blocks: Sequence[int] | NDArray[np.int32]
     """For each piece, the number of its block within the source."""
-    counts: NDArray[np.int32]
-    """Pairs of each piece."""
+    counts: Callable[[int, int], NDArray[np.int32]]
+    """Pairs of each of the pieces low..high-1."""
     skip: int = 0
     """Pairs that the first piece leaves out at its block's start."""
+
+    def __len__(self) -> int:
+        """Pieces."""
+        return len(self.blocks)
 
 
 class Blocks:
@@ -96,26 +100,39 @@ class Blocks:
 
     def __init__(self, source: Source, *, number: int, seed: int, block: int) -> None:
         self.source, self.number, self.seed, self.block = source, number, seed, block
-        shard_pairs = np.asarray(source.shard_pairs, np.int64)
+        shard_pairs = np.asarray(source.shard_pairs, np.int32)
         in_shard = -(-shard_pairs // block)  # no block crosses a shard: it is read in one request
-        self._shard_ends = np.cumsum(in_shard)
-        """Number of the first block after each shard."""
-        self._shard_starts = self._shard_ends - in_shard
-        self._counts = np.full(int(in_shard.sum()), block, np.int32)
-        held = in_shard > 0
-        self._counts[self._shard_ends[held] - 1] -= (in_shard * block - shard_pairs)[held].astype(np.int32)
+        self._shard_starts = np.zeros(len(in_shard) + 1, np.int32)
+        """Number of the first block of each shard, and of all blocks."""
+        np.cumsum(in_shard, out=self._shard_starts[1:])
+        lacking = in_shard * block - shard_pairs
+        short = np.flatnonzero(lacking)
+        self._short = self._shard_starts[short + 1] - 1
+        """Those blocks that have fewer than `block` pairs: the last of their shards, rising."""
+        self._lacking = lacking[short]
 
     def locate(self, number: int) -> tuple[int, int]:
         """(shard, first pair within it) of a block."""
-        # "right" passes over shards without a pair, which end where the shard before them ends.
-        shard = int(np.searchsorted(self._shard_ends, number, side="right"))
+        # "right" passes over shards without a pair, which end where the shard before them ends. Of the type
+        # of the array: given another, numpy would first convert the whole array.
+        shard = int(np.searchsorted(self._shard_starts, np.int32(number), side="right")) - 1
         return shard, (number - int(self._shard_starts[shard])) * self.block
+
+    def __len__(self) -> int:
+        """Blocks of all shards."""
+        return int(self._shard_starts[-1])
+
+    def counts(self, low: int, high: int) -> NDArray[np.int32]:
+        """Pairs of each of the blocks low..high-1; all of a large dataset would take much memory."""
+        counts = np.full(high - low, self.block, np.int32)
+        first, last = np.searchsorted(self._short, np.array([low, high], np.int32))
+        counts[self._short[first:last] - low] -= self._lacking[first:last]
+        return counts
 
     def parts(self, epoch: int) -> Iterator[Part]:
         """What an epoch takes: the whole copies, then the stretch, in at most two cycles."""
-        every = np.arange(len(self._counts), dtype=np.int32)
         for copy in range(self.source.copies):
-            yield Part(source=self.number, copy=copy, blocks=every, counts=self._counts)
+            yield Part(source=self.number, copy=copy, blocks=range(len(self)), counts=self.counts)
         copy, taken = self.source.copies, self.source.stretch
         first = epoch * taken
         while taken:  # the stretch goes over into the next cycle where this one ends
@@ -128,12 +145,17 @@ class Blocks:
         """Pairs begin..end-1 of a cycle."""
         # Drawn by the cycle, not by the epoch: two epochs that share a cycle must see it in one order.
         key = stream_key(self.seed, cycle, f"cycle of source {self.number}")
-        drawn = permutation(key, len(self._counts)).astype(np.int32)
-        ends = np.cumsum(self._counts[drawn], dtype=np.int64)
+        drawn = permutation(key, len(self)).astype(np.int32)
+        counts = self.counts(0, len(self))
+        ends = np.cumsum(counts[drawn], dtype=np.int64)
         low, last = np.searchsorted(ends, [begin, end - 1], side="right")
         blocks = drawn[low : last + 1].copy()  # a view would keep the whole cycle in memory
-        counts = self._counts[blocks]
+        counts = counts[blocks]
         skip = begin - int(ends[low] - counts[0])
         counts[-1] -= ends[last] - end
         counts[0] -= skip
-        return Part(source=self.number, copy=copy, blocks=blocks, counts=counts, skip=skip)
+
+        def cut(low: int, high: int) -> NDArray[np.int32]:
+            return counts[low:high]
+
+        return Part(source=self.number, copy=copy, blocks=blocks, counts=cut, skip=skip)
