@@ -25,7 +25,7 @@ from pack.base.names import printable
 from pack.card.card import CARD
 from pack.card.update import new_card
 from pack.shard.index import index_bytes, index_facts, tar_sha256
-from pack.shard.manifest import NAME, PLAN, Manifest, ShardEntry, read_manifest
+from pack.shard.manifest import LISTED, NAME, PLAN, Manifest, ShardEntry, read_manifest
 from pack.shard.rejected import REJECTED, rejected_bytes
 from pack.shard.schema import ADOPTED_SCHEMA, hinted
 from pack.shard.tar_reader import TarReader
@@ -177,11 +177,13 @@ class _Adoption:
             shards=tuple(found.entries),
             rejected=len(found.rejected),
             provenance=self._provenance() | {"tars_without_pairs": found.empty},
+            tabled=len(found.entries) > LISTED,
         )
         if text := new_card(self.store, manifest, present):
             self._put(CARD, text)
         # Last, and only if there is none: from here on readers take the directory as a dataset.
-        self._put(NAME, manifest.to_json().encode(), create=True)
+        for name, data in manifest.files():
+            self._put(name, data, create=name == NAME)
         self._report(manifest, found)
 
     def _provenance(self) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pack.adopt.replaced import not_of_manifest, replaces, tell_pinned
+from pack.adopt.replaced import not_of_manifest, replace_manifest, replaces, tell_pinned
 from pack.dataset.dataset import Dataset
 from pack.dataset.pairs import sound
 from pack.shard.index import index_bytes, index_facts, read_index
-from pack.shard.manifest import NAME, ShardEntry, read_manifest
+from pack.shard.manifest import ShardEntry, read_manifest
 from pack.shard.names import fake_name
 from pack.shard.pair import hint_columns, member_columns
 from pack.shard.schema import MORE_FAKES, hinted
@@ -48,12 +48,11 @@ def add_entries(url: str) -> None:
     with Progress(total=before.pairs, unit="pairs", what="entries") as shown:
         shards = range(len(before.shards))
         done = tuple(_in_shard(dataset, shard, shown.update) for shard in shards)
-    if done == before.shards:
+    if done == tuple(before.shards):
         _LOG.info("%s has entry points and colours already, nothing to do", store.url)
         return
     after = replace(before, shards=done, provenance=before.provenance | {ADDED: {"sha256": before.sha256}})
-    with store.publish(NAME) as file:
-        file.write(after.to_json().encode())
+    replace_manifest(store, before, after)
     _LOG.info("%s: entry points and colours of %s", store.url, counted(after.pairs, "pair"))
     tell_pinned(before, after)
 

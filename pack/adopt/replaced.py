@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pack.shard.index import index_facts
 from pack.shard.manifest import Manifest, ShardEntry
+from pack.storage import Store
 from recon.base.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -31,6 +32,15 @@ def replaces(data: bytes, fact: str, entry: ShardEntry) -> bool:
 def not_of_manifest(url: str) -> UserError:
     """The error that an index is neither the one in the manifest nor written in its place."""
     return UserError(f"{url} differs from the manifest (sha256); restore it, or pack the dataset again")
+
+
+def replace_manifest(store: Store, before: Manifest, after: Manifest) -> None:
+    """Publishes a manifest in place of another."""
+    for name, data in after.files():
+        with store.publish(name) as file:
+            file.write(data)
+    if before.table_name and before.table_name != after.table_name:
+        store.remove(before.table_name)
 
 
 def tell_pinned(before: Manifest, after: Manifest) -> None:

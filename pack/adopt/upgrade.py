@@ -12,11 +12,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pack.adopt.replaced import not_of_manifest, replaces, tell_pinned
+from pack.adopt.replaced import not_of_manifest, replace_manifest, replaces, tell_pinned
 from pack.card.card import CARD
 from pack.card.update import new_card
 from pack.shard.index import index_bytes, index_facts, read_index
-from pack.shard.manifest import FORMAT, NAME, OLD_FORMAT, UPGRADED, Manifest, ShardEntry, read_manifest
+from pack.shard.manifest import FORMAT, OLD_FORMAT, UPGRADED, Manifest, ShardEntry, read_manifest
 from pack.shard.schema import ADOPTED_SCHEMA, HEADERS, HINT_COLUMNS, INDEX_SCHEMA, field_names, hinted
 from pack.storage import Store, open_store
 from recon.base.errors import UserError
@@ -52,8 +52,7 @@ def upgrade(url: str) -> None:
     if text := new_card(store, after, store.names()):
         with store.publish(CARD) as file:
             file.write(text)
-    with store.publish(NAME) as file:
-        file.write(after.to_json().encode())
+    replace_manifest(store, before, after)
     _tell(store, before, after)
 
 

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Container
 from contextlib import suppress
 
 from pack.dataset.cache_folder import BusyError, CacheFolder, Usage, block_key, remove
@@ -50,13 +50,13 @@ class BlockCache:
         UserError: the folder can't be made, read or locked.
     """
 
-    def __init__(self, folder: str, limit_bytes: int, shards: Collection[str] = ()) -> None:
+    def __init__(self, folder: str, limit_bytes: int, shards: Container[str] = ()) -> None:
         if "://" in folder:
             raise UserError(f"cache_dir={folder}, expected a local folder")
         self._folder = CacheFolder(folder)
         self.root = self._folder.root
         self.limit_bytes = limit_bytes
-        self._shards = frozenset(shards)
+        self._shards = shards
         self._victims: deque[tuple[bool, int, str]] = deque()
         """(of this run's shards, time of last use, path), in the order in which they are to go."""
         self._all_in_use = False

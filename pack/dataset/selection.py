@@ -166,7 +166,7 @@ def select(dataset: "Dataset", text: str, threads: int = 16) -> Selection:
 
 
 def _pairs(manifest: Manifest) -> NDArray[np.int64]:
-    return np.array([shard.pairs for shard in manifest.shards], np.int64)
+    return manifest.numbers("pairs").astype(np.int64)
 
 
 def _packed_masks(dataset: "Dataset", shard: int, asked: Filter) -> NDArray[np.uint8]:

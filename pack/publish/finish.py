@@ -20,7 +20,7 @@ from pack.card.update import new_card, new_card_above
 from pack.publish.claim import EMPTY, Claim, completed, put, read_if_there
 from pack.publish.report import report
 from pack.shard.index import index_facts, read_index
-from pack.shard.manifest import NAME, PLAN, Manifest, ShardEntry
+from pack.shard.manifest import LISTED, NAME, PLAN, Manifest, ShardEntry
 from pack.shard.rejected import REJECTED, rejected_bytes
 from pack.storage import Store, open_store
 from recon.base.errors import UserError
@@ -184,6 +184,7 @@ def _publish(store: Store, claim: Claim, shards: list[_Shard], names: Collection
         rejected=len(rejected),
         provenance=provenance,
         fields=claim.fields,
+        tabled=len(entries) > LISTED,
     )
     if rejected:
         put(store, REJECTED, rejected_bytes(rejected))
@@ -192,7 +193,8 @@ def _publish(store: Store, claim: Claim, shards: list[_Shard], names: Collection
     if text := new_card(store, manifest, names):
         put(store, CARD, text)
     # Last, and only if there is none: from here on readers take the dataset as complete.
-    put(store, NAME, manifest.to_json().encode(), create=True)
+    for name, data in manifest.files():
+        put(store, name, data, create=name == NAME)
     _tidy(store, names)
     report(store, manifest, rejected, sum((shard.converted for shard in shards), Counter()))
 

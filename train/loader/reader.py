@@ -12,6 +12,7 @@ from typing import Any
 
 from pack.dataset.cache import BlockCache
 from pack.dataset.dataset import Dataset
+from pack.dataset.known_tars import KnownTars
 from pack.dataset.pairs import DamagedPair
 from pack.dataset.selection import Selection
 from pack.shard.manifest import Manifest
@@ -42,8 +43,7 @@ class SourcePlan:
 
     def ordered(self) -> Source:
         """What the order needs to know of it."""
-        counts = [shard.pairs for shard in self.manifest.shards]
-        chosen = self.selection.counts if self.selection else counts
+        chosen = self.selection.counts if self.selection else self.manifest.numbers("pairs")
         return Source(shard_pairs=chosen, weight=self.weight, name=self.url)
 
 
@@ -172,8 +172,8 @@ def _open_sources(plan: LoaderPlan) -> list[StoredSource]:
     retry = Retry(deadline_s=plan.deadline_s)
     cache = None
     if plan.cache_dir:
-        shards = [shard.sha256 for source in plan.sources for shard in source.manifest.shards]
-        cache = BlockCache(plan.cache_dir, int(plan.cache_gb * 1e9), shards)
+        tars = KnownTars([source.manifest for source in plan.sources])
+        cache = BlockCache(plan.cache_dir, int(plan.cache_gb * 1e9), tars)
     return [
         StoredSource(
             dataset=Dataset(source.url, retry=retry, cache=cache, manifest=source.manifest),

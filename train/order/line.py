@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from train.order.counter import words
 from train.order.mixture import Part
 
-MOST = 1 << 19
-"""Pieces that are kept at once: 6 MB, and some 20 MB while they are sorted."""
+MOST = 1 << 18
+"""Pieces that are kept at once: 3 MB, and some 10 MB while they are sorted."""
 _CHUNK = 1 << 16  # pieces hashed at once: their words stay in the processor's cache, twice as fast as 2**18
 _KEPT_BUCKETS = 1 << 9  # MOST over the pieces of a bucket: a rank of 100 lanes gets five for each
 

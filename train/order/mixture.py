@@ -105,11 +105,12 @@ class Blocks:
         self._shard_starts = np.zeros(len(in_shard) + 1, np.int32)
         """Number of the first block of each shard, and of all blocks."""
         np.cumsum(in_shard, out=self._shard_starts[1:])
-        lacking = in_shard * block - shard_pairs
-        short = np.flatnonzero(lacking)
-        self._short = self._shard_starts[short + 1] - 1
+        in_shard *= block
+        in_shard -= shard_pairs
+        is_short = in_shard > 0
+        self._short = self._shard_starts[1:][is_short] - 1
         """Those blocks that have fewer than `block` pairs: the last of their shards, rising."""
-        self._lacking = lacking[short]
+        self._lacking = in_shard[is_short]
 
     def locate(self, number: int) -> tuple[int, int]:
         """(shard, first pair within it) of a block."""

@@ -1,0 +1,4 @@
+"""What a manifest says of each shard: an entry, and a table of very many of them.
+
+In: nothing. Next: `pack.shard.manifest`.
+"""
