@@ -89,6 +89,10 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "pack/dataset pack/storage recon/base train/augment train/draws train/evaluation "
         "train/loader train/model train/model/published train/optim train/order train/output train/world"
     ),
+    "train/simulate": (
+        "pack/dataset pack/shard pack/shard/listed pack/storage recon/base train/loader train/order "
+        "train/stream"
+    ),
     "train/bench": (
         "pack/base pack/dataset pack/shard recon/base recon/image train/augment train/draws train/model "
         "train/stream train/window"
@@ -138,6 +142,7 @@ COMMANDS = (
     "train.report",
     "train.robustness",
     "train.score",
+    "train.simulate",
 )
 
 FILES = sorted(

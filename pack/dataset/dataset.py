@@ -13,7 +13,7 @@ from isal.isal_zlib import crc32  # 14 times as fast as zlib's
 from numpy.typing import NDArray
 
 from pack.dataset.cache import BlockCache, block_key
-from pack.dataset.hints import HintCache, shard_hints
+from pack.dataset.hints import HintCache, ShardHints, shard_hints
 from pack.dataset.index import ShardIndex, shard_index
 from pack.dataset.pairs import DamagedPair, StoredPair, sound
 from pack.shard.index import read_index
@@ -78,8 +78,7 @@ class Dataset:
     def _bring(self, shard: int, coming: "Future[ShardIndex]") -> None:
         """Reads an index for all threads that wait for it, and keeps it."""
         try:
-            table = self.table(shard)
-            index, hints = shard_index(self.manifest.shards[shard], table), shard_hints(table)
+            index, hints = self._read_index(shard)
         except BaseException as error:  # whatever it is, no thread may wait for ever
             with self._lock:
                 del self._coming[shard]
@@ -93,6 +92,10 @@ class Dataset:
             while len(self._indexes) > 1 and sum(i.memory for i in self._indexes.values()) > _CACHED_BYTES:
                 self._indexes.popitem(last=False)
         coming.set_result(index)
+
+    def _read_index(self, shard: int) -> tuple[ShardIndex, ShardHints]:
+        table = self.table(shard)
+        return shard_index(self.manifest.shards[shard], table), shard_hints(table)
 
     def table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """The index of a shard with all its columns, or some, checked against the manifest.

@@ -45,7 +45,12 @@ class ShardIndex:
     @property
     def memory(self) -> int:
         """About how many bytes are held."""
-        return len(self.keys) * (276 + 20 * len(self.members))
+        return len(self.keys) * self.row_memory(len(self.members))
+
+    @staticmethod
+    def row_memory(members: int) -> int:
+        """About how many bytes are held for each pair."""
+        return 276 + 20 * members
 
     @cached_property
     def fake_columns(self) -> tuple[int, ...]:

@@ -166,6 +166,20 @@ class EpochOrder:
             first += part.skip
         return Run(source=part.source, shard=shard, first=first + skip, count=count, copy=part.copy)
 
+    def runs_of_lanes(self) -> NDArray[np.int64]:
+        """(lanes,) runs that each lane reads: its pieces, and the parts of those that it shares."""
+        sections = zip(self._begin.tolist(), self._length.tolist(), strict=True)
+        ends = {lane: (begin, begin + length - 1) for lane, (begin, length) in enumerate(sections) if length}
+        self._line.follow(ends)
+        runs = np.zeros(self.lanes, np.int64)
+        for lane, (first, last) in ends.items():
+            runs[lane] = self._line.piece_at(lane, last) - self._line.piece_at(lane, first) + 1
+        return runs
+
+    def pairs_of_lanes(self) -> NDArray[np.int64]:
+        """(lanes,) pairs of each lane."""
+        return self._length
+
     def steps(self, global_batch: int) -> int:
         """Optimiser steps of the epoch; the last may have masked slots."""
         return -(-self.pairs // global_batch)

@@ -5,7 +5,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, Literal
@@ -93,7 +93,7 @@ def read_samples(
     world_size: int,
     position: int,
     urgent: int,
-    pool: ThreadPoolExecutor,
+    pool: Executor,
     read_ahead_bytes: int,
 ) -> Iterator[tuple[int, Sample | DamagedPair]]:
     """Yields a rank's pairs from a position of the epoch on, as WebDataset samples.
@@ -142,7 +142,7 @@ def _read_alone(
     sources: Sequence[StoredSource],
     order: EpochOrder,
     windows: Sequence[ShuffleWindow],
-    pool: ThreadPoolExecutor,
+    pool: Executor,
 ) -> deque[Future[Visit]]:
     """Starts to read the first pair of each shuffle window."""
     runs = [_first_of(window) for window in windows]
@@ -206,7 +206,7 @@ def _read_ahead(
     sources: Sequence[StoredSource],
     order: EpochOrder,
     windows: Iterator[ShuffleWindow],
-    pool: ThreadPoolExecutor,
+    pool: Executor,
     limit: int,
 ) -> Iterator[Reading]:
     """Starts to read shuffle windows in their order, new ones while fewer than `limit` bytes are ahead."""

@@ -1,0 +1,111 @@
+"""A dataset of which only the manifest exists: reading it gives empty pairs, and is counted."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+
+from pack.dataset.dataset import Dataset
+from pack.dataset.hints import ShardHints
+from pack.dataset.index import ShardIndex
+from pack.dataset.pairs import DamagedPair, StoredPair
+from pack.shard.listed.table import ShardTable
+from pack.shard.manifest import Manifest
+from pack.shard.schema import MEMBERS
+
+REQUEST = 8 << 20
+"""Bytes of one request of a read (`pack.storage.s3_read`, which imports boto3)."""
+_PAIR = StoredPair(key="", url="", group="", pair_id=0, members={})
+
+
+def paper_manifest(pairs: int, shard_pairs: int, pair_bytes: float) -> Manifest:
+    """The manifest of a dataset of equal shards, the last of which may be shorter."""
+    shards = -(-pairs // shard_pairs)
+    kind = [("name", "S14"), ("pairs", "<i4"), ("bytes", "<i8"), ("sha256", "V32"), ("index_sha256", "V32")]
+    rows = np.zeros(shards, kind)
+    rows["name"] = [b"shard-%06d" % number for number in range(shards)]
+    rows["pairs"] = shard_pairs
+    rows["pairs"][-1] = pairs - (shards - 1) * shard_pairs
+    rows["bytes"] = rows["pairs"] * pair_bytes
+    return Manifest(name="paper", split=None, shards=ShardTable(rows), rejected=0, provenance={}, tabled=True)
+
+
+@dataclass
+class Traffic:
+    """What was asked of the storage."""
+
+    requests: int = 0
+    bytes: int = 0
+    index_requests: int = 0
+    index_bytes: int = 0
+
+    def __sub__(self, other: "Traffic") -> "Traffic":
+        """What was asked since then."""
+        return Traffic(*(mine - theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    def ask(self, size: int) -> None:
+        """Counts a read of an object, or of a range of it."""
+        self.requests += -(-size // REQUEST)
+        self.bytes += size
+
+
+@dataclass(frozen=True)
+class _Index:
+    """As much of a `ShardIndex` as is asked for before a payload is looked at."""
+
+    pairs: int
+    pair_bytes: float
+
+    @property
+    def memory(self) -> int:
+        return self.pairs * ShardIndex.row_memory(len(MEMBERS))
+
+    def span(self, first: int, count: int) -> tuple[int, int]:
+        start = round(first * self.pair_bytes)
+        return start, round((first + count) * self.pair_bytes) - start
+
+
+class PaperDataset(Dataset):
+    """A dataset that counts what it would read.
+
+    Args:
+        manifest: of the dataset.
+        index_bytes: bytes of a shard's index for each of its pairs.
+    """
+
+    def __init__(self, manifest: Manifest, index_bytes: float) -> None:
+        super().__init__("paper", manifest=manifest)
+        self.traffic = Traffic()
+        self._pairs_of, self._bytes_of = manifest.numbers("pairs"), manifest.numbers("bytes")
+        self._index_bytes = index_bytes
+
+    def _read_index(self, shard: int) -> tuple[ShardIndex, ShardHints]:
+        pairs = int(self._pairs_of[shard])
+        size = round(pairs * self._index_bytes)
+        self.traffic.ask(size)
+        self.traffic.index_requests += -(-size // REQUEST)
+        self.traffic.index_bytes += size
+        index: Any = _Index(pairs, int(self._bytes_of[shard]) / pairs)
+        return index, ShardHints(columns={})
+
+    def _fetched(self, index: ShardIndex, first: int, count: int, *_: object) -> memoryview:
+        self.traffic.ask(index.span(first, count)[1])
+        return memoryview(b"")
+
+    def _pairs(
+        self, index: ShardIndex, shard: int, first: int, block: memoryview, chosen: list[int | None]
+    ) -> list[StoredPair | DamagedPair]:
+        del index, shard, first, block  # a pair has no bytes
+        return [_PAIR] * len(chosen)
+
+
+class AtOnce(Executor):
+    """Carries out what is submitted at once, so that requests come in one order."""
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **options: Any) -> "Future[Any]":
+        """The call's result."""
+        done: Future[Any] = Future()
+        done.set_result(call(*args, **options))
+        return done
