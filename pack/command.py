@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from pack.base.config import PackConfig
+from pack.plan.array import rank_of_index
 from pack.plan.ranks import find_rank
 from recon.base.cli import run
 from recon.base.memory import keep_freed_memory
@@ -56,7 +57,8 @@ def _ended_by_sigterm() -> Iterator[None]:
 def _job(config: PackConfig) -> None:
     keep_freed_memory()  # first, because numpy starts threads when it is imported
     if config.rank is None:
-        found = find_rank(os.environ)
+        world = config.world_size
+        found = find_rank(os.environ) if world is None else rank_of_index(os.environ, world)
         config = replace(config, rank=found.rank, world_size=found.world)
     # Imported here: --help needs no numpy, and numpy must come after `keep_freed_memory`.
     if config.dry_run:

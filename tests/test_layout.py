@@ -130,6 +130,7 @@ COMMANDS = (
     "pack.index",
     "pack.info",
     "pack.preview",
+    "pack.status",
     "pack.upgrade",
     "recon",
     "recon.fit",

@@ -80,7 +80,7 @@ class PackConfig(ReconstructionConfig):
     rank: int | None = None
     """Number (from 0) of this process among those that pack together; by default RANK, SLURM_PROCID or SLURM_ARRAY_TASK_ID, else 0."""  # noqa: E501
     world_size: int | None = None
-    """How many processes pack together; by default as torchrun or Slurm says, else 1."""
+    """How many processes pack together; by default as torchrun or Slurm says, else 1. Without rank: a task of a Slurm array is the rank that its index says, so that an array may have only the ranks that are left."""  # noqa: E501
     dry_run: bool = False
     """Print what would be done (images, bytes, shards, time), and write nothing."""
 
@@ -152,8 +152,10 @@ class PackConfig(ReconstructionConfig):
             raise UserError(f"quality is for codec=both, but codec={self.codec}, which does not use it")
 
     def _check_rank(self) -> None:
-        if (self.rank is None) != (self.world_size is None):
-            raise UserError(f"rank={self.rank} and world_size={self.world_size}, expected both or neither")
+        if self.rank is not None and self.world_size is None:
+            raise UserError(f"rank={self.rank} without world_size, expected both or neither")
+        if self.world_size is not None and self.world_size < 1:
+            raise UserError(f"world_size={self.world_size}, expected at least 1")
         if self.rank is not None and self.world_size is not None and not 0 <= self.rank < self.world_size:
             raise UserError(
                 f"rank={self.rank} and world_size={self.world_size}, expected 0 <= rank < world_size"

@@ -40,7 +40,7 @@ def _job(config: FinishConfig) -> None:
     from pack.shard.manifest import SPLITS
 
     failed: list[str] = []
-    for store in _begun(config.url.rstrip("/")):
+    for store in begun(config.url.rstrip("/")):
         try:
             finish_store(store)
         except UserError as error:  # go on: the other splits may have all their shards
@@ -50,8 +50,12 @@ def _job(config: FinishConfig) -> None:
         raise UserError("; ".join(failed))
 
 
-def _begun(url: str) -> list["Store"]:
-    """The store of the dataset at a URL, or the stores of its splits."""
+def begun(url: str) -> list["Store"]:
+    """The store of the dataset at a URL, or the stores of its splits.
+
+    Raises:
+        UserError: nothing was packed there.
+    """
     from pack.publish.claim import is_begun
     from pack.shard.manifest import NAME, PLAN, SPLITS
     from pack.storage import open_store

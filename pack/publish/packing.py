@@ -47,6 +47,7 @@ from pack.shard.writer import ShardWriter
 from pack.sources import Splits, find_items
 from pack.storage import open_store
 from recon.base.cpus import available_cpus
+from recon.base.errors import UserError
 from recon.base.progress import Progress, counted
 
 _LOG = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ def pack(config: PackConfig) -> None:
     Raises:
         UserError: the source can't be packed, or the output holds another dataset.
     """
+    if config.rank is None and config.world_size is not None:
+        raise UserError(f"world_size={config.world_size} without rank, expected both or neither")
     splits = find_items(config)
     refuse_other_splits(config, list(splits))
     while True:

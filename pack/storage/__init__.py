@@ -38,6 +38,9 @@ class Store(Protocol):
     def names(self) -> list[str]:
         """The sorted names of all objects directly below the prefix."""
 
+    def times(self) -> dict[str, float | None]:
+        """When each of `names` was last changed: seconds since 1970 by the storage's clock, or None."""
+
     def walk(self, links: Container[str] = (), leave: Leave = tell_nobody) -> Files:
         """Yields name and size in bytes of all objects below the prefix, at any depth, in any order.
 

@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -51,6 +51,18 @@ class LocalStore:
             return []
         with listing(self.root), os.scandir(self.root) as entries:
             return sorted(entry.name for entry in entries if entry.is_file())
+
+    def times(self) -> dict[str, float | None]:
+        """See `Store.times`."""
+        if not is_dir(self.root):
+            return {}
+        found: dict[str, float | None] = {}
+        with listing(self.root), os.scandir(self.root) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # it was renamed or removed meanwhile
+                    if entry.is_file():
+                        found[entry.name] = entry.stat().st_mtime
+        return found
 
     def walk(self, links: Container[str] = (), leave: Leave = tell_nobody) -> Files:
         """See `Store.walk`."""

@@ -10,17 +10,9 @@ from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
 from pack.storage.local import temporary_file
-from pack.storage.pins import Pins, version_of
+from pack.storage.pins import Pins, changed_at, version_of
 from pack.storage.retry import Attempts, Retry, TransientError, bounded, settle
-from pack.storage.trouble import (
-    ends_early,
-    explained,
-    refuse_secrets,
-    taken,
-    uncreated,
-    unopened,
-    warn_once,
-)
+from pack.storage.trouble import ends_early, explained, refuse_secrets, taken, uncreated, unopened, warn_once
 from recon.base.errors import MissingError, UserError
 from recon.base.walk import HIDDEN, Files, Leave, tell_nobody
 
@@ -75,10 +67,14 @@ class FsspecStore:
 
     def names(self) -> list[str]:
         """See `Store.names`."""
+        return sorted(self.times())
+
+    def times(self) -> dict[str, float | None]:
+        """See `Store.times`."""
         try:
-            return sorted(name for name, entry in self._entries("") if entry["type"] == "file")
+            return {name: changed_at(entry) for name, entry in self._entries("") if entry["type"] == "file"}
         except MissingError:
-            return []
+            return {}
 
     def walk(self, links: Container[str] = (), leave: Leave = tell_nobody) -> Files:  # noqa: ARG002  # no links
         """See `Store.walk`. fsspec's own `find` (2026.9) silently leaves out a folder that it can't list."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from pack.storage.trouble import replaced, unversioned, warn_once
@@ -40,6 +41,17 @@ class Pins(Generic[Version]):
         """Drops the pin of a name, because this store wrote or removed the object itself."""
         with self._lock:
             self._pins.pop(name, None)
+
+
+def changed_at(info: Mapping[str, Any]) -> float | None:
+    """When an object was last changed, in seconds since 1970, from the facts of an fsspec filesystem."""
+    found = next((info[key] for key in _TIMES if info.get(key)), None)
+    if isinstance(found, str):
+        try:
+            found = datetime.fromisoformat(found)
+        except ValueError:
+            return None
+    return found.timestamp() if isinstance(found, datetime) else found
 
 
 def version_of(info: Mapping[str, Any], url: str) -> tuple[Any, Any]:

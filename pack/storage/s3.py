@@ -118,18 +118,22 @@ class S3Store:
 
     def names(self) -> list[str]:
         """See `Store.names`."""
-        return sorted(name for name, _ in self._listed(Delimiter="/"))
+        return sorted(self.times())
+
+    def times(self) -> dict[str, float | None]:
+        """See `Store.times`."""
+        return {name: entry["LastModified"].timestamp() for name, entry in self._listed(Delimiter="/")}
 
     def walk(self, links: Container[str] = (), leave: Leave = tell_nobody) -> Files:  # noqa: ARG002  # no links
         """See `Store.walk`; one request lists 1,000 keys."""
-        for name, size in self._listed():
+        for name, entry in self._listed():
             if "/." in f"/{name}":
                 leave(HIDDEN, name)
             else:
-                yield name, size
+                yield name, int(entry["Size"])
 
-    def _listed(self, **options: str) -> Iterator[tuple[str, int]]:
-        """Yields name and size of all objects below the prefix, except those that stand for folders."""
+    def _listed(self, **options: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields name and facts of all objects below the prefix, except those that stand for folders."""
         prefix = f"{self.prefix}/".lstrip("/")
         ask = partial(self._client.list_objects_v2, Bucket=self.bucket, Prefix=prefix, **options)
         page: dict[str, Any] = {}
@@ -139,24 +143,20 @@ class S3Store:
             for entry in page.get("Contents", []):
                 name = entry["Key"].removeprefix(prefix)
                 if name and not name.endswith("/"):
-                    yield name, int(entry["Size"])
+                    yield name, entry
 
     def read(self, name: str, start: int = 0, *, until: float | None = None) -> bytes:
         """See `Store.read`."""
-        for _ in range(self.retry.attempts):
-            try:
-                return self._read_unpinned(name, start, None, until)
-            except _ReplacedError:
-                continue  # start again: parts of two versions make no object
-        raise replaced(f"{self.url}/{name}")
+        return self._read_current(name, start, None, until)
 
     def head(self, name: str, length: int) -> bytes:
         """See `Store.head`."""
+        return self._read_current(name, 0, length)
+
+    def _read_current(self, name: str, start: int, end: int | None, until: float | None = None) -> bytes:
         for _ in range(self.retry.attempts):
-            try:
-                return self._read_unpinned(name, 0, length)
-            except _ReplacedError:
-                continue
+            with suppress(_ReplacedError):  # then start again: parts of two versions make no object
+                return self._read_unpinned(name, start, end, until)
         raise replaced(f"{self.url}/{name}")
 
     def read_range(self, name: str, start: int, length: int, *, until: float | None = None) -> memoryview:
