@@ -56,6 +56,11 @@ def _ended_by_sigterm() -> Iterator[None]:
 @_ended_by_sigterm()
 def _job(config: PackConfig) -> None:
     keep_freed_memory()  # first, because numpy starts threads when it is imported
+    if config.engine:
+        from pack.publish.ray_engine import pack_by_actors
+
+        pack_by_actors(config)
+        return
     if config.rank is None:
         world = config.world_size
         found = find_rank(os.environ) if world is None else rank_of_index(os.environ, world)

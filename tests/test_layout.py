@@ -115,6 +115,7 @@ OWNERS = {  # a dependency, and the files or folders that alone may import it
     "simplejpeg": ("recon/jpeg/turbo.py",),
     "diffusers": ("recon/models/", "recon/fit/"),
     "kornia": ("train/augment/",),
+    "ray": ("pack/publish/ray_engine.py",),
 }
 MAX_FILE, MAX_FUNCTION = 300, 60  # lines
 MAX_FILES = 12  # a folder

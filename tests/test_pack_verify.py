@@ -211,8 +211,8 @@ def test_doubled_key_across_shards_is_found(packed: Path) -> None:
     [
         (lambda text: text.replace('"pairs": 11', '"pairs": 12'), "was changed after it was written"),
         (
-            lambda text: text.replace("pairstream/2", "pairstream/3"),
-            "format 'pairstream/3', expected 'pairstream/2' or 'pairstream/1'",
+            lambda text: text.replace("pairstream/2", "pairstream/4"),
+            "format 'pairstream/4', expected 'pairstream/2', 'pairstream/3' or 'pairstream/1'",
         ),
         (lambda text: text[:-20], "is not JSON"),
         (lambda _: "[]", "format None, expected 'pairstream/2'"),

@@ -81,6 +81,10 @@ class PackConfig(ReconstructionConfig):
     """Number (from 0) of this process among those that pack together; by default RANK, SLURM_PROCID or SLURM_ARRAY_TASK_ID, else 0."""  # noqa: E501
     world_size: int | None = None
     """How many processes pack together; by default as torchrun or Slurm says, else 1. Without rank: a task of a Slurm array is the rank that its index says, so that an array may have only the ranks that are left."""  # noqa: E501
+    engine: Literal["ray"] | None = None
+    """ray: pack by actors on a Ray cluster, the one of RAY_ADDRESS or one of this machine; needs pip install -e '.[ray]'."""  # noqa: E501
+    engine_workers: int | None = None
+    """Actors of the engine, on CPUs; by default one on each GPU that the cluster has."""
     dry_run: bool = False
     """Print what would be done (images, bytes, shards, time), and write nothing."""
 
@@ -98,6 +102,7 @@ class PackConfig(ReconstructionConfig):
             "shard_mb",
             "shard_pairs",
             "buffer_mb",
+            "engine_workers",
         )
         for name in ("tile", "tile_stride"):
             if (getattr(self, name) or 0) % 8:
@@ -152,6 +157,12 @@ class PackConfig(ReconstructionConfig):
             raise UserError(f"quality is for codec=both, but codec={self.codec}, which does not use it")
 
     def _check_rank(self) -> None:
+        if self.engine is None:
+            refuse_idle(self, "engine_workers", because="there is no engine")
+        elif self.rank is not None or self.world_size is not None or self.dry_run:
+            raise UserError(
+                f"engine={self.engine} deals the shards itself; drop rank, world_size and dry_run"
+            )
         if self.rank is not None and self.world_size is None:
             raise UserError(f"rank={self.rank} without world_size, expected both or neither")
         if self.world_size is not None and self.world_size < 1:

@@ -44,6 +44,8 @@ _PLACES = {
     "rank",
     "world_size",
     "dry_run",
+    "engine",
+    "engine_workers",
 }
 # Options that older versions did not have. They are recorded where they change something, so that an older
 # version's dataset is still the one that its options make, byte by byte.

@@ -6,7 +6,7 @@ shards are there (pack/publish/finish.py).
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -50,14 +50,21 @@ from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
 from recon.base.progress import Progress, counted
 
+Draw = Callable[[str | None, int], Iterator[int]]
+"""Gives numbers of shards to write, out of all shards of a split: ``draw(split, shards)``."""
+
 _LOG = logging.getLogger(__name__)
 
 
-def pack(config: PackConfig) -> None:
+def pack(config: PackConfig, draw: Draw | None = None) -> bool:
     """Packs this process's shards of every split of the source.
 
     Args:
         config: the options; without rank and world_size, this process packs everything.
+        draw: gives this process its shards one by one, instead of the rank. Finished ones are skipped.
+
+    Returns:
+        Whether all shards are there, so that the dataset is complete.
 
     Raises:
         UserError: the source can't be packed, or the output holds another dataset.
@@ -71,7 +78,7 @@ def pack(config: PackConfig) -> None:
         if run.threads not in (config.threads, available_cpus()):
             _LOG.info("%s was begun with --threads %d, which this process takes over", run.out, run.threads)
         try:
-            return _pack_splits(run, splits)
+            return _pack_splits(run, splits, draw)
         except OtherDatasetError:
             # Perhaps only the threads differ, because another rank with other CPUs claimed the output since
             # we looked. Then try again with its number; if the number is unchanged, the error is real.
@@ -79,7 +86,7 @@ def pack(config: PackConfig) -> None:
                 raise
 
 
-def _pack_splits(config: PackConfig, splits: Splits) -> None:
+def _pack_splits(config: PackConfig, splits: Splits, draw: Draw | None) -> bool:
     """Packs all splits; a split without any pair does not stop the splits after it."""
     config, maker, provenances = build_maker(config)
     fields = field_names(chain.from_iterable(splits.values()), config)
@@ -88,16 +95,21 @@ def _pack_splits(config: PackConfig, splits: Splits) -> None:
             "every sample holds %s, whatever their codecs (--fields auto)", " and ".join(fields.values())
         )
     failed: list[str] = []
+    unfinished: list[_Packing] = []
     with maker:
         for split, items in splits.items():
             try:
-                _Packing(config, maker, make_plan(items, config, provenances, fields), split).run()
+                packing = _Packing(config, maker, make_plan(items, config, provenances, fields), split)
+                if not packing.run(draw):
+                    unfinished.append(packing)
             except NoPairsError as error:
                 failed.append(str(error))
     if named := list(filter(None, splits)):
         put_card_above(config.out, named)
     if failed:
         raise NoPairsError("; ".join(failed))
+    # Others may have written the last shards of a split while this process was at the next one.
+    return not any(finish(one.store, one.claim) for one in unfinished)
 
 
 class _Packing:
@@ -111,14 +123,17 @@ class _Packing:
         self.claim = Claim.of(self.plan, split)
         self.store = open_store(output_of(config, split))
 
-    def run(self) -> None:
+    def run(self, draw: Draw | None) -> bool:
         """Writes this rank's missing shards, then completes the dataset if all ranks' shards are there."""
         if claim(self.store, self.claim):
             # Checks that no file was lost since, and removes what a killed process left.
             finish(self.store, self.claim)
             _LOG.info("%s is complete already, nothing to do", self.store.url)
-            return
-        self._write_shards()
+            return True
+        if draw is None:
+            self._write_shards()
+        else:
+            self._write_drawn(draw(self.split, self.claim.shards))
         if missing := finish(self.store, self.claim):
             self._check_claimed()
             url, total = self.store.url, self.claim.shards
@@ -127,6 +142,7 @@ class _Packing:
                 "completes the dataset",
                 *(url, total - len(missing), total),
             )
+        return not missing
 
     def _check_claimed(self) -> None:
         """Raises an error if another rank found all shards empty and so removed the claim."""
@@ -154,6 +170,17 @@ class _Packing:
             progress.skip(sum(len(shards[number]) for number in finished))
             tally = _Tally(progress, sum(finished.values()))
             for number, results in self.maker.shards((number, shards[number]) for number in todo):
+                self._write(shard_name(number), results, tally, publisher)
+
+    def _write_drawn(self, drawn: Iterator[int]) -> None:
+        """Writes the shards that are drawn; how many there will be is not known before."""
+        todo = (number for number in drawn if not self._finished([number]))
+        with (
+            Progress(total=None, unit="items", what=" ".join(filter(None, ("pack", self.split)))) as progress,
+            Publisher(self.maker.fail) as publisher,
+        ):
+            tally = _Tally(progress, 0)
+            for number, results in self.maker.shards((number, self.plan.shards[number]) for number in todo):
                 self._write(shard_name(number), results, tally, publisher)
 
     def _finished(self, mine: Sequence[int]) -> dict[int, int]:
