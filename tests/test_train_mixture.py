@@ -84,6 +84,16 @@ def test_fractions_add_up_to_equal_shares(weight: Fraction) -> None:
     assert seen == Counter(dict.fromkeys(all_pairs(0, source), weight.numerator))
 
 
+@pytest.mark.parametrize("at_once", [1, 7, 40])
+def test_a_cycle_that_is_sorted_in_parts_is_the_same_cycle(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source(shard_pairs=[30, 0, 17, 101, 5], weight=0.37)
+    whole = [visits(order_of([source], epoch=epoch)) for epoch in range(4)]
+    monkeypatch.setattr("train.order.mixture._SORTED", at_once)
+    assert [visits(order_of([source], epoch=epoch)) for epoch in range(4)] == whole
+
+
 def test_each_cycle_has_an_order_of_its_own() -> None:
     source = Source(shard_pairs=[40, 40], weight=0.5)
     halves = [{pair for pair, _ in visits(order_of([source], epoch=epoch))} for epoch in range(4)]

@@ -144,10 +144,11 @@ class EpochOrder:
         """The shuffle window of pieces low..high-1 of the line, and the lane's pairs done after it."""
         # The first and the last piece of a lane may lie partly in the lanes beside it: clip what is theirs.
         numbers, laid = self._line.cut(lane, low, high)
+        pieces = zip(numbers.tolist(), laid.tolist(), strict=False)  # the last edge begins no piece
         edges = np.clip(laid, begin, begin + length).tolist()
         runs = tuple(
             self._run(number, start - own, end - start)
-            for number, own, (start, end) in zip(numbers, laid.tolist(), pairwise(edges), strict=False)
+            for (number, own), (start, end) in zip(pieces, pairwise(edges), strict=True)
             if end > start
         )
         skipped = max(0, begin + item - edges[0])

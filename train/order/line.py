@@ -6,7 +6,7 @@ first bits. One scan of all hashes, a second for 62 million, counts what is in e
 the buckets that hold the next pieces of a rank's lanes, and these alone are sorted. The line is the same.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -14,12 +14,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.order.counter import words
-from train.order.mixture import Part
 
 MOST = 1 << 18
 """Pieces that are kept at once: 3 MB, and some 10 MB while they are sorted."""
 _CHUNK = 1 << 16  # pieces hashed at once: their words stay in the processor's cache, twice as fast as 2**18
 _KEPT_BUCKETS = 1 << 9  # MOST over the pieces of a bucket: a rank of 100 lanes gets five for each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The pieces that an epoch takes from one copy of one source, before they are permuted."""
+
+    source: int
+    copy: int
+    """Tells the visits of a pair within the epoch apart, from 0: the whole copies come first."""
+    blocks: Sequence[int] | NDArray[np.int32]
+    """For each piece, the number of its block within the source."""
+    counts: Callable[[int, int], NDArray[np.int32]]
+    """Pairs of each of the pieces low..high-1."""
+    skip: int = 0
+    """Pairs that the first piece leaves out at its block's start."""
+
+    def __len__(self) -> int:
+        """Pieces."""
+        return len(self.blocks)
 
 
 @dataclass(frozen=True)
@@ -88,24 +106,24 @@ class Line:
         edges = self._bucket(lane, number).edges
         return int(self._first_piece[number]) + int(np.searchsorted(edges, place, side="right")) - 1
 
-    def cut(self, lane: int, low: int, high: int) -> tuple[list[int], NDArray[np.int64]]:
+    def cut(self, lane: int, low: int, high: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Pieces low..high-1 of the line, or fewer at its end.
 
         Returns:
             Their numbers (n), and their edges (n + 1): where each begins and the last ends.
         """
         high = min(high, self.pieces)
-        numbers: list[int] = []
+        numbers: list[NDArray[np.int32]] = []
         edges: list[NDArray[np.int64]] = []
         while low < high:
             which = int(np.searchsorted(self._first_piece, low, side="right")) - 1
             bucket, first = self._bucket(lane, which), int(self._first_piece[which])
             own = slice(low - first, min(high - first, len(bucket.numbers)))
-            numbers += bucket.numbers[own].tolist()
+            numbers.append(bucket.numbers[own])
             edges.append(bucket.edges[own])
             low = first + own.stop
             last = bucket.edges[own.stop : own.stop + 1]
-        return numbers, np.concatenate([*edges, last])
+        return np.concatenate(numbers), np.concatenate([*edges, last])
 
     def _bucket_at(self, place: int) -> int:
         # "right" passes over empty buckets, which begin where the next one begins.

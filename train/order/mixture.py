@@ -7,7 +7,7 @@ by one at most. A stretch may begin or end in the middle of a block.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.base.errors import UserError
-from train.order.counter import permutation, stream_key
+from train.order.counter import stream_key
+from train.order.line import Line, Part
 
+_SORTED = 1 << 22  # blocks of a cycle that are sorted at once: 150 MB
 _MOST = 1000  # copies of a dataset in one epoch: the order keeps 8 bytes for each piece of each copy
 
 
@@ -67,25 +69,6 @@ class Source:
     def epoch_pairs(self) -> int:
         """Pairs of an epoch, copies included; the same for all epochs."""
         return self.copies * self.pairs + self.stretch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """The pieces that an epoch takes from one copy of one source, before they are permuted."""
-
-    source: int
-    copy: int
-    """Tells the visits of a pair within the epoch apart, from 0: the whole copies come first."""
-    blocks: Sequence[int] | NDArray[np.int32]
-    """For each piece, the number of its block within the source."""
-    counts: Callable[[int, int], NDArray[np.int32]]
-    """Pairs of each of the pieces low..high-1."""
-    skip: int = 0
-    """Pairs that the first piece leaves out at its block's start."""
-
-    def __len__(self) -> int:
-        """Pieces."""
-        return len(self.blocks)
 
 
 class Blocks:
@@ -146,17 +129,19 @@ class Blocks:
         """Pairs begin..end-1 of a cycle."""
         # Drawn by the cycle, not by the epoch: two epochs that share a cycle must see it in one order.
         key = stream_key(self.seed, cycle, f"cycle of source {self.number}")
-        drawn = permutation(key, len(self)).astype(np.int32)
-        counts = self.counts(0, len(self))
-        ends = np.cumsum(counts[drawn], dtype=np.int64)
-        low, last = np.searchsorted(ends, [begin, end - 1], side="right")
-        blocks = drawn[low : last + 1].copy()  # a view would keep the whole cycle in memory
-        counts = counts[blocks]
-        skip = begin - int(ends[low] - counts[0])
-        counts[-1] -= ends[last] - end
-        counts[0] -= skip
+        whole = Part(source=self.number, copy=0, blocks=range(len(self)), counts=self.counts)
+        line = Line([whole], key, most=_SORTED)
+        low, high = line.piece_at(0, begin), line.piece_at(0, end - 1) + 1
+        blocks = np.empty(high - low, np.int32)
+        counts = np.empty(high - low, np.min_scalar_type(self.block))  # small: they stay for an epoch
+        skip = 0
+        for first in range(low, high, _SORTED):
+            numbers, edges = line.cut(0, first, min(first + _SORTED, high))
+            skip = skip or max(0, begin - int(edges[0]))
+            own = slice(first - low, first - low + len(numbers))
+            blocks[own], counts[own] = numbers, np.diff(np.clip(edges, begin, end))
 
         def cut(low: int, high: int) -> NDArray[np.int32]:
-            return counts[low:high]
+            return counts[low:high].astype(np.int32)
 
         return Part(source=self.number, copy=copy, blocks=blocks, counts=cut, skip=skip)
