@@ -64,12 +64,14 @@ class FakeRay:
 
     def __init__(self, gpus: int = 0, deaths: dict[int, int] | None = None) -> None:
         self.gpus, self.deaths, self.packed = gpus, deaths or {}, 0
+        self.asked: list[dict[str, int]] = []
         self.exceptions = SimpleNamespace(RayActorError=DiedError)
 
     def cluster_resources(self) -> dict[str, float]:
         return {"GPU": float(self.gpus)}
 
-    def remote(self, **_: object) -> Callable[[type], Any]:
+    def remote(self, **needs: int) -> Callable[[type], Any]:
+        self.asked.append(needs)
         return lambda kind: SimpleNamespace(remote=lambda *given: _Handle(self, kind(*given)))
 
     def wait(self, asked: Sequence["_Asked"]) -> tuple[list["_Asked"], list["_Asked"]]:
@@ -114,6 +116,31 @@ def test_the_bytes_are_those_of_ranks_whoever_dies(
     out = tmp_path / "out"
     run_on(FakeRay(gpus=2, deaths=deaths), config(photographs, out, engine="ray"), monkeypatch)
     assert files(out) == files(packed)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "options", "actors", "on_gpu"),
+    [
+        (3, {}, 3, 1),
+        (3, {"engine_workers": 1}, 1, 1),
+        (0, {"engine_workers": 4}, 4, 0),
+        (3, {"engine_workers": 2, "device": "cpu"}, 2, 0),
+        (0, {"engine_workers": 2, "device": "cuda"}, 2, 1),  # they wait until the cluster grows
+    ],
+)
+def test_each_actor_takes_a_gpu_where_there_are_some_or_they_are_asked_for(
+    gpus: int,
+    options: dict[str, Any],
+    actors: int,
+    on_gpu: int,
+    photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pack.publish.packing.pack", lambda *_: True)
+    ray = FakeRay(gpus=gpus)
+    run_on(ray, config(photographs, tmp_path / "out", engine="ray", **options), monkeypatch)
+    assert ray.asked[1:] == [{"num_cpus": 1, "num_gpus": on_gpu}] * actors
 
 
 def test_splits_are_completed_even_if_no_actor_sees_all_of_them_complete(

@@ -84,7 +84,7 @@ class PackConfig(ReconstructionConfig):
     engine: Literal["ray"] | None = None
     """ray: pack by actors on a Ray cluster, the one of RAY_ADDRESS or one of this machine; needs pip install -e '.[ray]'."""  # noqa: E501
     engine_workers: int | None = None
-    """Actors of the engine, on CPUs; by default one on each GPU that the cluster has."""
+    """Actors of the engine; by default one for each GPU that the cluster has. Each takes a GPU, if there are any or --device asks for them; those that find none wait until the cluster grows."""  # noqa: E501
     dry_run: bool = False
     """Print what would be done (images, bytes, shards, time), and write nothing."""
 

@@ -1,8 +1,7 @@
 """Packs by actors on a Ray cluster: ``python -m pack --engine ray``.
 
-Each actor does what a rank does, with shards that it draws one by one from a dealer. What a dead actor had
-drawn is dealt again; whoever draws it skips what was published. Claim and shards are those of ranks, so the
-bytes are the same, and ranks may continue what actors began.
+Each actor does what a rank does, but draws its shards one by one from a dealer, who deals again what a dead
+one had drawn. Whoever draws that skips what was published. So the bytes are those of ranks.
 """
 
 import logging
@@ -94,10 +93,12 @@ def pack_by_actors(config: PackConfig) -> None:
 class _Run:
     def __init__(self, ray: Any, config: PackConfig) -> None:
         self._ray, self._config = ray, config
-        self._wanted = config.engine_workers or int(ray.cluster_resources().get("GPU", 0))
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        self._wanted = config.engine_workers or gpus
         if not self._wanted:
             raise UserError("engine=ray found no GPU; pass --engine_workers for actors on CPUs")
-        self._needs = {"num_cpus": 1, "num_gpus": 0 if config.engine_workers else 1}
+        on_gpu = gpus > 0 if config.device == "auto" else config.device != "cpu"
+        self._needs = {"num_cpus": 1, "num_gpus": int(on_gpu)}
         self._dealer = ray.remote(num_cpus=0)(Dealer).remote()
         self._made = 0
         self._working: dict[Any, tuple[int, Any]] = {}  # by what they will return: number and handle
