@@ -3,6 +3,8 @@
 import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import run
-from pack_runs import ROOT, config, ended, files, pack_rank, start, write_spoilt
+from pack_runs import ROOT, config, files, pack_rank, write_spoilt
 from s3_server import S3Env, new_url
 
 from pack.plan.array import rank_of_index
@@ -53,12 +55,14 @@ def test_what_ranks_have_left_is_told_and_packed_by_the_line_that_it_prints(
         ["2", "1", "0", "1"],
     ]
     words = shlex.split(text.splitlines()[-1])
-    assert words == f"sbatch --array=0,2 {ARRAY} --world_size 3 --out {out} ...".split()
+    assert words == f"sbatch --array=0,2 {ARRAY} --world_size 3 --out {out} --shard_pairs 4 ...".split()
     for index in (0, 2):  # as Slurm starts its tasks
         variables = {"SLURM_ARRAY_TASK_ID": str(index), "SLURM_ARRAY_TASK_COUNT": "2"}
         variables |= {"SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_MAX": "2"}
-        code, error = ended(start(photographs, out, "--world_size", 3, environment=variables))
-        assert code == 0, error
+        known = [sys.executable, "-m", "pack", *words[words.index(ARRAY) + 1 : -1]]
+        rest = ["--source", str(photographs), "--autoencoder", "identity"]
+        process = subprocess.run([*known, *rest], env=os.environ | variables, cwd=ROOT, capture_output=True)
+        assert process.returncode == 0, process.stderr
     assert files(out) == files(packed)
     assert status(monkeypatch, capsys, out) == (0, f"{out} is complete\n")
 
@@ -149,19 +153,23 @@ def test_shards_that_came_at_once_tell_no_speed() -> None:
 @pytest.mark.parametrize(
     ("options", "missing", "expected"),
     [
-        ({"world_size": 16}, {3, 4, 5, 9}, f"sbatch --array=3-5,9 {ARRAY} --world_size 16 --out out ..."),
-        ({"world_size": 3}, {0, 1, 2}, f"sbatch --array=0-2 {ARRAY} --out out ..."),
+        (
+            {"world_size": 16},
+            {3, 4, 5, 9},
+            f"sbatch --array=3-5,9 {ARRAY} --world_size 16 --out out --codec both ...",
+        ),
+        ({"world_size": 3}, {0, 1, 2}, f"sbatch --array=0-2 {ARRAY} --out out --codec both ..."),
         (
             {"world_size": 16, "ranks_a_task": 4},
             {3, 4, 5, 15},
-            f"sbatch --array=0-1,3 --ntasks=4 {ARRAY} --world_size 16 --out out ...",
+            f"sbatch --array=0-1,3 --ntasks=4 {ARRAY} --world_size 16 --out out --codec both ...",
         ),
     ],
 )
 def test_the_line_names_the_tasks_that_have_shards_missing(
     options: dict[str, int], missing: set[int], expected: str
 ) -> None:
-    assert line(StatusConfig(url="out", **options), missing) == expected
+    assert line(StatusConfig(url="out", **options), missing, "--codec both") == expected
     assert (ROOT / ARRAY).exists()
 
 

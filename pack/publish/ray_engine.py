@@ -14,7 +14,6 @@ from typing import Any
 from pack.base.config import PackConfig
 from recon.base.cpus import available_cpus
 from recon.base.errors import UserError
-from recon.base.progress import counted
 
 _LOG = logging.getLogger(__name__)
 _DEATHS = 10  # of actors, after which it is no accident
@@ -105,7 +104,7 @@ class _Run:
         self._idle: list[tuple[int, Any]] = []
 
     def finish(self) -> None:
-        _LOG.info("packing by %s", counted(self._wanted, "actor"))
+        _LOG.info("packing by %d actors", self._wanted)
         for _ in range(self._wanted):
             self._start()
         while self._working:

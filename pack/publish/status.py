@@ -7,10 +7,11 @@ take, and the line that submits the ranks again which have shards missing. Exit 
 complete, 1 if shards are missing. No output says how many ranks pack it, so give their number.
 """
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -76,15 +77,31 @@ def main() -> None:
 
 def _job(config: StatusConfig) -> int:
     missing: set[int] = set()
+    options = ""
     for store in begun(config.url.rstrip("/")):
         ranks = status_of(store, config.world_size)
         sys.stdout.write("\n".join(told(store, ranks, time.time())) + "\n")
         missing |= {one.rank for one in ranks if one.missing}
+        options = options or recorded(store)
     if missing:
-        sys.stdout.write(
-            f"to pack what is left, with the other options of the first run:\n  {line(config, missing)}\n"
-        )
+        sys.stdout.write("to pack what is left, with source and autoencoder in place of ...:\n")
+        sys.stdout.write(f"  {line(config, missing, options)}\n")
     return 1 if missing else 0
+
+
+def recorded(store: "Store") -> str:
+    """The options in the claim that are not the default, as they are typed; none for source and model.
+
+    The number of threads is left out: every rank takes it over from the claim.
+    """
+    from pack.base.config import PackConfig
+    from pack.publish.claim import read_claim
+
+    claim = read_claim(store)
+    defaults = {one.name: one.default for one in fields(PackConfig) if one.name != "threads"}
+    options = claim.provenance.get("options", {}) if claim else {}
+    changed = {name: value for name, value in options.items() if value != defaults.get(name, value)}
+    return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in changed.items())
 
 
 def status_of(store: "Store", world: int) -> list[RankStatus]:
@@ -159,14 +176,15 @@ def _speed(ranks: Sequence[RankStatus], now: float) -> list[str]:
     return [*lines, f"{3600 * rate:.1f} shards/h by the last {len(gaps) + 1}; {ahead}"]
 
 
-def line(config: StatusConfig, missing: set[int]) -> str:
-    """The line that submits these ranks again, and no others."""
+def line(config: StatusConfig, missing: set[int], options: str) -> str:
+    """The line that submits these ranks again, and no others; with the options of the first run."""
     tasks = sorted({rank // config.ranks_a_task for rank in missing})
     whole = len(tasks) == config.world_size // config.ranks_a_task
     several = f" --ntasks={config.ranks_a_task}" if config.ranks_a_task > 1 else ""
     # An array with gaps does not tell how many ranks there were (`pack.plan.array`).
     world = "" if whole else f" --world_size {config.world_size}"
-    return f"sbatch --array={_indices(tasks)}{several} {ARRAY}{world} --out {config.url} ..."
+    known = " ".join(filter(None, (f"--out {shlex.quote(config.url)}", options)))
+    return f"sbatch --array={_indices(tasks)}{several} {ARRAY}{world} {known} ..."
 
 
 def _indices(tasks: Sequence[int]) -> str:
