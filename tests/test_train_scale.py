@@ -34,6 +34,7 @@ from train.order.epoch import EpochOrder
 from train.order.mixture import Source
 
 url, weight, batch = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+shares = list(map(float, sys.argv[4:]))
 
 def kib(name):
     with open("/proc/self/status") as status:
@@ -54,7 +55,7 @@ source = Source(shard_pairs=manifest.numbers("pairs"), weight=weight)
 order = EpochOrder([source], seed=1, epoch=3, lanes=192, block=16, window=3)
 lap("order")
 for world in (8, 1):
-    for share in (0.0, 0.587, 1.0):
+    for share in shares:
         step = int(share * (order.steps(batch) - 1))
         places = next(order.positions(0, world, batch, step))
         window = next(order.rank_windows(0, world, step * batch))
@@ -95,9 +96,9 @@ def vast(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def measured(url: Path, weight: float) -> dict[str, Any]:
+def measured(url: Path, weight: float, *shares: float) -> dict[str, Any]:
     """What a process of its own finds; its copies of tables lie beside the dataset."""
-    command = [sys.executable, "-c", MEASURE, str(url), str(weight), str(BATCH)]
+    command = [sys.executable, "-c", MEASURE, str(url), str(weight), str(BATCH), *map(str, shares)]
     root, environ = Path(__file__).parent.parent, os.environ | {"TMPDIR": str(url)}
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root, env=environ)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -109,7 +110,7 @@ def measured(url: Path, weight: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize("weight", [1.0, 0.5])
 def test_twenty_million_pairs_are_entered_anywhere_within_200_mb(huge: Path, weight: float) -> None:
-    found = measured(huge, weight)
+    found = measured(huge, weight, 0.0, 0.587, 1.0)
     assert found["pairs"] == SHARDS * PAIRS * weight
     assert found["laps"][-1][2] * 2**20 < 200e6
 
@@ -119,7 +120,7 @@ def test_a_billion_pairs_are_entered_anywhere_within_500_mb_for_the_eight_ranks_
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(vast))
     assert open_dataset(str(vast)).manifest.pairs == VAST * PAIRS  # the node's first process makes the copy
-    found = measured(vast, 1.0)
+    found = measured(vast, 1.0, 0.587)
     assert found["pairs"] == VAST * PAIRS
     (table,) = vast.glob("dataset-*.npy")
     shared = table.stat().st_size  # by all ranks
