@@ -18,8 +18,10 @@ from recon.base.errors import UserError
 from train.order.counter import stream_key
 from train.order.line import Line, Part
 
-_SORTED = 1 << 22  # blocks of a cycle that are sorted at once: 150 MB
-_MOST = 1000  # copies of a dataset in one epoch: the order keeps 8 bytes for each piece of each copy
+_SORTED = (
+    1 << 18
+)  # blocks of a cycle sorted at once, in 10 MB; or a sixteenth, as each time scans all
+_MOST = 1000  # copies of a dataset in one epoch: the order hashes each piece of each copy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +132,14 @@ class Blocks:
         # Drawn by the cycle, not by the epoch: two epochs that share a cycle must see it in one order.
         key = stream_key(self.seed, cycle, f"cycle of source {self.number}")
         whole = Part(source=self.number, copy=0, blocks=range(len(self)), counts=self.counts)
-        line = Line([whole], key, most=_SORTED)
+        at_once = max(_SORTED, len(self) // 16)
+        line = Line([whole], key, most=at_once)
         low, high = line.piece_at(0, begin), line.piece_at(0, end - 1) + 1
         blocks = np.empty(high - low, np.int32)
         counts = np.empty(high - low, np.min_scalar_type(self.block))  # small: they stay for an epoch
         skip = 0
-        for first in range(low, high, _SORTED):
-            numbers, edges = line.cut(0, first, min(first + _SORTED, high))
+        for first in range(low, high, at_once):
+            numbers, edges = line.cut(0, first, min(first + at_once, high))
             skip = skip or max(0, begin - int(edges[0]))
             own = slice(first - low, first - low + len(numbers))
             blocks[own], counts[own] = numbers, np.diff(np.clip(edges, begin, end))
