@@ -18,9 +18,7 @@ from recon.base.errors import UserError
 from train.order.counter import stream_key
 from train.order.line import Line, Part
 
-_SORTED = (
-    1 << 18
-)  # blocks of a cycle sorted at once, in 10 MB; or a sixteenth, as each time scans all
+_SORTED = 1 << 18  # blocks of a cycle sorted at once, in 10 MB; or a sixteenth, as each time scans all
 _MOST = 1000  # copies of a dataset in one epoch: the order hashes each piece of each copy
 
 
