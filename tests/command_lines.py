@@ -53,6 +53,7 @@ input theirs theirs/0.tar        | pack.index PLACE
 input packed                     | pack.info PLACE
 input packed                     | pack.preview PLACE --out NEW.png
 file out.png                     | pack.preview BASE/packed --out PLACE
+input packed                     | pack.status PLACE --world_size 2
 input packed                     | pack.upgrade PLACE
 input photos                     | recon --source PLACE --out NEW --autoencoder identity
 input model                      | recon --source BASE/photos --out NEW --autoencoder PLACE

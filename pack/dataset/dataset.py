@@ -23,6 +23,8 @@ from pack.shard.verified_read import read_verified
 from pack.storage import LocalStore, Retry, Store, open_store
 from recon.base.errors import UserError
 
+Pairs = list[StoredPair | DamagedPair]
+
 _CACHED_BYTES = 64 << 20  # of index rows kept in memory
 _LOCAL_BYTES = 8 << 20  # read at once from a local file: for more the system clears memory anew each time
 _GAP_BYTES = 128 << 10  # read and dropped rather than left out by a second request: some 2 ms at 60 MB/s
@@ -137,9 +139,7 @@ class Dataset:
         """When a block, an index or a manifest that is asked for now must have come."""
         return time.monotonic() + self.store.retry.deadline_s
 
-    def read_rows(
-        self, shard: int, rows: NDArray[np.int64], fakes: NDArray[np.int64] | None = None
-    ) -> list[StoredPair | DamagedPair]:
+    def read_rows(self, shard: int, rows: NDArray[np.int64], fakes: NDArray[np.int64] | None = None) -> Pairs:
         """Reads some pairs of a shard; pairs that lie near each other in one request.
 
         Args:
@@ -150,7 +150,7 @@ class Dataset:
         Raises:
             UserError: see `read_block`.
         """
-        pairs: list[StoredPair | DamagedPair] = []
+        pairs: Pairs = []
         for near in self._near(shard, rows):
             first, count = int(near[0]), int(near[-1] - near[0]) + 1
             chosen = None
@@ -169,9 +169,7 @@ class Dataset:
             return np.split(rows, np.flatnonzero(between > _GAP_BYTES) + 1)
         return [rows]
 
-    def read_block(
-        self, shard: int, first: int, count: int, fakes: NDArray[np.int64] | None = None
-    ) -> list[StoredPair | DamagedPair]:
+    def read_block(self, shard: int, first: int, count: int, fakes: NDArray[np.int64] | None = None) -> Pairs:
         """Reads `count` successive pairs of a shard and checks the CRC of each payload that it gives.
 
         With `fakes`, (count,), each pair has only that one of its fakes, from 0.
@@ -202,9 +200,7 @@ class Dataset:
             self.cache.put(key, block)
         return pairs
 
-    def _in_pieces(
-        self, shard: int, first: int, count: int, fakes: NDArray[np.int64] | None
-    ) -> list[StoredPair | DamagedPair]:
+    def _in_pieces(self, shard: int, first: int, count: int, fakes: NDArray[np.int64] | None) -> Pairs:
         """As `read_block`, by several reads."""
         pairs = []
         for rows in self.index(shard).requests(_LOCAL_BYTES, range(first, first + count)):
@@ -234,7 +230,7 @@ class Dataset:
         first: int,
         block: memoryview,
         chosen: list[int | None],
-    ) -> list[StoredPair | DamagedPair]:
+    ) -> Pairs:
         """The pairs in the bytes of a block; of each the fake that is chosen, None for all."""
         start = index.span(first, len(chosen))[0]
         return [
@@ -281,7 +277,7 @@ class Dataset:
         return unpack(data)
 
 
-def _damaged(pairs: list[StoredPair | DamagedPair]) -> list[int]:
+def _damaged(pairs: Pairs) -> list[int]:
     return [number for number, pair in enumerate(pairs) if isinstance(pair, DamagedPair)]
 
 
