@@ -67,6 +67,7 @@ more run/best.pt                 | train --data.train BASE/packed --model.weight
 more options.yaml                | train --data.train BASE/packed --augment PLACE --out NEW
 folder out                       | train --data.train BASE/packed --out PLACE
 input packed                     | train.bench PLACE
+input packed                     | train.simulate --data PLACE
 file out.json                    | train.bench BASE/packed --json PLACE
 input run/best.pt                | train.calibrate --checkpoint PLACE --data BASE/tree
 input tree                       | train.calibrate --checkpoint BASE/run/best.pt --data PLACE

@@ -227,12 +227,12 @@ def test_far_rows_are_asked_for_apart_and_near_ones_together(
 
 
 def test_a_large_block_of_a_local_file_is_read_in_pieces(
-    url: str, monkeypatch: pytest.MonkeyPatch, tar_reads: list[tuple[str, int, int]]
+    url: str, tar_reads: list[tuple[str, int, int]]
 ) -> None:
     dataset = Dataset(url)
     whole = dataset.read_block(0, 0, 11)
     tar_reads.clear()
-    monkeypatch.setattr("pack.dataset.dataset._LOCAL_BYTES", 3 * len(whole[0].real))
+    dataset.piece_bytes = 3 * len(whole[0].real)
     assert dataset.read_block(0, 0, 11) == whole
     assert len(tar_reads) > 1
     fakes = np.zeros(11, np.int64)

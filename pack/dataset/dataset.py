@@ -1,6 +1,7 @@
 """A packed dataset, opened for reading: its manifest, its indexes, its blocks of pairs."""
 
 import hashlib
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -53,6 +54,7 @@ class Dataset:
     ) -> None:
         self.store: Store = open_store(url, retry or Retry())
         self.cache = cache
+        self.piece_bytes = _LOCAL_BYTES if isinstance(self.store, LocalStore) else sys.maxsize
         self.manifest: Manifest = manifest or read_manifest(self.store)
         self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
         self._hints = HintCache()
@@ -189,7 +191,7 @@ class Dataset:
             if pairs and not _damaged(pairs):
                 return pairs
             self.cache.drop(key)  # harmed on the local disk: taken from the storage again
-        if isinstance(self.store, LocalStore) and not self.cache and count > 1 and length > _LOCAL_BYTES:
+        if not self.cache and count > 1 and length > self.piece_bytes:
             return self._in_pieces(shard, first, count, fakes)
         block = self._fetched(index, first, count, fakes, until := self._deadline())
         pairs = self._pairs(index, shard, first, block, chosen)
@@ -201,9 +203,8 @@ class Dataset:
         return pairs
 
     def _in_pieces(self, shard: int, first: int, count: int, fakes: NDArray[np.int64] | None) -> Pairs:
-        """As `read_block`, by several reads."""
         pairs = []
-        for rows in self.index(shard).requests(_LOCAL_BYTES, range(first, first + count)):
+        for rows in self.index(shard).requests(self.piece_bytes, range(first, first + count)):
             own = None if fakes is None else fakes[rows.start - first : rows.stop - first]
             pairs += self.read_block(shard, rows.start, len(rows), own)
         return pairs

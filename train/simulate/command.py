@@ -42,8 +42,8 @@ class SimulateConfig:
     pair_bytes: float = 200e3
     """Bytes of a pair in the tar."""
     index_bytes: float = 3200.0
-    """Bytes of a shard's index for each of its pairs: some 200, 704 for the colours of each image, and .8 % of
-    the pair's bytes for entry points."""
+    """Bytes of a shard's index for each of its pairs: some 200, 704 for the colours of each image, and .8 %
+    of the pair's bytes for entry points."""
     pairs_per_s: float = 500.0
     """Pairs that a rank trains on in a second, if it needn't wait."""
     order: OrderConfig = field(default_factory=OrderConfig)

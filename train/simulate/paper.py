@@ -1,5 +1,6 @@
 """A dataset of which only the manifest exists: reading it gives empty pairs, and is counted."""
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import astuple, dataclass
@@ -77,6 +78,7 @@ class PaperDataset(Dataset):
 
     def __init__(self, manifest: Manifest, index_bytes: float) -> None:
         super().__init__("paper", manifest=manifest)
+        self.piece_bytes = sys.maxsize  # as of a bucket
         self.traffic = Traffic()
         self._pairs_of, self._bytes_of = manifest.numbers("pairs"), manifest.numbers("bytes")
         self._index_bytes = index_bytes
