@@ -65,6 +65,8 @@ def _job(config: PackConfig) -> None:
         world = config.world_size
         found = find_rank(os.environ) if world is None else rank_of_index(os.environ, world)
         config = replace(config, rank=found.rank, world_size=found.world)
+        if found.by:
+            _LOG.info("rank %d of %d by %s", found.rank, found.world, found.by)
     # Imported here: --help needs no numpy, and numpy must come after `keep_freed_memory`.
     if config.dry_run:
         from pack.publish.dry_run import dry_run

@@ -12,13 +12,15 @@ from conftest import python
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("recon", "pack", "train")  # each may import itself and those before it
 ARROWS = {  # a folder, and the folders that its files may import; only folders above it in this table
-    "recon/base": "",
+    "recon/launcher": "",
+    "recon/base": "recon/launcher",
+    "recon/place": "recon/base",
     "recon/image/formats": "",
     "recon/kernels": "",
     "recon/jpeg": "recon/image/formats recon/kernels",
     "recon/image": "recon/base recon/image/formats recon/jpeg",
     "recon/models/files": "recon/base",
-    "recon/models": "recon/base recon/models/files",
+    "recon/models": "recon/base recon/models/files recon/place",
     "recon": "recon/base recon/image recon/models",
     "recon/fit": "recon recon/base recon/image recon/models",
     "pack/storage": "recon/base",
@@ -26,7 +28,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "pack/shard/listed": "recon/base",
     "pack/shard": "pack/base pack/shard/listed pack/storage recon/base recon/image recon/jpeg",
     "pack/sources": "pack/base pack/shard pack/storage recon recon/base recon/image",
-    "pack/plan": "pack/base pack/shard pack/sources recon/base recon/image",
+    "pack/plan": "pack/base pack/shard pack/sources recon/base recon/image recon/place",
     "pack/pipeline": "pack/base pack/shard recon recon/base recon/image recon/models",
     "pack/card": "pack/shard pack/storage recon/base recon/image",
     "pack/publish": (
@@ -83,7 +85,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "train/evaluation/figures train/evaluation/inputs train/model train/model/published"
     ),
     "train/output": "pack/storage recon/base",
-    "train/world": "recon/base",
+    "train/world": "recon/base recon/place",
     "train/optim": "recon/base train/evaluation train/model",
     "train/loop": (
         "pack/dataset pack/storage recon/base train/augment train/draws train/evaluation "

@@ -64,10 +64,10 @@ def test_ranks_of_an_array_of_groups_are_all_there_once() -> None:
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
-        ({"RANK": "1"}, "WORLD_SIZE is not set, expected a number"),
-        ({"WORLD_SIZE": "2"}, "RANK is not set, expected a number"),
-        ({"RANK": "one", "WORLD_SIZE": "2"}, "RANK is 'one', expected a number"),
-        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2 and WORLD_SIZE=2, expected 0 <= rank < world"),
+        ({"RANK": "1"}, "RANK=1 is set, but WORLD_SIZE not"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 is set, but RANK not"),
+        ({"RANK": "one", "WORLD_SIZE": "2"}, "RANK='one', expected a number"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2 and WORLD_SIZE=2, expected 0 <= rank < size"),
         ({"SLURM_PROCID": "4", "SLURM_NTASKS": "4"}, "SLURM_PROCID=4 and SLURM_NTASKS=4"),
         ({"SLURM_ARRAY_TASK_ID": "1"}, "SLURM_ARRAY_TASK_COUNT is not set"),
         (
@@ -142,7 +142,7 @@ def test_options_go_before_the_environment(packed: Path, photographs: Path, tmp_
 def test_wrong_environment_is_one_line_with_status_2(photographs: Path, tmp_path: Path) -> None:
     status, error = ended(start(photographs, tmp_path / "out", environment={"RANK": "1", "WORLD_SIZE": "1"}))
     assert (status, error.count("\n")) == (2, 1)
-    assert error.startswith("error: RANK=1 and WORLD_SIZE=1, expected 0 <= rank < world; ")
+    assert error.startswith("error: RANK=1 and WORLD_SIZE=1, expected 0 <= rank < size; ")
 
 
 def test_script_of_several_tasks_that_packs_without_srun_is_refused_and_writes_nothing(
@@ -151,7 +151,7 @@ def test_script_of_several_tasks_that_packs_without_srun_is_refused_and_writes_n
     """Slurm calls it task 0 of 8: it would pack an eighth, and the job would end well."""
     status, error = ended(start(photographs, tmp_path / "out", environment=SCRIPT))
     assert (status, error.count("\n")) == (2, 1)
-    assert "start it with srun, or pass --rank and --world_size, or --rank 0 --world_size 1" in error
+    assert "start it with srun; pass --rank and --world_size, or --rank 0 --world_size 1" in error
     assert not (tmp_path / "out").exists()
 
 
@@ -161,7 +161,7 @@ def test_launcher_for_slurm_hands_the_cpus_of_a_task_on(tmp_path: Path) -> None:
     srun.chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(ROOT)}
     done = subprocess.run(
-        [ROOT / "launch/pack_array.sh"],
+        ["bash", ROOT / "launch/slurm/pack.sbatch"],
         env=environment | {"SLURM_CPUS_PER_TASK": "3"},
         capture_output=True,
         text=True,
@@ -206,7 +206,7 @@ def test_launcher_for_slurm_arrays_makes_each_task_a_rank(
     array |= {"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}
     for task, rank in (("2", 1), ("1", 0)):
         told = launched(
-            "pack_array.sh", tmp_path, photographs, tmp_path / "out", **array, SLURM_ARRAY_TASK_ID=task
+            "slurm/pack.sbatch", tmp_path, photographs, tmp_path / "out", **array, SLURM_ARRAY_TASK_ID=task
         )
         assert f"rank {rank} of 2: " in told
     assert files(tmp_path / "out") == files(packed)

@@ -10,11 +10,12 @@ import torch
 from recon_images import config, noise
 
 import recon
-from recon.base.device import find_device, local_rank
+from recon.base.device import find_device
 from recon.base.errors import UserError
 from recon.models.load import load, load_several
 from recon.models.network import Network
 from recon.models.types import Autoencoder
+from recon.place.ranks import local_rank
 from recon.reconstruct import reconstruct_batch
 
 TINY = Path(recon.__file__).with_name("tiny")

@@ -74,7 +74,7 @@ def test_ranks_that_were_started_by_hand_are_alone_on_their_nodes() -> None:
         ({**TORCHRUN, "RANK": "8"}, "RANK=8 and WORLD_SIZE=8, expected 0 <= rank < size"),
         ({**TORCHRUN, "RANK": "-1"}, "RANK=-1 and WORLD_SIZE=8"),
         ({**TORCHRUN, "LOCAL_RANK": "4"}, "LOCAL_RANK=4 and LOCAL_WORLD_SIZE=4"),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, "SLURM_PROCID=0 of SLURM_NTASKS=4, but no RANK"),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, "SLURM_NTASKS=4, but this process is the job's script"),
         (
             {"SLURM_PROCID": "1", "SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "2"},
             "SLURM_PROCID=1 of SLURM_STEP_NUM_TASKS=2, but no RANK: .* launch/torchrun.sh",

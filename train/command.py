@@ -36,6 +36,8 @@ def _job(config: TrainConfig, stop: StopFlag) -> int:
     # Hides DDP's warning about find_unused_parameters, which `World.wrap` sets on purpose.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     launch = find_launch(os.environ)
+    if launch.told and launch.rank == 0:
+        _LOG.info("%s", launch.told)
     from train.loop.run import train
 
     try:

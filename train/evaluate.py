@@ -1,5 +1,6 @@
 """The command ``python -m train.evaluate``: scores images with a trained detector, on any number of ranks."""
 
+import logging
 import os
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,7 +9,13 @@ from recon.base.cli import run
 from train.evaluation import evaluate
 from train.evaluation.evaluate import EvaluateConfig
 from train.evaluation.work.ranks import ALONE, Ranks
+from train.world.config import WorldConfig
 from train.world.launch import find_launch
+
+# The ranks meet once, when each has scored its own images, and one may have got larger images than another.
+_PATIENT = WorldConfig(timeout_s=3600, alone_timeout_s=3600)
+
+_LOG = logging.getLogger(__name__)
 
 Config = TypeVar("Config", bound=EvaluateConfig)
 
@@ -26,7 +33,9 @@ def on_ranks(config: Config, tell: Callable[[Config, Ranks], None]) -> None:
         return
     from train.world.world import open_world
 
-    with open_world(config.device, launch) as world:
+    if launch.told and launch.rank == 0:
+        _LOG.info("%s", launch.told)
+    with open_world(config.device, launch, _PATIENT) as world:
         tell(config, world)
 
 

@@ -4,12 +4,13 @@ Only `pack.command` calls it, once; all other code gets rank and world size as a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from recon.base.errors import UserError
+from recon.place.found import find_group
+from recon.place.ranks import told_rank
+from recon.place.slurm import refuse_batch_script, slurm_array
+from recon.place.variables import Variables
 
-# The step id of a job script: SLURM_BATCH_SCRIPT in slurm.h, which is -5 in 32 bits.
-_BATCH_STEPS = ("batch", "4294967291")
 _HINT = "pass --rank and --world_size, or --rank 0 --world_size 1 for a process on its own"
 
 
@@ -19,19 +20,22 @@ class Rank:
 
     rank: int = 0
     world: int = 1
+    by: str = field(default="", compare=False)
+    """The variables that told so, the outermost first."""
 
     def within(self, outer: "Rank") -> "Rank":
         """This process among all, if each outer process is a group of `world` processes."""
-        return Rank(outer.rank * self.world + self.rank, outer.world * self.world)
+        by = " and ".join(filter(None, (outer.by, self.by)))
+        return Rank(outer.rank * self.world + self.rank, outer.world * self.world, by)
 
 
 def find_rank(environ: Mapping[str, str]) -> Rank:
-    """Rank and world size from the variables of torchrun or Slurm, else rank 0 of 1.
+    """Rank and world size from the variables of torchrun or a scheduler, else rank 0 of 1.
 
-    torchrun's variables go before those of a Slurm step, because then the step has started torchrun. Each
-    task of a Slurm array is one process, or a group of processes if it runs torchrun or a step of several
-    tasks. The script of a job with several tasks is not one of them, although Slurm gives it the number of
-    the first task. A process that it starts without srun is refused, because no other ranks would run.
+    The ranks of a torchrun that has joined several nodes are all there are. Where each node, pod or task has
+    a torchrun of its own, as launch/pack.sh starts it, each is a group of ranks. So is each task of a Slurm
+    array. The script of a Slurm job with several tasks is not one of them, although Slurm gives it the number
+    of the first task. A process that it starts without srun is refused, because no other ranks would run.
 
     Args:
         environ: the process's environment variables.
@@ -40,78 +44,21 @@ def find_rank(environ: Mapping[str, str]) -> Rank:
         UserError: the variables are incomplete, contradict each other or are no numbers; or this process
             belongs to the script of a Slurm job with several tasks, not to a task.
     """
-    inner = _torchrun(environ) or _slurm_step(environ) or Rank()
-    return inner.within(_slurm_array(environ) or Rank())
+    v = Variables(environ, _HINT)
+    return _inner(v).within(_array(v))
 
 
-def _torchrun(environ: Mapping[str, str]) -> Rank | None:
-    if not environ.get("RANK") and not environ.get("WORLD_SIZE"):
-        return None
-    return _checked(environ, "RANK", "WORLD_SIZE")
+def _inner(v: Variables) -> Rank:
+    told = told_rank(v)
+    ours = Rank(told.rank, told.size, "RANK") if told else Rank()
+    if told and told.nodes != 1:  # it has joined the nodes, or a user has given each rank its number
+        return ours
+    group = find_group(v)
+    if not told and not group:
+        refuse_batch_script(v, "SLURM_NTASKS")
+    return ours.within(Rank(group.rank, group.size, group.by)) if group and group.size > 1 else ours
 
 
-def _slurm_step(environ: Mapping[str, str]) -> Rank | None:
-    if not environ.get("SLURM_PROCID"):
-        return None
-    if _is_batch_script(environ):
-        _refuse_several(environ)
-        return None
-    # A step may have fewer tasks than its job, so the step's own number comes first.
-    world = next((name for name in ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS") if environ.get(name)), None)
-    return _checked(environ, "SLURM_PROCID", world) if world else None
-
-
-def _is_batch_script(environ: Mapping[str, str]) -> bool:
-    """Whether sbatch's script, not srun, started this process."""
-    step = environ.get("SLURM_STEP_ID") or environ.get("SLURM_STEPID")
-    if step is not None:
-        return step in _BATCH_STEPS
-    # Without a step id: only srun sets the number of a step's tasks, and only srun starts tasks after 0.
-    return not environ.get("SLURM_STEP_NUM_TASKS") and environ["SLURM_PROCID"] == "0"
-
-
-def _refuse_several(environ: Mapping[str, str]) -> None:
-    """Refuses the script of a job with several tasks: it is no task, and the user's aim is not clear."""
-    tasks = _number(environ, "SLURM_NTASKS") if environ.get("SLURM_NTASKS") else 1
-    if tasks > 1:
-        raise UserError(
-            f"SLURM_NTASKS={tasks}, but this process is the job's script, not a task of a step; start it "
-            f"with srun, or {_HINT}"
-        )
-
-
-def _slurm_array(environ: Mapping[str, str]) -> Rank | None:
-    if not environ.get("SLURM_ARRAY_TASK_ID"):
-        return None
-    index, count = _number(environ, "SLURM_ARRAY_TASK_ID"), _number(environ, "SLURM_ARRAY_TASK_COUNT")
-    first = _number(environ, "SLURM_ARRAY_TASK_MIN")
-    step = _number(environ, "SLURM_ARRAY_TASK_STEP") if environ.get("SLURM_ARRAY_TASK_STEP") else 1
-    rank, rest = divmod(index - first, max(step, 1))
-    if rest or not 0 <= rank < count or _array_has_gaps(environ, first, step, count):
-        raise UserError(
-            f"SLURM_ARRAY_TASK_ID={index} of {count} tasks from {first} on is no rank: expected an array "
-            f"without gaps; {_HINT}"
-        )
-    return Rank(rank, count)
-
-
-def _array_has_gaps(environ: Mapping[str, str], first: int, step: int, count: int) -> bool:
-    """Whether an array leaves numbers out. The first task of 1,5,6 would else pack as rank 0 of 3, alone."""
-    if not environ.get("SLURM_ARRAY_TASK_MAX"):
-        return False
-    return (_number(environ, "SLURM_ARRAY_TASK_MAX") - first) // max(step, 1) + 1 != count
-
-
-def _checked(environ: Mapping[str, str], rank_name: str, world_name: str) -> Rank:
-    rank, world = _number(environ, rank_name), _number(environ, world_name)
-    if not 0 <= rank < world:
-        raise UserError(f"{rank_name}={rank} and {world_name}={world}, expected 0 <= rank < world; {_HINT}")
-    return Rank(rank, world)
-
-
-def _number(environ: Mapping[str, str], name: str) -> int:
-    try:
-        return int(environ.get(name, ""))
-    except ValueError:
-        found = repr(environ[name]) if name in environ else "not set"
-        raise UserError(f"{name} is {found}, expected a number from its launcher; {_HINT}") from None
+def _array(v: Variables) -> Rank:
+    found = slurm_array(v)
+    return Rank(*found, "SLURM_ARRAY_TASK_ID") if found else Rank()

@@ -1,6 +1,5 @@
 """Where torch runs in this process: the device of a name, CPU threads, random generators, memory."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,12 +13,6 @@ def prepare_cpu(threads: int) -> None:
     """Sets the number of torch's CPU threads; makes this process reuse freed memory for the next batch."""
     torch.set_num_threads(threads)
     keep_freed_memory()
-
-
-def local_rank() -> int:
-    """The number of this process on its machine, as set by torchrun or Slurm; otherwise 0."""
-    told = (os.environ.get(name) for name in ("LOCAL_RANK", "SLURM_LOCALID"))
-    return next((int(number) for number in told if number and number.isdecimal()), 0)
 
 
 # If the CPU's memory runs out, torch raises a plain RuntimeError with one of these two texts.

@@ -20,6 +20,7 @@ from recon.models.files.source import CONFIG, open_source
 from recon.models.locate import Location, locate
 from recon.models.presets import IDENTITY
 from recon.models.types import Autoencoder, Identity, Provenance
+from recon.place.ranks import local_rank
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def load(config: ReconstructionConfig) -> Autoencoder:
     check_posterior(location.name, model_class, config.posterior)
 
     # Imported after these checks, so that a mistake is reported before torch's slow import.
-    from recon.base.device import find_device, local_rank, prepare_cpu
+    from recon.base.device import find_device, prepare_cpu
     from recon.models.network import Network, from_pretrained, measured_downscale
 
     prepare_cpu(_threads(config))

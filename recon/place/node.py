@@ -1,0 +1,138 @@
+"""What launch/torchrun.py asks of torchrun on one node, as the variables of this node tell it.
+
+NNODES, NPROC_PER_NODE, MAX_RESTARTS, RDZV_ID, RDZV_ENDPOINT and RDZV_BACKEND are the user's; the same names
+behind PET_ are torchrun's, which Kubeflow sets; what neither tells, a scheduler may.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from recon.place.found import PORT, find_group
+from recon.place.group import Group
+from recon.place.slurm import refuse_batch_script
+from recon.place.variables import Variables, node_range
+
+_HINT = "see the first lines of launch/torchrun.sh"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One node of a run, or of many processes that pack."""
+
+    nodes: str
+    """How many there are: a number, or MIN:MAX."""
+    rank: int | None
+    """The number of this one; None if the nodes find their order where they meet."""
+    by: str
+    """The variable that told so."""
+    processes: str
+    """How many to start here: a number, or auto, gpu or cpu."""
+    restarts: int
+    join_s: int
+    """Seconds to wait for the other nodes."""
+    job: str | None = None
+    endpoint: str | None = None
+    """HOST:PORT of the node where all meet; None for a node on its own."""
+    backend: str = "c10d"
+
+    @property
+    def is_host(self) -> bool | None:
+        """Whether the nodes meet here; None if torchrun has to find it out by the host's name."""
+        return None if self.rank is None or self.backend != "c10d" else self.rank == 0
+
+    def options(self, local_address: str | None = None) -> list[str]:
+        """The options of torchrun.
+
+        Args:
+            local_address: by which the other nodes reach this one; by default torchrun takes the host's name.
+        """
+        here = ["--nproc-per-node", self.processes, "--max-restarts", str(self.restarts)]
+        if self.endpoint is None:
+            return ["--standalone", "--nnodes", "1", *here]
+        meet = f"join_timeout={self.join_s}"
+        if self.is_host is not None:
+            meet += f",is_host={int(self.is_host)}"
+        there = ["--nnodes", self.nodes, *here, "--rdzv-id", str(self.job), "--rdzv-backend", self.backend]
+        there += ["--rdzv-endpoint", self.endpoint, "--rdzv-conf", meet]
+        return there + (["--local-addr", local_address] if local_address else [])
+
+    def told(self, processes: int | str) -> str:
+        """The first line of a node's log; `processes` is how many it starts."""
+        place = "one node" if self.nodes == "1" else f"a node of {self.nodes} by {self.by}"
+        if self.rank is not None and self.nodes != "1":
+            place = f"node {self.rank} of {self.nodes} by {self.by}"
+        meet = f", rendezvous at {self.endpoint}" if self.endpoint else ""
+        return f"{place}, {processes} process{'' if str(processes) == '1' else 'es'}{meet}"
+
+
+def find_node(environ: Mapping[str, str], *, together: bool) -> Node:
+    """Finds the node that this process is to start ranks on.
+
+    Args:
+        environ: the process's environment variables.
+        together: the ranks of all nodes are one run, and have to meet; otherwise each node is on its own.
+
+    Raises:
+        UserError: variables are missing, contradict each other or are of no use.
+    """
+    v = Variables(environ, _HINT)
+    told, group = node_range(v), find_group(v)
+    if told is None and group is None:
+        refuse_batch_script(v, "SLURM_NNODES")
+    nodes = _nodes(v, told, group)
+    by = group.by if group else "NNODES" if "NNODES" in v else "PET_NNODES"
+    node = {
+        "nodes": nodes,
+        "rank": group.rank if group else None,
+        "by": "SLURM_NODEID" if by == "SLURM_PROCID" else by,  # one task a node: they are the same
+        "processes": _one_of(
+            v, "NPROC_PER_NODE", "auto", r"[1-9]\d*|auto|gpu|cpu", "a number, auto, gpu or cpu"
+        ),
+        "restarts": int(_one_of(v, "MAX_RESTARTS", "0", r"\d+", "a number")),
+        "join_s": int(_one_of(v, "RDZV_TIMEOUT", "600", r"[1-9]\d*", "seconds")),
+    }
+    if nodes == "1" or not together:
+        return Node(**node)  # type: ignore[arg-type]
+    return Node(**node, **_meeting(v, nodes, group))  # type: ignore[arg-type]
+
+
+def _one_of(v: Variables, name: str, default: str, pattern: str, expected: str) -> str:
+    value = v.agreed(name, f"PET_{name}") or default
+    if not re.fullmatch(pattern, value):
+        raise v.complaint(f"{name}={value}, expected {expected}")
+    return value
+
+
+def _nodes(v: Variables, told: tuple[int, int] | None, group: Group | None) -> str:
+    """The number of nodes as the user and the scheduler say it, who must agree."""
+    if group and group.size > group.nodes:
+        raise v.complaint(
+            f"{group.told} on {group.nodes} node{'s' * (group.nodes > 1)}: each would start all ranks of its "
+            "node; start one task a node (srun --ntasks-per-node=1, mpirun --map-by ppr:1:node)"
+        )
+    if told is None:
+        return str(group.size) if group else "1"
+    least, most = told
+    text = f"{least}:{most}" if least < most else f"{most}"
+    if group and not least <= group.size <= most:
+        raise v.complaint(f"NNODES={text}, but {group.total}={group.size}, expected the same; unset NNODES")
+    return text
+
+
+def _meeting(v: Variables, nodes: str, group: Group | None) -> dict[str, str]:
+    """Where the nodes of a run meet, and by which name they know each other."""
+    master = f"{v.get('MASTER_ADDR')}:{v.number('MASTER_PORT', PORT)}" if "MASTER_ADDR" in v else None
+    endpoint = v.agreed("RDZV_ENDPOINT", "PET_RDZV_ENDPOINT") or (group and group.endpoint) or master
+    job = v.agreed("RDZV_ID", "PET_RDZV_ID") or (group and group.job)
+    if not job:
+        raise v.complaint(f"NNODES={nodes} needs RDZV_ID, a name of the job, the same on all nodes")
+    if not endpoint:
+        raise v.complaint(f"NNODES={nodes} needs RDZV_ENDPOINT, HOST:PORT of one of the nodes")
+    backend = v.agreed("RDZV_BACKEND", "PET_RDZV_BACKEND") or "c10d"
+    if backend == "static":
+        backend = "c10d"  # which alone can restart, and finds the same nodes
+    host, _, port = endpoint.rpartition(":")
+    if not port.isdecimal() or not host:
+        host, port = endpoint, str(PORT)
+    return {"job": job, "endpoint": f"{host}:{port}", "backend": backend}
