@@ -245,7 +245,7 @@ def test_soak_a_restart_does_not_take_up_the_run_that_the_first_start_refused(
         Plan(ranks=()), options(data, tmp_path / "run", resume="never", epochs=4), max_restarts=1
     )
     assert ended.returncode == 2, ended.stderr
-    assert ended.stderr.count("holds a run already") == 4, ended.stderr  # two starts of two ranks
+    assert ended.stderr.count("holds a run already") == 1, ended.stderr  # no second start, and one line
     assert_equal_end(tmp_path / "run", undisturbed)
 
 
@@ -304,7 +304,8 @@ def test_the_launcher_hands_its_variables_to_torchrun() -> None:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=os.environ | {"PYTHON": "echo", "NPROC_PER_NODE": "2", "MAX_RESTARTS": "3"},
+        env=os.environ | {"DRY_RUN": "1", "NPROC_PER_NODE": "2", "MAX_RESTARTS": "3"},
         check=True,
-    ).stdout.split("torchrun.py ")[1]
-    assert said == "--standalone --nproc-per-node 2 --max-restarts 3 -m train --out a b\n"
+    ).stdout.splitlines()
+    options = "--standalone --nnodes 1 --nproc-per-node 2 --max-restarts 3"
+    assert said == ["one node, 2 processes", f"torchrun {options} -m train --out 'a b'"]

@@ -24,8 +24,10 @@ from train.model.lora import add_lora
 from train.model.published.first import first_model
 from train.model.trained import clear_head
 from train.model.trial import try_out
+from train.order.config import OrderConfig
 from train.order.counter import permutation, stream_key
 from train.order.epoch import check_world
+from train.world.launch import Launch
 from train.world.world import World
 
 _LOG = logging.getLogger(__name__)
@@ -37,6 +39,24 @@ def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, dict[s
     if world.is_first:
         _tell_limit(training, config.data.limit)
     return training, {name: _validation_loader(url, config, world) for name, url in sets.items()}
+
+
+def check_sizes(order: OrderConfig, launch: Launch) -> None:
+    """Refuses options that don't fit to a number of ranks that the run has, or may have later.
+
+    Raises:
+        UserError: with NNODES=2:4, an order that three nodes could not go on with.
+    """
+    for size in (launch.size, *launch.sizes):
+        try:
+            check_world(world_size=size, lanes=order.lanes, global_batch=order.global_batch)
+        except UserError as error:
+            if size == launch.size:
+                raise
+            nodes = [count // launch.local_size for count in (size, launch.sizes[0], launch.sizes[-1])]
+            raise UserError(
+                "NNODES={1}:{2} lets the run go on with {0}, but {3}".format(*nodes, error)
+            ) from None
 
 
 def _tell_limit(loader: PairLoader, limit: int | None) -> None:

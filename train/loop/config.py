@@ -14,6 +14,7 @@ from train.model.config import ModelConfig
 from train.optim.config import LossConfig, OptimConfig
 from train.order.config import OrderConfig
 from train.output.boards import read_place
+from train.world.config import WorldConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,8 @@ class TrainConfig:
     """The loss."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimiser."""
+    world: WorldConfig = field(default_factory=WorldConfig)
+    """The processes of the run."""
     epochs: int = 100
     """Largest number of epochs; usually the learning rate schedule stops the run earlier."""
     resume: Literal["never", "auto"] = "never"
@@ -151,6 +154,11 @@ class TrainConfig:
         if self.data.val is None:
             names = ("best_by", "stop_after")
             refuse_idle(self.optim, *names, because="there is no data.val", group="optim.")
+        if self.world.timeout_s <= self.data.deadline_s:
+            raise UserError(
+                f"world.timeout_s={self.world.timeout_s}, expected more than data.deadline_s="
+                f"{self.data.deadline_s}: the other ranks wait for one that waits for storage"
+            )
         if self.prometheus is not None:
             read_place(self.prometheus)
         if self.profile < 0:

@@ -1,11 +1,13 @@
 """The processes of a run and their communication: the same code for one or many, on CPUs or GPUs."""
 
 import gc
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from inspect import signature
 from typing import Any
 
@@ -22,10 +24,18 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from recon.base.device import find_device
-from recon.base.errors import UserError
+from recon.base.errors import PeerError, UserError
+from train.world.config import WorldConfig
 from train.world.launch import Launch
 
-_PEER_GONE = ("Connection closed by peer", "Connection reset by peer")  # messages of gloo
+_ENDED = (  # of gloo and of torch's store, where a process has ended
+    *("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused"),
+    *("Failed to recv", "failed to recv", "Failed to send", "failed to send"),
+)
+_SILENT = (  # where one does not answer
+    *("Timed out waiting", "Timed out after", "Connection timed out", "timed out", "wait timeout"),
+    *("No route to host", "Socket Timeout"),
+)
 
 # torch 2.14 renamed broadcast_buffers. Off: `share_buffers` copies them before each validation.
 _NEW_NAME = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
@@ -43,6 +53,8 @@ class World:
     local_size: int
     """Number of processes of this node."""
     device: torch.device
+    alone_timeout_s: float = WorldConfig.alone_timeout_s
+    """Seconds to wait for what rank 0 does alone."""
 
     @property
     def is_first(self) -> bool:
@@ -99,6 +111,7 @@ class World:
                 data = make()
             except UserError as error:
                 complaint = error
+        self._wait_for_first()
         # The size and the error go first: the other ranks must know how many bytes to receive.
         head: list[Any] = [len(data), complaint and str(complaint)]
         dist.broadcast_object_list(head, 0, device=self.device)
@@ -106,6 +119,13 @@ class World:
         if text is not None:
             raise complaint or UserError(text)
         return self._broadcast(data, size)
+
+    def _wait_for_first(self) -> None:
+        """Waits until rank 0 has come here; in a step no rank works alone for so long."""
+        options = dist.BroadcastOptions()
+        options.rootRank, options.timeout = 0, timedelta(seconds=self.alone_timeout_s)
+        hosts: Any = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+        hosts.broadcast([torch.zeros(1)], options).wait()
 
     def _broadcast(self, data: bytes | memoryview, size: int) -> bytes | memoryview:
         if not size or self.size == 1:
@@ -137,33 +157,56 @@ class World:
 
 
 @contextmanager
-def open_world(device: str, launch: Launch = Launch()) -> Iterator[World]:  # noqa: B008  # frozen
+def open_world(
+    device: str,
+    launch: Launch = Launch(),  # noqa: B008  # frozen
+    config: WorldConfig = WorldConfig(),  # noqa: B008
+) -> Iterator[World]:
     """Context manager: joins the process group of a launch, or makes a group of this process only.
 
     Args:
         device: ``cpu``, ``cuda``, or ``auto``: cuda if there is a GPU.
         launch: how this process was started.
+        config: how long the processes wait for each other.
+
+    Raises:
+        PeerError: another process of the launch has ended, or does not answer.
     """
     place = _device(device, launch.local_rank, launch.local_size)
     # By where a tensor is: counts are exchanged between the hosts, gradients between the GPUs.
     backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
-    store = _fresh_store(launch) if launch.joins else HashStore()
-    dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size)
+    wait = timedelta(seconds=config.timeout_s)
     try:
+        store = _fresh_store(launch) if launch.joins else HashStore()
+        dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size, timeout=wait)
         yield World(
             rank=launch.rank,
             size=launch.size,
             local_rank=launch.local_rank,
             local_size=launch.local_size,
             device=place,
+            alone_timeout_s=config.alone_timeout_s,
         )
     except RuntimeError as error:
-        if launch.size > 1 and any(words in str(error) for words in _PEER_GONE):
-            raise UserError(f"rank {launch.rank} stops: another rank ended; see its error") from error
+        if launch.size > 1 and (told := _of_peer(str(error), config)):
+            raise PeerError(f"rank {launch.rank} stops: {told}") from error
         raise
     finally:
         _let_go(sys.exception())
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _of_peer(text: str, config: WorldConfig) -> str | None:
+    """What an error of torch says of another process; None if it is about something else."""
+    if any(words in text for words in _ENDED):
+        return "another rank ended; see its error"
+    if any(words in text for words in _SILENT):
+        return (
+            f"another rank has not answered for {config.timeout_s:.0f} s (world.timeout_s): it hangs, or its "
+            "node can't be reached"
+        )
+    return None
 
 
 def _let_go(error: BaseException | None) -> None:
@@ -188,6 +231,8 @@ def _fresh_store(launch: Launch) -> Store:
     that have ended. On one node the number of restarts separates the starts. Several nodes count their
     restarts separately; for them launch/torchrun.py makes torchrun open a new store at each start.
     """
+    if launch.endpoint:  # of tasks without torchrun
+        os.environ["MASTER_ADDR"], _, os.environ["MASTER_PORT"] = launch.endpoint.rpartition(":")
     store: Store = next(rendezvous("env://", launch.rank, launch.size))[0]
     return PrefixStore(str(launch.restarts), store) if launch.nodes == 1 else store
 
