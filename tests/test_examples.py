@@ -15,7 +15,12 @@ from test_layout import COMMANDS
 from recon.base import cli
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = {"torchrun.sh": "train", "pack.sh": "pack", "pack_array.sh": "pack"}
+SCRIPTS = {
+    "torchrun.sh": "train",
+    "pack.sh": "pack",
+    "slurm/pack.sbatch": "pack",
+    "slurm/train.sbatch": "train",
+}
 ELLIPSIS = {  # what "..." stands for
     "train": ["--out=runs/one", "--data.train=data/train"],
     "train.evaluate": ["--checkpoint=best.pt", "--data=data/test"],
@@ -25,7 +30,8 @@ ELLIPSIS = {  # what "..." stands for
 EXAMPLE = re.compile(r"(?:[A-Z_]+=\S+ )*(?:sbatch .*launch/|launch/|python -m |torchrun .* -m )\S.*")
 READ_FROM = [
     *sorted(ROOT.glob("configs/**/*.yaml")),
-    *sorted(ROOT.glob("launch/*.sh")),
+    *sorted(ROOT.glob("launch/**/*.s*")),
+    ROOT / "launch/README.md",
     ROOT / "README.md",
 ]
 
@@ -36,7 +42,7 @@ class Parsed(Exception):
 
 @pytest.fixture(autouse=True)
 def _signals_stay() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -129,7 +135,7 @@ def test_the_examples_in_configs_launchers_and_the_readme_are_taken(
 def test_examples_are_found_as_they_are_written() -> None:
     text = (
         "# A line on python -m train that is no example.\n"
-        "#   sbatch --array=0-3 launch/pack_array.sh \\\n#     --source a --out 'b c'\n"
+        "#   sbatch --array=0-3 launch/slurm/pack.sbatch \\\n#     --source a --out 'b c'\n"
         "    N=2 launch/torchrun.sh --config x.yaml ...    (as ever)\n"
         "torchrun --nproc-per-node 2 -m train --out 'a b'   # beside\n"
     )

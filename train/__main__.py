@@ -1,5 +1,10 @@
 """``python -m train`` and ``torchrun ... -m train``: see `train.command`."""
 
+import signal
+
+if __name__ == "__main__":  # Ctrl-C during the imports ends the process, and prints no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from train.command import main
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ its heavy libraries when it runs.
 import logging
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from recon.base.complaints import complaint_of_file, in_plain_words
-from recon.base.errors import UserError
+from recon.base.errors import PeerError, UserError
 from recon.base.paths import print_any_text, printable
+from recon.launcher.launcher import attach, told_launcher
 
 Config = TypeVar("Config")
 
@@ -233,18 +235,25 @@ def run(
     print_any_text(sys.stdout, sys.stderr)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     ignore_odd_metadata()
+    before = signal.getsignal(signal.SIGINT)
     try:
+        attach()
         options = parse(config, argv, **parser)
         _refuse_memory(options)
         status = job(options)
     except UserError as error:
         fail(str(error))
+    except PeerError as error:
+        fail(str(error), status=os.EX_UNAVAILABLE)
     except KeyboardInterrupt:
+        logging.disable()  # torch has its say at the end if its import was interrupted
         fail("interrupted", status=130)  # 128 + SIGINT, as a shell counts it
     except BrokenPipeError:  # the reader of our output ended, as in `... | head`
         # Python flushes standard output at exit, and would fail again on the broken pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141  # 128 + SIGPIPE
+    finally:  # nothing is left to interrupt but the interpreter's own end, which would print a traceback
+        signal.signal(signal.SIGINT, before)
     sys.exit(status or 0)
 
 
@@ -268,6 +277,7 @@ def ignore_odd_metadata() -> None:
 
 
 def fail(message: str, *, status: int = 2) -> NoReturn:
-    """Prints ``error: message`` on standard error and exits with `status`."""
-    sys.stderr.write(f"error: {message}\n")
+    """Prints ``error: message`` on standard error, or has the launcher print it; exits with `status`."""
+    if not told_launcher(message):
+        sys.stderr.write(f"error: {message}\n")
     sys.exit(status)

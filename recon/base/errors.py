@@ -18,6 +18,13 @@ class MissingError(UserError):
     """The storage answers, and says that there is no such file or object."""
 
 
+class PeerError(Exception):
+    """Another process of the run has ended, or does not answer: no mistake of this one, nor of its options.
+
+    A command prints it as one line and exits with status 69 (EX_UNAVAILABLE), after which a restart helps.
+    """
+
+
 class RejectedImageError(ValueError):
     """One image that can't become a pair; its text is the cause.
 

@@ -1,0 +1,67 @@
+"""A process that launch/torchrun.py has started: it ends with it, and leaves it to print the error.
+
+The launcher prints one line for all its ranks. So a rank gives it the text of its error by torchrun's own
+way, the JSON file that TORCHELASTIC_ERROR_FILE names.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from types import FrameType
+
+LAUNCHER = "PAIRSTREAM_LAUNCHER"
+"""The variable in which launch/torchrun.py tells its process number to the ranks that it starts."""
+
+_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG in linux/prctl.h
+
+
+def attach() -> None:
+    """Begins a command: it ends with its launcher, if it has one, and with Ctrl-C, without a traceback.
+
+    If the launcher is killed, Linux sends SIGTERM to the process. Without that its ranks would train on, and
+    write to a place where a second start writes too. Training saves a checkpoint and ends.
+    """
+    signal.signal(signal.SIGINT, _interrupt)
+    launcher = _launcher()
+    if launcher and os.getppid() == launcher and sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_SET_DEATH_SIGNAL, int(signal.SIGTERM))
+    if launcher and not _lives(launcher):  # it died before the line above
+        os.kill(os.getpid(), signal.SIGTERM)
+    # The launcher blocks SIGINT where it starts a rank: there was no handler for it yet.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def told_launcher(message: str) -> bool:
+    """Gives the launcher the text of the error that this process ends with; False if there is no launcher."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not file or os.getppid() != _launcher():
+        return False
+    with open(file, "w", encoding="utf-8") as written:
+        json.dump({"message": message, "timestamp": str(int(time.time()))}, written)
+    return True
+
+
+def _launcher() -> int:
+    """The process number of the launcher; 0 without one."""
+    told = os.environ.get(LAUNCHER, "")
+    return int(told) if told.isdecimal() else 0
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it exists, but belongs to another user
+        return True
+    return True
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Ends the command by an exception; a second Ctrl-C ends the process at once, and without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise KeyboardInterrupt
