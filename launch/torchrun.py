@@ -48,7 +48,7 @@ from collections.abc import Mapping  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from typing import Any  # noqa: E402
 
-from recon.base.errors import UserError  # noqa: E402
+from recon.base.errors import PeerError, UserError  # noqa: E402
 from recon.launcher.launcher import LAUNCHER  # noqa: E402
 from recon.place.node import Node, find_node  # noqa: E402
 
@@ -183,7 +183,7 @@ def _local_address(node: Node) -> str | None:
             if node.is_host is None:  # this may be the one; torchrun knows
                 return None
             if time.monotonic() > deadline:
-                raise UserError(
+                raise PeerError(
                     f"{node.endpoint} does not listen after {node.join_s} s ({error}); is node 0 running?"
                 ) from None
         time.sleep(1)
@@ -210,3 +210,5 @@ if __name__ == "__main__":
         _run(_found(given) if given[:1] == ["-m"] else given)
     except UserError as error:
         _end(str(error), 2)
+    except PeerError as error:
+        _end(str(error), os.EX_UNAVAILABLE)

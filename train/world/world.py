@@ -24,7 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from recon.base.device import find_device
-from recon.base.errors import PeerError, UserError
+from recon.base.errors import PeerError, UserError, message_of
 from train.world.config import WorldConfig
 from train.world.launch import Launch
 
@@ -177,7 +177,7 @@ def open_world(
     backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
     wait = timedelta(seconds=config.timeout_s)
     try:
-        store = _fresh_store(launch) if launch.joins else HashStore()
+        store = _fresh_store(launch, config) if launch.joins else HashStore()
         dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size, timeout=wait)
         yield World(
             rank=launch.rank,
@@ -203,8 +203,8 @@ def _of_peer(text: str, config: WorldConfig) -> str | None:
         return "another rank ended; see its error"
     if any(words in text for words in _SILENT):
         return (
-            f"another rank has not answered for {config.timeout_s:.0f} s (world.timeout_s): it hangs, or its "
-            "node can't be reached"
+            f"another rank has not answered for {config.timeout_s:.0f} s (world.timeout_s; "
+            f"{config.alone_timeout_s:.0f} s where rank 0 works alone): it hangs, or can't be reached"
         )
     return None
 
@@ -224,7 +224,7 @@ def _let_go(error: BaseException | None) -> None:
     gc.collect()
 
 
-def _fresh_store(launch: Launch) -> Store:
+def _fresh_store(launch: Launch, config: WorldConfig) -> Store:
     """A store without the addresses of an earlier start's ranks.
 
     torchrun keeps one store for all its restarts (pytorch issue 135712), so ranks would try to reach ranks
@@ -233,7 +233,13 @@ def _fresh_store(launch: Launch) -> Store:
     """
     if launch.endpoint:  # of tasks without torchrun
         os.environ["MASTER_ADDR"], _, os.environ["MASTER_PORT"] = launch.endpoint.rpartition(":")
-    store: Store = next(rendezvous("env://", launch.rank, launch.size))[0]
+    wait = timedelta(seconds=config.join_timeout_s)
+    try:
+        store: Store = next(rendezvous("env://", launch.rank, launch.size, timeout=wait))[0]
+    except RuntimeError as error:
+        late = f"not all {launch.size} ranks have come within {config.join_timeout_s:.0f} s"
+        told = f"{late} (world.join_timeout_s): {message_of(error)}"
+        raise PeerError(f"rank {launch.rank} stops: {told}") from error
     return PrefixStore(str(launch.restarts), store) if launch.nodes == 1 else store
 
 

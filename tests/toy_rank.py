@@ -1,0 +1,80 @@
+"""A rank without torch that does one thing: ``python toy_rank.py DEED FOLDER``."""
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from patience import PATIENCE_S
+
+from recon.base.cli import run
+from recon.base.errors import PeerError, UserError
+
+RANK = int(os.environ["RANK"])
+FIRST_START = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What a rank does."""
+
+    deed: str = field(kw_only=False)
+    """Its name."""
+    folder: str = field(kw_only=False)
+    """Where the ranks and the test meet."""
+
+
+asked = False
+
+
+def _ask(_number: int, _frame: FrameType | None) -> None:
+    global asked
+    asked = True
+
+
+def wait(folder: Path) -> int:
+    """As training: saves and leaves when any rank is asked to, and fails if one of them is gone."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if asked:
+            (folder / "asked").touch()
+        if (folder / "asked").exists():
+            return os.EX_TEMPFAIL
+        if (folder / "killed").exists() and RANK:
+            raise PeerError(f"rank {RANK} stops: another rank ended")
+        time.sleep(0.02)
+    return 1
+
+
+def job(config: Config) -> int:
+    folder = Path(config.folder)
+    if config.deed == "mistake":
+        raise UserError(f"a mistake that each rank finds, in {config.folder}")
+    if config.deed == "leave":
+        return os.EX_TEMPFAIL
+    if config.deed == "peer":  # rank 1 notices that rank 0 ends before rank 0 has ended
+        if RANK:
+            raise PeerError("rank 1 stops: another rank ended")
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(0.3)
+        raise UserError("the cause")
+    if config.deed == "killed" and RANK == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if config.deed == "killed once" and FIRST_START:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if config.deed == "killed once":
+        return 0
+    if config.deed == "broken":
+        raise RuntimeError("a fault of ours")
+    return wait(folder)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _ask)
+    (Path(sys.argv[2]) / f"started-{os.environ['TORCHELASTIC_RESTART_COUNT']}-{RANK}-{os.getpid()}").touch()
+    if sys.argv[1] == "slow to start":
+        time.sleep(1)
+    run(Config, job, prog="python toy_rank.py", about="")
