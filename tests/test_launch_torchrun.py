@@ -110,7 +110,7 @@ def two_nodes(port: int) -> list[dict[str, str]]:
 
 
 def test_a_node_that_is_asked_to_leave_takes_the_others_along_at_once(tmp_path: Path) -> None:
-    """torchrun would take its rank's 75 for a failure, and wait ten minutes for the first one to come back."""
+    """torchrun would take its rank's 75 for a failure, and wait ten minutes for the first one."""
     first, second = two_nodes(*free_ports(1))
     with launched("wait", tmp_path, "a", **first) as one, launched("wait", tmp_path, "b", **second) as other:
         until(lambda: len(one.started()) == 2)
