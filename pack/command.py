@@ -65,7 +65,7 @@ def _job(config: PackConfig) -> None:
         world = config.world_size
         found = find_rank(os.environ) if world is None else rank_of_index(os.environ, world)
         config = replace(config, rank=found.rank, world_size=found.world)
-        if found.by:
+        if found.by not in ("", "RANK"):  # torchrun's ranks are told by the launcher, and at their end
             _LOG.info("rank %d of %d by %s", found.rank, found.world, found.by)
     # Imported here: --help needs no numpy, and numpy must come after `keep_freed_memory`.
     if config.dry_run:

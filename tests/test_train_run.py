@@ -32,7 +32,6 @@ from train.model.config import ModelConfig
 from train.optim.config import OptimConfig
 from train.order.config import OrderConfig
 from train.output.run_folder import RunFolder
-from train.world.launch import Launch
 from train.world.world import World
 
 ROOT = Path(__file__).parents[1]
@@ -327,7 +326,7 @@ def test_an_uneven_world_is_one_line_and_status_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     @contextmanager
-    def three_ranks(_device: str, _launch: Launch) -> Iterator[World]:
+    def three_ranks(*_: object) -> Iterator[World]:
         yield world_of(0, 3)
 
     monkeypatch.setattr(run, "open_world", three_ranks)
