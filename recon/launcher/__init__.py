@@ -1,1 +1,1 @@
-"""What a process and launch/torchrun.py, which may have started it, owe each other; it knows nothing else."""
+"""What launch/torchrun.py does on a node, and what it and the processes that it starts owe each other."""
