@@ -21,11 +21,15 @@ PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
 """Same as `train.world.stop.SIGNALS`; not imported, so that the handlers below are set at once."""
 
 
-def _leave(number: int, _frame: FrameType | None) -> None:
-    """Ends this process before there are ranks to inform; later torchrun handles signals itself."""
-    if number == signal.SIGINT:
-        _end(128 + number, "interrupted")
-    _end(os.EX_TEMPFAIL)
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    """Ends this process before there are ranks to inform; later torchrun handles signals itself.
+
+    At once, since an exception in the midst of torch's imports may end in C++ that does not expect one.
+    """
+    if number != signal.SIGINT:
+        os._exit(os.EX_TEMPFAIL)
+    os.write(2, b"error: interrupted\n")
+    os._exit(128 + number)
 
 
 def _end(status: int, message: str | None = None) -> NoReturn:

@@ -61,7 +61,23 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Ends the command by an exception; a second Ctrl-C ends the process at once, and without a word."""
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ends the command by an exception; a second Ctrl-C ends the process at once, and without a word.
+
+    In the midst of an import it ends at once too: C++ that is being loaded may not expect an exception.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if _imports(frame):
+        if not told_launcher("interrupted"):
+            os.write(2, b"error: interrupted\n")
+        os._exit(128 + number)
     raise KeyboardInterrupt
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a frame, or one of its callers, is Python's own code for imports."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
