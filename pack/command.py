@@ -28,6 +28,7 @@ from pack.plan.array import rank_of_index
 from pack.plan.ranks import find_rank
 from recon.base.cli import run
 from recon.base.memory import keep_freed_memory
+from recon.launcher.launcher import is_launched
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def _job(config: PackConfig) -> None:
         world = config.world_size
         found = find_rank(os.environ) if world is None else rank_of_index(os.environ, world)
         config = replace(config, rank=found.rank, world_size=found.world)
-        if found.by not in ("", "RANK"):  # torchrun's ranks are told by the launcher, and at their end
+        if found.by and not (found.by == "RANK" and is_launched()):  # else it has told the node's place
             _LOG.info("rank %d of %d by %s", found.rank, found.world, found.by)
     # Imported here: --help needs no numpy, and numpy must come after `keep_freed_memory`.
     if config.dry_run:

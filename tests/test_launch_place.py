@@ -154,11 +154,11 @@ def test_tasks_of_srun_are_the_ranks_of_a_run_without_torchrun() -> None:
         local_rank=1,
         local_size=8,
         joins=True,
-        endpoint="gpu03:20795",
         job="slurm-17.0",
-        by="SLURM_PROCID",
     )
     assert found.told == "rank 9 of 16 by SLURM_PROCID, rendezvous at gpu03:20795"
+    assert find_launch(by.ray(9, 2, 8)).told == "rank 9 of 16 by RANK, rendezvous at 10.0.0.1:41234"
+    assert find_launch({}).told is None
 
 
 def test_a_machine_s_tasks_of_mpirun_meet_on_it() -> None:

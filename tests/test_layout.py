@@ -43,7 +43,10 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "pack/base pack/card pack/dataset pack/inspect/audit/traces pack/shard pack/storage recon/base "
         "recon/image"
     ),
-    "pack": "pack/adopt pack/base pack/inspect pack/inspect/audit pack/plan pack/publish recon/base",
+    "pack": (
+        "pack/adopt pack/base pack/inspect pack/inspect/audit pack/plan pack/publish recon/base "
+        "recon/launcher"
+    ),
     "train/order": "recon/base",
     "train/chains": "recon/base recon/image",
     "train/draws": "recon/base train/chains train/order",
@@ -100,7 +103,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "train/stream train/window"
     ),
     "train": (
-        "recon/base train/detector train/draws train/evaluation train/evaluation/figures "
+        "recon/base recon/launcher train/detector train/draws train/evaluation train/evaluation/figures "
         "train/evaluation/robust train/evaluation/work train/loader train/loop train/model train/reports "
         "train/world"
     ),

@@ -16,6 +16,7 @@ import logging
 import os
 
 from recon.base.cli import run
+from recon.launcher.launcher import is_launched
 from train.draws.config import RECIPES
 from train.loop.config import TrainConfig
 from train.world.launch import find_launch
@@ -36,7 +37,7 @@ def _job(config: TrainConfig, stop: StopFlag) -> int:
     # Hides DDP's warning about find_unused_parameters, which `World.wrap` sets on purpose.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     launch = find_launch(os.environ)
-    if launch.told and launch.rank == 0:
+    if launch.rank == 0 and launch.told and not is_launched():  # else it has told the node's place
         _LOG.info("%s", launch.told)
     from train.loop.run import train
 

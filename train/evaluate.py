@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from recon.base.cli import run
+from recon.launcher.launcher import is_launched
 from train.evaluation import evaluate
 from train.evaluation.evaluate import EvaluateConfig
 from train.evaluation.work.ranks import ALONE, Ranks
@@ -33,7 +34,7 @@ def on_ranks(config: Config, tell: Callable[[Config, Ranks], None]) -> None:
         return
     from train.world.world import open_world
 
-    if launch.told and launch.rank == 0:
+    if launch.rank == 0 and launch.told and not is_launched():
         _LOG.info("%s", launch.told)
     with open_world(config.device, launch, _PATIENT) as world:
         tell(config, world)

@@ -25,7 +25,7 @@ def attach() -> None:
     """
     signal.signal(signal.SIGINT, _interrupt)
     launcher = _launcher()
-    if launcher and os.getppid() == launcher and sys.platform == "linux":
+    if is_launched() and sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None, use_errno=True).prctl(_SET_DEATH_SIGNAL, int(signal.SIGTERM))
@@ -35,10 +35,15 @@ def attach() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
+def is_launched() -> bool:
+    """Whether launch/torchrun.py has started this process."""
+    return os.getppid() == _launcher()
+
+
 def told_launcher(message: str) -> bool:
     """Gives the launcher the text of the error that this process ends with; False if there is no launcher."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if not file or os.getppid() != _launcher():
+    if not file or not is_launched():
         return False
     with open(file, "w", encoding="utf-8") as written:
         json.dump({"message": message, "timestamp": str(int(time.time()))}, written)

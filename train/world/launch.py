@@ -4,7 +4,7 @@ Only `train.command` and `train.evaluate` read them, once; all other code gets t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from recon.place.found import PORT, find_group
 from recon.place.group import Group
@@ -28,9 +28,9 @@ class Launch:
     local_size: int = 1
     """Number of processes of this node."""
     joins: bool = False
-    """Whether the launcher has set the address where the processes meet (MASTER_ADDR, MASTER_PORT)."""
-    endpoint: str | None = None
-    """HOST:PORT where processes meet that srun or mpirun has started, without such an address."""
+    """Whether this process is to meet others."""
+    endpoint: str | None = field(default=None, compare=False)
+    """HOST:PORT where the processes meet."""
     nodes: int | None = None
     """Number of nodes of the job; None if torchrun does not tell it."""
     sizes: tuple[int, ...] = ()
@@ -39,12 +39,12 @@ class Launch:
     """Name of torchrun's job, the same for all its processes and restarts."""
     restarts: int = 0
     """How often torchrun has restarted the processes of this node after one of them failed."""
-    by: str | None = None
-    """The variable that told the rank, of a run that torchrun has not started."""
+    by: str | None = field(default=None, compare=False)
+    """The variable that told the rank."""
 
     @property
     def told(self) -> str | None:
-        """The first line of the run's log; None where launch/torchrun.py writes one, or nothing is told."""
+        """The first line of the run's log; None for one process on its own."""
         if self.by is None:
             return None
         return f"rank {self.rank} of {self.size} by {self.by}, rendezvous at {self.endpoint}"
@@ -71,7 +71,6 @@ def find_launch(environ: Mapping[str, str]) -> Launch:
 
 
 def _of_torchrun(v: Variables, told: Told) -> Launch:
-    v.number("MASTER_PORT")
     job = v.get("TORCHELASTIC_RUN_ID")
     least, most = node_range(v) or (1, 0)
     return Launch(
@@ -80,6 +79,8 @@ def _of_torchrun(v: Variables, told: Told) -> Launch:
         local_rank=told.local_rank,
         local_size=told.local_size,
         joins=True,
+        endpoint=f"{v.get('MASTER_ADDR')}:{v.number('MASTER_PORT')}",
+        by="RANK",
         nodes=told.nodes,
         sizes=tuple(count * told.local_size for count in range(least, most + 1) if told.nodes),
         job=None if job == _NO_JOB else job,
