@@ -70,11 +70,12 @@ def _found(words: list[str]) -> list[str]:
         command = shlex.join(["torchrun", *node.options(), *words])
         sys.stdout.write(f"{node.told(node.processes)}\n{command}\n")
         sys.exit()
-    from torch.distributed.run import determine_local_world_size
+    if not node.processes.isdecimal():
+        from torch.distributed.run import determine_local_world_size
 
-    count = determine_local_world_size(node.processes)
-    sys.stderr.write(f"{node.told(count)}\n")
-    return [*replace(node, processes=str(count)).options(_local_address(node)), *words]
+        node = replace(node, processes=str(determine_local_world_size(node.processes)))
+    sys.stderr.write(f"{node.told(node.processes)}\n")
+    return [*node.options(_local_address(node)), *words]
 
 
 def _local_address(node: Node) -> str | None:

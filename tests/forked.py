@@ -12,7 +12,8 @@ from torch.distributed import TCPStore
 # What takes longer to import than all that a small run does; DDP imports torch._dynamo
 _PRELOADED = [
     *("train_runs", "train_ranks", "train.ops.cpu"),
-    *("torch.utils.tensorboard", "torch._dynamo", "timm", "peft", "forked_last"),
+    *("torch.utils.tensorboard", "torch._dynamo", "timm", "peft", "recon.launcher.agent"),
+    "forked_last",
 ]
 
 

@@ -28,7 +28,7 @@ def test_a_mistake_is_one_line_and_starts_nothing_again(tmp_path: Path) -> None:
 
 
 def test_ranks_that_saved_and_left_are_not_started_again(tmp_path: Path) -> None:
-    with launched("leave", tmp_path) as one:
+    with launched("leave", tmp_path, nproc_per_node="1") as one:
         assert one.ended() == (75, [])
     assert one.started(1) == []
 
@@ -65,16 +65,16 @@ def test_ranks_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
 
 
 def test_ranks_whose_launcher_was_killed_while_they_started_end_too(tmp_path: Path) -> None:
-    with launched("slow to start", tmp_path) as one:
-        until(lambda: len(one.started()) == 2)
+    with launched("slow to start", tmp_path, nproc_per_node="1") as one:
+        until(one.started)
         one.send(signal.SIGKILL)
         until(lambda: gone(one.started()))
 
 
 @pytest.mark.parametrize("deed", ["wait", "slow to start"])
 def test_ctrl_c_is_one_line_also_while_ranks_start(tmp_path: Path, deed: str) -> None:
-    with launched(deed, tmp_path) as one:
-        until(lambda: len(one.started()) == 2)
+    with launched(deed, tmp_path, nproc_per_node="1") as one:
+        until(one.started)
         one.send(signal.SIGINT)
         assert one.ended() == (130, ["error: interrupted"])
         until(lambda: gone(one.started()))

@@ -4,13 +4,13 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from patience import PATIENCE_S
 
-from recon.base.cli import run
+from recon.base import cli
 from recon.base.errors import PeerError, UserError
 
 RANK = int(os.environ["RANK"])
@@ -21,9 +21,8 @@ FIRST_START = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
 class Config:
     """What a rank does."""
 
-    deed: str = field(kw_only=False)
-    """Its name."""
-    folder: str = field(kw_only=False)
+    deed: str
+    folder: str
     """Where the ranks and the test meet."""
 
 
@@ -77,4 +76,5 @@ if __name__ == "__main__":
     (Path(sys.argv[2]) / f"started-{os.environ['TORCHELASTIC_RESTART_COUNT']}-{RANK}-{os.getpid()}").touch()
     if sys.argv[1] == "slow to start":
         time.sleep(1)
-    run(Config, job, prog="python toy_rank.py", about="")
+    cli.parse = lambda *_, **__: Config(deed=sys.argv[1], folder=sys.argv[2])  # type: ignore[assignment]
+    cli.run(Config, job, prog="", about="")
