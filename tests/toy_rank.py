@@ -56,8 +56,11 @@ def job(config: Config) -> int:
         return os.EX_TEMPFAIL
     if config.deed == "peer":  # rank 1 notices that rank 0 ends before rank 0 has ended
         if RANK:
+            while not (folder / "ready").exists():
+                time.sleep(0.02)
             raise PeerError("rank 1 stops: another rank ended")
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (folder / "ready").touch()
         time.sleep(0.3)
         raise UserError("the cause")
     if config.deed == "killed" and RANK == 0:
