@@ -24,7 +24,7 @@ from recon.base.progress import clock, counted
 if TYPE_CHECKING:
     from pack.storage import Store
 
-ARRAY = "launch/pack_array.sh"
+ARRAY = "launch/slurm/pack.sbatch"
 _RECENT = 50  # shards by which the speed of a rank is told: it changes with machines and photographs
 _SILENT = 5  # times the usual interval without a shard: then it looks stopped
 
