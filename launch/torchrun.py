@@ -73,7 +73,10 @@ def _found(words: list[str]) -> list[str]:
     if not node.processes.isdecimal():
         from torch.distributed.run import determine_local_world_size
 
-        node = replace(node, processes=str(determine_local_world_size(node.processes)))
+        try:
+            node = replace(node, processes=str(determine_local_world_size(node.processes)))
+        except ValueError as error:
+            raise UserError(f"NPROC_PER_NODE={node.processes}: {error} Give a number, or auto") from None
     sys.stderr.write(f"{node.told(node.processes)}\n")
     return [*node.options(_local_address(node)), *words]
 

@@ -114,6 +114,15 @@ def test_nodes_that_pack_need_no_place_to_meet(name: str) -> None:
         (by.sky(4, 4), "SKYPILOT_NODE_RANK=4 and SKYPILOT_NUM_NODES=4, expected 0 <= rank < size"),
         ({"SKYPILOT_NODE_RANK": "0"}, "SKYPILOT_NUM_NODES is not set, expected a number"),
         (HAND | {"RDZV_TIMEOUT": "0"}, "RDZV_TIMEOUT=0, expected seconds"),
+        (HAND | {"RDZV_TIMEOUT": "9" * 20}, "expected seconds, at most 9999999"),
+        (HAND | {"MAX_RESTARTS": "9" * 20}, "expected a number, at most 999999"),
+        ({"NNODES": "9" * 20}, "expected a number of nodes, or MIN:MAX"),
+        (HAND | {"RDZV_ENDPOINT": "h:"}, "RDZV_ENDPOINT=h:, expected HOST:PORT of one of the nodes"),
+        (HAND | {"RDZV_ENDPOINT": ":29400"}, "RDZV_ENDPOINT=:29400, expected HOST:PORT"),
+        (HAND | {"RDZV_ENDPOINT": "h:99999"}, "RDZV_ENDPOINT=h:99999, expected HOST:PORT"),
+        (HAND | {"RDZV_ENDPOINT": "a..b:29400"}, "RDZV_ENDPOINT=a..b:29400, expected HOST:PORT"),
+        (HAND | {"RDZV_ENDPOINT": "h" * 70 + ":29400"}, "expected HOST:PORT of one of the nodes"),
+        (HAND | {"RDZV_BACKEND": "foo"}, "RDZV_BACKEND=foo, expected c10d, etcd, etcd-v2"),
     ],
 )
 def test_contradictions_are_one_line(environ: Mapping[str, str], complaint: str) -> None:

@@ -3,12 +3,17 @@
 import inspect
 import os
 import re
+import shlex
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from conftest import photograph, save
 
+import recon
 from recon.base.cli import parse, run
 from recon.base.errors import UserError
 
@@ -181,3 +186,14 @@ def test_jsonargparse_still_has_the_private_names_that_the_grammar_uses() -> Non
     assert next(iter(inspect.signature(load).parameters)) == "value", "_load_config takes no value first"
     names = list(inspect.signature(ArgumentParser.error).parameters)
     assert names == ["self", "message", "ex"], "ArgumentParser.error changed: parse can't use it"
+
+
+def test_a_command_whose_output_is_closed_does_its_work(tmp_path: Path) -> None:
+    """Python has None in place of a stream that was closed before the start."""
+    save(tmp_path / "photos/a.png", photograph(16, 16, 0))
+    command = [sys.executable, "-m", "recon", "--source", "photos", "--out", "made"]
+    shell = f"{shlex.join([*command, '--autoencoder', 'identity'])} >&- 2>&-"
+    environ = os.environ | {"PYTHONPATH": str(Path(recon.__file__).parents[1])}
+    ended = subprocess.run(["sh", "-c", shell], cwd=tmp_path, env=environ, timeout=300)
+    assert ended.returncode == 0
+    assert (tmp_path / "made/a.png").exists()

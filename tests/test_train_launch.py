@@ -64,6 +64,10 @@ def test_ranks_that_were_started_by_hand_are_alone_on_their_nodes() -> None:
         ({"RANK": "0", **MEET}, "RANK=0 is set, but WORLD_SIZE not"),
         ({"RANK": "0", "WORLD_SIZE": "", **MEET}, "RANK=0 is set, but WORLD_SIZE not"),
         ({"RANK": "0", "WORLD_SIZE": "2"}, "RANK=0 is set, but MASTER_ADDR, MASTER_PORT not"),
+        (
+            {"RANK": "0", "WORLD_SIZE": "2"} | MEET | {"MASTER_PORT": "99999"},
+            "MASTER_PORT=99999, expected a port",
+        ),
         ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a"}, "RANK=0 is set, but MASTER_PORT not"),
         ({"LOCAL_RANK": "1"}, "LOCAL_RANK=1 is set, but RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT not"),
         ({**TORCHRUN, "RANK": "two"}, "RANK='two', expected a number"),

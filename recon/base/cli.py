@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from recon.base.complaints import complaint_of_file, in_plain_words
 from recon.base.errors import PeerError, UserError
-from recon.base.paths import print_any_text, printable
+from recon.base.paths import open_closed_streams, print_any_text, printable
 from recon.launcher.launcher import attach, told_launcher
 
 Config = TypeVar("Config")
@@ -232,6 +232,7 @@ def run(
         argv: the arguments, by default those of the process.
         **parser: `prog`, `about`, `recipes` and `shows` of `parse`.
     """
+    open_closed_streams()
     print_any_text(sys.stdout, sys.stderr)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     ignore_odd_metadata()

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import stat
+import sys
 from pathlib import Path
 
 from recon.base.errors import UserError
@@ -49,6 +50,13 @@ def printable(path: str) -> str:
     r"""The path, or a text with a path in it, as valid Unicode: bytes that are not UTF-8 become ``\xNN``."""
     # Not os.fsencode, which in other locales than UTF-8 refuses the rest of the text.
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def open_closed_streams() -> None:
+    """Gives a process that was started without standard output or error one that forgets: Python has None."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
 
 
 def print_any_text(*streams: object) -> None:

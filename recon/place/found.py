@@ -24,7 +24,7 @@ def _kubeflow(v: Variables) -> Group | None:
     if "PET_NODE_RANK" not in v or "PET_NNODES" not in v or ":" in (v.get("PET_NNODES") or ""):
         return None
     host = v.get("PET_MASTER_ADDR")
-    endpoint = f"{host}:{v.number('PET_MASTER_PORT', PORT)}" if host else None
+    endpoint = f"{host}:{v.port('PET_MASTER_PORT', PORT)}" if host else None
     return one_a_node(v, "PET_NODE_RANK", "PET_NNODES", endpoint=endpoint, job=host)
 
 

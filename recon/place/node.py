@@ -13,6 +13,7 @@ from recon.place.group import Group
 from recon.place.slurm import refuse_batch_script
 from recon.place.variables import Variables, node_range
 
+_BACKENDS = ("c10d", "etcd", "etcd-v2")
 _HINT = "see the first lines of launch/torchrun.sh"
 
 
@@ -89,8 +90,8 @@ def find_node(environ: Mapping[str, str], *, together: bool) -> Node:
         "processes": _one_of(
             v, "NPROC_PER_NODE", "auto", r"[1-9]\d*|auto|gpu|cpu", "a number, auto, gpu or cpu"
         ),
-        "restarts": int(_one_of(v, "MAX_RESTARTS", "0", r"\d+", "a number")),
-        "join_s": int(_one_of(v, "RDZV_TIMEOUT", "600", r"[1-9]\d*", "seconds")),
+        "restarts": int(_one_of(v, "MAX_RESTARTS", "0", r"\d{1,6}", "a number, at most 999999")),
+        "join_s": int(_one_of(v, "RDZV_TIMEOUT", "600", r"[1-9]\d{0,6}", "seconds, at most 9999999")),
     }
     if nodes == "1" or not together:
         return Node(**node)  # type: ignore[arg-type]
@@ -122,7 +123,7 @@ def _nodes(v: Variables, told: tuple[int, int] | None, group: Group | None) -> s
 
 def _meeting(v: Variables, nodes: str, group: Group | None) -> dict[str, str]:
     """Where the nodes of a run meet, and by which name they know each other."""
-    master = f"{v.get('MASTER_ADDR')}:{v.number('MASTER_PORT', PORT)}" if "MASTER_ADDR" in v else None
+    master = f"{v.get('MASTER_ADDR')}:{v.port('MASTER_PORT', PORT)}" if "MASTER_ADDR" in v else None
     endpoint = v.agreed("RDZV_ENDPOINT", "PET_RDZV_ENDPOINT") or (group and group.endpoint) or master
     job = v.agreed("RDZV_ID", "PET_RDZV_ID") or (group and group.job)
     if not job:
@@ -132,7 +133,17 @@ def _meeting(v: Variables, nodes: str, group: Group | None) -> dict[str, str]:
     backend = v.agreed("RDZV_BACKEND", "PET_RDZV_BACKEND") or "c10d"
     if backend == "static":
         backend = "c10d"  # which alone can restart, and finds the same nodes
-    host, _, port = endpoint.rpartition(":")
-    if not port.isdecimal() or not host:
+    host, colon, port = endpoint.rpartition(":")
+    if not colon or host.startswith("[") > host.endswith("]"):  # without a port, also an address of IPv6
         host, port = endpoint, str(PORT)
+    labels = host.strip("[]").removesuffix(".").split(".")
+    if not 0 < _small(port) < 1 << 16 or not all(0 < len(label) < 64 for label in labels):
+        raise v.complaint(f"RDZV_ENDPOINT={endpoint}, expected HOST:PORT of one of the nodes")
+    if backend not in _BACKENDS:
+        raise v.complaint(f"RDZV_BACKEND={backend}, expected {', '.join(_BACKENDS)}")
     return {"job": job, "endpoint": f"{host}:{port}", "backend": backend}
+
+
+def _small(digits: str) -> int:
+    """A number of few digits; 0 for any other text."""
+    return int(digits) if re.fullmatch(r"[0-9]{1,5}", digits) else 0

@@ -45,6 +45,17 @@ class Variables:
         except ValueError:
             raise self.complaint(f"{name}={value!r}, expected a number") from None
 
+    def port(self, name: str, default: int | None = None) -> int:
+        """A variable's value as the number of a port.
+
+        Raises:
+            UserError: see `number`; or there is no such port.
+        """
+        found = self.number(name, default)
+        if not 0 <= found < 1 << 16:
+            raise self.complaint(f"{name}={found}, expected a port, below 65536")
+        return found
+
     def place(self, rank: str, size: str | None) -> tuple[int, int]:
         """The values of two variables, of which the first counts from 0 to below the second.
 
@@ -81,7 +92,7 @@ def node_range(v: Variables) -> tuple[int, int] | None:
     told = v.agreed("NNODES", "PET_NNODES")
     if told is None:
         return None
-    found = re.fullmatch(r"([1-9]\d*)(?::([1-9]\d*))?", told)
+    found = re.fullmatch(r"([1-9]\d{0,5})(?::([1-9]\d{0,5}))?", told)
     least, most = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
     if least > most:
         raise v.complaint(f"NNODES={told}, expected a number of nodes, or MIN:MAX")

@@ -79,7 +79,7 @@ def _of_torchrun(v: Variables, told: Told) -> Launch:
         local_rank=told.local_rank,
         local_size=told.local_size,
         joins=True,
-        endpoint=f"{v.get('MASTER_ADDR')}:{v.number('MASTER_PORT')}",
+        endpoint=f"{v.get('MASTER_ADDR')}:{v.port('MASTER_PORT')}",
         by="RANK",
         nodes=told.nodes,
         sizes=tuple(count * told.local_size for count in range(least, most + 1) if told.nodes),
@@ -92,7 +92,7 @@ def _of_group(v: Variables, group: Group) -> Launch:
     """A rank of the run that the tasks of srun or mpirun are."""
     endpoint = group.endpoint
     if "MASTER_ADDR" in v:
-        endpoint = f"{v.get('MASTER_ADDR')}:{v.number('MASTER_PORT', PORT)}"
+        endpoint = f"{v.get('MASTER_ADDR')}:{v.port('MASTER_PORT', PORT)}"
     if not group.meets or endpoint is None:
         raise v.complaint(
             f"{group.told}, but no RANK: each of these processes would train alone and write to the same "
