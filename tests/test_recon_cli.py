@@ -197,3 +197,17 @@ def test_a_command_whose_output_is_closed_does_its_work(tmp_path: Path) -> None:
     ended = subprocess.run(["sh", "-c", shell], cwd=tmp_path, env=environ, timeout=300)
     assert ended.returncode == 0
     assert (tmp_path / "made/a.png").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_output_on_a_full_disk_is_one_line() -> None:
+    environ = os.environ | {"PYTHONPATH": str(Path(recon.__file__).parents[1])}
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        command = [sys.executable, "-m", "recon", "--list"]
+        ended = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=environ, timeout=300
+        )
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        "error: can't print: no space left where standard output goes\n",
+    )

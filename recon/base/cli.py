@@ -4,6 +4,7 @@ jsonargparse is the only library imported here, because ``--help`` must answer a
 its heavy libraries when it runs.
 """
 
+import errno
 import logging
 import os
 import re
@@ -161,6 +162,8 @@ def _files_of_options() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.filename is None:  # of the output
+            raise
         fail(f"can't read {printable(str(error.filename))}: {error.strerror}; check its permissions")
     except UnicodeDecodeError as error:
         what = f"{error.reason} at byte {error.start}"
@@ -242,6 +245,7 @@ def run(
         options = parse(config, argv, **parser)
         _refuse_memory(options)
         status = job(options)
+        sys.stdout.flush()  # else a full disk would be met when the interpreter ends
     except UserError as error:
         fail(str(error))
     except PeerError as error:
@@ -250,12 +254,21 @@ def run(
         logging.disable()  # torch has its say at the end if its import was interrupted
         fail("interrupted", status=130)  # 128 + SIGINT, as a shell counts it
     except BrokenPipeError:  # the reader of our output ended, as in `... | head`
-        # Python flushes standard output at exit, and would fail again on the broken pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         status = 141  # 128 + SIGPIPE
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _forget_output()
+        fail("can't print: no space left where standard output goes")
     finally:  # nothing is left to interrupt but the interpreter's own end, which would print a traceback
         signal.signal(signal.SIGINT, before)
     sys.exit(status or 0)
+
+
+def _forget_output() -> None:
+    """Python flushes standard output at exit, and would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse_memory(options: object) -> None:
