@@ -89,14 +89,20 @@ def _local_address(node: Node) -> str | None:
     host, _, port = (node.endpoint or "").rpartition(":")
     if node.is_host or not host:
         return None
-    deadline = time.monotonic() + node.join_s
+    deadline, told = time.monotonic() + node.join_s, False
     while True:
         try:
             with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as connection:
                 address: str = connection.getsockname()[0]
                 return None if address.startswith("127.") or address == "::1" else address
         except OSError as error:
-            if node.is_host is None:  # this may be the one; torchrun knows
+            is_unknown = isinstance(error, socket.gaierror)
+            if is_unknown and not told:  # a new pod's name may take a while
+                sys.stderr.write(
+                    f"{host} has no address yet ({error.strerror}), asking for {node.join_s} s\n"
+                )
+                told = True
+            if node.is_host is None and not is_unknown:  # this may be the one; torchrun knows
                 return None
             if time.monotonic() > deadline:
                 late = f"{node.endpoint} does not listen after {node.join_s} s"

@@ -237,3 +237,15 @@ def test_the_image_has_all_it_needs_pinned_and_no_root() -> None:
     for needed in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]:
         requirement = Requirement(needed)
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), needed
+
+
+def test_a_place_to_meet_without_an_address_is_told_at_once_and_given_up_in_time() -> None:
+    words = {"NNODES": "2", "RDZV_ID": "a", "RDZV_ENDPOINT": "no.such.host.invalid:2999", "RDZV_TIMEOUT": "1"}
+    given = {"PATH": os.environ["PATH"], "PYTHON": sys.executable, "NPROC_PER_NODE": "1", **words}
+    ended = subprocess.run(
+        [ROOT / "launch/torchrun.sh"], env=given, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == os.EX_UNAVAILABLE
+    _, told, error = ended.stderr.splitlines()
+    assert told.startswith("no.such.host.invalid has no address yet (")
+    assert error.startswith("error: no.such.host.invalid:2999 does not listen after 1 s (")
