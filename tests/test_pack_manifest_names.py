@@ -70,7 +70,7 @@ def test_preview_goes_where_it_was_sent_even_to_the_root(
         opened.append(url)
         raise UserError("seen")
 
-    monkeypatch.setattr("pack.storage.open_store", remember)
+    monkeypatch.setattr("pack.base.writable.open_store", remember)
     monkeypatch.setattr(sys, "argv", ["command", str(packed), "--out", "/x.png"])
     with pytest.raises(SystemExit):
         preview.main()

@@ -64,6 +64,9 @@ def job(config: Config) -> int:
         time.sleep(0.3)
         raise UserError("the cause")
     if config.deed == "killed" and RANK == 0:
+        started = f"started-{os.environ['TORCHELASTIC_RESTART_COUNT']}-*"
+        while len(list(folder.glob(started))) < 2:  # the other rank is to have begun
+            time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGKILL)
     if config.deed == "killed once" and FIRST_START:
         os.kill(os.getpid(), signal.SIGKILL)
