@@ -17,7 +17,7 @@ from train.loop.config import DataConfig, TrainConfig
 from train.order.config import OrderConfig
 from train.world.config import WorldConfig
 from train.world.launch import Launch
-from train.world.world import World, open_world
+from train.world.world import World, _tell_unknown, open_world
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -107,3 +107,14 @@ def test_lanes_must_suit_every_number_of_nodes_that_a_run_may_have() -> None:
         check_sizes(OrderConfig(lanes=192, global_batch=64), launch)
     with pytest.raises(UserError, match=r"^lanes=20 is not a multiple of the world size 8"):
         check_sizes(OrderConfig(lanes=20, global_batch=16), launch)
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "h" * 300])
+def test_a_name_without_an_address_is_told_before_ranks_wait_for_it(
+    capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    _tell_unknown(host, 30)
+    _tell_unknown("127.0.0.1", 30)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"MASTER_ADDR={host} has no address yet (")
+    assert line.endswith("), asking for 30 s")

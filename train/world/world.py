@@ -2,6 +2,7 @@
 
 import gc
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -233,6 +234,7 @@ def _fresh_store(launch: Launch, config: WorldConfig) -> Store:
     """
     if launch.endpoint:  # of tasks without torchrun
         os.environ["MASTER_ADDR"], _, os.environ["MASTER_PORT"] = launch.endpoint.rpartition(":")
+    _tell_unknown(os.environ.get("MASTER_ADDR", ""), config.join_timeout_s)
     wait = timedelta(seconds=config.join_timeout_s)
     try:
         store: Store = next(rendezvous("env://", launch.rank, launch.size, timeout=wait))[0]
@@ -241,6 +243,15 @@ def _fresh_store(launch: Launch, config: WorldConfig) -> Store:
         told = f"{late} (world.join_timeout_s): {message_of(error)}"
         raise PeerError(f"rank {launch.rank} stops: {told}") from error
     return PrefixStore(str(launch.restarts), store) if launch.nodes == 1 else store
+
+
+def _tell_unknown(host: str, wait_s: float) -> None:
+    """Tells that a name has no address: torch asks for it again and again without a word."""
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError) as error:
+        said = " ".join(str(error).split())
+        sys.stderr.write(f"MASTER_ADDR={host} has no address yet ({said}), asking for {wait_s:.0f} s\n")
 
 
 def _device(name: str, local_rank: int, local_size: int) -> torch.device:
