@@ -1,4 +1,4 @@
-"""Entry points and palettes: packing writes them, `pack.verify` checks, `pack.index --entries` adds them."""
+"""Entry points and colours: packing writes them, `pack.verify` checks, `pack.index --entries` adds them."""
 
 import shutil
 from pathlib import Path

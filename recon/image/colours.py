@@ -16,7 +16,7 @@ from recon.image.codec import Pixels
 
 _GRID = 96  # rows and columns. Of 280 photographs' mean greys 99 % were right to 1 level; with 80, to 2.2
 _HALVINGS = 6
-_CELLS = 16  # down and across. Of 720 parts' mean greys 99 % were right to 4 levels; with 8, to 7
+_CELLS = 16  # down and across. Of 1,120 parts' mean greys 99 % were right to 3 levels; with 8, of 720, to 7
 
 COLOURS = 2**_HALVINGS
 COLOURS_BYTES = 3 * COLOURS + 2 * _CELLS**2

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from recon.jpeg.frame import Frame
 from recon.kernels.entropy import FINE, decode_rectangle
 from recon.kernels.huffman import Bytes, Fast, Numbers
-from recon.kernels.pixels import inverse_dct, to_rgb
+from recon.kernels.inverse_dct import inverse_dct
+from recon.kernels.pixels import to_rgb
 
 Box = tuple[int, int, int, int]
 """Top, left, height and width of a part of an image in pixels, not empty and inside of it."""

@@ -14,7 +14,6 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-from llvmlite import ir
 from numba.core import types
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
@@ -88,67 +87,4 @@ pointer: Any = intrinsic(_pointer)
 """In a kernel: the address of an array's first item, to be indexed like a flat array.
 
 For parts that run once for each symbol: counting references to arrays would take most of their time.
-"""
-
-
-_EIGHT: Any = ir.VectorType(ir.IntType(32), 8)
-
-
-def _lines(context: Any, builder: Any, base: Any, wide: Any, kind: Any) -> list[Any]:
-    """Pointers to the eight lines of a block, as vectors of a kind."""
-    rows = (builder.mul(wide, context.get_constant(types.int64, row)) for row in range(8))
-    return [builder.bitcast(builder.gep(base, [row]), kind.as_pointer()) for row in rows]
-
-
-def _transposed(builder: Any, lines: list[Any]) -> list[Any]:
-    """Blocks of 1x1, 2x2 and 4x4 on both sides of the diagonal change places."""
-    rows = [builder.load(line, align=4) for line in lines]
-    for side in (1, 2, 4):
-        low = [n if not n & side else 8 + n - side for n in range(8)]
-        high = [n + side if not n & side else 8 + n for n in range(8)]
-        for row in (n for n in range(8) if not n & side):
-            pair = rows[row], rows[row + side]
-            masks = (ir.Constant(_EIGHT, mask) for mask in (low, high))
-            rows[row], rows[row + side] = (builder.shuffle_vector(*pair, mask) for mask in masks)
-    return rows
-
-
-def _transpose(_: Any, source: Any, wide: Any, target: Any) -> Any:
-    def code(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        source, wide, target = arguments
-        rows = _transposed(builder, _lines(context, builder, source, wide, _EIGHT))
-        for values, line in zip(rows, _lines(context, builder, target, wide, _EIGHT), strict=True):
-            builder.store(values, line, align=4)
-        return context.get_dummy_value()
-
-    return types.void(source, wide, target), code
-
-
-def _transpose_to_levels(_: Any, source: Any, wide: Any, target: Any, target_wide: Any) -> Any:
-    def code(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        source, wide, target, target_wide = arguments
-        least, most, middle = (ir.Constant(_EIGHT, [level] * 8) for level in (0, 255, 128))
-        rows = _transposed(builder, _lines(context, builder, source, wide, _EIGHT))
-        octets = ir.VectorType(ir.IntType(8), 8)
-        for values, line in zip(rows, _lines(context, builder, target, target_wide, octets), strict=True):
-            values = builder.add(values, middle)
-            values = builder.select(builder.icmp_signed(">", values, least), values, least)
-            values = builder.select(builder.icmp_signed("<", values, most), values, most)
-            builder.store(builder.trunc(values, octets), line, align=1)
-        return context.get_dummy_value()
-
-    return types.void(source, wide, target, target_wide), code
-
-
-transpose: Any = intrinsic(_transpose)
-"""In a kernel: transposes 8x8 int32, by SIMD shuffles where the processor has them.
-
-Args: pointers to the first number, how many numbers its lines are apart (as those of the result), and the
-result.
-"""
-
-transpose_to_levels: Any = intrinsic(_transpose_to_levels)
-"""In a kernel: the same, plus 128 and clipped to 0..255.
-
-Args: as before; then the result, bytes, and how many bytes its lines are apart.
 """

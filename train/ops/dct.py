@@ -85,7 +85,7 @@ def decode_blocks(blocks_M64: torch.Tensor, steps_M64: torch.Tensor) -> torch.Te
         steps_M64: int32 quantisation steps.
 
     Returns:
-        (M, 64) float64, whole levels 0..255, as `recon.kernels.pixels.inverse_dct` computes them.
+        (M, 64) float64, whole levels 0..255, as `recon.kernels.inverse_dct` computes them.
     """
     matrix = _matrix(blocks_M64.device)
     x = (blocks_M64.int() * steps_M64).double().view(-1, 8, 1, 8)

@@ -1,7 +1,7 @@
 """From the coefficients of JPEGs to windows of pixels, in tensor arithmetic for all windows together.
 
-It gives the pixels of `recon.kernels.pixels`, which are those of libjpeg-turbo, and waits for no result of
-the device: all shapes are known on the host. Where the kinds of sampling differ, only the samples that are
+It gives the pixels of `recon.jpeg.coefficients`, which are those of libjpeg-turbo, and waits for no result
+of the device: all shapes are known on the host. Where the kinds of sampling differ, only the samples that are
 looked at do: those of unfiltered chroma are their own neighbours.
 
     N windows, n of them at a time, M blocks of 8x8, S the side of a window in pixels

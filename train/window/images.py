@@ -1,6 +1,7 @@
 """The images of a sample, of which no more is decoded than somebody asks for."""
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from pack.dataset.pairs import Hint
@@ -139,7 +140,7 @@ class Stored:
         self, data: bytes, name: str, hint: Hint | None, parts: int = 1, watch: Watch = UNWATCHED
     ) -> None:
         self.data, self.name, self.parts, self._watch = data, name, parts, watch
-        self._colours = read_colours(hint.colours) if hint and hint.colours else None
+        self._packed_colours = hint.colours if hint else None
         self._whole: Decoded | None = None
         self._partly = _partly_decodable(data, hint) if hint and hint.entries else None
         if self._partly is None:
@@ -184,6 +185,11 @@ class Stored:
         except UndecodedError:  # libjpeg-turbo decides whether the file or the index is wrong
             self._decode()
             return None
+
+    @cached_property
+    def _colours(self) -> Colours | None:
+        """As the index has them: only contrast asks."""
+        return read_colours(self._packed_colours) if self._packed_colours else None
 
     def palette(self) -> Palette:
         """As the index has it, or computed from the pixels."""
