@@ -70,7 +70,7 @@ def colours_of(pixels: Pixels) -> Colours:
     points = _points(pixels)
     found, side = _palette(points), _GRID // _CELLS
     parts = points.reshape(_CELLS, side, _CELLS, side, 3).swapaxes(1, 2).reshape(_CELLS**2, side**2, 3)
-    means_n3, found_3n = _means(_halved(_keys(parts))).astype(np.int64), found.T.astype(np.int64)
+    means_n3, found_3n = _means(_halved(_keys(parts))).astype(np.int32), found.T.astype(np.int32)
     # The nearest colour, by the square of the distance less what is the same for all.
     nearness = 2 * means_n3 @ found_3n - (found_3n**2).sum(axis=0)
     cells = nearness.argmax(axis=1).astype(np.uint8).reshape(_CELLS, _CELLS, 2)
