@@ -1,27 +1,30 @@
 """Entry points and colours: packing writes them, `pack.verify` checks, `pack.index --entries` adds them."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import photograph, run, save
 from pack_runs import Interruption, config, files
-from rewritten_indexes import Row, optional, rewritten, unhinted
+from rewritten_indexes import Row, hinted_pairs, optional, unhinted, with_hints
 from several_fakes import pack_fakes, write_autoencoders
 from stranger_tars import image, pair, write_samples
 
 from pack.adopt import command as index
 from pack.adopt.adopt import adopt
 from pack.adopt.config import IndexConfig
-from pack.dataset.dataset import iterate_pairs, open_dataset
+from pack.dataset.dataset import open_dataset
 from pack.dataset.pairs import StoredPair
 from pack.inspect import info, verify
 from pack.publish import finish_command
+from pack.publish.finish import check_files
 from pack.publish.packing import pack
-from pack.shard.pair import hint_columns
-from pack.shard.schema import BARE_FAKES, HINT_COLUMNS, MORE_FAKES
-from pack.storage import LocalStore
+from pack.shard.hints import MAGIC, Hint
+from pack.shard.pair import hint_of
+from pack.shard.schema import MORE_FAKES
+from pack.storage import LocalStore, open_store
 from recon.base.errors import UserError
 from recon.image.codec import decode_rgb
 from recon.image.colours import colours_of
@@ -38,9 +41,14 @@ def add(root: Path | str) -> None:
     adopt(IndexConfig(url=[str(root)], entries=True))
 
 
+def pairs_of(root: Path) -> list[StoredPair]:
+    """All pairs with their hints, wherever the dataset lies."""
+    return [replace(pair, url="") for pair in hinted_pairs(root)]
+
+
 def check(root: Path) -> list[StoredPair]:
     """All pairs, after each hint was compared with what the stored bytes alone give."""
-    pairs = list(iterate_pairs(str(root)))
+    pairs = pairs_of(root)
     for one in pairs:
         images = {"real": one.real} | {f"fake{n + 1}" if n else "fake": d for n, d in enumerate(one.fakes)}
         assert one.hints.keys() == images.keys()
@@ -91,28 +99,68 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_of_several_fakes_has_its_own_and_they_can_be_added(several: Path, tmp_path: Path) -> None:
     pairs = check(several)
     assert all(len({hint.colours for hint in one.hints.values()}) == 4 for one in pairs)
-    root = unhinted(Path(shutil.copytree(several, tmp_path / "out")), (MORE_FAKES, BARE_FAKES))
+    root = unhinted(Path(shutil.copytree(several, tmp_path / "out")), *optional(MORE_FAKES))
     assert list(verify.verify(open_dataset(str(root)))) == []
-    assert all(not one.hints for one in iterate_pairs(str(root)))
+    assert all(not one.hints for one in pairs_of(root))
     add(root)
-    assert rows_of(root) == rows_of(several)
+    assert pairs_of(root) == pairs
     assert list(verify.verify(open_dataset(str(root)))) == []
 
 
 def test_verify_finds_a_hint_that_is_not_that_of_its_image(packed: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(packed, tmp_path / "photos"))
-    keys = [row["key"] for row in rows_of(root)]
-    wrong = {0: ("real_colours", b"x" * 704), 2: ("real_colours", None), 5: ("fake_entries", b"\x01")}
+    hints = {one.key: one.hints for one in pairs_of(root)}
+    keys = list(hints)
+    wrong = {
+        0: ("real", "colours", b"x" * 704),
+        2: ("real", "colours", None),
+        5: ("fake", "entries", b"1"),
+    }
 
-    def spoilt(row: Row) -> Row:
-        column, value = wrong.get(keys.index(row["key"]), ("", None))
-        return row | {column: value} if column else row
+    def spoilt(row: Row) -> list[Hint]:
+        own = dict(hints[row["key"]])
+        member, part, value = wrong.get(keys.index(row["key"]), ("", "", None))
+        if member:
+            own[member] = replace(own[member], **{part: value})
+        return list(own.values())
 
-    rewritten(root, spoilt, optional(*HINT_COLUMNS))
+    with_hints(root, spoilt)
     assert list(verify.verify(open_dataset(str(root)))) == [
-        f"shard-00000{number // 4}.parquet: {keys[number]}: {column} is not that of the image"
-        for number, (column, _) in wrong.items()
+        f"shard-00000{number // 4}: {keys[number]}: the {part} of {member} are not those of the image"
+        for number, (member, part, _) in wrong.items()
     ]
+
+
+def test_verify_finds_damaged_hints_in_a_tar(packed: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(packed, tmp_path / "photos"))
+    path, row = root / "shard-000001.tar", rows_of(root)[5]
+    data, where = path.read_bytes(), f"shard-000001.tar: __hints__/{row['key']}"
+    for place, found in (
+        (row["hints_offset"] + 20, f"{where}: CRC-32 differs from the index"),
+        (row["hints_offset"] - 512, f"{where}: broken tar header (bad checksum)"),
+    ):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        lines = list(verify.verify(open_dataset(str(root))))
+        assert lines == [found, "shard-000001.tar: sha256 differs from the manifest"]
+
+
+def test_verify_finds_each_damage_of_a_file_of_hints(packed: Path, tmp_path: Path) -> None:
+    root = unhinted(Path(shutil.copytree(packed, tmp_path / "photos")))
+    add(root)
+    path, key = root / "shard-000001.hints", rows_of(root)[4]["key"]
+    data, found = path.read_bytes(), f"{path.name}: "
+    path.write_bytes(data[:25] + bytes([data[25] ^ 1]) + data[26:])
+    assert list(verify.verify(open_dataset(str(root)))) == [f"{found}{key}: CRC-32 differs from the index"]
+    path.write_bytes(b"P" + data[1:])
+    assert list(verify.verify(open_dataset(str(root)))) == [f"{found}it does not begin with {MAGIC!r}"]
+    path.write_bytes(data + b"more")
+    expected = f"{found}{len(data) + 4} bytes, the index says {len(data)}"
+    assert list(verify.verify(open_dataset(str(root)))) == [expected]
+    path.unlink()
+    (line,) = verify.verify(open_dataset(str(root)))
+    assert str(path) in line
+    (root / "shard-000009.hints").write_bytes(data)
+    assert "shard-000009.hints: not in the manifest" in list(verify.verify(open_dataset(str(root))))
 
 
 def test_entries_are_added_to_a_packed_dataset_and_no_tar_changes(
@@ -120,7 +168,7 @@ def test_entries_are_added_to_a_packed_dataset_and_no_tar_changes(
 ) -> None:
     root = unhinted(Path(shutil.copytree(packed, tmp_path / "photos")))
     before, sha256 = files(root), open_dataset(str(root)).manifest.sha256
-    assert all(not one.hints for one in iterate_pairs(str(root)))
+    assert all(not one.hints for one in pairs_of(root))
     caplog.set_level("INFO")
     assert run(monkeypatch, index.main, "--entries", root) == 0
     dataset = open_dataset(str(root))
@@ -129,8 +177,11 @@ def test_entries_are_added_to_a_packed_dataset_and_no_tar_changes(
     assert dataset.manifest.provenance["entries"] == {"sha256": sha256}
     after = files(root)
     changed = {name for name, data in after.items() if before.get(name) != data}
-    assert changed == {"dataset.json"} | {name for name in before if name.endswith(".parquet")}
-    assert rows_of(root) == rows_of(packed)
+    indexes = {name for name in before if name.endswith(".parquet")}
+    assert changed == {"dataset.json", *indexes, *(name.replace("parquet", "hints") for name in indexes)}
+    assert pairs_of(root) == [
+        replace(one, url=one.url.replace(str(packed), str(root))) for one in pairs_of(packed)
+    ]
     assert run(monkeypatch, verify.main, root) == 0
     assert run(monkeypatch, finish_command.main, root) == 0
     add(root)
@@ -138,13 +189,36 @@ def test_entries_are_added_to_a_packed_dataset_and_no_tar_changes(
     assert files(root) == after
 
 
-def test_info_says_how_many_pairs_have_entries(packed: Path, tmp_path: Path) -> None:
-    both = {row["key"] for row in rows_of(packed) if row["real_entries"] and row["fake_entries"]}
-    assert 0 < len(both) < 11
-    found = info.describe(open_dataset(str(packed)))["counts"]["entries"]
-    assert found == {"real and fake": len(both), "none": 11 - len(both)}
+def test_info_says_whether_pairs_have_hints(packed: Path, tmp_path: Path) -> None:
+    assert info.describe(open_dataset(str(packed)))["counts"]["hints"] == {"yes": 11}
     bare = unhinted(Path(shutil.copytree(packed, tmp_path / "photos")))
-    assert info.describe(open_dataset(str(bare)))["counts"]["entries"] == {"none": 11}
+    assert info.describe(open_dataset(str(bare)))["counts"]["hints"] == {"no": 11}
+
+
+def test_a_lost_file_of_hints_is_told_and_written_anew(
+    packed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = unhinted(Path(shutil.copytree(packed, tmp_path / "photos")))
+    add(root)
+    before = files(root)
+    (root / "shard-000001.hints").unlink()
+    with pytest.raises(UserError, match=r"lacks 1 files, e.g. shard-000001.hints"):
+        check_files(open_store(str(root)), open_dataset(str(root)).manifest)
+    caplog.set_level("INFO")
+    add(root)
+    assert "shard-000001.hints was lost, and is written anew" in caplog.text
+    assert files(root) == before
+
+
+def test_a_file_of_others_with_the_name_of_hints_is_not_replaced(packed: Path, tmp_path: Path) -> None:
+    root = unhinted(Path(shutil.copytree(packed, tmp_path / "photos")))
+    (root / "shard-000001.hints").write_text("mine")
+    with pytest.raises(UserError, match=r"shard-000001.hints is of somebody else"):
+        add(root)
+    write_samples(tmp_path / "tars" / "a.tar", [pair(0)])
+    (tmp_path / "tars" / "a.hints").write_text("mine")
+    with pytest.raises(UserError, match=r"a.hints is not of python -m pack.index, which would replace it"):
+        adopt(IndexConfig(url=[str(tmp_path / "tars")]))
 
 
 def test_a_dataset_that_has_them_is_left_alone(packed: Path, tmp_path: Path) -> None:
@@ -192,13 +266,11 @@ def test_adopted_tars_have_them_and_older_ones_get_them(tmp_path: Path) -> None:
     broken = {"real.jpg": image(3)[:-200], "fake.png": image(3, "PNG")}
     write_samples(tmp_path / "a.tar", [pair(0), pair(1), pair(2, **broken), pair(3)])
     adopt(IndexConfig(url=[str(tmp_path)]))
-    rows = rows_of(tmp_path)
-    assert [row["real_entries"] is None for row in rows] == [False, False, True, False]
-    assert [row["real_colours"] is None for row in rows] == [False, False, True, False]
-    for row, one in zip(rows, iterate_pairs(str(tmp_path)), strict=True):
-        for member, data in (("real", one.real), ("fake", one.fake)):
-            expected = hint_columns(data)
-            assert {name: row[f"{member}_{name}"] for name in expected} == expected
+    pairs = pairs_of(tmp_path)
+    assert [one.hints["real"].entries is None for one in pairs] == [False, False, True, False]
+    assert [one.hints["real"].colours is None for one in pairs] == [False, False, True, False]
+    for one in pairs:
+        assert one.hints == {"real": hint_of(one.real), "fake": hint_of(one.fake)}
     assert list(verify.verify(open_dataset(str(tmp_path)))) == []
 
 

@@ -81,7 +81,8 @@ def test_tars_of_webdataset_become_a_dataset_that_every_command_takes(
 ) -> None:
     tars = files(theirs)
     assert run(monkeypatch, index.main, theirs) == 0
-    ours = {"000.parquet", "001.parquet", "002.parquet", "README.md", "dataset.json"}
+    ours = {f"00{n}.{suffix}" for n in range(3) for suffix in ("hints", "parquet")}
+    ours |= {"README.md", "dataset.json"}
     assert files(theirs).keys() == tars.keys() | ours
     assert {name: data for name, data in files(theirs).items() if name in tars} == tars, "a tar was changed"
     assert run(monkeypatch, verify.main, theirs) == 0

@@ -60,18 +60,19 @@ def shards(root: Path) -> list[tuple[list[Member], list[dict[str, Any]]]]:
 
 
 def pairs(root: Path) -> Iterator[tuple[dict[str, Any], list[Member]]]:
-    """Each index row with the three members at its place in the tar."""
+    """Each index row with the four members at its place in the tar."""
     for members, rows in shards(root):
-        assert len(members) == 3 * len(rows)
+        assert len(members) == 4 * len(rows)
         for number, row in enumerate(rows):
-            yield row, members[3 * number : 3 * number + 3]
+            yield row, members[4 * number : 4 * number + 4]
 
 
-def test_members_of_a_pair_are_adjacent_in_the_order_real_fake_json(packed: Path) -> None:
+def test_members_of_a_pair_are_adjacent_in_the_order_real_fake_json_hints(packed: Path) -> None:
     assert read_manifest(open_store(str(packed))).fields == {"real": "real.jpg", "fake": "fake.jpg"}
     for row, members in pairs(packed):
         names = [name for name, _, _ in members]
-        assert names == [f"{row['key']}.{field}" for field in ("real.jpg", "fake.jpg", "json")]
+        key = row["key"]
+        assert names == [f"{key}.real.jpg", f"{key}.fake.jpg", f"{key}.json", f"__hints__/{key}"]
         assert (row["real_field"], row["fake_field"]) == ("real.jpg", "fake.jpg")
 
 
@@ -83,7 +84,7 @@ def test_real_images_keep_their_bytes(packed: Path, photographs: Path) -> None:
 
 def test_index_tells_offset_size_and_checksum_of_every_member(packed: Path) -> None:
     for row, members in pairs(packed):
-        for member, (_, payload, offset) in zip(MEMBERS, members, strict=True):
+        for member, (_, payload, offset) in zip((*MEMBERS, "hints"), members, strict=True):
             assert row[f"{member}_offset"] == offset
             assert row[f"{member}_size"] == len(payload)
             assert row[f"{member}_crc32"] == zlib.crc32(payload)
@@ -221,12 +222,12 @@ def test_index_keeps_the_facts_of_its_shard_and_the_types_of_its_columns() -> No
 def test_optional_columns_come_back_with_their_types() -> None:
     schema = pa.schema([*INDEX_SCHEMA, *OPTIONAL_SCHEMA])
     fake = dict.fromkeys(("seed", "offset", "size", "crc32"), 1) | {"field": "fake2.png", "codec": "png"}
-    row = {"key": "k", "more_fakes": [fake, fake], "real_entries": b"\0", "mask_crc32": 2**32 - 1}
+    row = {"key": "k", "more_fakes": [fake, fake], "hints_offset": 2**40, "mask_crc32": 2**32 - 1}
     table = read_index(index_bytes([row, {"key": "l"}], {}, schema))
     assert table.schema.remove_metadata() == schema
     found = table.to_pylist()
     assert found[0]["more_fakes"][1] == dict.fromkeys(found[0]["more_fakes"][0]) | fake
-    assert (found[0]["real_entries"], found[1]["more_fakes"], found[1]["mask_size"]) == (b"\0", None, None)
+    assert (found[0]["hints_offset"], found[1]["more_fakes"], found[1]["mask_size"]) == (2**40, None, None)
 
 
 def test_index_that_someone_else_wrote_has_no_facts() -> None:

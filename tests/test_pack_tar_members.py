@@ -16,11 +16,11 @@ from stranger_tars import image, write_members
 
 from pack import command
 from pack.adopt import command as index
+from pack.adopt.tar_reader import TarReader
 from pack.dataset.dataset import open_dataset
 from pack.inspect import verify
 from pack.inspect.audit.partners import lonely
 from pack.shard.tar_members import Member, members
-from pack.shard.tar_reader import TarReader
 from pack.sources.tar_headers import listed_members
 from pack.storage import LocalStore
 from recon.base.errors import UserError

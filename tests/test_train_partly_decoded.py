@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_recon_jpeg import jpeg
 
-from pack.dataset.pairs import Hint, StoredPair
+from pack.dataset.pairs import StoredPair
+from pack.shard.hints import Hint
 from recon.base.errors import UserError
 from recon.image.codec import decode_rgb
 from recon.image.colours import EQUAL, colours_of, palette

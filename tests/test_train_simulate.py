@@ -36,9 +36,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(folder: Path, **options: Any) -> SimulateConfig:
     """Two ranks on a dataset that is there."""
-    index_bytes = sum(path.stat().st_size for path in folder.glob("*.parquet")) / PAIRS
+    index, hints = (
+        sum(path.stat().st_size for path in folder.glob(f"*.{suffix}")) / PAIRS
+        for suffix in ("parquet", "hints")
+    )
     order = OrderConfig(global_batch=BATCH, **ORDER)
-    return SimulateConfig(gpus=2, data=str(folder), index_bytes=index_bytes, order=order, **options)
+    sizes = {"index_bytes": index, "hint_bytes": hints}
+    return SimulateConfig(gpus=2, data=str(folder), order=order, **sizes, **options)
 
 
 def predicted(found: Figures, how: SimulateConfig) -> dict[str, float]:
@@ -46,8 +50,10 @@ def predicted(found: Figures, how: SimulateConfig) -> dict[str, float]:
     rates = {
         "indexes": found.index_requests_per_s,
         "index bytes": found.index_bytes_per_s,
-        "blocks": found.requests_per_s - found.index_requests_per_s,
-        "block bytes": found.bytes_per_s - found.index_bytes_per_s,
+        "hints": found.hint_requests_per_s,
+        "hint bytes": found.hint_bytes_per_s,
+        "blocks": found.requests_per_s - found.index_requests_per_s - found.hint_requests_per_s,
+        "block bytes": found.bytes_per_s - found.index_bytes_per_s - found.hint_bytes_per_s,
     }
     return {name: rate / how.pairs_per_s * found.pairs for name, rate in rates.items()}
 
@@ -57,6 +63,8 @@ def asked(proxy: FaultProxy) -> dict[str, float]:
     return {
         "indexes": len(proxy.requests(".parquet")),
         "index bytes": proxy.sent(".parquet"),
+        "hints": len(proxy.requests(".hints")),
+        "hint bytes": proxy.sent(".hints"),
         "blocks": len(proxy.requests(".tar")),
         "block bytes": proxy.sent(".tar"),
     }
@@ -128,7 +136,7 @@ def test_a_rank_reads_each_of_its_pairs_once_and_holds_its_windows_and_what_it_r
     order = EpochOrder(
         [Source(shard_pairs=manifest.numbers("pairs"))], seed=1, epoch=0, lanes=16, block=10, window=2
     )
-    who = Rank(rank=1, world_size=2, batch=4, read_ahead_bytes=50_000, index_bytes=0.0)
+    who = Rank(rank=1, world_size=2, batch=4, read_ahead_bytes=50_000, index_bytes=0.0, hint_bytes=0.0)
     whole = read_rank(manifest, order, who, pairs=20_000)
     lanes = 8
     assert (whole.pairs, whole.lasting.bytes) == (20_000, 1000 * (20_000 + lanes))  # first pairs come twice

@@ -19,16 +19,19 @@ from pack.adopt.config import IndexConfig
 from pack.adopt.entries import add_entries
 from pack.adopt.found import Found
 from pack.adopt.rows import Naming, TarSample, make_row, samples
+from pack.adopt.tar_reader import TarReader
 from pack.adopt.urls import find_tars
 from pack.base.braces import expand
 from pack.base.names import printable
 from pack.card.card import CARD
 from pack.card.update import new_card
+from pack.shard.hints import Hint, HintFile, is_hint_file
 from pack.shard.index import index_bytes, index_facts, tar_sha256
-from pack.shard.manifest import LISTED, NAME, PLAN, Manifest, ShardEntry, read_manifest
+from pack.shard.manifest import HINTED, LISTED, NAME, PLAN, Manifest, ShardEntry, read_manifest
+from pack.shard.names import hints_name
+from pack.shard.pair import member_columns
 from pack.shard.rejected import REJECTED, rejected_bytes
 from pack.shard.schema import ADOPTED_SCHEMA, hinted
-from pack.shard.tar_reader import TarReader
 from pack.storage import Store, open_store
 from recon.base.cpus import ahead, available_cpus
 from recon.base.errors import RejectedImageError, UserError
@@ -100,17 +103,12 @@ class _Adoption:
                 "complete it by running python -m pack again"
             )
         for name in self.names:
-            if f"{name}.parquet" in present and not self._is_ours(f"{name}.parquet"):
-                raise UserError(
-                    f"{self.store.url}/{name}.parquet is not of python -m pack.index, which would replace it "
-                    "by its index; move this file, or move the tars to another directory"
-                )
-
-    def _is_ours(self, name: str) -> bool:
-        try:
-            return "adopted" in index_facts(self.store.read(name))
-        except (pa.ArrowInvalid, ValueError):  # no Parquet file, or a damaged one
-            return False
+            for own, is_ours in ((f"{name}.parquet", _is_index), (hints_name(name), is_hint_file)):
+                if own in present and not is_ours(self.store, own):
+                    raise UserError(
+                        f"{self.store.url}/{own} is not of python -m pack.index, which would replace it; "
+                        "move this file, or move the tars to another directory"
+                    )
 
     def _read_all(self, sizes: dict[str, int]) -> Found:
         """Reads all tars and publishes the index of each tar that has pairs."""
@@ -124,18 +122,21 @@ class _Adoption:
     def _read(self, name: str, size: int, found: Found, meter: "_Meter") -> None:
         tar = TarReader(self.store, f"{name}.tar", size, meter.read)
         rows: list[dict[str, Any]] = []
+        hints = HintFile()
         threads = available_cpus()
         with ThreadPoolExecutor(threads) as pool:
-            for key, row in ahead(pool, self._row, self._samples(tar, name, found), threads):
-                if isinstance(row, RejectedImageError):
-                    found.reject(key, name, str(row))
+            for key, made in ahead(pool, self._row, self._samples(tar, name, found), threads):
+                if isinstance(made, RejectedImageError):
+                    found.reject(key, name, str(made))
                 else:
-                    rows.append(row)
+                    row, own = made
+                    rows.append(row | member_columns("hints", hints.add(own)))
                     meter.pair()
         if rows:
             # `samples` has read the tar to its end, so `tar.sha256` covers all of it.
             facts: dict[str, Any] = {"name": name, "pairs": len(rows), "bytes": size, "sha256": tar.sha256}
             index = index_bytes(rows, facts | {"adopted": True}, hinted(ADOPTED_SCHEMA))
+            self._put(hints_name(name), hints.to_bytes())
             self._put(f"{name}.parquet", index)
             found.entries.append(ShardEntry(**facts, index_sha256=hashlib.sha256(index).hexdigest()))
             return
@@ -153,8 +154,8 @@ class _Adoption:
             found.add_key(sample.key, name, sample.start)
             yield sample
 
-    def _row(self, sample: TarSample) -> tuple[str, dict[str, Any] | RejectedImageError]:
-        """The key of a sample with its row, or with the reason why it is no pair."""
+    def _row(self, sample: TarSample) -> tuple[str, tuple[dict[str, Any], list[Hint]] | RejectedImageError]:
+        """The key of a sample with its row and hints, or with the reason why it is no pair."""
         try:
             return sample.key, make_row(sample, self.naming)
         except RejectedImageError as error:
@@ -176,7 +177,7 @@ class _Adoption:
             split=self.config.split,
             shards=tuple(found.entries),
             rejected=len(found.rejected),
-            provenance=self._provenance() | {"tars_without_pairs": found.empty},
+            provenance=self._provenance() | {"tars_without_pairs": found.empty, HINTED: "beside"},
             tabled=len(found.entries) > LISTED,
         )
         if text := new_card(self.store, manifest, present):
@@ -241,6 +242,14 @@ class _Adoption:
             raise UserError(
                 f"{self.store.url}/{entry.name}.parquet was changed since {NAME} was written; {_AGAIN}"
             )
+
+
+def _is_index(store: Store, name: str) -> bool:
+    """Whether a file is an index of this command."""
+    try:
+        return "adopted" in index_facts(store.read(name))
+    except (pa.ArrowInvalid, ValueError):  # no Parquet file, or a damaged one
+        return False
 
 
 class _Meter:

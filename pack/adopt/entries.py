@@ -1,12 +1,12 @@
-"""Adds entry points and colours to the indexes of a dataset that lacks them; the tars stay as they are.
+"""Adds the hints, entry points and colours, to a dataset that lacks them; the tars stay as they are.
 
-The manifest comes last. A run that was stopped goes on: an index that it has replaced says which one that
-was.
+Hints lie in a file beside each tar (`pack.shard.hints`), their places in the index. The manifest comes last.
+A run that was stopped goes on: an index that it has replaced says which one that was.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -17,13 +17,15 @@ import pyarrow as pa
 from pack.adopt.replaced import not_of_manifest, replace_manifest, replaces, tell_pinned
 from pack.dataset.dataset import Dataset
 from pack.dataset.pairs import sound
+from pack.shard.hints import Hint, HintFile, is_hint_file
 from pack.shard.index import index_bytes, index_facts, read_index
-from pack.shard.manifest import ShardEntry, read_manifest
-from pack.shard.names import fake_name
-from pack.shard.pair import hint_columns, member_columns
-from pack.shard.schema import MORE_FAKES, hinted
-from pack.storage import open_store
+from pack.shard.manifest import HINTED, ShardEntry, read_manifest
+from pack.shard.names import hints_name
+from pack.shard.pair import hint_of, member_columns
+from pack.shard.schema import HINT_COLUMNS, hinted
+from pack.storage import Store, open_store
 from recon.base.cpus import ahead, available_cpus
+from recon.base.errors import UserError
 from recon.base.progress import Progress, counted
 
 ADDED = "entries"
@@ -32,43 +34,53 @@ ADDED = "entries"
 _REQUEST = 8 << 20  # bytes of one read; a larger pair is still read at once
 _LOG = logging.getLogger(__name__)
 
-Hints = dict[str, dict[str, Any]]
-"""By ``real``, ``fake``, ``fake2`` and so on: the columns of `pack.shard.schema.HINTS`."""
-
 
 def add_entries(url: str) -> None:
-    """Gives all indexes of a dataset entry points and colours; if they have them, does nothing.
+    """Gives all shards of a dataset hints; if they have them, does nothing.
 
     Raises:
-        UserError: there is no finished dataset, or a tar or an index differs from the manifest.
+        UserError: there is no finished dataset, a tar or an index differs from the manifest, or a file that
+            would be replaced is not of this project.
     """
     store = open_store(url)
     before = read_manifest(store)
     dataset = Dataset(url, manifest=before)
+    present = set(store.names())
     with Progress(total=before.pairs, unit="pairs", what="entries") as shown:
         shards = range(len(before.shards))
-        done = tuple(_in_shard(dataset, shard, shown.update) for shard in shards)
+        done = tuple(_in_shard(dataset, shard, present, shown.update) for shard in shards)
     if done == tuple(before.shards):
         _LOG.info("%s has entry points and colours already, nothing to do", store.url)
         return
-    after = replace(before, shards=done, provenance=before.provenance | {ADDED: {"sha256": before.sha256}})
+    told = {ADDED: {"sha256": before.sha256}, HINTED: "beside"}
+    after = replace(before, shards=done, provenance=before.provenance | told)
     replace_manifest(store, before, after)
     _LOG.info("%s: entry points and colours of %s", store.url, counted(after.pairs, "pair"))
     tell_pinned(before, after)
 
 
-def _in_shard(dataset: Dataset, shard: int, on_pairs: Callable[[int], object]) -> ShardEntry:
-    """Replaces the index of a shard if it lacks the columns; returns its entry."""
+def _in_shard(
+    dataset: Dataset, shard: int, present: set[str], on_pairs: Callable[[int], object]
+) -> ShardEntry:
+    """Writes the hints of a shard, and its index with their places, where they lack; returns its entry."""
     entry, store = dataset.manifest.shards[shard], dataset.store
     name = f"{entry.name}.parquet"
     data = store.read(name)
     if hashlib.sha256(data).hexdigest() == entry.index_sha256:
         table = read_index(data)
-        if table.schema.equals(hinted(table.schema)):
+        is_there = hints_name(entry.name) in present or not dataset.manifest.hints_beside
+        if table.schema.equals(hinted(table.schema)) and is_there:
             on_pairs(entry.pairs)
             return entry
-        hints = _computed(dataset, shard, on_pairs)
-        data = _with_hints(table, hints, index_facts(data) | {ADDED: entry.index_sha256})
+        hints = HintFile()
+        places = [hints.add(own) for own in _computed(dataset, shard, on_pairs)]
+        _refuse_foreign(store, hints_name(entry.name), present)
+        with store.publish(hints_name(entry.name)) as file:
+            file.write(hints.to_bytes())
+        if _has_places(table, places):
+            _LOG.info("%s/%s was lost, and is written anew", store.url, hints_name(entry.name))
+            return entry
+        data = _with_places(table, places, index_facts(data) | {ADDED: entry.index_sha256})
         with store.publish(name) as file:
             file.write(data)
     elif replaces(data, ADDED, entry):
@@ -78,31 +90,33 @@ def _in_shard(dataset: Dataset, shard: int, on_pairs: Callable[[int], object]) -
     return replace(entry, index_sha256=hashlib.sha256(data).hexdigest())
 
 
-def _computed(dataset: Dataset, shard: int, on_pairs: Callable[[int], object]) -> list[Hints]:
+def _refuse_foreign(store: Store, name: str, present: set[str]) -> None:
+    if name in present and not is_hint_file(store, name):
+        raise UserError(f"{store.url}/{name} is of somebody else, and would be replaced; move it")
+
+
+def _computed(dataset: Dataset, shard: int, on_pairs: Callable[[int], object]) -> Iterator[list[Hint]]:
     """The hints of all pairs of a shard, each payload checked by its CRC."""
-    found: list[Hints] = []
     threads, requests = available_cpus(), dataset.index(shard).requests(_REQUEST)
     with ThreadPoolExecutor(threads) as pool:
-        for hints in ahead(pool, partial(_of_rows, dataset, shard), requests, threads):
-            found += hints
-            on_pairs(len(hints))
-    return found
+        for some in ahead(pool, partial(_of_rows, dataset, shard), requests, threads):
+            yield from some
+            on_pairs(len(some))
 
 
-def _of_rows(dataset: Dataset, shard: int, rows: range) -> list[Hints]:
+def _of_rows(dataset: Dataset, shard: int, rows: range) -> list[list[Hint]]:
     pairs = map(sound, dataset.read_block(shard, rows.start, len(rows)))
-    return [
-        {"real": hint_columns(pair.real)}
-        | {fake_name(number): hint_columns(data) for number, data in enumerate(pair.fakes)}
-        for pair in pairs
-    ]
+    return [[hint_of(data) for data in (pair.real, *pair.fakes)] for pair in pairs]
 
 
-def _with_hints(table: pa.Table, hints: list[Hints], facts: dict[str, Any]) -> bytes:
-    """The index with its old columns and those of the hints."""
-    rows = table.to_pylist()
-    for row, own in zip(rows, hints, strict=True):
-        for number, more in enumerate(row.get(MORE_FAKES) or [], 1):
-            more |= own[fake_name(number)]
-        row |= member_columns("real", own["real"]) | member_columns("fake", own["fake"])
-    return index_bytes(rows, facts, hinted(table.schema))
+def _has_places(table: pa.Table, places: list[dict[str, int]]) -> bool:
+    if not set(HINT_COLUMNS) <= set(table.column_names):
+        return False
+    return bool(table.select(HINT_COLUMNS).to_pylist() == [member_columns("hints", one) for one in places])
+
+
+def _with_places(table: pa.Table, places: list[dict[str, int]], facts: dict[str, Any]) -> bytes:
+    """The index with its old columns and the places of the hints."""
+    columns = hinted(table.schema)
+    rows = zip(table.to_pylist(), places, strict=True)
+    return index_bytes([row | member_columns("hints", place) for row, place in rows], facts, columns)

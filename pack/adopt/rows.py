@@ -9,11 +9,12 @@ from typing import Any
 from isal.isal_zlib import crc32
 
 from pack.adopt.config import IMAGES
+from pack.adopt.tar_reader import TarReader
 from pack.base.names import pair_id, printable
-from pack.shard.pair import hint_columns, jpeg_columns, member_columns
+from pack.shard.hints import Hint
+from pack.shard.pair import hint_of, jpeg_columns, member_columns
 from pack.shard.schema import MEMBERS, field_names
 from pack.shard.tar_members import Member
-from pack.shard.tar_reader import TarReader
 from recon.base.errors import RejectedImageError, UserError
 from recon.base.walk import HIDDEN, Leave, is_hidden, tell_nobody
 from recon.image.codec import LOADABLE
@@ -101,8 +102,8 @@ def samples(tar: TarReader, wanted: frozenset[str], leave: Leave = tell_nobody) 
         yield sample
 
 
-def make_row(sample: TarSample, naming: Naming) -> dict[str, Any]:
-    """The index row of a sample, with the columns of `ADOPTED_SCHEMA` and the hints: `pack.shard.schema`.
+def make_row(sample: TarSample, naming: Naming) -> tuple[dict[str, Any], list[Hint]]:
+    """The index row of a sample, with the columns of `ADOPTED_SCHEMA`, and the hints of its two images.
 
     Raises:
         RejectedImageError: the sample is no pair.
@@ -126,9 +127,7 @@ def make_row(sample: TarSample, naming: Naming) -> dict[str, Any]:
     }
     for who, name in zip(MEMBERS, (real, fake, JSON), strict=True):
         row |= _place(sample, who, name, real)
-    for who, name in (("real", real), ("fake", fake)):
-        row |= member_columns(who, hint_columns(sample.data[name]))
-    return row
+    return row, [hint_of(sample.data[name]) for name in (real, fake)]
 
 
 def _field(sample: TarSample, who: str, names: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 from recon.base.paths import expanded
 
 _FOLDER = "pairstream-cache-1"  # the number changes with the layout
-_KEY = re.compile(r"[0-9a-f]{64}-\d+-\d+")
+_KEY = re.compile(r"[0-9a-f]{64}-\d+-\d+(-hints)?")
 _PARTIAL = re.compile(r"[0-9a-f]{32}")
 _SUBFOLDERS = [f"{number:02x}" for number in range(256)]
 _DISK_BLOCK = 4096  # files are counted in whole blocks of the disk

@@ -10,21 +10,19 @@ from concurrent.futures import Future
 
 import numpy as np
 import pyarrow as pa
-from isal.isal_zlib import crc32  # 14 times as fast as zlib's
 from numpy.typing import NDArray
 
 from pack.dataset.cache import BlockCache, block_key
-from pack.dataset.hints import HintCache, ShardHints, shard_hints
+from pack.dataset.hints import HintReader
 from pack.dataset.index import ShardIndex, shard_index
-from pack.dataset.pairs import DamagedPair, StoredPair, sound
+from pack.dataset.pairs import DamagedPair, Pairs, StoredPair, sound
+from pack.dataset.unpacked import unpacked
 from pack.shard.index import read_index
 from pack.shard.manifest import OLD_FORMAT, Manifest, read_manifest
 from pack.shard.schema import NEW_COLUMNS
 from pack.shard.verified_read import read_verified
 from pack.storage import LocalStore, Retry, Store, open_store
 from recon.base.errors import UserError
-
-Pairs = list[StoredPair | DamagedPair]
 
 _CACHED_BYTES = 64 << 20  # of index rows kept in memory
 _LOCAL_BYTES = 8 << 20  # read at once from a local file: for more the system clears memory anew each time
@@ -39,6 +37,8 @@ class Dataset:
         retry: how long failing storage is asked again.
         cache: where blocks are kept on local disk; None reads all from `url`.
         manifest: of the dataset, where the caller has it already.
+        hints: give pairs their hints, if the dataset has such. Where they lie beside the tars, each block
+            takes a second, small request.
 
     Raises:
         UserError: there is no finished dataset of this version.
@@ -51,13 +51,14 @@ class Dataset:
         retry: Retry | None = None,
         cache: BlockCache | None = None,
         manifest: Manifest | None = None,
+        hints: bool = False,
     ) -> None:
         self.store: Store = open_store(url, retry or Retry())
         self.cache = cache
         self.piece_bytes = _LOCAL_BYTES if isinstance(self.store, LocalStore) else sys.maxsize
         self.manifest: Manifest = manifest or read_manifest(self.store)
         self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
-        self._hints = HintCache()
+        self._with_hints, self._hints = hints, HintReader(self.store, cache)
         self._coming: dict[int, Future[ShardIndex]] = {}
         self._lock = threading.Lock()
 
@@ -82,13 +83,12 @@ class Dataset:
     def _bring(self, shard: int, coming: "Future[ShardIndex]") -> None:
         """Reads an index for all threads that wait for it, and keeps it."""
         try:
-            index, hints = self._read_index(shard)
+            index = self._read_index(shard)
         except BaseException as error:  # whatever it is, no thread may wait for ever
             with self._lock:
                 del self._coming[shard]
             coming.set_exception(error)
             return
-        self._hints.put(shard, hints)
         with self._lock:
             del self._coming[shard]
             self._indexes[shard] = index
@@ -97,9 +97,10 @@ class Dataset:
                 self._indexes.popitem(last=False)
         coming.set_result(index)
 
-    def _read_index(self, shard: int) -> tuple[ShardIndex, ShardHints]:
-        table = self.table(shard)
-        return shard_index(self.manifest.shards[shard], table), shard_hints(table)
+    def _read_index(self, shard: int) -> ShardIndex:
+        return shard_index(
+            self.manifest.shards[shard], self.table(shard), hints_beside=self.manifest.hints_beside
+        )
 
     def table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """The index of a shard with all its columns, or some, checked against the manifest.
@@ -182,8 +183,21 @@ class Dataset:
         Raises:
             UserError: the shard is missing, short or replaced, or storage fails for too long.
         """
-        index, key = self.index(shard), block_key(self.manifest.shards[shard].sha256, first, count)
+        index = self.index(shard)
+        if not self.cache and count > 1 and index.span(first, count)[1] > self.piece_bytes:
+            return self._in_pieces(shard, first, count, fakes)
         chosen: list[int | None] = [None] * count if fakes is None else fakes.tolist()
+        until = self._deadline()
+        pairs = self._of_tar(index, shard, first, chosen, until)
+        if self._with_hints and index.hints and index.hints.beside:
+            return self._hints.given(pairs, index, first, chosen, until)
+        return pairs
+
+    def _of_tar(
+        self, index: ShardIndex, shard: int, first: int, chosen: list[int | None], until: float
+    ) -> Pairs:
+        """The pairs, with the hints that lie in the tar."""
+        count, key = len(chosen), block_key(index.entry.sha256, first, len(chosen))
         length = index.span(first, count)[1]
         if self.cache and (kept := self.cache.get(key)) is not None:
             whole = len(kept) == length
@@ -191,9 +205,7 @@ class Dataset:
             if pairs and not _damaged(pairs):
                 return pairs
             self.cache.drop(key)  # harmed on the local disk: taken from the storage again
-        if not self.cache and count > 1 and length > self.piece_bytes:
-            return self._in_pieces(shard, first, count, fakes)
-        block = self._fetched(index, first, count, fakes, until := self._deadline())
+        block = self._fetched(index, first, chosen, until)
         pairs = self._pairs(index, shard, first, block, chosen)
         wrong = _damaged(pairs)
         for number in wrong:
@@ -209,13 +221,11 @@ class Dataset:
             pairs += self.read_block(shard, rows.start, len(rows), own)
         return pairs
 
-    def _fetched(
-        self, index: ShardIndex, first: int, count: int, fakes: NDArray[np.int64] | None, until: float
-    ) -> memoryview:
+    def _fetched(self, index: ShardIndex, first: int, chosen: list[int | None], until: float) -> memoryview:
         """The bytes of a block; zeros in place of long parts that only hold fakes that nobody asks for."""
-        name, (start, length) = f"{index.entry.name}.tar", index.span(first, count)
+        name, (start, length) = f"{index.entry.name}.tar", index.span(first, len(chosen))
         # A cache keeps all fakes: other epochs ask for others.
-        parts = [] if fakes is None or self.cache else index.parts(first, fakes, _GAP_BYTES)
+        parts = [] if None in chosen or self.cache else index.parts(first, np.array(chosen), _GAP_BYTES)
         if len(parts) < 2:
             return self.store.read_range(name, start, length, until=until)
         block = memoryview(bytearray(length))
@@ -233,32 +243,11 @@ class Dataset:
         chosen: list[int | None],
     ) -> Pairs:
         """The pairs in the bytes of a block; of each the fake that is chosen, None for all."""
-        start = index.span(first, len(chosen))[0]
+        start, url = index.span(first, len(chosen))[0], self.tar_url(shard)
         return [
-            self._pair(index, shard, row, block, start, fake)
+            unpacked(index, row, block, start, fake, url, hints=self._with_hints)
             for row, fake in zip(range(first, first + len(chosen)), chosen, strict=True)
         ]
-
-    def _pair(
-        self, index: ShardIndex, shard: int, row: int, block: memoryview, start: int, fake: int | None
-    ) -> StoredPair | DamagedPair:
-        key, url = index.keys[row], self.tar_url(shard)
-        members: dict[str, bytes] = {}
-        for column, field in index.columns_with(row, fake):
-            offset = int(index.offsets[row, column]) - start
-            data = block[offset : offset + int(index.sizes[row, column])]
-            if crc32(data) != index.crcs[row, column]:
-                return DamagedPair(key=key, url=url, cause=f"CRC-32 of {index.members[column]} differs")
-            members[field] = bytes(data)  # a copy: a view would keep the whole block in memory
-        return StoredPair(
-            key=key,
-            url=url,
-            group=index.groups[row],
-            pair_id=int(index.pair_ids[row]),
-            members=members,
-            fake_number=fake or 0,
-            hints=self._hints.of(shard, row, fake),
-        )
 
     def _read_again(
         self, index: ShardIndex, shard: int, row: int, until: float, fake: int | None
@@ -267,7 +256,7 @@ class Dataset:
         start, length = index.span(row, 1)
 
         def unpack(data: memoryview) -> StoredPair | DamagedPair:
-            return self._pair(index, shard, row, data, start, fake)
+            return unpacked(index, row, data, start, fake, self.tar_url(shard), hints=self._with_hints)
 
         data, _ = read_verified(
             lambda until: self.store.read_range(f"{index.entry.name}.tar", start, length, until=until),

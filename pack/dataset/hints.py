@@ -1,86 +1,108 @@
-"""The hints of a shard's pairs: what the index tells of their images, kept in memory as compact columns."""
+"""Hands the hints of `pack.shard.hints` to pairs, and reads those that lie in a file beside the tar."""
 
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
-import pyarrow as pa
+from isal.isal_zlib import crc32
 
-from pack.dataset.fakes import more_fakes
-from pack.dataset.pairs import Hint
-from pack.shard.names import fake_name
-from pack.shard.schema import HINTS
-
-_CACHED_BYTES = 64 << 20  # of hints: 22,000 pairs of two JPEGs of 166 KB each, at 3 KB
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardHints:
-    """The hints of n pairs."""
-
-    columns: dict[str, dict[str, pa.BinaryArray]]
-    """By ``real``, ``fake``, ``fake2`` and so on, those of the columns of `pack.shard.schema.HINTS` that the
-    index has, (n,) each."""
-
-    @property
-    def memory(self) -> int:
-        """How many bytes are held."""
-        return sum(values.nbytes for own in self.columns.values() for values in own.values())
-
-    def of(self, row: int, fake: int | None) -> dict[str, Hint]:
-        """The hints of a pair: of all its images, or of the real one and one fake, which is ``fake`` then."""
-        names = {name: name for name in self.columns}
-        if fake is not None:
-            names = {"real": "real", "fake": fake_name(fake)}
-        return {name: self._hint(row, member) for name, member in names.items() if member in self.columns}
-
-    def _hint(self, row: int, member: str) -> Hint:
-        own = self.columns[member]
-        return Hint(**{name: own[name][row].as_py() if name in own else None for name in HINTS})
+from pack.dataset.cache import BlockCache, block_key
+from pack.dataset.index import ShardIndex
+from pack.dataset.pairs import DamagedPair, Pairs, StoredPair
+from pack.shard.hints import read_hints
+from pack.shard.names import fake_name, hints_name
+from pack.shard.verified_read import read_verified
+from pack.storage import Store
 
 
-def shard_hints(table: pa.Table) -> ShardHints:
-    """Takes the hints out of the table of a shard's index, which may have none."""
-    found = {
-        member: {
-            name: table[f"{member}_{name}"].combine_chunks()
-            for name in HINTS
-            if f"{member}_{name}" in table.column_names
-        }
-        for member in ("real", "fake")
-    }
-    for number, more in enumerate(more_fakes(table), 1):
-        known = [name for name in HINTS if more.type.get_field_index(name) >= 0]
-        found[fake_name(number)] = {name: more.field(name) for name in known}
-    return ShardHints(columns={member: own for member, own in found.items() if own})
+class HintReader:
+    """Gives pairs hints that lie beside their tar.
 
-
-class HintCache:
-    """The hints of some shards, bounded in bytes; those of the shard unused longest are dropped.
-
-    What was dropped is not read again as long as the rows of that index stay in memory: training does
-    without. So reading never needs more requests because of hints.
+    Args:
+        store: of the dataset.
+        cache: where the hints of blocks are kept on local disk; None reads all from `store`.
     """
 
-    def __init__(self) -> None:
-        self._shards: OrderedDict[int, ShardHints] = OrderedDict()
-        self._lock = threading.Lock()
+    def __init__(self, store: Store, cache: BlockCache | None) -> None:
+        self._store, self._cache = store, cache
 
-    def put(self, shard: int, hints: ShardHints) -> None:
-        """Keeps the hints of a shard, if they have room."""
-        if not hints.columns or hints.memory > _CACHED_BYTES:
-            return
-        with self._lock:
-            self._shards[shard] = hints
-            self._shards.move_to_end(shard)
-            while sum(one.memory for one in self._shards.values()) > _CACHED_BYTES:
-                self._shards.popitem(last=False)
+    def given(
+        self, pairs: Pairs, index: ShardIndex, first: int, chosen: Sequence[int | None], until: float
+    ) -> Pairs:
+        """The same pairs with their hints; a pair whose hints the storage holds damaged counts as damaged.
 
-    def of(self, shard: int, row: int, fake: int | None) -> dict[str, Hint]:
-        """See `ShardHints.of`; nothing if the shard has none, or they were dropped."""
-        with self._lock:
-            if shard not in self._shards:
-                return {}
-            self._shards.move_to_end(shard)
-            hints = self._shards[shard]
-        return hints.of(row, fake)
+        Args:
+            pairs: successive pairs of a shard.
+            index: of the shard; it has hints, beside its tar.
+            first: number of the first of these pairs.
+            chosen: of each pair, which of its fakes it has, None for all.
+            until: deadline by the clock of `time.monotonic`.
+
+        Raises:
+            UserError: the file of hints is missing, short or replaced, or storage fails for too long.
+        """
+        parts = _Parts(index, first, len(pairs))
+        data = memoryview(self._read(parts, hints_name(index.entry.name), until))
+        records = [
+            data[begin:end] if sound else None
+            for (begin, end), sound in zip(parts.spans, parts.sound(data), strict=True)
+        ]
+        return list(map(with_hints, pairs, records, chosen))
+
+    def _read(self, parts: "_Parts", name: str, until: float) -> bytes | memoryview:
+        """The bytes of the records, from the cache if it has them right."""
+        if self._cache and (kept := self._cache.get(parts.key)) is not None:
+            if len(kept) == parts.length and all(parts.sound(kept)):
+                return kept
+            self._cache.drop(parts.key)  # harmed on the local disk, or of another index
+        data, whole = read_verified(
+            lambda until: self._store.read_range(name, parts.start, parts.length, until=until),
+            lambda data: all(parts.sound(data)),
+            f"{self._store.url}/{name} bytes {parts.start}-{parts.start + parts.length - 1}",
+            until,
+        )
+        if self._cache and whole:
+            self._cache.put(parts.key, data)
+        return data
+
+
+class _Parts:
+    """Where the records of successive pairs lie."""
+
+    def __init__(self, index: ShardIndex, first: int, count: int) -> None:
+        places = index.hints
+        assert places
+        columns = (places.offsets, places.sizes, places.crcs)
+        offsets, sizes, self._crcs = (column[first : first + count].tolist() for column in columns)
+        self.start = offsets[0]
+        begins = [offset - self.start for offset in offsets]
+        self.spans = [(begin, begin + size) for begin, size in zip(begins, sizes, strict=True)]
+        """(begin, end) of each record within the bytes that are read."""
+        self.length = self.spans[-1][1]
+        self.key = f"{block_key(index.entry.sha256, first, count)}-hints"
+
+    def sound(self, data: bytes | memoryview) -> list[bool]:
+        """Whether the CRC-32 of each record is right."""
+        view = memoryview(data)
+        return [
+            crc32(view[begin:end]) == crc for (begin, end), crc in zip(self.spans, self._crcs, strict=True)
+        ]
+
+
+def with_hints(
+    pair: StoredPair | DamagedPair, record: memoryview | None, fake: int | None
+) -> StoredPair | DamagedPair:
+    """The pair with the hints of a record, which was found damaged if it is None.
+
+    Args:
+        pair: to have them.
+        record: of the pair.
+        fake: which of its fakes it has; None for all.
+    """
+    if isinstance(pair, DamagedPair):
+        return pair
+    if record is None:
+        return DamagedPair(key=pair.key, url=pair.url, cause="CRC-32 of hints differs")
+    real, *fakes = read_hints(record)
+    if fake is not None:
+        fakes = [fakes[fake]]
+    return replace(pair, hints={"real": real} | {fake_name(n): hint for n, hint in enumerate(fakes)})

@@ -13,7 +13,21 @@ from numpy.typing import NDArray
 from pack.dataset.fakes import more_fakes
 from pack.shard.manifest import ShardEntry
 from pack.shard.names import fake_name
-from pack.shard.schema import HEADERS, MASK_FIELD, MEMBERS, field_names
+from pack.shard.schema import HEADERS, HINT_COLUMNS, MASK_FIELD, MEMBERS, field_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class HintPlaces:
+    """Where the records of `pack.shard.hints` lie: n rows, one a pair."""
+
+    offsets: NDArray[np.int64]
+    """(n,) bytes from the start of the tar, or of the file beside it."""
+    sizes: NDArray[np.int64]
+    """(n,) bytes."""
+    crcs: NDArray[np.uint32]
+    """(n,)"""
+    beside: bool
+    """Whether they lie in a file beside the tar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +55,8 @@ class ShardIndex:
     """(n,) bytes from the tar's start to the first payload of each pair, rising."""
     ends: NDArray[np.int64]
     """(n,) bytes from the tar's start to the end of its last payload, which lies before the next pair."""
+    hints: "HintPlaces | None"
+    """Where the hints of each pair lie; None if there are none."""
 
     @property
     def memory(self) -> int:
@@ -50,7 +66,7 @@ class ShardIndex:
     @staticmethod
     def row_memory(members: int) -> int:
         """About how many bytes are held for each pair."""
-        return 276 + 20 * members
+        return 296 + 20 * members
 
     @cached_property
     def fake_columns(self) -> tuple[int, ...]:
@@ -80,8 +96,11 @@ class ShardIndex:
         wanted = np.ones((len(fakes), len(self.members)), np.bool_)
         for number, column in enumerate(self.fake_columns):
             wanted[:, column] = fakes == number
-        starts = self.offsets[rows][wanted]
-        ends = (starts + self.sizes[rows][wanted])[order := np.argsort(starts)]
+        starts, sizes = self.offsets[rows][wanted], self.sizes[rows][wanted]
+        if self.hints and not self.hints.beside:
+            starts = np.append(starts, self.hints.offsets[rows])
+            sizes = np.append(sizes, self.hints.sizes[rows])
+        ends = (starts + sizes)[order := np.argsort(starts)]
         starts = starts[order]
         cuts = np.flatnonzero(starts[1:] - ends[:-1] > gap)
         firsts, lasts = [0, *(cuts + 1)], [*cuts, len(ends) - 1]
@@ -107,7 +126,7 @@ class ShardIndex:
                 first = row + 1
 
 
-def shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
+def shard_index(entry: ShardEntry, table: pa.Table, *, hints_beside: bool) -> ShardIndex:
     """Takes the columns that reading needs out of the table of a shard's index."""
     more = more_fakes(table)
     has_mask = "mask_offset" in table.column_names and table["mask_offset"].null_count == 0
@@ -125,7 +144,7 @@ def shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
     if HEADERS[2] in table.column_names:
         has_json = table[HEADERS[2]].is_valid().to_pylist()
     further = [one.field("field").to_pylist() for one in more] + [repeat(MASK_FIELD) for _ in mask]
-    offsets, sizes = columns("offset"), columns("size")
+    offsets, sizes, hints = columns("offset"), columns("size"), _hints(table, beside=hints_beside)
     return ShardIndex(
         entry=entry,
         keys=table["key"].to_pylist(),
@@ -137,8 +156,16 @@ def shard_index(entry: ShardEntry, table: pa.Table) -> ShardIndex:
         sizes=sizes,
         crcs=columns("crc32").astype(np.uint32),
         starts=offsets.min(axis=1),
-        ends=(offsets + sizes).max(axis=1),
+        ends=(offsets + sizes).max(axis=1) if hints is None or hints_beside else hints.offsets + hints.sizes,
+        hints=hints,
     )
+
+
+def _hints(table: pa.Table, *, beside: bool) -> HintPlaces | None:
+    if HINT_COLUMNS[0] not in table.column_names:
+        return None
+    offsets, sizes, crcs = (table[name].to_numpy() for name in HINT_COLUMNS)
+    return HintPlaces(offsets=offsets, sizes=sizes, crcs=crcs, beside=beside)
 
 
 def _image_fields(table: pa.Table) -> tuple[list[str], list[str]]:

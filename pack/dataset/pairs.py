@@ -3,17 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pack.shard.hints import Hint
 from recon.base.errors import UserError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hint:
-    """What the index tells of an image, so that a part of it is enough to train on."""
-
-    entries: bytes | None
-    """Where decoding can begin, for `recon.jpeg.entries.read_entries`; None if the whole must be decoded."""
-    colours: bytes | None
-    """For `recon.image.colours.read_colours`; None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +23,8 @@ class StoredPair:
     fake_number: int = 0
     """Which of several fakes `fake` is, from 0."""
     hints: Mapping[str, Hint] = field(default_factory=dict)
-    """By ``real``, ``fake`` and, where all fakes were asked for, ``fake2`` and so on. Often empty: where the
-    index has none, or the memory for them is used up."""
+    """By ``real``, ``fake`` and, where all fakes were asked for, ``fake2`` and so on. Empty where nobody
+    asked for hints, or the dataset has none."""
 
     @property
     def real(self) -> bytes:
@@ -60,6 +51,9 @@ class DamagedPair:
     """Of its shard's tar."""
     cause: str
     """What is wrong, in words that are the same for all pairs of this cause: ``CRC-32 of real differs``."""
+
+
+Pairs = list[StoredPair | DamagedPair]
 
 
 def sound(pair: StoredPair | DamagedPair) -> StoredPair:

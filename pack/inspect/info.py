@@ -14,8 +14,6 @@ from recon.base.options import at_least_one, refuse_idle
 from recon.base.progress import counted
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from pack.dataset.dataset import Dataset
 
 _COLUMNS = [
@@ -25,9 +23,9 @@ _COLUMNS = [
     "fake_codec",
     "jpeg_quality",
     "jpeg_subsampling",
+    "jpeg_progressive",
     "channels",
 ]
-_ENTRIES = {"real": "real_entries", "fake": "fake_entries"}
 _BAR = 30  # characters of the longest bar
 
 
@@ -68,19 +66,19 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
     """
     from pack.dataset.fakes import values_of
     from pack.shard.manifest import OLD_FORMAT
-    from pack.shard.schema import MORE_FAKES
+    from pack.shard.schema import HINT_COLUMNS, MORE_FAKES
 
     columns = _COLUMNS if dataset.manifest.format == OLD_FORMAT else [*_COLUMNS, "jpeg_phase"]
-    counts: dict[str, Counter[str]] = {name: Counter() for name in [*columns, "megapixels", "entries"]}
+    counts: dict[str, Counter[str]] = {name: Counter() for name in [*columns, "megapixels", "hints"]}
     more = [MORE_FAKES] if dataset.manifest.fakes > 1 else []
     for shard in range(len(dataset.manifest.shards)):
         # Only these columns: an index of a million pairs is large, and a remote one takes time.
-        table = dataset.table(shard, [*columns, "width", "height", *_ENTRIES.values(), *more])
+        table = dataset.table(shard, [*columns, "width", "height", HINT_COLUMNS[0], *more])
         for name in columns:
             counts[name].update(map(str, values_of(table, name)))
         sizes = zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)
         counts["megapixels"].update(_megapixels(width * height) for width, height in sizes)
-        counts["entries"].update(_with_entries(table))
+        counts["hints"]["yes" if HINT_COLUMNS[0] in table.column_names else "no"] += table.num_rows
     manifest = dataset.manifest
     return {
         "name": manifest.name,
@@ -93,19 +91,6 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
         "sha256": manifest.sha256,
         "counts": {name: dict(counter.most_common()) for name, counter in counts.items()},
     }
-
-
-def _with_entries(table: "pa.Table") -> list[str]:
-    """Of each pair, which of its images may be decoded in part; older indexes know it of none."""
-    known = {
-        who: table[name].is_valid().to_pylist()
-        for who, name in _ENTRIES.items()
-        if name in table.column_names
-    }
-    rows = zip(*known.values(), strict=True) if known else [()] * table.num_rows
-    return [
-        " and ".join(who for who, there in zip(known, row, strict=True) if there) or "none" for row in rows
-    ]
 
 
 def _megapixels(pixels: int) -> str:

@@ -6,12 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pack.dataset.hints import ShardHints
+from pack.shard.hints import read_hints
 from pack.shard.manifest import OLD_FORMAT, Manifest
-from pack.shard.pair import hint_columns
+from pack.shard.pair import hint_of
 from pack.shard.schema import (
     ADOPTED_SCHEMA,
-    BARE_FAKES,
     HINT_COLUMNS,
     INDEX_SCHEMA,
     MORE_FAKES,
@@ -42,23 +41,25 @@ def wrong_columns(found: pa.Schema, manifest: Manifest) -> Iterator[str]:
         kind = needed.get(column.name) or allowed.get(column.name)
         if kind is None:
             yield f"column {column.name} is not in the schema of {manifest.format}"
-        elif column.type != kind and (column.name, column.type) != (MORE_FAKES, BARE_FAKES):
+        elif column.type != kind:
             yield f"column {column.name} is {column.type}, the schema says {kind}"
 
 
-def wrong_hints(hints: ShardHints, row: int, images: Mapping[str, bytes]) -> Iterator[str]:
-    """Yields the name of each column of a pair that is not what packing computes of the image's file.
+def wrong_hints(record: memoryview, images: Mapping[str, bytes]) -> Iterator[str]:
+    """Yields a line for each hint that is not what packing computes of the image's file.
 
     Args:
-        hints: of the shard.
-        row: of the pair.
+        record: of the pair; its CRC-32 was right.
         images: the files of ``real``, ``fake``, ``fake2`` and so on.
     """
-    for member, columns in hints.columns.items():
-        expected = hint_columns(images[member])
-        yield from (
-            f"{member}_{name}" for name, values in columns.items() if values[row].as_py() != expected[name]
-        )
+    found = read_hints(record)
+    if len(found) != len(images):
+        yield f"hints of {len(found)} images, expected of {', '.join(images)}"
+        return
+    for hint, (name, data) in zip(found, images.items(), strict=True):
+        expected = hint_of(data)
+        parts = (part for part in ("entries", "colours") if getattr(hint, part) != getattr(expected, part))
+        yield from (f"the {part} of {name} are not those of the image" for part in parts)
 
 
 def wrong_fields(table: pa.Table, manifest: Manifest) -> Iterator[str]:

@@ -4,7 +4,7 @@
 
 Exit status 0 if everything agrees; otherwise 1, and one line for each difference. In datasets of python -m
 pack the headers of each pair's images are compared too: size, orientation, ICC profile, and JPEGs' coding.
-Entry points and colours, if the index has them, are computed anew from each image.
+Hints (entry points and colours), if there are such, are computed anew from each image.
 """
 
 import hashlib
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pack.dataset.dataset import Dataset
-    from pack.dataset.hints import ShardHints
     from pack.dataset.index import ShardIndex
 
 Names = tuple[str | None, ...]
@@ -118,10 +117,10 @@ def _verify_shard(dataset: "Dataset", shard: int) -> tuple[list[str], list[str]]
 def _verify_tar(
     dataset: "Dataset", index: "ShardIndex", names: Sequence["Names"], table: "pa.Table"
 ) -> Iterator[str]:
-    from pack.dataset.hints import shard_hints
+    from pack.inspect.hints import VerifiedHints
     from pack.inspect.schema import records
 
-    policies, hints = table["codec_policy"].to_pylist(), shard_hints(table)
+    policies, hinted = table["codec_policy"].to_pylist(), VerifiedHints(dataset, index)
     name, sha256, position = f"{index.entry.name}.tar", hashlib.sha256(), 0
 
     def pass_over(end: int) -> None:
@@ -145,12 +144,14 @@ def _verify_tar(
             sha256.update(data)
             for row, record in zip(rows, records(table, rows, dataset.manifest), strict=True):
                 found = list(_verify_pair(index, row, names[row], record, data, position))
-                yield from found or _verify_images(index, row, policies[row], hints, data, position)
+                hints = hinted.record(row, data, position)
+                yield from found or _verify_images(index, row, policies[row], data, position, hints)
             position = start + length
         pass_over(size)
     except UserError as error:
         yield str(error)
         return
+    yield from hinted.wrong
     if sha256.hexdigest() != index.entry.sha256:
         yield f"{name}: sha256 differs from the manifest"
 
@@ -200,19 +201,22 @@ def _verify_pair(
 
 
 def _verify_images(
-    index: "ShardIndex", row: int, policy: str, hints: "ShardHints", data: memoryview, position: int
+    index: "ShardIndex", row: int, policy: str, data: memoryview, position: int, hints: memoryview | None
 ) -> Iterator[str]:
-    """Compares a pair's images with each other and with the index; `data` is as for `_verify_pair`."""
+    """Compares a pair's images with each other and their hints; `data` is as for `_verify_pair`.
+
+    `hints` is the pair's record; None if it has none, or it was found damaged.
+    """
     from pack.inspect.schema import wrong_hints
 
     starts = index.offsets[row] - position
     ends = starts + index.sizes[row]
     columns = (0, *index.fake_columns)
     images = {index.members[one]: bytes(data[starts[one] : ends[one]]) for one in columns}
-    where = f"{index.entry.name}.{{}}: {index.keys[row]}"
-    yield from (f"{where.format('tar')}{one}" for one in _unlike(images, policy))
-    for name in wrong_hints(hints, row, images):
-        yield f"{where.format('parquet')}: {name} is not that of the image"
+    where, key = index.entry.name, index.keys[row]
+    yield from (f"{where}.tar: {key}{one}" for one in _unlike(images, policy))
+    if hints is not None:
+        yield from (f"{where}: {key}: {one}" for one in wrong_hints(hints, images))
 
 
 def _unlike(images: dict[str, bytes], policy: str) -> Iterator[str]:
@@ -232,7 +236,8 @@ def _strangers(dataset: "Dataset") -> Iterator[str]:
     """
     if "adopted" in dataset.manifest.provenance:  # others chose the file names, so any name may be theirs
         return
-    known = {f"{shard.name}.{suffix}" for shard in dataset.manifest.shards for suffix in ("tar", "parquet")}
+    suffixes = ("tar", "parquet", *(["hints"] if dataset.manifest.hints_beside else []))
+    known = {f"{shard.name}.{suffix}" for shard in dataset.manifest.shards for suffix in suffixes}
     for name in dataset.store.names():
         if name.startswith("shard-") and name not in known and not name.endswith(".idx"):
             yield f"{name}: not in the manifest"

@@ -11,7 +11,7 @@ from typing import Any
 from pack.base.config import PackConfig
 from pack.base.names import printable
 from pack.pipeline.decoding import Prepared, Rejection
-from pack.shard.pair import Fake, Pair, hint_columns, jpeg_columns
+from pack.shard.pair import Fake, Pair, hint_of, jpeg_columns
 from pack.shard.schema import MAKER
 from recon.base.errors import RejectedImageError
 from recon.image.codec import LOADABLE, Picture, Pixels, encode, with_look_of
@@ -72,16 +72,12 @@ class Encoder:
     def _encoded(self, one: Prepared, fake: Pixels, *further: Pixels) -> Pair:
         like, codec = self._coding(one.picture)
         pair = self._pair(one, _compressed(fake, like, codec), codec, like, _stored(fake, codec))
-        more = (
-            self._further(which, pixels, like, codec)
-            for which, pixels in zip(one.item.more, further, strict=True)
-        )
-        return replace(pair, more=tuple(more)) if further else pair
-
-    def _further(self, which: int, pixels: Pixels, like: Picture, codec: str) -> Fake:
-        data = _compressed(pixels, like, codec)
-        hints = hint_columns(data, _stored(pixels, codec))
-        return Fake(data=data, codec=codec, maker=self._maker(which), hints=hints)
+        for which, pixels in zip(one.item.more, further, strict=True):
+            data = _compressed(pixels, like, codec)
+            more = Fake(data=data, codec=codec, maker=self._maker(which))
+            hint = hint_of(data, _stored(pixels, codec))
+            pair = replace(pair, more=(*pair.more, more), hints=(*pair.hints, hint))
+        return pair
 
     def _maker(self, which: int) -> dict[str, Any]:
         return {name: self.provenances[which].get(name) for name in MAKER}
@@ -120,8 +116,7 @@ class Encoder:
             fake_codec=fake_codec,
             record=record,
             mask=one.mask,
-            real_hints=hint_columns(real, real_pixels),
-            fake_hints=hint_columns(fake, fake_pixels),
+            hints=(hint_of(real, real_pixels), hint_of(fake, fake_pixels)),
         )
 
     def _record(self, one: Prepared) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pack.plan.plan import Plan, make_plan
 from pack.publish.claim import Claim, held
 from pack.publish.finish import is_published
 from pack.publish.prepare import build_maker, output_of, refuse_other_splits, with_claimed_threads
+from pack.shard.hints import packed_hints
 from pack.shard.tar_header import HEADER, padded
 from pack.sources import find_items
 from pack.storage import open_store
@@ -135,7 +136,7 @@ def _made(maker: PairMaker, runs: Sequence[Sequence[Item]]) -> _Trial:
             if isinstance(one, Rejection):
                 sample.rejected.append({"path": one.path, "cause": one.cause})
             else:
-                sample.bytes += sum(map(_framed, one.images)) + HEADER + _RECORD
+                sample.bytes += sum(map(_framed, (*one.images, packed_hints(one.hints)))) + HEADER + _RECORD
     sample.seconds = max(time.monotonic() - begun, 1e-3)  # never 0: callers divide by it
     return sample
 

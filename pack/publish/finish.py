@@ -102,7 +102,8 @@ def check_files(store: Store, manifest: Manifest) -> None:
     Raises:
         UserError: some are missing.
     """
-    wanted = {f"{shard.name}.{suffix}" for shard in manifest.shards for suffix in ("tar", "parquet")}
+    suffixes = ("tar", "parquet", *(["hints"] if manifest.hints_beside else []))
+    wanted = {f"{shard.name}.{suffix}" for shard in manifest.shards for suffix in suffixes}
     if gone := sorted(wanted - set(store.names())):
         raise UserError(
             f"{store.url} is complete according to its {NAME}, but lacks {len(gone)} files, e.g. {gone[0]}; "

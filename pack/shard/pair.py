@@ -1,8 +1,9 @@
 """A pair as `ShardWriter` takes it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from pack.shard.hints import Hint
 from recon.image.codec import Pixels, as_rgb, decode_rgb
 from recon.image.colours import colours_of
 from recon.image.jpeg import JpegCoding
@@ -17,8 +18,6 @@ class Fake:
     codec: str
     maker: dict[str, Any]
     """The columns of `pack.shard.schema.MAKER`."""
-    hints: dict[str, Any] = field(default_factory=dict)
-    """As `Pair.fake_hints`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +35,8 @@ class Pair:
     """The reconstructions after the first."""
     mask: bytes | None = None
     """A grey PNG that marks which pixels were changed; all pairs of a dataset have one, or none has."""
-    real_hints: dict[str, Any] = field(default_factory=dict)
-    """The columns of `pack.shard.schema.HINTS`; all pairs of a dataset have them, or none has."""
-    fake_hints: dict[str, Any] = field(default_factory=dict)
+    hints: tuple[Hint, ...] = ()
+    """Of the real image, of the fake and of each in `more`; all pairs of a dataset have them, or none has."""
 
     @property
     def images(self) -> tuple[bytes, ...]:
@@ -62,8 +60,8 @@ def member_columns(member: str, own: dict[str, Any]) -> dict[str, Any]:
     return {f"{member}_{name}": value for name, value in own.items()}
 
 
-def hint_columns(data: bytes, pixels: Pixels | None = None) -> dict[str, Any]:
-    """The index columns that help to decode an image in part: `pack.shard.schema.HINTS`.
+def hint_of(data: bytes, pixels: Pixels | None = None) -> Hint:
+    """What helps to decode an image in part.
 
     Args:
         data: the image's file, as it is stored.
@@ -72,8 +70,8 @@ def hint_columns(data: bytes, pixels: Pixels | None = None) -> dict[str, Any]:
     try:
         pixels_HW3 = decode_rgb(data) if pixels is None else as_rgb(pixels)
     except BROKEN:  # in a tar of others; training will list it
-        return {"entries": None, "colours": None}
-    return {"entries": _entries(data, pixels_HW3), "colours": colours_of(pixels_HW3).packed()}
+        return Hint(entries=None, colours=None)
+    return Hint(entries=_entries(data, pixels_HW3), colours=colours_of(pixels_HW3).packed())
 
 
 def _entries(data: bytes, pixels: Pixels) -> bytes | None:

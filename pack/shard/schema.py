@@ -2,8 +2,9 @@
 
 A shard is a plain USTAR WebDataset tar and its Parquet index. The members of a sample are adjacent:
 ``KEY.real.EXT``, ``KEY.fake.EXT``, then ``KEY.fake2.EXT`` and so on in a dataset of several fakes,
-``KEY.json``. The index has one row per pair, with offset, size and CRC-32
-of every member. Therefore one ranged read gets any number of adjacent pairs, and each payload can be checked.
+``KEY.json``, and ``__hints__/KEY``, which other readers ignore. The index has one row per pair, with offset,
+size and CRC-32 of every member. Therefore one ranged read gets any number of adjacent pairs, and each payload
+can be checked.
 
 Readers of plain WebDataset take their columns from the first samples. Therefore the names of the two images
 are the same in every sample of a dataset, whatever their bytes (`pack.plan.fields`), and so are the keys and
@@ -44,20 +45,13 @@ MORE_FAKES = "more_fakes"
 """The column of the further reconstructions, which only datasets of several fakes have."""
 
 
-_HINTS = [("entries", pa.binary()), ("colours", pa.binary())]
-
-HINTS = tuple(name for name, _ in _HINTS)
-"""The columns of an image that help to decode a part of it."""
-
-
 _FAKE = [("field", pa.string()), ("codec", pa.string()), *_MAKER, *_PLACE]
 
-BARE_FAKES = pa.list_(pa.struct(_FAKE))
-"""The type of ``more_fakes`` in an index without hints."""
+_FORMER = ("_entries", "_colours", "_palette")  # how columns end that once held hints in the index itself
 
 
 def _place(member: str) -> list[tuple[str, pa.DataType]]:
-    """Where a payload lies: bytes from the start of the tar, bytes, and its CRC-32."""
+    """Where a payload lies: bytes from the start of its file, bytes, and its CRC-32."""
     return [(f"{member}_{column}", kind) for column, kind in _PLACE]
 
 
@@ -102,26 +96,23 @@ INDEX_SCHEMA = pa.schema(
 OPTIONAL_SCHEMA = pa.schema(
     [
         *_place("mask"),
-        (MORE_FAKES, pa.list_(pa.struct([*_FAKE, *_HINTS]))),
-        *[(f"{member}_{name}", kind) for name, kind in _HINTS for member in ("real", "fake")],
+        (MORE_FAKES, pa.list_(pa.struct(_FAKE))),
+        *_place("hints"),
     ]
 )
 """Columns that an index may have in addition; ``pack.verify`` checks their types.
 
 * ``mask_*``: the place of ``KEY.mask.png``, a grey image that marks which pixels were changed. All samples
   of a dataset have one, or none has.
-* ``more_fakes``: the reconstructions after ``fake``, in their order in the tar, each with its own maker,
-  place, and, in newer indexes, ``entries`` and ``colours``. All samples of a dataset have equally many.
-* ``real_entries``, ``fake_entries``: where decoding of a baseline JPEG can begin: `recon.jpeg.entries`; null
-  for other files.
-* ``real_colours``, ``fake_colours``: the image's colours and where they lie: `recon.image.colours`; null for
-  an image that can't be decoded.
-
-Readers do without the hints where an index lacks them; ``python -m pack.index --entries`` adds them.
+* ``more_fakes``: the reconstructions after ``fake``, in their order in the tar, each with its own maker and
+  place. All samples of a dataset have equally many.
+* ``hints_*``: the place of the pair's hints: `pack.shard.hints`. They lie in the tar, or, where the manifest
+  says so, in a file beside it. Readers decode whole images where an index lacks these columns;
+  ``python -m pack.index --entries`` adds them.
 """
 
-HINT_COLUMNS = tuple(name for name in OPTIONAL_SCHEMA.names if name.endswith(HINTS))
-"""Those columns of the real image and of the first fake."""
+HINT_COLUMNS = tuple(name for name, _ in _place("hints"))
+"""The columns of the place of the hints."""
 
 HEADERS = tuple(f"{member}_header" for member in MEMBERS)
 """Columns that only the index of an adopted tar has: the name in the tar header right before each payload,
@@ -194,7 +185,8 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> pa.Schema:
 
 
 def hinted(columns: pa.Schema) -> pa.Schema:
-    """The schema of an index with these columns and with the hints."""
+    """The schema of an index with these columns and with the place of hints."""
     newest = {MORE_FAKES: OPTIONAL_SCHEMA.field(MORE_FAKES)}
-    kept = [newest.get(column.name, column) for column in columns if column.name not in HINT_COLUMNS]
-    return pa.schema([*kept, *map(OPTIONAL_SCHEMA.field, HINT_COLUMNS)])
+    kept = [column for column in columns if not column.name.endswith((*_FORMER, *HINT_COLUMNS))]
+    columns_now = [newest.get(column.name, column) for column in kept]
+    return pa.schema([*columns_now, *map(OPTIONAL_SCHEMA.field, HINT_COLUMNS)])

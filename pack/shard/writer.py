@@ -10,6 +10,8 @@ from typing import Any, BinaryIO
 from isal.isal_zlib import crc32
 
 from pack.base.names import pair_id
+from pack.shard.hints import packed_hints
+from pack.shard.names import hint_member
 from pack.shard.pair import Pair, member_columns
 from pack.shard.schema import MASK_FIELD, MORE_FAKES, RECORD_FIELDS, field_names, further_field, record_of
 from pack.shard.tar_header import HEADER
@@ -43,17 +45,18 @@ class ShardWriter:
         text = json.dumps(record, sort_keys=True, ensure_ascii=False).encode()
         row |= {"key": pair.key, "pair_id": pair_id(self.dataset, pair.key)}
         row |= {"real_field": real, "fake_field": fake}
-        images = ("real", real, pair.real, pair.real_hints), ("fake", fake, pair.fake, pair.fake_hints)
-        for member, field, data, hints in images:
-            row |= member_columns(member, self._add_member(pair.key, field, data) | hints)
+        for member, field, data in (("real", real, pair.real), ("fake", fake, pair.fake)):
+            row |= member_columns(member, self._add_member(pair.key, field, data))
         if more:
             row[MORE_FAKES] = [
-                about | self._add_member(pair.key, about["field"], fake.data) | fake.hints
+                about | self._add_member(pair.key, about["field"], fake.data)
                 for about, fake in zip(more, pair.more, strict=True)
             ]
         if pair.mask is not None:
             row |= member_columns("mask", self._add_member(pair.key, MASK_FIELD, pair.mask))
         row |= member_columns("json", self._add_member(pair.key, "json", text))
+        if pair.hints:
+            row |= member_columns("hints", self._add(hint_member(pair.key), packed_hints(pair.hints)))
         self.rows.append(row)
 
     def _described(self, pair: Pair) -> list[dict[str, Any]]:
@@ -64,7 +67,10 @@ class ShardWriter:
         ]
 
     def _add_member(self, key: str, field: str, data: bytes) -> dict[str, int]:
-        header = TarInfo(f"{key}.{field}")
+        return self._add(f"{key}.{field}", data)
+
+    def _add(self, name: str, data: bytes) -> dict[str, int]:
+        header = TarInfo(name)
         # No time, owner or group: a rerun must write the same bytes.
         header.size, header.mode = len(data), 0o644
         self.sink.write(header.tobuf(tarfile.USTAR_FORMAT))

@@ -150,7 +150,7 @@ class Bench:
             self._augmented(places, self._line)
 
     def whole(self, places: Sequence[Place]) -> None:
-        """The same without the index's hints: each image is decoded whole."""
+        """The same without hints: each image is decoded whole."""
         with self._timed("whole"):
             self._augmented(places, self._undivided)
 

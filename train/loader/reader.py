@@ -176,7 +176,7 @@ def _open_sources(plan: LoaderPlan) -> list[StoredSource]:
         cache = BlockCache(plan.cache_dir, int(plan.cache_gb * 1e9), tars)
     return [
         StoredSource(
-            dataset=Dataset(source.url, retry=retry, cache=cache, manifest=source.manifest),
+            dataset=Dataset(source.url, retry=retry, cache=cache, manifest=source.manifest, hints=True),
             selection=source.selection,
             fakes=plan.fakes,
         )

@@ -41,9 +41,12 @@ class SimulateConfig:
     """Pairs of each of its shards."""
     pair_bytes: float = 200e3
     """Bytes of a pair in the tar."""
-    index_bytes: float = 3200.0
-    """Bytes of a shard's index for each of its pairs: some 200, 704 for the colours of each image, and .8 %
-    of the pair's bytes for entry points."""
+    index_bytes: float = 220.0
+    """Bytes of a shard's index for each of its pairs."""
+    hint_bytes: float = 3000.0
+    """Bytes of the hints of each pair where they lie beside the tars (python -m pack.index): then a second
+    request brings them with each block. 704 for the colours of each image, and .8 % of the pair's bytes for
+    entry points."""
     pairs_per_s: float = 500.0
     """Pairs that a rank trains on in a second, if it needn't wait."""
     order: OrderConfig = field(default_factory=OrderConfig)
@@ -69,7 +72,7 @@ class SimulateConfig:
     def __post_init__(self) -> None:
         at_least_one(self, "nodes", "gpus", "pairs", "shard_pairs", "pair_bytes", "reads", "read_ahead_mb")
         at_least_one(self, "window_side")
-        not_negative(self, "index_bytes", "latency_ms")
+        not_negative(self, "index_bytes", "hint_bytes", "latency_ms")
         for name in ("pairs_per_s", "node_gbit", "node_memory_gb", "bucket_requests"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)}, expected more than 0")
@@ -97,12 +100,19 @@ def _job(config: SimulateConfig) -> None:
 
 def _text(config: SimulateConfig, found: "Figures") -> str:
     memory = ", ".join(f"{name} {size / 1e6:,.0f}" for name, size in found.memory.items())
+    hints = [
+        ("  for hints beside tars", *_thrice(config, found.hint_requests_per_s)),
+        ("  hints beside tars", *_thrice(config, found.hint_bytes_per_s / 1e6)),
+    ]
+    asked, sent = ([one] if found.hint_requests_per_s else [] for one in hints)
     rows = [
         ("", "a rank", "a node", "all"),
         ("requests/s on the bucket", *_thrice(config, found.requests_per_s)),
         ("  of these for indexes", *_thrice(config, found.index_requests_per_s)),
+        *asked,
         ("MB/s on the bucket", *_thrice(config, found.bytes_per_s / 1e6)),
         ("  of these indexes", *_thrice(config, found.index_bytes_per_s / 1e6)),
+        *sent,
         ("memory of loaders, MB", *_memory(config, found)),
         ("first batch: requests", *_thrice(config, found.first.requests)),
         ("first batch: MB", *_thrice(config, found.first.bytes / 1e6)),

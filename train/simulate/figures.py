@@ -6,9 +6,7 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
-from pack.dataset.index import ShardIndex
 from pack.shard.manifest import LISTED, Manifest, read_manifest
-from pack.shard.schema import MEMBERS
 from pack.storage import open_store
 from recon.base.errors import UserError
 from train.loader.messages import SLOTS
@@ -19,7 +17,6 @@ from train.simulate.paper import Traffic, paper_manifest
 from train.simulate.reading import Rank, Reading, read_again, read_rank
 
 _INTERPRETER = 150 << 20  # of a loader's worker with its libraries (`train.loader.loader.PairLoader`)
-_HINTS = 64 << 20  # most that `pack.dataset.hints` keeps
 _ENTRY = 1_200  # bytes of a shard's entry in a rank where no table lists them
 _LASTING = 20_000  # pairs that a rank reads at least until its requests are those of a long epoch
 
@@ -39,6 +36,8 @@ class Figures:
     index_requests_per_s: float
     bytes_per_s: float
     index_bytes_per_s: float
+    hint_requests_per_s: float
+    hint_bytes_per_s: float
     memory: dict[str, float]
     """Bytes by what takes them."""
     node_memory: float
@@ -81,6 +80,7 @@ def simulate(config: SimulateConfig) -> Figures:
         batch=batch // ranks,
         read_ahead_bytes=config.read_ahead_mb << 20,
         index_bytes=config.index_bytes,
+        hint_bytes=config.hint_bytes,
     )
     held = order.lanes // ranks * order.window * order.block
     begin = read_rank(manifest, order, who, pairs=max(_LASTING, 8 * held))
@@ -141,8 +141,9 @@ def _order_memory(config: SimulateConfig, manifest: Manifest) -> int:
 def _rates(config: SimulateConfig, read: Reading) -> dict[str, float]:
     """Requests and bytes a second."""
     return {
-        f"{name}_per_s": getattr(read.lasting, name) / read.pairs * config.pairs_per_s
-        for name in ("requests", "index_requests", "bytes", "index_bytes")
+        f"{own}{name}_per_s": getattr(read.lasting, f"{own}{name}") / read.pairs * config.pairs_per_s
+        for own in ("", "index_", "hint_")
+        for name in ("requests", "bytes")
     }
 
 
@@ -154,13 +155,12 @@ def _seconds(config: SimulateConfig, asked: Traffic) -> float:
 
 def _memory(config: SimulateConfig, manifest: Manifest, read: Reading) -> dict[str, float]:
     batch = config.order.global_batch // config.world_size
-    hints = read.index_memory / ShardIndex.row_memory(len(MEMBERS)) * config.index_bytes
     return {
         "interpreter": _INTERPRETER,
         "manifest": _table_bytes(manifest) or _ENTRY * len(manifest.shards),
         "order": _order_memory(config, manifest),
         "pairs": read.held_bytes,
-        "indexes": read.index_memory + min(hints, _HINTS),
+        "indexes": read.index_memory,
         "windows": SLOTS * prod((batch, 2, config.window_side, config.window_side, 3)),
     }
 

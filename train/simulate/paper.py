@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from pack.dataset.dataset import Dataset
-from pack.dataset.hints import ShardHints
-from pack.dataset.index import ShardIndex
-from pack.dataset.pairs import DamagedPair, StoredPair
+from pack.dataset.hints import HintReader
+from pack.dataset.index import HintPlaces, ShardIndex
+from pack.dataset.pairs import Pairs, StoredPair
 from pack.shard.listed.table import ShardTable
 from pack.shard.manifest import Manifest
 from pack.shard.schema import MEMBERS
@@ -41,6 +41,8 @@ class Traffic:
     bytes: int = 0
     index_requests: int = 0
     index_bytes: int = 0
+    hint_requests: int = 0
+    hint_bytes: int = 0
 
     def __sub__(self, other: "Traffic") -> "Traffic":
         """What was asked since then."""
@@ -58,6 +60,7 @@ class _Index:
 
     pairs: int
     pair_bytes: float
+    hints: HintPlaces
 
     @property
     def memory(self) -> int:
@@ -74,33 +77,47 @@ class PaperDataset(Dataset):
     Args:
         manifest: of the dataset.
         index_bytes: bytes of a shard's index for each of its pairs.
+        hint_bytes: bytes of a pair's hints, if they lie beside the tars.
     """
 
-    def __init__(self, manifest: Manifest, index_bytes: float) -> None:
+    def __init__(self, manifest: Manifest, index_bytes: float, hint_bytes: float) -> None:
         super().__init__("paper", manifest=manifest)
         self.piece_bytes = sys.maxsize  # as of a bucket
         self.traffic = Traffic()
         self._pairs_of, self._bytes_of = manifest.numbers("pairs"), manifest.numbers("bytes")
         self._index_bytes = index_bytes
+        none = np.zeros(0, np.int64)
+        beside = manifest.hints_beside
+        self._places = HintPlaces(offsets=none, sizes=none, crcs=none.astype(np.uint32), beside=beside)
+        self._with_hints, self._hints = True, _PaperHints(self.traffic, hint_bytes)
 
-    def _read_index(self, shard: int) -> tuple[ShardIndex, ShardHints]:
+    def _read_index(self, shard: int) -> ShardIndex:
         pairs = int(self._pairs_of[shard])
         size = round(pairs * self._index_bytes)
         self.traffic.ask(size)
         self.traffic.index_requests += -(-size // REQUEST)
         self.traffic.index_bytes += size
-        index: Any = _Index(pairs, int(self._bytes_of[shard]) / pairs)
-        return index, ShardHints(columns={})
+        index: Any = _Index(pairs, int(self._bytes_of[shard]) / pairs, self._places)
+        return index  # type: ignore[no-any-return]
 
-    def _fetched(self, index: ShardIndex, first: int, count: int, *_: object) -> memoryview:
-        self.traffic.ask(index.span(first, count)[1])
-        return memoryview(b"")
-
-    def _pairs(
-        self, index: ShardIndex, shard: int, first: int, block: memoryview, chosen: list[int | None]
-    ) -> list[StoredPair | DamagedPair]:
-        del index, shard, first, block  # a pair has no bytes
+    def _of_tar(self, index: ShardIndex, _: int, first: int, chosen: list[int | None], *__: object) -> Pairs:
+        self.traffic.ask(index.span(first, len(chosen))[1])
         return [_PAIR] * len(chosen)
+
+
+class _PaperHints(HintReader):
+    """Counts what reading hints would ask for."""
+
+    def __init__(self, traffic: Traffic, pair_bytes: float) -> None:
+        self._traffic, self._pair_bytes = traffic, pair_bytes
+
+    def given(self, pairs: Pairs, *_: object) -> Pairs:
+        """The same pairs."""
+        size = round(len(pairs) * self._pair_bytes)
+        self._traffic.ask(size)
+        self._traffic.hint_requests += 1
+        self._traffic.hint_bytes += size
+        return pairs
 
 
 class AtOnce(Executor):

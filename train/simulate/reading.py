@@ -20,6 +20,8 @@ class Rank:
     read_ahead_bytes: int
     index_bytes: float
     """Bytes of a shard's index for each of its pairs."""
+    hint_bytes: float
+    """Bytes of the hints of each pair."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ def read_rank(manifest: Manifest, order: EpochOrder, who: Rank, *, position: int
         position: of the epoch, a multiple of the world size.
         pairs: how many are read; of an epoch that has no more than that, all.
     """
-    dataset = PaperDataset(manifest, who.index_bytes)
+    dataset = PaperDataset(manifest, who.index_bytes, who.hint_bytes)
     samples = read_samples(
         [StoredSource(dataset=dataset)],
         order,
@@ -64,7 +66,8 @@ def read_rank(manifest: Manifest, order: EpochOrder, who: Rank, *, position: int
     begun = 0 if own <= pairs else pairs // 2
     traffic, before, first, held = dataset.traffic, Traffic(), Traffic(), 0.0
     for number, _ in enumerate(islice(samples, pairs), 1):
-        held = max(held, traffic.bytes - traffic.index_bytes - (number - 1) * mean)
+        of_pairs = traffic.bytes - traffic.index_bytes
+        held = max(held, of_pairs - (number - 1) * (mean + who.hint_bytes))
         if number == min(who.batch, own):
             first = replace(traffic)
         if number == begun:

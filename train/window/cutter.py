@@ -243,7 +243,7 @@ def _image(sample: Sample, name: str, views: int, watch: Watch) -> Stored:
     if not isinstance(data, bytes):
         raise UserError(f"key {sample['__key__']!r} has no bytes under {name}.*; check your stages")
     pair = sample.get("__stored__")
-    # The index speaks of the bytes that were read, not of those that a user's stage put in their place.
+    # Hints speak of the bytes that were read, not of those that a user's stage put in their place.
     known = isinstance(pair, StoredPair) and pair.members.get(field) is data
     hint = pair.hints.get(name) if pair and known else None
     return Stored(data, name, hint, parts=views, watch=watch)

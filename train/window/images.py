@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from pack.dataset.pairs import Hint
+from pack.shard.hints import Hint
 from recon.image.codec import Pixels, decode_rgb
 from recon.image.colours import EQUAL, Colours, Weights, colours_of, palette, read_colours
 from train.draws.boxes import Box
@@ -128,7 +128,7 @@ class Stored:
     Args:
         data: the file.
         name: of the member, for errors.
-        hint: what the index knows of it.
+        hint: what the dataset knows of it.
         parts: how many parts of about the same size will be asked for.
         watch: see `Watch`.
 
@@ -182,21 +182,21 @@ class Stored:
         try:
             with self._watch.timer("entropy"):
                 return coefficients(self.data, frame, entries, box)
-        except UndecodedError:  # libjpeg-turbo decides whether the file or the index is wrong
+        except UndecodedError:  # libjpeg-turbo decides whether the file or the hint is wrong
             self._decode()
             return None
 
     @cached_property
     def _colours(self) -> Colours | None:
-        """As the index has them: only contrast asks."""
+        """As the dataset has them: only contrast asks."""
         return read_colours(self._packed_colours) if self._packed_colours else None
 
     def palette(self) -> Palette:
-        """As the index has it, or computed from the pixels."""
+        """As the dataset has it, or computed from the pixels."""
         return (self._colours.palette, EQUAL) if self._colours else self._decode().palette()
 
     def colours(self) -> Colours:
-        """As the index has them, or computed from the pixels."""
+        """As the dataset has them, or computed from the pixels."""
         return self._colours or self._decode().colours()
 
     @property
@@ -218,7 +218,7 @@ class Stored:
 
 
 def _partly_decodable(data: bytes, hint: Hint) -> "tuple[Frame, Entries] | None":
-    """The header and the entry points of a file whose index has such."""
+    """The header and the entry points of a file that has such."""
     from recon.jpeg.entries import read_entries  # imports numba, which other datasets don't need
     from recon.jpeg.frame import read_frame
 
