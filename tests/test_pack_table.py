@@ -16,12 +16,12 @@ from train_data import make_dataset, steps_of, world
 
 from pack.adopt.replaced import replace_manifest
 from pack.dataset.dataset import open_dataset
-from pack.dataset.known_tars import KnownTars
 from pack.inspect.verify import verify
 from pack.shard.listed.table import ShardTable
 from pack.shard.manifest import FORMAT, NAME, TABLE_FORMAT, Manifest, ShardEntry, read_manifest
 from pack.storage import open_store
 from recon.base.errors import UserError
+from train.loader.known_tars import KnownTars
 
 SHA256 = st.binary(min_size=32, max_size=32).map(bytes.hex)
 ENTRIES = st.builds(

@@ -16,6 +16,7 @@ from pack.dataset.cache import BlockCache, block_key
 from pack.dataset.hints import HintReader
 from pack.dataset.index import ShardIndex, shard_index
 from pack.dataset.pairs import DamagedPair, Pairs, StoredPair, sound
+from pack.dataset.partly import LARGE_PAIR, PartReader
 from pack.dataset.unpacked import unpacked
 from pack.shard.index import read_index
 from pack.shard.manifest import OLD_FORMAT, Manifest, read_manifest
@@ -39,6 +40,8 @@ class Dataset:
         manifest: of the dataset, where the caller has it already.
         hints: give pairs their hints, if the dataset has such. Where they lie beside the tars, each block
             takes a second, small request.
+        partly: leave large images of local files unread until a part of one is asked for; these members are
+            `pack.dataset.ranged.Ranged`. Needs hints.
 
     Raises:
         UserError: there is no finished dataset of this version.
@@ -52,6 +55,7 @@ class Dataset:
         cache: BlockCache | None = None,
         manifest: Manifest | None = None,
         hints: bool = False,
+        partly: bool = False,
     ) -> None:
         self.store: Store = open_store(url, retry or Retry())
         self.cache = cache
@@ -59,6 +63,9 @@ class Dataset:
         self.manifest: Manifest = manifest or read_manifest(self.store)
         self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
         self._with_hints, self._hints = hints, HintReader(self.store, cache)
+        self._parts: PartReader | None = None
+        if hints and partly and cache is None and isinstance(self.store, LocalStore):
+            self._parts = PartReader(self.store, self._hints, self._deadline)
         self._coming: dict[int, Future[ShardIndex]] = {}
         self._lock = threading.Lock()
 
@@ -154,7 +161,7 @@ class Dataset:
             UserError: see `read_block`.
         """
         pairs: Pairs = []
-        for near in self._near(shard, rows):
+        for near in self.index(shard).near(rows, _GAP_BYTES):
             first, count = int(near[0]), int(near[-1] - near[0]) + 1
             chosen = None
             if fakes is not None:
@@ -163,14 +170,6 @@ class Dataset:
             block = self.read_block(shard, first, count, chosen)
             pairs += [block[row - first] for row in near]
         return pairs
-
-    def _near(self, shard: int, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Splits rows where so much lies between two of them that a second request is cheaper."""
-        if len(rows) <= rows[-1] - rows[0]:  # else nothing lies between them, and no index is needed
-            index = self.index(shard)
-            between = index.starts[rows[1:]] - index.starts[rows[:-1] + 1]
-            return np.split(rows, np.flatnonzero(between > _GAP_BYTES) + 1)
-        return [rows]
 
     def read_block(self, shard: int, first: int, count: int, fakes: NDArray[np.int64] | None = None) -> Pairs:
         """Reads `count` successive pairs of a shard and checks the CRC of each payload that it gives.
@@ -184,6 +183,8 @@ class Dataset:
             UserError: the shard is missing, short or replaced, or storage fails for too long.
         """
         index = self.index(shard)
+        if self._parts and index.hints and index.span(first, count)[1] > count * LARGE_PAIR:
+            return self._partly(index, shard, first, [None] * count if fakes is None else fakes.tolist())
         if not self.cache and count > 1 and index.span(first, count)[1] > self.piece_bytes:
             return self._in_pieces(shard, first, count, fakes)
         chosen: list[int | None] = [None] * count if fakes is None else fakes.tolist()
@@ -212,6 +213,15 @@ class Dataset:
             pairs[number] = self._read_again(index, shard, first + number, until, chosen[number])
         if self.cache and not wrong:  # a block that came right at the second try holds the wrong bytes still
             self.cache.put(key, block)
+        return pairs
+
+    def _partly(self, index: ShardIndex, shard: int, first: int, chosen: list[int | None]) -> Pairs:
+        """The pairs with images that are read later; what was read wrong is read as usual."""
+        assert self._parts
+        pairs: Pairs = []
+        for row, fake in enumerate(chosen, first):
+            pair = self._parts.read(index, row, fake, self.tar_url(shard))
+            pairs.append(pair or self._read_again(index, shard, row, self._deadline(), fake))
         return pairs
 
     def _in_pieces(self, shard: int, first: int, count: int, fakes: NDArray[np.int64] | None) -> Pairs:

@@ -48,6 +48,14 @@ class HintReader:
         ]
         return list(map(with_hints, pairs, records, chosen))
 
+    def record(self, index: ShardIndex, row: int, until: float) -> memoryview | None:
+        """The record of one pair, in its tar or beside it; None if the storage holds it damaged."""
+        parts = _Parts(index, row, 1)
+        assert index.hints
+        name = hints_name(index.entry.name) if index.hints.beside else f"{index.entry.name}.tar"
+        data = memoryview(self._read(parts, name, until))
+        return data if all(parts.sound(data)) else None
+
     def _read(self, parts: "_Parts", name: str, until: float) -> bytes | memoryview:
         """The bytes of the records, from the cache if it has them right."""
         if self._cache and (kept := self._cache.get(parts.key)) is not None:

@@ -106,6 +106,11 @@ class ShardIndex:
         firsts, lasts = [0, *(cuts + 1)], [*cuts, len(ends) - 1]
         return [(int(starts[one]), int(ends[last])) for one, last in zip(firsts, lasts, strict=True)]
 
+    def near(self, rows: NDArray[np.int64], gap: int) -> list[NDArray[np.int64]]:
+        """Splits rows, which rise, where more than `gap` bytes lie between two of them."""
+        between = self.starts[rows[1:]] - self.starts[rows[:-1] + 1]
+        return np.split(rows, np.flatnonzero(between > gap) + 1)
+
     def span(self, first: int, count: int) -> tuple[int, int]:
         """(offset, length) of the bytes that hold pairs first..first+count-1."""
         start = int(self.starts[first])

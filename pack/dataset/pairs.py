@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pack.shard.hints import Hint
 from recon.base.errors import UserError
+
+if TYPE_CHECKING:
+    from pack.dataset.partly import Ranged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +24,8 @@ class StoredPair:
     """Payloads by ``real.EXT``, ``fake.EXT``, ``json`` (if there is one) and, where there are such,
     ``fake2.EXT`` and so on, and ``mask.png``, even where an adopted tar has other names for them. Where one
     of several fakes was asked for, it alone is here, as ``fake.EXT``."""
+    ranged: Mapping[str, "Ranged"] = field(default_factory=dict)
+    """Members that are not read yet, of a dataset that was opened with ``partly``; `members` lacks them."""
     fake_number: int = 0
     """Which of several fakes `fake` is, from 0."""
     hints: Mapping[str, Hint] = field(default_factory=dict)

@@ -58,8 +58,9 @@ def wrong_hints(record: memoryview, images: Mapping[str, bytes]) -> Iterator[str
         return
     for hint, (name, data) in zip(found, images.items(), strict=True):
         expected = hint_of(data)
-        parts = (part for part in ("entries", "colours") if getattr(hint, part) != getattr(expected, part))
-        yield from (f"the {part} of {name} are not those of the image" for part in parts)
+        for part in ("entries", "colours", "pieces"):
+            if getattr(hint, part) != getattr(expected, part):
+                yield f"the {part} of {name} are not those of the image"
 
 
 def wrong_fields(table: pa.Table, manifest: Manifest) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The hints of a pair: what lets readers decode a part of its images alone.
 
-A record holds for each image, ``real``, ``fake``, ``fake2`` and so on, two lengths (uint32, little-endian),
-then its entry points and its colours. Length 0 stands for None.
+A record holds for each image, ``real``, ``fake``, ``fake2`` and so on, three lengths (uint32, little-endian),
+then its entry points, its colours and its pieces. Length 0 stands for None.
 
 Packing writes a record as the last member of its sample, so that it comes with the pair. Beside tars that
 were written before lies a file ``NAME.hints`` instead: `MAGIC`, then the records in the order of the index.
@@ -12,15 +12,24 @@ bytes, and a reader needs those of the pairs that it is about to decode, not tho
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
+import numpy as np
 from isal.isal_zlib import crc32
+from numpy.typing import NDArray
 
 from pack.storage import Store
 
 MAGIC = b"pairstream hints/1\n"
 """How such a file begins."""
 
-_LENGTHS = struct.Struct("<II")
+PIECE = 16 << 10
+"""Bytes of each piece of a file that has a CRC-32 of its own."""
+
+LARGE = 256 << 10
+"""Bytes of a file from which on its pieces are listed: smaller ones are read at once."""
+
+_LENGTHS = struct.Struct("<III")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +40,18 @@ class Hint:
     """Where decoding can begin, for `recon.jpeg.entries.read_entries`; None if the whole must be decoded."""
     colours: bytes | None
     """For `recon.image.colours.read_colours`; None if unknown."""
+    pieces: bytes | None = None
+    """For `read_pieces`; None for small files, and for those without entry points."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """What lets readers check a part of a file alone."""
+
+    scan: int
+    """The first compressed byte of a JPEG."""
+    crcs: NDArray[np.uint32]
+    """(n,) CRC-32 of each `PIECE` bytes of the file; the last piece may be shorter."""
 
 
 def is_hint_file(store: Store, name: str) -> bool:
@@ -64,17 +85,37 @@ class HintFile:
 
 def packed_hints(hints: Sequence[Hint]) -> bytes:
     """A record."""
-    parts = [(hint.entries or b"", hint.colours or b"") for hint in hints]
-    return b"".join(_LENGTHS.pack(len(one), len(other)) + one + other for one, other in parts)
+    parts = [(hint.entries or b"", hint.colours or b"", hint.pieces or b"") for hint in hints]
+    return b"".join(_LENGTHS.pack(*map(len, own)) + b"".join(own) for own in parts)
 
 
 def read_hints(record: bytes | memoryview) -> list[Hint]:
     """The hints of a pair's images in a record whose CRC-32 was right."""
     hints, place = [], 0
     while place < len(record):
-        first, second = _LENGTHS.unpack_from(record, place)
-        middle = place + _LENGTHS.size + first
-        place = middle + second
-        entries, colours = bytes(record[middle - first : middle]), bytes(record[middle:place])
-        hints.append(Hint(entries=entries or None, colours=colours or None))
+        lengths = _LENGTHS.unpack_from(record, place)
+        ends = accumulate(lengths, initial=place + _LENGTHS.size)
+        own = [bytes(record[first:last]) or None for first, last in pairwise(ends)]
+        hints.append(Hint(entries=own[0], colours=own[1], pieces=own[2]))
+        place += _LENGTHS.size + sum(lengths)
     return hints
+
+
+def pieces_of(data: bytes, scan: int) -> bytes | None:
+    """What `read_pieces` reads; None for a file that is not `LARGE`.
+
+    Args:
+        data: the file.
+        scan: its first compressed byte.
+    """
+    if len(data) < LARGE:
+        return None
+    view = memoryview(data)
+    numbers = [scan, *(crc32(view[at : at + PIECE]) for at in range(0, len(data), PIECE))]
+    return np.array(numbers, "<u4").tobytes()
+
+
+def read_pieces(packed: bytes) -> Pieces:
+    """The pieces of a file from their bytes, whose CRC-32 was right."""
+    scan, *_ = numbers = np.frombuffer(packed, "<u4")
+    return Pieces(scan=int(scan), crcs=numbers[1:])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pack.shard.hints import Hint
+from pack.shard.hints import Hint, pieces_of
 from recon.image.codec import Pixels, as_rgb, decode_rgb
 from recon.image.colours import colours_of
 from recon.image.jpeg import JpegCoding
@@ -71,13 +71,13 @@ def hint_of(data: bytes, pixels: Pixels | None = None) -> Hint:
         pixels_HW3 = decode_rgb(data) if pixels is None else as_rgb(pixels)
     except BROKEN:  # in a tar of others; training will list it
         return Hint(entries=None, colours=None)
-    return Hint(entries=_entries(data, pixels_HW3), colours=colours_of(pixels_HW3).packed())
-
-
-def _entries(data: bytes, pixels: Pixels) -> bytes | None:
+    colours = colours_of(pixels_HW3).packed()
     if not data.startswith(b"\xff\xd8"):
-        return None
+        return Hint(entries=None, colours=colours)
     # Only for JPEGs: with its compiler it takes half a second and 130 MB of memory.
     from recon.jpeg.entries import entries_of
+    from recon.jpeg.frame import read_frame
 
-    return entries_of(data, pixels)
+    entries, frame = entries_of(data, pixels_HW3), read_frame(data)
+    pieces = pieces_of(data, frame.scan) if entries and frame else None
+    return Hint(entries=entries, colours=colours, pieces=pieces)

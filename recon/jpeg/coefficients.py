@@ -21,6 +21,9 @@ Box = tuple[int, int, int, int]
 Arguments = tuple[Bytes, Numbers, Numbers, Fast, Numbers]
 
 
+_AHEAD = 64  # bytes that decoding may look at behind the last that it needs; a marker is there at most
+
+
 class UndecodedError(Exception):
     """A part can't be decoded alone: the data are damaged, or the entry points belong to others."""
 
@@ -70,11 +73,11 @@ class Coefficients:
         return out
 
 
-def coefficients(data: bytes, frame: Frame, entries: Entries, box: Box) -> Coefficients:
+def coefficients(data: bytes | memoryview, frame: Frame, entries: Entries, box: Box) -> Coefficients:
     """Decodes the coefficients on which a part depends.
 
     Args:
-        data: the file.
+        data: the file; of its scan, `scan_part` is enough.
         frame: its header.
         entries: its entry points.
         box: the part.
@@ -89,6 +92,23 @@ def coefficients(data: bytes, frame: Frame, entries: Entries, box: Box) -> Coeff
     if state != FINE:
         raise UndecodedError
     return Coefficients(frame=frame, box=box, mcus=mcus, blocks=blocks)
+
+
+def scan_part(frame: Frame, entries: Entries, box: Box, size: int) -> tuple[int, int]:
+    """The bytes of a file, from the first up to the last, that are decoded for a part.
+
+    Args:
+        frame: its header.
+        entries: its entry points.
+        box: the part.
+        size: bytes of the file.
+    """
+    top, left, high, wide = needed_mcus(frame, box)
+    row = frame.mcus[1]
+    first = (top * row + left) // entries.step
+    last = -(-((top + high - 1) * row + left + wide) // entries.step)
+    stop = frame.scan + int(entries.bits[last]) // 8 + _AHEAD if last < len(entries.bits) else size
+    return frame.scan + int(entries.bits[first]) // 8, min(stop, size)
 
 
 def needed_mcus(frame: Frame, box: Box) -> Box:
@@ -106,7 +126,7 @@ def _span(start: int, count: int, halved: int, size: int) -> tuple[int, int]:
     return first, last - first + 1
 
 
-def kernel_arguments(data: bytes, frame: Frame, step: int, mcus: Box) -> tuple[Arguments, int]:
+def kernel_arguments(data: bytes | memoryview, frame: Frame, step: int, mcus: Box) -> tuple[Arguments, int]:
     """The arguments that `decode_rectangle` and `find_entries` have in common; the blocks of the rectangle.
 
     Args:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import cycle, groupby, islice
 from typing import Any, TypeVar
 
@@ -91,7 +91,8 @@ class Bench:
     """Augments stored pairs in several ways.
 
     Args:
-        dataset: holds the pairs.
+        dataset: holds the pairs, and gives them as the loader gets them.
+        plain: the same with whole images and without hints.
         augment: the recipe.
         threads: for decoding and for torch; with 1 everything runs on the main thread.
         device: of the pipeline.
@@ -99,10 +100,18 @@ class Bench:
     """
 
     def __init__(
-        self, dataset: Dataset, augment: AugmentConfig, *, threads: int, device: torch.device, seed: int
+        self,
+        dataset: Dataset,
+        plain: Dataset,
+        augment: AugmentConfig,
+        *,
+        threads: int,
+        device: torch.device,
+        seed: int,
     ) -> None:
         prepare_cpu(threads)
-        self.dataset, self.augment, self.device, self.seed = dataset, augment, device, seed
+        self.dataset, self.plain = dataset, plain
+        self.augment, self.device, self.seed = augment, device, seed
         self.threads = threads
         # Without a pool for one thread: its CPU time is then measured on the main thread.
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
@@ -123,7 +132,7 @@ class Bench:
     def compare_greys(self, places: Sequence[Place]) -> None:
         """Compares the mean grey of the palette, which the contrast op uses, with the whole image's."""
         for place in places:
-            pixels = decode_rgb(self._read([place])[0].real)
+            pixels = decode_rgb(self._read([place], self.plain)[0].real)
             self.measured.palette.append(abs(mean_grey(palette(pixels)[None]) - mean_grey(pixels)))
 
     def _finish(self) -> None:
@@ -156,9 +165,7 @@ class Bench:
 
     def _augmented(self, places: Sequence[Place], line: _Line) -> None:
         with line.clock("read"):
-            pairs = self._read(places)
-            if line is self._undivided:
-                pairs = [replace(pair, hints={}) for pair in pairs]
+            pairs = self._read(places, self.plain if line is self._undivided else self.dataset)
             samples = [sample_of(pair, copy, 0) for pair, (*_, copy) in zip(pairs, places, strict=True)]
         with line.clock("draws"):
             drawn = list(line.cutter.drawn(samples))
@@ -185,12 +192,12 @@ class Bench:
             return np.stack([oracle(real, fake, self.augment, self.seed, 0, one) for one in ids])
 
         with self._timed("oracle"):
-            images_BPHWC = np.concatenate(self._map(augmented, self._read(places), places))
+            images_BPHWC = np.concatenate(self._map(augmented, self._read(places, self.plain), places))
             normalize(torch.from_numpy(images_BPHWC).flatten(0, 1).movedim(-1, 1))
 
     def decoding(self, places: Sequence[Place]) -> None:
         """Decoding only, of pairs in memory."""
-        pairs = self._read(places)  # before the clock starts: reading is not part of it
+        pairs = self._read(places, self.plain)  # before the clock starts: reading is not part of it
         with self._timed("decoding"):
             self.measured.pixels += sum(self._map(_decoded, pairs))
 
@@ -205,13 +212,13 @@ class Bench:
     def _map(self, function: Callable[..., Result], *items: Iterable[Any]) -> list[Result]:
         return list(self._pool.map(function, *items) if self._pool else map(function, *items))
 
-    def _read(self, places: Sequence[Place]) -> list[StoredPair]:
+    def _read(self, places: Sequence[Place], dataset: Dataset) -> list[StoredPair]:
         pairs: list[StoredPair] = []
         for (shard, _), group in groupby(places, key=lambda place: (place[0], place[2])):
             rows = np.array([row for _, row, _ in group])
             # One read for each run of consecutive rows, as in the loader.
             for part in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
-                pairs += map(sound, self.dataset.read_block(shard, int(part[0]), len(part)))
+                pairs += map(sound, dataset.read_block(shard, int(part[0]), len(part)))
         return pairs
 
 

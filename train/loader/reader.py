@@ -12,7 +12,6 @@ from typing import Any
 
 from pack.dataset.cache import BlockCache
 from pack.dataset.dataset import Dataset
-from pack.dataset.known_tars import KnownTars
 from pack.dataset.pairs import DamagedPair
 from pack.dataset.selection import Selection
 from pack.shard.manifest import Manifest
@@ -20,6 +19,7 @@ from pack.storage import Retry
 from recon.base.cpus import ahead
 from recon.base.errors import UserError
 from train.draws.config import AugmentConfig
+from train.loader.known_tars import KnownTars
 from train.loader.messages import Room, Slot
 from train.ops.coded import most_blocks
 from train.order.epoch import EpochOrder
@@ -176,7 +176,14 @@ def _open_sources(plan: LoaderPlan) -> list[StoredSource]:
         cache = BlockCache(plan.cache_dir, int(plan.cache_gb * 1e9), tars)
     return [
         StoredSource(
-            dataset=Dataset(source.url, retry=retry, cache=cache, manifest=source.manifest, hints=True),
+            dataset=Dataset(
+                source.url,
+                retry=retry,
+                cache=cache,
+                manifest=source.manifest,
+                hints=True,
+                partly=not plan.stages,  # stages take bytes
+            ),
             selection=source.selection,
             fakes=plan.fakes,
         )

@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pack.dataset.dataset import Dataset
 from pack.dataset.hints import HintReader
@@ -65,6 +66,9 @@ class _Index:
     @property
     def memory(self) -> int:
         return self.pairs * ShardIndex.row_memory(len(MEMBERS))
+
+    def near(self, rows: NDArray[np.int64], _: int) -> list[NDArray[np.int64]]:
+        return [rows]
 
     def span(self, first: int, count: int) -> tuple[int, int]:
         start = round(first * self.pair_bytes)

@@ -245,4 +245,5 @@ def sample_of(pair: StoredPair | DamagedPair, copy: int, position: int) -> Sampl
         "__fake__": pair.fake_number,
         "__stored__": pair,
         **pair.members,
+        **pair.ranged,
     }

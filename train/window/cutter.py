@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pack.dataset.pairs import DamagedPair, StoredPair
+from pack.dataset.partly import DamagedPieceError, Ranged
 from pack.shard.schema import MASK_FIELD
 from recon.base.errors import UserError
 from recon.image.codec import Pixels
@@ -133,7 +134,9 @@ class WindowCutter:
             return tuple(self._view(drawn, view, images) for view in range(self.views))
         except UndecodableError as error:
             cause = f"{error} can't be decoded"
-            return DamagedPair(key=sample["__key__"], url=sample["__url__"], cause=cause)
+        except DamagedPieceError as error:
+            cause = f"CRC-32 of {error} differs"
+        return DamagedPair(key=sample["__key__"], url=sample["__url__"], cause=cause)
 
     def _view(self, drawn: Drawn, view: int, images: Images) -> Cut:
         """Cuts one view out of the images, which stay as they are for the next view."""
@@ -240,10 +243,11 @@ def _image(sample: Sample, name: str, views: int, watch: Watch) -> Stored:
     field, data = next(
         ((field, data) for field, data in sample.items() if field.startswith(f"{name}.")), ("", None)
     )
-    if not isinstance(data, bytes):
+    if not isinstance(data, bytes | Ranged):
         raise UserError(f"key {sample['__key__']!r} has no bytes under {name}.*; check your stages")
     pair = sample.get("__stored__")
     # Hints speak of the bytes that were read, not of those that a user's stage put in their place.
-    known = isinstance(pair, StoredPair) and pair.members.get(field) is data
+    held = (pair.members, pair.ranged) if isinstance(pair, StoredPair) else ()
+    known = any(own.get(field) is data for own in held)
     hint = pair.hints.get(name) if pair and known else None
     return Stored(data, name, hint, parts=views, watch=watch)

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+from pack.dataset.partly import Ranged
 from pack.shard.hints import Hint
 from recon.image.codec import Pixels, decode_rgb
 from recon.image.colours import EQUAL, Colours, Weights, colours_of, palette, read_colours
@@ -126,18 +127,19 @@ class Stored:
     same. Without them, all is decoded at once.
 
     Args:
-        data: the file.
+        data: the file, which may be read in parts.
         name: of the member, for errors.
         hint: what the dataset knows of it.
         parts: how many parts of about the same size will be asked for.
         watch: see `Watch`.
 
     Raises:
-        UndecodableError: the file is broken. Later calls raise it too.
+        UndecodableError: the file is broken. Later calls raise it and the next too.
+        DamagedPieceError: the storage holds a piece of it damaged.
     """
 
     def __init__(
-        self, data: bytes, name: str, hint: Hint | None, parts: int = 1, watch: Watch = UNWATCHED
+        self, data: bytes | Ranged, name: str, hint: Hint | None, parts: int = 1, watch: Watch = UNWATCHED
     ) -> None:
         self.data, self.name, self.parts, self._watch = data, name, parts, watch
         self._packed_colours = hint.colours if hint else None
@@ -181,10 +183,18 @@ class Stored:
         self._watch.decoded(decoded)
         try:
             with self._watch.timer("entropy"):
-                return coefficients(self.data, frame, entries, box)
+                return coefficients(self._part(frame, entries, box), frame, entries, box)
         except UndecodedError:  # libjpeg-turbo decides whether the file or the hint is wrong
             self._decode()
             return None
+
+    def _part(self, frame: "Frame", entries: "Entries", box: Box) -> bytes | memoryview:
+        """The file, of which at least as much was read as the part needs."""
+        if isinstance(self.data, bytes):
+            return self.data
+        from recon.jpeg.coefficients import scan_part
+
+        return self.data.part(*scan_part(frame, entries, box, self.data.size))
 
     @cached_property
     def _colours(self) -> Colours | None:
@@ -207,9 +217,10 @@ class Stored:
     def _decode(self) -> Decoded:
         if self._whole is None:
             self._watch.decoded(1)
+            data = self.data if isinstance(self.data, bytes) else self.data.whole()
             try:
                 with self._watch.timer("decode"):
-                    self._whole = Decoded(decode_rgb(self.data))
+                    self._whole = Decoded(decode_rgb(data))
             except MemoryError:  # of this machine, no damage of the pair
                 raise
             except Exception as error:  # Pillow's decoders let struct, zlib, EOF and index errors through
@@ -217,12 +228,12 @@ class Stored:
         return self._whole
 
 
-def _partly_decodable(data: bytes, hint: Hint) -> "tuple[Frame, Entries] | None":
+def _partly_decodable(data: bytes | Ranged, hint: Hint) -> "tuple[Frame, Entries] | None":
     """The header and the entry points of a file that has such."""
     from recon.jpeg.entries import read_entries  # imports numba, which other datasets don't need
     from recon.jpeg.frame import read_frame
 
-    frame = read_frame(data)
+    frame = read_frame(data if isinstance(data, bytes) else data.head())
     assert hint.entries
     entries = frame and read_entries(hint.entries, frame)
     return (frame, entries) if frame and entries else None

@@ -1,0 +1,158 @@
+"""Reads pairs of local files whose large images are left unread until a part of one is asked for."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from isal.isal_zlib import crc32
+
+from pack.dataset.hints import HintReader
+from pack.dataset.index import ShardIndex
+from pack.dataset.pairs import StoredPair
+from pack.shard.hints import PIECE, Hint, Pieces, read_hints, read_pieces
+from pack.shard.names import fake_name
+from pack.shard.verified_read import read_verified
+from pack.storage import Store
+
+LARGE_PAIR = 1 << 20
+"""Bytes of a pair from which on it is worth the requests that its parts take, some 20 us each."""
+
+Read = Callable[[int, int], memoryview]
+"""Reads (start, length) of a file."""
+
+
+class DamagedPieceError(Exception):
+    """The storage holds a piece of an image damaged; the text is the member's name."""
+
+
+class Ranged:
+    """An image's file, read in pieces of `pack.shard.hints.PIECE` bytes when they are asked for.
+
+    Each piece is checked by its CRC-32 before anybody gets it. Not to be used by two threads at once.
+
+    Args:
+        name: of the member, for errors.
+        where: path and place of the file, for errors.
+        size: bytes of the file.
+        pieces: what its hint says of its pieces.
+        read: reads bytes of it.
+        until: gives the deadline of a read that begins now, by the clock of `time.monotonic`.
+    """
+
+    def __init__(
+        self, name: str, where: str, size: int, pieces: Pieces, read: Read, until: Callable[[], float]
+    ) -> None:
+        self.name, self.size, self.scan = name, size, pieces.scan
+        self._where, self._crcs, self._read, self._until = where, pieces.crcs, read, until
+        # Never set to zero: of memory that nobody touches, the system gives no page.
+        self._data = np.empty(size, np.uint8)
+        self._there = np.zeros(len(pieces.crcs), np.bool_)
+
+    def part(self, start: int, stop: int) -> memoryview:
+        """A view of the whole file, of which bytes from `start` up to `stop` were read.
+
+        Raises:
+            DamagedPieceError: the storage holds them damaged.
+            UserError: the storage fails.
+        """
+        first, last = start // PIECE, -(-min(stop, self.size) // PIECE)
+        missing = first + np.flatnonzero(~self._there[first:last])
+        if missing.size:  # what lies between two missing pieces is read again: one request is cheaper
+            self._bring(int(missing[0]), int(missing[-1]) + 1)
+        return self._data.data.toreadonly()
+
+    def head(self) -> bytes:
+        """The file up to its first compressed byte; see `part`."""
+        return bytes(self.part(0, self.scan)[: self.scan])
+
+    def whole(self) -> bytes:
+        """The file; see `part`."""
+        return bytes(self.part(0, self.size))
+
+    def _bring(self, first: int, last: int) -> None:
+        start, stop = first * PIECE, min(last * PIECE, self.size)
+
+        def sound(data: memoryview) -> bool:
+            crcs = [crc32(data[at : at + PIECE]) for at in range(0, len(data), PIECE)]
+            return bool(crcs == self._crcs[first:last].tolist())
+
+        data, right = read_verified(
+            lambda _: self._read(start, stop - start), sound, self._where, self._until()
+        )
+        if not right:
+            raise DamagedPieceError(self.name)
+        self._data[start:stop] = np.frombuffer(data, np.uint8)
+        self._there[first:last] = True
+
+
+class PartReader:
+    """Reads pairs of local files.
+
+    Args:
+        store: of the dataset.
+        hints: reads the hints that lie beside tars.
+        until: gives the deadline of a read that begins now.
+    """
+
+    def __init__(self, store: Store, hints: HintReader, until: Callable[[], float]) -> None:
+        self._store, self._hints, self._until = store, hints, until
+
+    def read(self, index: ShardIndex, row: int, fake: int | None, url: str) -> StoredPair | None:
+        """A pair whose images with known pieces are `Ranged`; None if what was read of it is damaged.
+
+        Args:
+            index: of the shard; it has hints.
+            row: of the pair.
+            fake: which of its fakes the pair is to have; None for all.
+            url: of the tar.
+
+        Raises:
+            UserError: the shard is missing, short or replaced.
+        """
+        hints = self._hints_of(index, row, fake)
+        if hints is None:
+            return None
+        members: dict[str, bytes] = {}
+        ranged: dict[str, Ranged] = {}
+        for column, field in index.columns_with(row, fake):
+            data = self._member(index, row, column, hints.get(field.partition(".")[0]), url)
+            if isinstance(data, Ranged):
+                ranged[field] = data
+            elif data is None:
+                return None
+            else:
+                members[field] = data
+        return StoredPair(
+            key=index.keys[row],
+            url=url,
+            group=index.groups[row],
+            pair_id=int(index.pair_ids[row]),
+            members=members,
+            ranged=ranged,
+            fake_number=fake or 0,
+            hints=hints,
+        )
+
+    def _hints_of(self, index: ShardIndex, row: int, fake: int | None) -> dict[str, Hint] | None:
+        record = self._hints.record(index, row, self._until())
+        if record is None:
+            return None
+        real, *fakes = read_hints(record)
+        chosen = fakes if fake is None else [fakes[fake]]
+        return {"real": real} | {fake_name(number): hint for number, hint in enumerate(chosen)}
+
+    def _member(
+        self, index: ShardIndex, row: int, column: int, hint: Hint | None, url: str
+    ) -> bytes | Ranged | None:
+        offset, size = int(index.offsets[row, column]), int(index.sizes[row, column])
+        name = f"{index.entry.name}.tar"
+        if hint and hint.pieces:
+            where = f"{url}: {index.members[column]} of {index.keys[row]}"
+            read = partial(_read, self._store, name, offset)
+            return Ranged(index.members[column], where, size, read_pieces(hint.pieces), read, self._until)
+        data = self._store.read_range(name, offset, size)
+        return bytes(data) if crc32(data) == index.crcs[row, column] else None
+
+
+def _read(store: Store, name: str, offset: int, start: int, length: int) -> memoryview:
+    return store.read_range(name, offset + start, length)
