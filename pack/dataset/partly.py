@@ -9,13 +9,13 @@ from isal.isal_zlib import crc32
 from pack.dataset.hints import HintReader
 from pack.dataset.index import ShardIndex
 from pack.dataset.pairs import StoredPair
-from pack.shard.hints import PIECE, Hint, Pieces, read_hints, read_pieces
+from pack.shard.hints import LARGE, PIECE, Hint, Pieces, read_hints, read_pieces
 from pack.shard.names import fake_name
 from pack.shard.verified_read import read_verified
 from pack.storage import Store
 
-LARGE_PAIR = 1 << 20
-"""Bytes of a pair from which on it is worth the requests that its parts take, some 20 us each."""
+LARGE_PAIR = 2 * LARGE
+"""Bytes of a pair from which on parts are worth the system calls that they take."""
 
 Read = Callable[[int, int], memoryview]
 """Reads (start, length) of a file."""
@@ -44,8 +44,7 @@ class Ranged:
     ) -> None:
         self.name, self.size, self.scan = name, size, pieces.scan
         self._where, self._crcs, self._read, self._until = where, pieces.crcs, read, until
-        # Never set to zero: of memory that nobody touches, the system gives no page.
-        self._data = np.empty(size, np.uint8)
+        self._data = np.empty(0, np.uint8)  # a file that waits for its turn takes no memory
         self._there = np.zeros(len(pieces.crcs), np.bool_)
 
     def part(self, start: int, stop: int) -> memoryview:
@@ -57,6 +56,8 @@ class Ranged:
         """
         first, last = start // PIECE, -(-min(stop, self.size) // PIECE)
         missing = first + np.flatnonzero(~self._there[first:last])
+        if not self._data.size:  # never set to zero: of memory that nobody touches, the system gives no page
+            self._data = np.empty(self.size, np.uint8)
         if missing.size:  # what lies between two missing pieces is read again: one request is cheaper
             self._bring(int(missing[0]), int(missing[-1]) + 1)
         return self._data.data.toreadonly()
