@@ -6,8 +6,8 @@ The libraries are installed in FOLDER (out/readers), beside those of this interp
 packed there. Prints the table; the status is 1 if a library did not read every pair.
 """
 
+import ast
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,10 +69,10 @@ def pack(folder: Path, python: Path) -> None:
 
 def read(folder: Path, python: Path, name: str) -> int:
     """The pairs that a library reads by its lines in README, which end with a loop; 0 if they fail."""
-    program = programs()[name].rstrip()
-    loop = re.split(r"\n(?=\S)", program)[-1]
-    counted = program.replace(loop, f"read = 0\n{loop}\n    read += {READERS[name][1]}\nprint(read)")
-    (folder / f"read_{name}.py").write_text(counted)
+    lines = programs()[name].rstrip().splitlines()
+    lines.insert(ast.parse("\n".join(lines)).body[-1].lineno - 1, "read = 0")
+    lines += [f"    read += {READERS[name][1]}", "print(read)"]
+    (folder / f"read_{name}.py").write_text("\n".join(lines))
     command = [python, f"read_{name}.py"]
     variables = os.environ | {"HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1"}
     ended = subprocess.run(command, cwd=folder, env=variables, check=False, stdout=subprocess.PIPE, text=True)

@@ -134,7 +134,7 @@ def test_verify_finds_a_hint_that_is_not_that_of_its_image(packed: Path, tmp_pat
 def test_verify_finds_damaged_hints_in_a_tar(packed: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(packed, tmp_path / "photos"))
     path, row = root / "shard-000001.tar", rows_of(root)[5]
-    data, where = path.read_bytes(), f"shard-000001.tar: __hints__/{row['key']}"
+    data, where = path.read_bytes(), f"shard-000001.tar: .{row['key']}.hints"
     for place, found in (
         (row["hints_offset"] + 20, f"{where}: CRC-32 differs from the index"),
         (row["hints_offset"] - 512, f"{where}: broken tar header (bad checksum)"),

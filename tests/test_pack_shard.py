@@ -72,7 +72,7 @@ def test_members_of_a_pair_are_adjacent_in_the_order_real_fake_json_hints(packed
     for row, members in pairs(packed):
         names = [name for name, _, _ in members]
         key = row["key"]
-        assert names == [f"{key}.real.jpg", f"{key}.fake.jpg", f"{key}.json", f"__hints__/{key}"]
+        assert names == [f"{key}.real.jpg", f"{key}.fake.jpg", f"{key}.json", f".{key}.hints"]
         assert (row["real_field"], row["fake_field"]) == ("real.jpg", "fake.jpg")
 
 

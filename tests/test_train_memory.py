@@ -14,6 +14,7 @@ from train_data import put_png
 from pack.base.config import PackConfig
 from pack.publish.packing import pack
 from train.loader.loader import PairLoader
+from train.loader.messages import SLOTS
 
 GROWTH_MB = 12  # over 12 epochs; one pair in 50 that is never let go of would add 13
 PAIRS, SIDE = 240, 200  # 240 KB a pair, noise being incompressible
@@ -81,6 +82,7 @@ def check_memory(url: str, empty_mb: float) -> None:
     assert late - early < GROWTH_MB, sizes
     pair = 2 * SIDE * SIDE * 3 / 2**20
     held = OPTIONS["read_ahead_mb"] + OPTIONS["lanes"] * OPTIONS["window"] * OPTIONS["block"] * pair
+    held += (SLOTS - 1) * OPTIONS["batch_size"] * 2 * 152**2 * 3 / 2**20  # the empty worker filled one slot
     assert max(map(max, epochs)) - empty_mb < held + SPARE_MB, (empty_mb, sizes)
     sys.stdout.write(
         f"worker, MiB: {empty_mb:.0f} without pairs; {' '.join(f'{size:.0f}' for size in sizes)}\n"

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 from isal.isal_zlib import crc32
 
 from pack.dataset.hints import HintReader
@@ -28,7 +27,7 @@ class DamagedPieceError(Exception):
 class Ranged:
     """An image's file, read in pieces of `pack.shard.hints.PIECE` bytes when they are asked for.
 
-    Each piece is checked by its CRC-32 before anybody gets it. Not to be used by two threads at once.
+    Each piece is checked by its CRC-32 before anybody gets it. What was read last is kept.
 
     Args:
         name: of the member, for errors.
@@ -44,33 +43,29 @@ class Ranged:
     ) -> None:
         self.name, self.size, self.scan = name, size, pieces.scan
         self._where, self._crcs, self._read, self._until = where, pieces.crcs, read, until
-        self._data = np.empty(0, np.uint8)  # a file that waits for its turn takes no memory
-        self._there = np.zeros(len(pieces.crcs), np.bool_)
+        self._kept: tuple[int, memoryview] = 0, memoryview(b"")
 
-    def part(self, start: int, stop: int) -> memoryview:
-        """A view of the whole file, of which bytes from `start` up to `stop` were read.
+    def part(self, start: int, stop: int) -> tuple[int, memoryview]:
+        """Bytes of the file that hold those from `start` up to `stop`, and where they begin.
 
         Raises:
             DamagedPieceError: the storage holds them damaged.
             UserError: the storage fails.
         """
-        first, last = start // PIECE, -(-min(stop, self.size) // PIECE)
-        missing = first + np.flatnonzero(~self._there[first:last])
-        if not self._data.size:  # never set to zero: of memory that nobody touches, the system gives no page
-            self._data = np.empty(self.size, np.uint8)
-        if missing.size:  # what lies between two missing pieces is read again: one request is cheaper
-            self._bring(int(missing[0]), int(missing[-1]) + 1)
-        return self._data.data.toreadonly()
+        first, kept = self._kept
+        if start < first or first + len(kept) < stop:
+            self._kept = self._pieces(start // PIECE, -(-stop // PIECE))
+        return self._kept
 
     def head(self) -> bytes:
         """The file up to its first compressed byte; see `part`."""
-        return bytes(self.part(0, self.scan)[: self.scan])
+        return bytes(self.part(0, self.scan)[1][: self.scan])
 
     def whole(self) -> bytes:
         """The file; see `part`."""
-        return bytes(self.part(0, self.size))
+        return bytes(self.part(0, self.size)[1])
 
-    def _bring(self, first: int, last: int) -> None:
+    def _pieces(self, first: int, last: int) -> tuple[int, memoryview]:
         start, stop = first * PIECE, min(last * PIECE, self.size)
 
         def sound(data: memoryview) -> bool:
@@ -82,8 +77,7 @@ class Ranged:
         )
         if not right:
             raise DamagedPieceError(self.name)
-        self._data[start:stop] = np.frombuffer(data, np.uint8)
-        self._there[first:last] = True
+        return start, data
 
 
 class PartReader:

@@ -9,10 +9,15 @@ def fake_name(number: int) -> str:
 def hint_member(key: str) -> str:
     """The name of the member of a tar that holds the hints of a pair: `pack.shard.hints`.
 
-    WebDataset ignores members of such names (``skip_meta`` in webdataset/tariterators.py), and other readers
-    those without a dot.
+    Readers of WebDataset ignore hidden files: webdataset, datasets and Energon, because nothing precedes the
+    dot, and DALI, which would take a member without a dot for a sample that lacks all fields.
     """
-    return f"__hints__/{key}"
+    return f".{key}.hints"
+
+
+def is_hint_member(name: str) -> bool:
+    """Whether a member of a tar has such a name."""
+    return name.startswith(".") and name.endswith(".hints")
 
 
 def hints_name(shard: str) -> str:

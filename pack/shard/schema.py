@@ -2,7 +2,7 @@
 
 A shard is a plain USTAR WebDataset tar and its Parquet index. The members of a sample are adjacent:
 ``KEY.real.EXT``, ``KEY.fake.EXT``, then ``KEY.fake2.EXT`` and so on in a dataset of several fakes,
-``KEY.json``, and ``__hints__/KEY``, which other readers ignore. The index has one row per pair, with offset,
+``KEY.json``, and ``.KEY.hints``, which other readers ignore. The index has one row per pair, with offset,
 size and CRC-32 of every member. Therefore one ranged read gets any number of adjacent pairs, and each payload
 can be checked.
 

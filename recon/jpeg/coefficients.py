@@ -73,22 +73,28 @@ class Coefficients:
         return out
 
 
-def coefficients(data: bytes | memoryview, frame: Frame, entries: Entries, box: Box) -> Coefficients:
+def coefficients(
+    data: bytes | memoryview, frame: Frame, entries: Entries, box: Box, first: int = 0
+) -> Coefficients:
     """Decodes the coefficients on which a part depends.
 
     Args:
-        data: the file; of its scan, `scan_part` is enough.
+        data: the file, or as much of it as `scan_part` says.
         frame: its header.
         entries: its entry points.
         box: the part.
+        first: the byte of the file with which `data` begin.
 
     Raises:
         UndecodedError: see there.
     """
     mcus = needed_mcus(frame, box)
-    arguments, count = kernel_arguments(data, frame, entries.step, mcus)
+    scan, bits = scan_of(data, frame, first), entries.bits
+    if first > frame.scan:
+        bits = bits - 8 * (first - frame.scan)
+    arguments, count = kernel_arguments(scan, frame, entries.step, mcus)
     blocks = np.empty((count, 64), np.int16)
-    state = decode_rectangle(*arguments, entries.bits, entries.predictors, blocks)
+    state = decode_rectangle(*arguments, bits, entries.predictors, blocks)
     if state != FINE:
         raise UndecodedError
     return Coefficients(frame=frame, box=box, mcus=mcus, blocks=blocks)
@@ -126,11 +132,16 @@ def _span(start: int, count: int, halved: int, size: int) -> tuple[int, int]:
     return first, last - first + 1
 
 
-def kernel_arguments(data: bytes | memoryview, frame: Frame, step: int, mcus: Box) -> tuple[Arguments, int]:
+def scan_of(data: bytes | memoryview, frame: Frame, first: int = 0) -> Bytes:
+    """The compressed bytes among those of a file from byte `first` on."""
+    return np.frombuffer(data, np.uint8, offset=max(frame.scan - first, 0))
+
+
+def kernel_arguments(scan: Bytes, frame: Frame, step: int, mcus: Box) -> tuple[Arguments, int]:
     """The arguments that `decode_rectangle` and `find_entries` have in common; the blocks of the rectangle.
 
     Args:
-        data: the file.
+        scan: of `scan_of`.
         frame: its header.
         step: MCUs from one entry point to the next.
         mcus: the rectangle.
@@ -138,7 +149,6 @@ def kernel_arguments(data: bytes | memoryview, frame: Frame, step: int, mcus: Bo
     top, left, high, wide = mcus
     where = (frame.mcus[1], frame.restart, step, left, left + wide, top, top + high)
     parts, count = _parts(frame.components, frame.down, frame.across, high, wide, frame.tables)
-    scan = np.frombuffer(data, np.uint8, offset=frame.scan)
     return (scan, np.array(where, np.int64), parts, frame.huffman.fast, frame.huffman.slow), count
 
 

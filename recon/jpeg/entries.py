@@ -7,7 +7,7 @@ point how much its bit, and the predictor of each component, differ from those o
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.jpeg.coefficients import Entries, UndecodedError, coefficients, kernel_arguments
+from recon.jpeg.coefficients import Entries, UndecodedError, coefficients, kernel_arguments, scan_of
 from recon.jpeg.frame import Frame, read_frame
 from recon.jpeg.turbo import decode_plain_jpeg
 from recon.kernels.entropy import FINE, find_entries
@@ -76,6 +76,6 @@ def _found(data: bytes, frame: Frame) -> Entries | None:
     step = max(1, round(high * wide * _BYTES / max(1, len(data) - frame.scan)))
     count = -(-high * wide // step)
     entries = Entries(step=step, bits=np.zeros(count, np.int64), predictors=np.zeros((count, 4), np.int64))
-    arguments, _ = kernel_arguments(data, frame, step, (0, 0, high, wide))
+    arguments, _ = kernel_arguments(scan_of(data, frame), frame, step, (0, 0, high, wide))
     state = find_entries(*arguments, entries.bits, entries.predictors)
     return entries if state == FINE else None

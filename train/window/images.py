@@ -183,15 +183,16 @@ class Stored:
         self._watch.decoded(decoded)
         try:
             with self._watch.timer("entropy"):
-                return coefficients(self._part(frame, entries, box), frame, entries, box)
+                first, data = self._part(frame, entries, box)
+                return coefficients(data, frame, entries, box, first)
         except UndecodedError:  # libjpeg-turbo decides whether the file or the hint is wrong
             self._decode()
             return None
 
-    def _part(self, frame: "Frame", entries: "Entries", box: Box) -> bytes | memoryview:
-        """The file, of which at least as much was read as the part needs."""
+    def _part(self, frame: "Frame", entries: "Entries", box: Box) -> tuple[int, bytes | memoryview]:
+        """As much of the file as the part needs, and where that begins."""
         if isinstance(self.data, bytes):
-            return self.data
+            return 0, self.data
         from recon.jpeg.coefficients import scan_part
 
         return self.data.part(*scan_part(frame, entries, box, self.data.size))

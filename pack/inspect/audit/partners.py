@@ -75,8 +75,10 @@ def _unknown(index: ShardIndex) -> list[tuple[int, int]]:
     Gaps of a length that many samples have are left out: those are PAX headers or further members.
     """
     present = index.sizes > 0
-    starts = index.offsets[present] - HEADER
-    ends = index.offsets[present] + -(-index.sizes[present] // HEADER) * HEADER
+    offsets, sizes = index.offsets[present], index.sizes[present]
+    if index.hints and not index.hints.beside:
+        offsets, sizes = np.append(offsets, index.hints.offsets), np.append(sizes, index.hints.sizes)
+    starts, ends = offsets - HEADER, offsets + -(-sizes // HEADER) * HEADER
     order = np.argsort(starts)
     starts, ends = starts[order], ends[order]
     gaps = [(int(a), int(b)) for a, b in zip([0, *ends], [*starts, index.entry.bytes], strict=True) if b > a]
