@@ -90,6 +90,6 @@ def test_faults_of_a_bucket_change_no_byte(
 def test_bucket_that_may_not_be_written_is_told(s3: S3Server, s3_env: S3Env, tars: Path) -> None:
     upload(s3, tars, s3_env.url)
     s3_env.use(READER)
-    with pytest.raises(UserError, match=r"no permission .*0\.parquet"):
+    with pytest.raises(UserError, match=r"no permission .*0\.hints"):
         adopt(IndexConfig(url=[s3_env.url]))
     assert s3_env.keys() == sorted(path.name for path in tars.glob("*.tar"))
