@@ -88,18 +88,17 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         UserError: a pair is damaged, or there is no such device.
     """
     from pack.base.writable import check_writable
-    from pack.dataset.dataset import Dataset, open_dataset
+    from pack.dataset.dataset import open_dataset
     from recon.base.device import find_device
     from recon.base.progress import Progress
     from train.bench.stages import Bench, places_of
 
     device = find_device(config.device)
     check_writable(config.json)  # before the measurement, which may take minutes
-    plain = open_dataset(config.url)
-    dataset = Dataset(config.url, manifest=plain.manifest, hints=True, partly=True)
+    dataset = open_dataset(config.url)
     places = places_of(dataset.manifest, config.pairs)
     batches = [places[first : first + config.batch] for first in range(0, len(places), config.batch)]
-    measured = Bench(dataset, plain, config.augment, threads=config.threads, device=device, seed=config.seed)
+    measured = Bench(dataset, config.augment, threads=config.threads, device=device, seed=config.seed)
     # Warms up: the first batch compiles or loads numba's loops and fills caches.
     more = [name for name in ("whole", "oracle") if getattr(config, name)]
     measured.round(batches[0][:8], 0, more=more)

@@ -91,8 +91,7 @@ class Bench:
     """Augments stored pairs in several ways.
 
     Args:
-        dataset: holds the pairs, and gives them as the loader gets them.
-        plain: the same with whole images and without hints.
+        dataset: holds the pairs.
         augment: the recipe.
         threads: for decoding and for torch; with 1 everything runs on the main thread.
         device: of the pipeline.
@@ -100,17 +99,13 @@ class Bench:
     """
 
     def __init__(
-        self,
-        dataset: Dataset,
-        plain: Dataset,
-        augment: AugmentConfig,
-        *,
-        threads: int,
-        device: torch.device,
-        seed: int,
+        self, dataset: Dataset, augment: AugmentConfig, *, threads: int, device: torch.device, seed: int
     ) -> None:
         prepare_cpu(threads)
-        self.dataset, self.plain = dataset, plain
+        self.plain = dataset
+        self.dataset = Dataset(
+            dataset.store.url, manifest=dataset.manifest, hints=True, partly=True
+        )  # as loaders
         self.augment, self.device, self.seed = augment, device, seed
         self.threads = threads
         # Without a pool for one thread: its CPU time is then measured on the main thread.
