@@ -8,7 +8,7 @@ from isal.isal_zlib import crc32
 from pack.dataset.cache import BlockCache, block_key
 from pack.dataset.index import ShardIndex
 from pack.dataset.pairs import DamagedPair, Pairs, StoredPair
-from pack.shard.hints import read_hints
+from pack.shard.hints import Hint, read_hints
 from pack.shard.names import fake_name, hints_name
 from pack.shard.verified_read import read_verified
 from pack.storage import Store
@@ -110,7 +110,12 @@ def with_hints(
         return pair
     if record is None:
         return DamagedPair(key=pair.key, url=pair.url, cause="CRC-32 of hints differs")
+    return replace(pair, hints=named_hints(record, fake))
+
+
+def named_hints(record: memoryview, fake: int | None) -> dict[str, Hint]:
+    """The hints of a record by ``real``, ``fake``, ``fake2`` and so on; arguments as of `with_hints`."""
     real, *fakes = read_hints(record)
     if fake is not None:
         fakes = [fakes[fake]]
-    return replace(pair, hints={"real": real} | {fake_name(n): hint for n, hint in enumerate(fakes)})
+    return {"real": real} | {fake_name(number): hint for number, hint in enumerate(fakes)}

@@ -1,15 +1,16 @@
 """Reads pairs of local files whose large images are left unread until a part of one is asked for."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from isal.isal_zlib import crc32
 
-from pack.dataset.hints import HintReader
+from pack.dataset.hints import HintReader, named_hints
 from pack.dataset.index import ShardIndex
 from pack.dataset.pairs import StoredPair
-from pack.shard.hints import LARGE, PIECE, Hint, Pieces, read_hints, read_pieces
-from pack.shard.names import fake_name
+from pack.dataset.unpacked import stored_pair
+from pack.shard.hints import LARGE, PIECE, Hint, Pieces, read_pieces
 from pack.shard.verified_read import read_verified
 from pack.storage import Store
 
@@ -104,9 +105,10 @@ class PartReader:
         Raises:
             UserError: the shard is missing, short or replaced.
         """
-        hints = self._hints_of(index, row, fake)
-        if hints is None:
+        record = self._hints.record(index, row, self._until())
+        if record is None:
             return None
+        hints = named_hints(record, fake)
         members: dict[str, bytes] = {}
         ranged: dict[str, Ranged] = {}
         for column, field in index.columns_with(row, fake):
@@ -117,24 +119,7 @@ class PartReader:
                 return None
             else:
                 members[field] = data
-        return StoredPair(
-            key=index.keys[row],
-            url=url,
-            group=index.groups[row],
-            pair_id=int(index.pair_ids[row]),
-            members=members,
-            ranged=ranged,
-            fake_number=fake or 0,
-            hints=hints,
-        )
-
-    def _hints_of(self, index: ShardIndex, row: int, fake: int | None) -> dict[str, Hint] | None:
-        record = self._hints.record(index, row, self._until())
-        if record is None:
-            return None
-        real, *fakes = read_hints(record)
-        chosen = fakes if fake is None else [fakes[fake]]
-        return {"real": real} | {fake_name(number): hint for number, hint in enumerate(chosen)}
+        return replace(stored_pair(index, row, fake, url, members), ranged=ranged, hints=hints)
 
     def _member(
         self, index: ShardIndex, row: int, column: int, hint: Hint | None, url: str

@@ -29,17 +29,24 @@ def unpacked(
         if crc32(data) != index.crcs[row, column]:
             return DamagedPair(key=key, url=url, cause=f"CRC-32 of {index.members[column]} differs")
         members[field] = bytes(data)  # a copy: a view would keep the whole block in memory
-    pair = StoredPair(
-        key=key,
+    pair = stored_pair(index, row, fake, url, members)
+    if hints and index.hints and not index.hints.beside:
+        return with_hints(pair, _record(index.hints, row, block, start), fake)
+    return pair
+
+
+def stored_pair(
+    index: ShardIndex, row: int, fake: int | None, url: str, members: dict[str, bytes]
+) -> StoredPair:
+    """The pair of a row with these members; arguments as of `unpacked`."""
+    return StoredPair(
+        key=index.keys[row],
         url=url,
         group=index.groups[row],
         pair_id=int(index.pair_ids[row]),
         members=members,
         fake_number=fake or 0,
     )
-    if hints and index.hints and not index.hints.beside:
-        return with_hints(pair, _record(index.hints, row, block, start), fake)
-    return pair
 
 
 def _record(places: HintPlaces, row: int, block: memoryview, start: int) -> memoryview | None:
