@@ -69,6 +69,23 @@ def test_exchange_of_real_and_fake_is_silent(tmp_path: Path, tiny: list[Pixels])
     assert leaks(tmp_path, [one for one, _ in pairs], [other for _, other in pairs]) == set()
 
 
+def test_soft_reconstructions_are_not_called_sharpened_in_whatever_order(tmp_path: Path) -> None:
+    """Half of the exchanged pairs have the sharper image as their fake, and half the softer one."""
+    sharp = photographs(36)
+    soft = [softened(one) for one in sharp]
+    turned = [pair[:: -1 if n % 2 else 1] for n, pair in enumerate(zip(sharp, soft, strict=True))]
+    assert "sharpness" not in leaks(tmp_path / "in order", sharp, soft)
+    assert "sharpness" not in leaks(tmp_path / "turned", [a for a, _ in turned], [b for _, b in turned])
+    assert "sharpness" in leaks(tmp_path / "sharper", soft, sharp)
+
+
+def softened(pixels: Pixels) -> Pixels:
+    """The mean of each pixel and its neighbours, those beside it counting half."""
+    wide = np.pad(pixels.astype(np.float64), ((1, 1), (1, 1), (0, 0)), "edge")
+    rows = (wide[:-2] + 2 * wide[1:-1] + wide[2:]) / 4
+    return np.asarray(((rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 4).round(), np.uint8)
+
+
 @pytest.mark.parametrize("coded", [jpeg(80, "4:4:4", down=2, across=6), jpeg(90)])
 def test_old_jpeg_in_both_halves_alike_is_silent(tmp_path: Path, tiny: list[Pixels], coded: Change) -> None:
     found = leaks(tmp_path, [coded(one) for one in photographs()], [coded(one) for one in tiny])

@@ -196,7 +196,8 @@ def _judge_number(sample: Measurements, name: str, photograph_N: NDArray[np.int6
     )
     often_unknown = name in judged.OFTEN_UNKNOWN
     known = np.nan_to_num(difference) if often_unknown else difference  # what is unknown separates nothing
-    options = {"pairs": paired(known, _steps(sample, name), photograph_N)}
+    either = name not in judged.RISING
+    options = {"pairs": paired(known, _steps(sample, name), photograph_N, either=either)}
     if not often_unknown:
         options["images"] = unpaired(real, fake, STEPS[name], photograph_N)
     found = {by: one for by, one in options.items() if one is not None}

@@ -34,8 +34,7 @@ def pair_values(real: Pixels, fake: Pixels) -> dict[str, float]:
 
     ``shift_down``, ``shift_across``: pixels by which the content moved. ``saturation``: what the real's
     colour differences are multiplied by. ``exchanged``: 1 if the channels in another order resemble the real
-    image more. ``sharpness``: by how much details that both images share are stronger, at least 1, because
-    decoders make them weaker.
+    image more. ``sharpness``: what the real's details are multiplied by.
 
     Args:
         real: (H, W, C) uint8.
@@ -49,7 +48,7 @@ def pair_values(real: Pixels, fake: Pixels) -> dict[str, float]:
         "shift_across": across,
         "saturation": _saturation(real, fake),
         "exchanged": _exchanged(real, fake),
-        "sharpness": max(1.0, _gain(luma_of(real), luma_of(fake))),
+        "sharpness": _gain(luma_of(real), luma_of(fake)),
     }
 
 
