@@ -21,12 +21,16 @@ from pack.dataset.dataset import Dataset
 from train.draws.config import load_recipe
 from train.loader.loader import PairLoader
 
-BATCH, CROP = 64, 96
+BATCH, CROP, BLOCK = 64, 96, 16
 
 
 def ours(url: str) -> Callable[[], int]:
     """Epoch after epoch of the loader with the recipe ``none``, in this process."""
-    loader = PairLoader(url, batch_size=BATCH, augment=load_recipe("none"), workers=0, threads=1)
+    pairs = Dataset(url).manifest.pairs
+    # No more lanes than blocks: else each read would bring a pair or two, as of no large dataset.
+    lanes = max(1, min(192, pairs // BLOCK))
+    options = {"augment": load_recipe("none"), "lanes": lanes, "block": BLOCK, "workers": 0, "threads": 1}
+    loader = PairLoader(url, batch_size=BATCH, **options)
     return lambda: sum(len(batch.keys) for batch in loader)
 
 

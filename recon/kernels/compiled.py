@@ -28,44 +28,46 @@ _LOG = logging.getLogger(__name__)
 _TOLD: list[str] = []
 """The kernel whose compilation was told."""
 
-# nogil: threads run kernels in parallel. error_model: Python's would check each division for zero, slowly.
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+# error_model: Python's would check each division for zero, slowly.
+_OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 
 
-def kernel(signature: str) -> Callable[[Function], Function]:
+def kernel(signature: str, *, nogil: bool = True) -> Callable[[Function], Function]:
     """A decorator that compiles a function for one signature and stores the code for the next process.
 
     Args:
         signature: in numba's notation: ``u1[:,::1]`` is a contiguous uint8 array with two axes, and
             ``Array(u1, 1, 'C', True)`` one with one axis that may be read-only.
+        nogil: threads run it in parallel. False for what takes microseconds: where threads wait for the
+            interpreter's lock, to get it back would take a hundred times as long.
     """
 
     def compiled(function: Function) -> Function:
         try:
-            made = _cached(signature, function)
+            made = _cached(signature, function, nogil)
         except Exception:  # a damaged file (unpickling raises nearly anything), or no place for a cache
-            made = _anew(signature, function)
+            made = _anew(signature, function, nogil)
         return cast(Function, made)
 
     return compiled
 
 
-def _cached(signature: str, function: Function) -> Any:
-    made: Any = numba.njit(signature, cache=True, **_OPTIONS)(function)
+def _cached(signature: str, function: Function, nogil: bool) -> Any:
+    made: Any = numba.njit(signature, cache=True, nogil=nogil, **_OPTIONS)(function)
     if made.stats.cache_misses and not _TOLD:
         _TOLD.append(function.__name__)
         _LOG.info("compiling the augmentations for this CPU: about ten seconds, once on this machine")
     return made
 
 
-def _anew(signature: str, function: Function) -> Any:
+def _anew(signature: str, function: Function, nogil: bool) -> Any:
     """Compiles in place of what the cache holds, or without a cache."""
     try:
         cache: Any = FunctionCache
         cache(function).flush()
-        return _cached(signature, function)
+        return _cached(signature, function, nogil)
     except (RuntimeError, OSError):  # it can be written neither next to the source nor in the user's home
-        return numba.njit(signature, **_OPTIONS)(function)
+        return numba.njit(signature, nogil=nogil, **_OPTIONS)(function)
 
 
 def part(function: Function) -> Function:

@@ -9,7 +9,7 @@ MOST_BYTES = 10
 """Of a number."""
 
 
-@kernel("i8(i8[::1], u1[::1])")
+@kernel("i8(i8[::1], u1[::1])", nogil=False)
 def write_varints(numbers: NDArray[np.int64], out: NDArray[np.uint8]) -> int:
     """Writes numbers; returns how many bytes they took.
 
@@ -29,7 +29,7 @@ def write_varints(numbers: NDArray[np.int64], out: NDArray[np.uint8]) -> int:
     return place
 
 
-@kernel("b1(Array(u1, 1, 'C', True), i8[::1])")
+@kernel("b1(Array(u1, 1, 'C', True), i8[::1])", nogil=False)
 def read_varints(data: NDArray[np.uint8], out: NDArray[np.int64]) -> bool:
     """Reads as many numbers as `out` has; returns whether `data` holds exactly these."""
     place = 0
