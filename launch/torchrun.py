@@ -33,11 +33,11 @@ def _leave(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _end(status: int, message: str | None = None) -> NoReturn:
-    for number in (signal.SIGINT, *PREEMPTION):  # a handler would raise while Python shuts down
-        signal.signal(number, signal.SIG_IGN)
+    """Ends this process at once, whose threads may still wait in torch for a node that has gone."""
     if message is not None:
         sys.stderr.write(f"error: {message}\n")
-    sys.exit(status)
+    sys.stderr.flush()
+    os._exit(status)
 
 
 for each in (signal.SIGINT, *PREEMPTION):
@@ -50,6 +50,7 @@ from dataclasses import replace  # noqa: E402
 
 from recon.base.errors import PeerError, UserError  # noqa: E402
 from recon.launcher.launcher import LAUNCHER  # noqa: E402
+from recon.launcher.watch import Patience  # noqa: E402
 from recon.place.node import Node, find_node  # noqa: E402
 
 # The variables of torchrun's options --signals-to-handle and --shutdown-timeout. The latter is the time in
@@ -63,8 +64,8 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 os.environ[LAUNCHER] = str(os.getpid())
 
 
-def _found(words: list[str]) -> list[str]:
-    """The options of torchrun that this node's variables tell, and the command behind them."""
+def _found(words: list[str]) -> tuple[list[str], Patience]:
+    """The options of torchrun that this node's variables tell, with the command behind them; the patience."""
     node = find_node(os.environ, together=words[1:2] != ["pack"])
     if os.environ.get("DRY_RUN"):
         command = shlex.join(["torchrun", *node.options(), *words])
@@ -78,7 +79,8 @@ def _found(words: list[str]) -> list[str]:
         except ValueError as error:
             raise UserError(f"NPROC_PER_NODE={node.processes}: {error} Give a number, or auto") from None
     sys.stderr.write(f"{node.told(node.processes)}\n")
-    return [*node.options(_local_address(node)), *words]
+    patience = Patience(silence_s=node.silence_s, rejoin_s=node.rejoin_s)
+    return [*node.options(_local_address(node)), *words], patience
 
 
 def _local_address(node: Node) -> str | None:
@@ -112,14 +114,14 @@ def _local_address(node: Node) -> str | None:
 
 def _run(words: list[str]) -> NoReturn:
     try:
-        options = _found(words) if words[:1] == ["-m"] else words
+        options, patience = _found(words) if words[:1] == ["-m"] else (words, Patience())
     except UserError as error:
         _end(2, str(error))
     except PeerError as error:
         _end(os.EX_UNAVAILABLE, str(error))
     from recon.launcher.agent import run
 
-    _end(*run(options))
+    _end(*run(options, patience))
 
 
 if __name__ == "__main__":

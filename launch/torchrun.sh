@@ -9,7 +9,9 @@
 #   NNODES=4 RDZV_ID=run7 RDZV_ENDPOINT=node0:29400     (RDZV_BACKEND=c10d by default)
 # The first line of the log says what was found. DRY_RUN=1 prints the command line of torchrun instead.
 # NPROC_PER_NODE is the number of ranks per node; the default is torchrun's "auto", the number of GPUs, or of
-# CPUs if there is no GPU. RDZV_TIMEOUT is how long nodes wait for each other, 600 seconds by default.
+# CPUs if there is no GPU. RDZV_TIMEOUT is how long nodes wait for each other at the start, 600 seconds by default.
+# A node that is silent for NODE_TIMEOUT seconds (45) counts as gone. After a restart nodes wait for each other
+# for REJOIN_TIMEOUT seconds (60).
 # With MAX_RESTARTS=3, all ranks start again up to three times when a rank dies. They continue from the newest
 # checkpoint. Add --resume auto if a scheduler may start the job again: the new job then continues too. On
 # many nodes MAX_RESTARTS needs --resume auto as well: a node that comes back counts as a first start.

@@ -115,6 +115,8 @@ def test_nodes_that_pack_need_no_place_to_meet(name: str) -> None:
         ({"SKYPILOT_NODE_RANK": "0"}, "SKYPILOT_NUM_NODES is not set, expected a number"),
         (HAND | {"RDZV_TIMEOUT": "0"}, "RDZV_TIMEOUT=0, expected seconds"),
         (HAND | {"RDZV_TIMEOUT": "9" * 20}, "expected seconds, at most 9999999"),
+        (HAND | {"NODE_TIMEOUT": "45 s"}, "NODE_TIMEOUT=45 s, expected seconds"),
+        (HAND | {"REJOIN_TIMEOUT": "0"}, "REJOIN_TIMEOUT=0, expected seconds"),
         (HAND | {"MAX_RESTARTS": "9" * 20}, "expected a number, at most 999999"),
         ({"NNODES": "9" * 20}, "expected a number of nodes, or MIN:MAX"),
         (HAND | {"RDZV_ENDPOINT": "h:"}, "RDZV_ENDPOINT=h:, expected HOST:PORT of one of the nodes"),

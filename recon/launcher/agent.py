@@ -1,41 +1,60 @@
 """Runs torchrun for launch/torchrun.py; importing it imports torch.
 
-torchrun starts ranks again whatever they ended with, tells a failure in a table, and dies with a traceback
-when the node that keeps the rendezvous does. Here ranks that ended on purpose are not started again, and one
-line tells the first cause.
+torchrun starts ranks again whatever they ended with, tells a failure in a table, dies with a traceback when
+the node that keeps the rendezvous does, and misses no node that falls silent. Here ranks that ended on
+purpose are not started again, a silent node is given up, and one line tells the first cause.
 """
 
 import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from torch.distributed import DistError
-from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.elastic.rendezvous.api import RendezvousError
+from torch.distributed.elastic.rendezvous import api as rendezvous
 from torch.distributed.launcher import api
 from torch.distributed.run import main
+
+from recon.launcher.clocks import compare_no_clocks
+from recon.launcher.watch import Patience, Watch, end_silent_connections
 
 _FINAL = (2, os.EX_TEMPFAIL)  # ranks that another start would not change, or that ask the scheduler for it
 _STOPPED = (os.EX_TEMPFAIL, 128 + signal.SIGTERM)  # what the others end with once torchrun stops them
 _NO_MESSAGE = "<NONE>"  # torchrun's word for it
+_ENDED = "pairstream/ended"
+_APART: dict[type[Exception], str] = {  # why nodes do not come together
+    rendezvous.RendezvousTimeoutError: "too few came in time",
+    rendezvous.RendezvousClosedError: "the run has ended on another node",
+    rendezvous.RendezvousConnectionError: "the node where all meet has gone, or can't be reached",
+}
 
 
-def run(options: list[str]) -> tuple[int, str | None]:
+class _GoneError(Exception):
+    """Another node is silent; the text says which."""
+
+
+def run(options: list[str], patience: Patience = Patience()) -> tuple[int, str | None]:  # noqa: B008  # frozen
     """Runs torchrun to the end of its ranks.
 
     Args:
         options: the arguments of torchrun.
+        patience: how long to wait for other nodes.
 
     Returns:
         The exit status, and the error in one line, if there is one to tell.
     """
-    api.LocalElasticAgent = _Agent  # type: ignore[attr-defined]
+    api.LocalElasticAgent = partial(_Agent, patience=patience)  # type: ignore[assignment, attr-defined]
+    compare_no_clocks()
     logging.disable()  # torchrun reports a failure in several lines; what it knows is told in one
     try:
         main(options)
@@ -44,9 +63,11 @@ def run(options: list[str]) -> tuple[int, str | None]:
         return status, None if status == os.EX_TEMPFAIL else cause
     except SignalException as error:
         return _after_signal(error.sigval)
-    except (RendezvousError, DistError) as error:
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return os.EX_UNAVAILABLE, f"the nodes did not come together ({said}); see the other nodes' logs"
+    except _GoneError as error:
+        return os.EX_UNAVAILABLE, f"{error}; see the other nodes' logs"
+    except (rendezvous.RendezvousError, DistError) as error:
+        said = _APART.get(type(error)) or f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return os.EX_UNAVAILABLE, f"the nodes did not come together: {said}; see the other nodes' logs"
     return 0, None
 
 
@@ -60,9 +81,11 @@ def _after_signal(number: signal.Signals) -> tuple[int, str | None]:
 class _Agent(LocalElasticAgent):
     """What torchrun is on one node."""
 
-    def __init__(self, spec: Any, *rest: Any, **more: Any) -> None:
+    def __init__(self, spec: Any, *rest: Any, patience: Patience, **more: Any) -> None:
         super().__init__(spec, *rest, **more)
-        self._waiting, self._lost = spec.rdzv_handler.num_nodes_waiting, False
+        self._patience, self._lost = patience, False
+        self._watch: Watch | None = None
+        self._waiting = spec.rdzv_handler.num_nodes_waiting
         spec.rdzv_handler.num_nodes_waiting = self._num_nodes_waiting
 
     def _num_nodes_waiting(self) -> int:
@@ -74,9 +97,24 @@ class _Agent(LocalElasticAgent):
             return 0
         try:
             return int(self._waiting())
-        except (RendezvousError, DistError):
+        except (rendezvous.RendezvousError, DistError):
             self._lost, self._remaining_restarts = True, 0
             return 0
+
+    def _rendezvous(self, worker_group: WorkerGroup) -> None:
+        end_silent_connections(self._patience.silence_s)
+        super()._rendezvous(worker_group)
+        if self._watch:
+            self._watch.stop()
+        rank, size = worker_group.group_rank or 0, worker_group.group_world_size or 1
+        handler: Any = worker_group.spec.rdzv_handler
+        self._watch = None
+        if handler.get_backend() != "c10d":  # etcd has neither such a store nor these settings
+            return
+        if size > 1:
+            self._watch = Watch(worker_group.store, rank, size, self._patience.silence_s)
+        # Whoever is to come again is there already.
+        handler.settings.timeout._set_timeouts(join=timedelta(seconds=self._patience.rejoin_s))
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         # Until a rank can handle it, Ctrl-C must wait (`recon.launcher.launcher.attach`).
@@ -89,14 +127,48 @@ class _Agent(LocalElasticAgent):
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result: RunResult = super()._monitor_workers(worker_group)
-        if result.is_failed() and result.failures and self._remaining_restarts:
+        if result.state is WorkerState.HEALTHY and self._watch and (gone := self._watch.gone()):
+            return self._without(gone)
+        if result.is_failed() and result.failures:
             status, cause = _cause(result.failures)
+            if status == os.EX_TEMPFAIL and self._is_wanted(worker_group):
+                return RunResult(state=WorkerState.HEALTHY)  # then torchrun lets it in
             if status in _FINAL:
                 self._remaining_restarts = 0
-            else:
-                left = self._remaining_restarts
+            elif left := self._remaining_restarts:
                 sys.stderr.write(f"{cause}: all ranks start again, {left} times at most\n")
         return result
+
+    def _is_wanted(self, worker_group: WorkerGroup) -> bool:
+        """Whether ranks saved and left because a node wants to join: another launcher asked its own to.
+
+        Only where nodes may come and go; elsewhere somebody has asked the run to end.
+        """
+        spec = worker_group.spec
+        settings = getattr(spec.rdzv_handler, "settings", None)
+        if settings is None or settings.min_nodes == settings.max_nodes:
+            return False
+        time.sleep(1.1)  # torch looks once a second
+        return self._num_nodes_waiting() > 0
+
+    def _without(self, gone: str) -> RunResult:
+        """Ends the ranks, which wait for a node that is silent, and could not save."""
+        self._shutdown(signal.SIGKILL)
+        left = self._remaining_restarts
+        if not left:
+            raise _GoneError(gone)
+        sys.stderr.write(f"{gone}: all ranks start again, {left} times at most\n")
+        return RunResult(state=WorkerState.UNHEALTHY)
+
+    def _exit_barrier(self) -> None:
+        """Waits for the ranks of other nodes, which may need this one's store, as long as the nodes live."""
+        store: Any = self._worker_group.store
+        size = self._worker_group.group_world_size or 1
+        with suppress(RuntimeError):  # the node with the store has ended
+            ended = store.add(_ENDED, 1)
+            while ended < size and not (self._watch and self._watch.gone()):
+                time.sleep(0.2)
+                ended = store.add(_ENDED, 0)
 
 
 def _cause(failures: Mapping[int, ProcessFailure]) -> tuple[int, str]:

@@ -1,7 +1,8 @@
 """What launch/torchrun.py asks of torchrun on one node, as the variables of this node tell it.
 
-NNODES, NPROC_PER_NODE, MAX_RESTARTS, RDZV_ID, RDZV_ENDPOINT and RDZV_BACKEND are the user's; the same names
-behind PET_ are torchrun's, which Kubeflow sets; what neither tells, a scheduler may.
+NNODES, NPROC_PER_NODE, MAX_RESTARTS, RDZV_ID, RDZV_ENDPOINT, RDZV_BACKEND and three that end in _TIMEOUT are
+the user's; the same names behind PET_ are torchrun's, which Kubeflow sets; what neither tells, a scheduler
+may.
 """
 
 import re
@@ -31,7 +32,11 @@ class Node:
     """How many to start here: a number, or auto, gpu or cpu."""
     restarts: int
     join_s: int
-    """Seconds to wait for the other nodes."""
+    """Seconds to wait for the other nodes at the start."""
+    silence_s: int
+    """Seconds without a sign of life after which another node counts as gone."""
+    rejoin_s: int
+    """Seconds to wait for enough nodes once ranks have ended and are to start again."""
     job: str | None = None
     endpoint: str | None = None
     """HOST:PORT of the node where all meet; None for a node on its own."""
@@ -91,7 +96,9 @@ def find_node(environ: Mapping[str, str], *, together: bool) -> Node:
             v, "NPROC_PER_NODE", "auto", r"[1-9]\d*|auto|gpu|cpu", "a number, auto, gpu or cpu"
         ),
         "restarts": int(_one_of(v, "MAX_RESTARTS", "0", r"\d{1,6}", "a number, at most 999999")),
-        "join_s": int(_one_of(v, "RDZV_TIMEOUT", "600", r"[1-9]\d{0,6}", "seconds, at most 9999999")),
+        "join_s": _seconds(v, "RDZV_TIMEOUT", 600),
+        "silence_s": _seconds(v, "NODE_TIMEOUT", 45),
+        "rejoin_s": _seconds(v, "REJOIN_TIMEOUT", 60),
     }
     if nodes == "1" or not together:
         return Node(**node)  # type: ignore[arg-type]
@@ -103,6 +110,10 @@ def _one_of(v: Variables, name: str, default: str, pattern: str, expected: str) 
     if not re.fullmatch(pattern, value):
         raise v.complaint(f"{name}={value}, expected {expected}")
     return value
+
+
+def _seconds(v: Variables, name: str, default: int) -> int:
+    return int(_one_of(v, name, str(default), r"[1-9]\d{0,6}", "seconds, at most 9999999"))
 
 
 def _nodes(v: Variables, told: tuple[int, int] | None, group: Group | None) -> str:

@@ -11,8 +11,9 @@ class WorldConfig:
 
     timeout_s: float = 100.0
     """Seconds that a rank waits for the others in a step; then it ends, and torchrun may start all ranks
-    again. A process that dies is noticed at once; this is for nodes that no longer answer. It must be longer
-    than data.deadline_s, since the other ranks wait for one that waits for storage."""
+    again. A process that dies is noticed at once, and a silent node sooner by launch/torchrun.sh; this is for
+    ranks that hang. It must be longer than data.deadline_s, since the other ranks wait for one that waits for
+    storage."""
     join_timeout_s: float = 300.0
     """Seconds that a rank waits for all others at the start: some may import for longer."""
     alone_timeout_s: float = 900.0
