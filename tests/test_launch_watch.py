@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from launched import until
-from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import DistNetworkError, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+from torch.distributed.elastic.rendezvous import api as rendezvous
 from torch.distributed.elastic.rendezvous import dynamic_rendezvous as torchs
 
 from recon.launcher import agent, clocks
@@ -118,3 +119,60 @@ def test_ranks_that_left_for_a_node_that_comes_start_again_and_others_do_not(
     one._watch, one._lost, one._waiting, one._remaining_restarts = None, False, lambda: waiting, 3
     assert (one._monitor_workers(group).state is WorkerState.HEALTHY) == again
     assert one._remaining_restarts == (3 if again else 0)
+
+
+class Barrier:
+    """A launcher whose ranks are done, as one of two, while the other lives until it was asked so often."""
+
+    def __init__(self, store: Store, lives: int) -> None:
+        self.asked, self.lives, self.store = 0, lives, store
+        self._worker_group = SimpleNamespace(store=store, group_world_size=2)
+        self._watch = self
+
+    def gone(self) -> str | None:
+        self.asked += 1
+        return "it has gone" if self.asked > self.lives else None
+
+
+def test_ranks_of_other_nodes_are_waited_for_while_these_live(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    monkeypatch.setattr(agent.time, "sleep", lambda _: None)
+    one: Any = Barrier(store, lives=5)
+    agent._Agent._exit_barrier(one)
+    assert one.asked == 6
+    other: Any = Barrier(store, lives=5)  # the second to come
+    agent._Agent._exit_barrier(other)
+    assert other.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (rendezvous.RendezvousTimeoutError(), "the nodes did not come together: too few came in time"),
+        (rendezvous.RendezvousClosedError(), "the nodes did not come together: the run has ended on another"),
+        (rendezvous.RendezvousConnectionError("a\nb"), "the nodes did not come together: the node where all"),
+        (
+            rendezvous.RendezvousStateError("a\nb"),
+            "the nodes did not come together: RendezvousStateError: a b",
+        ),
+        (DistNetworkError("a\nb"), "the nodes did not come together: DistNetworkError: a b"),
+        (agent._GoneError("node1 has gone"), "node1 has gone; see the other nodes' logs"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_nodes_that_miss_each_other_say_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def fails(_: list[str]) -> None:
+        raise error
+
+    monkeypatch.setattr(agent, "main", fails)
+    monkeypatch.setattr(agent.api, "LocalElasticAgent", None)
+    monkeypatch.setattr(agent, "compare_no_clocks", lambda: None)
+    monkeypatch.setattr(agent.logging, "disable", lambda: None)
+    status, line = agent.run([])
+    assert status == 69
+    assert line is not None
+    assert line.startswith(told)
+    assert line.endswith("; see the other nodes' logs")
