@@ -199,6 +199,14 @@ def test_worlds_of_their_own_on_each_node_are_refused_but_pack_together(
     assert find_launch(joined).rank == find_rank(joined).rank == 5
 
 
+@pytest.mark.parametrize("nodes", [by.sky(1, 3), by.slurm(1, 3, 1)], ids=["sky", "slurm"])
+def test_a_node_goes_on_alone_where_that_was_allowed(nodes: Mapping[str, str]) -> None:
+    alone = by.torchrun(0, 1, 2) | nodes
+    assert find_launch(alone | {"NNODES": "1:3"}).size == 2
+    with pytest.raises(UserError, match="has joined no other"):
+        find_launch(alone | {"NNODES": "2:3"})
+
+
 def test_pods_of_an_indexed_job_pack_their_part() -> None:
     assert [find_rank(by.kubernetes(rank, 16)) for rank in range(16)] == [
         Rank(rank, 16) for rank in range(16)

@@ -111,8 +111,9 @@ def _of_group(v: Variables, group: Group) -> Launch:
 
 
 def _refuse_separate(v: Variables, told: Told) -> None:
-    """Refuses a torchrun on each node that has not joined the others."""
-    group = find_group(v) if told.nodes == 1 else None
+    """Refuses a torchrun on each node that has not joined the others; NNODES=1:4 lets one go on alone."""
+    least, most = node_range(v) or (0, 0)
+    group = find_group(v) if told.nodes == 1 and not least == 1 < most else None
     if group and group.size > 1:
         raise v.complaint(
             f"{group.told}, but this torchrun has joined no other: each of them would train alone and write "
