@@ -241,19 +241,21 @@ def test_soak_a_link_that_stays_down_ends_both_sides(
 
 
 @SOAK
-def test_soak_nodes_go_on_without_one_and_take_it_back(three: Nodes, data: str) -> None:
-    words = options(three, data)
-    variables = {"NNODES": "2:3", "MAX_RESTARTS": "3"}
-    first, second, third = start(three, words, **variables)
-    until_trains(three, first, second, third)
-    three.kill(2)
-    until_trains(three, first, second, start=2)
-    tell(three, "NNODES=2:3, a node is killed")
-    three.struck = time.monotonic()
-    again = three.start(2, *words, **variables)
-    until_trains(three, first, second, again, start=3)
-    tell(three, "NNODES=2:3, it comes back")
-    ends_with_all_pairs(three, [first, second, again])
+@pytest.mark.parametrize("count", [2, 3])
+def test_soak_nodes_go_on_without_one_and_take_it_back(tmp_path: Path, data: str, count: int) -> None:
+    variables = {"NNODES": f"{count - 1}:{count}", "MAX_RESTARTS": "3"}
+    with nodes(tmp_path, count) as bed:
+        words = options(bed, data)
+        *others, last = start(bed, words, **variables)
+        until_trains(bed, *others, last)
+        bed.kill(count - 1)
+        until_trains(bed, *others, start=2)
+        tell(bed, f"NNODES={count - 1}:{count}, a node is killed")
+        bed.struck = time.monotonic()
+        again = bed.start(count - 1, *words, **variables)
+        until_trains(bed, *others, again, start=3)
+        tell(bed, f"NNODES={count - 1}:{count}, it comes back")
+        ends_with_all_pairs(bed, [*others, again])
 
 
 @SOAK
