@@ -161,6 +161,7 @@ def test_decoding_in_part_is_compared_with_decoding_whole(tmp_path: Path) -> Non
     assert facts["whole_ratio"] == facts["cpu_ms_per_pair"] / facts["whole_cpu_ms_per_pair"]
     assert {"entropy", "pixels", "window"} <= set(facts["stages"])
     assert 0 < facts["decoded_share"] < 0.5
+    assert facts["read_share"] == 1, "the files are small"
     undivided = bench(
         BenchConfig(make_dataset(tmp_path / "png", pairs=2, shard_pairs=2), augment=AUGMENT, pairs=2)
     )

@@ -45,6 +45,8 @@ class Ranged:
         self.name, self.size, self.scan = name, size, pieces.scan
         self._where, self._crcs, self._read, self._until = where, pieces.crcs, read, until
         self._kept: tuple[int, memoryview] = 0, memoryview(b"")
+        self.taken = 0
+        """Bytes that were read so far."""
 
     def part(self, start: int, stop: int) -> tuple[int, memoryview]:
         """Bytes of the file that hold those from `start` up to `stop`, and where they begin.
@@ -78,6 +80,7 @@ class Ranged:
         )
         if not right:
             raise DamagedPieceError(self.name)
+        self.taken += len(data)
         return start, data
 
 

@@ -80,6 +80,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         ``pairs_per_s``, ``cpu_ms_per_pair``, ``stages`` (``cpu_ms_per_pair``, ``ms_per_pair`` and
         ``occupancy`` of each), ``decoding_cpu_ms_per_pair``, ``decode_ratio`` (the pipeline's CPU time
         over that of decoding alone), ``decoded_share`` (of all MCUs; what is decoded twice counts twice),
+        ``read_share`` (of all bytes of the pairs' files; what is read twice counts twice),
         ``palette_deviation`` in levels, ``whole_ratio`` if asked for (the pipeline's CPU time over that
         with whole images) and, with the oracle, ``oracle_pairs_per_s``, ``oracle_cpu_ms_per_pair`` and
         ``oracle_ratio`` (the pipeline's pairs/s over the oracle's).
@@ -125,6 +126,7 @@ def _facts(config: BenchConfig, measured: "Measured") -> dict[str, Any]:
         "decoding_cpu_ms_per_pair": decoding["cpu_ms_per_pair"],
         "decode_ratio": pipeline["cpu_ms_per_pair"] / decoding["cpu_ms_per_pair"],
         "decoded_share": sum(measured.shares) / measured.pairs / 2,
+        "read_share": sum(read for read, _ in measured.bytes) / sum(stored for _, stored in measured.bytes),
         "palette_deviation": {
             "mean": sum(measured.palette) / len(measured.palette),
             "most": max(measured.palette),
@@ -169,7 +171,8 @@ def _text(facts: dict[str, Any]) -> str:
         "",
         f"{facts['pairs_per_s']:.1f} pairs/s; {facts['decode_ratio']:.2f} times the CPU time of decoding "
         f"alone, {facts['decoding_cpu_ms_per_pair']:.3f} ms a pair",
-        f"decoded: {facts['decoded_share']:.1%} of the images",
+        f"decoded: {facts['decoded_share']:.1%} of the images; "
+        f"read: {facts['read_share']:.1%} of the files' bytes",
         f"mean grey of the palette and of the whole image: on average {greys['mean']:.2f} levels apart over "
         f"{counted(greys['images'], 'image')}, at most {greys['most']}",
     ]

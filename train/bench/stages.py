@@ -51,6 +51,8 @@ class Measured:
     """The time of each stage of the pipeline."""
     shares: list[float] = field(default_factory=list)
     """Which share of an image was decoded, 0 to 1, each time that something was."""
+    bytes: list[tuple[int, int]] = field(default_factory=list)
+    """Of each pair, how many bytes of its members were read, and how many are stored."""
     palette: list[float] = field(default_factory=list)
     """For some images: the difference of the palette's mean grey from the whole image's, in levels."""
 
@@ -66,7 +68,7 @@ class _Line:
     """
 
     def __init__(self, augment: AugmentConfig, seed: int, clock: Clock, measured: Measured) -> None:
-        self.clock, self._shares = clock, measured.shares
+        self.clock, self._shares, self.sizes = clock, measured.shares, measured.bytes
         self.augment = PairAugment(augment, seed, clock)
         self.cutter = WindowCutter(augment, side=augment.crop, seed=seed, epoch=0, watch=self)
 
@@ -165,6 +167,7 @@ class Bench:
         with line.clock("draws"):
             drawn = list(line.cutter.drawn(samples))
         cuts = self._map(line.cut, drawn)
+        line.sizes += map(_sizes, pairs)
         side, rows = self.augment.window_side, len(cuts) * self.augment.views
         with line.clock("collate"):
             batch = collate(cuts, np.empty((rows, 2, side, side, 3), np.uint8))
@@ -231,6 +234,12 @@ def places_of(manifest: Manifest, count: int) -> list[Place]:
     visits = ((block, copy) for copy in range(count) for block in spread)
     rows = ((shard, first + row, copy) for (shard, first, size), copy in visits for row in range(size))
     return list(islice(rows, count))
+
+
+def _sizes(pair: StoredPair) -> tuple[int, int]:
+    """The bytes of a pair's members that were read, and all of them."""
+    whole, parts = sum(map(len, pair.members.values())), pair.ranged.values()
+    return whole + sum(one.taken for one in parts), whole + sum(one.size for one in parts)
 
 
 def _decoded(pair: StoredPair) -> int:
