@@ -15,7 +15,7 @@ from stranger_tars import image, pair, write_samples
 from pack.adopt import command as index
 from pack.adopt.adopt import adopt
 from pack.adopt.config import IndexConfig
-from pack.dataset.dataset import open_dataset
+from pack.dataset.dataset import iterate_pairs, open_dataset
 from pack.dataset.pairs import StoredPair
 from pack.inspect import info, verify
 from pack.publish import finish_command
@@ -185,7 +185,7 @@ def test_entries_are_added_to_a_packed_dataset_and_no_tar_changes(
     assert run(monkeypatch, verify.main, root) == 0
     assert run(monkeypatch, finish_command.main, root) == 0
     add(root)
-    assert "has entry points and colours already, nothing to do" in caplog.text
+    assert "has entry points and colours already, nothing more to do" in caplog.text
     assert files(root) == after
 
 
@@ -195,18 +195,28 @@ def test_info_says_whether_pairs_have_hints(packed: Path, tmp_path: Path) -> Non
     assert info.describe(open_dataset(str(bare)))["counts"]["hints"] == {"no": 11}
 
 
-def test_a_lost_file_of_hints_is_told_and_written_anew(
-    packed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("harm", ["lost", "cut", "flipped", "longer"])
+def test_a_harmed_file_of_hints_is_told_and_written_anew(
+    packed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, harm: str
 ) -> None:
     root = unhinted(Path(shutil.copytree(packed, tmp_path / "photos")))
     add(root)
-    before = files(root)
-    (root / "shard-000001.hints").unlink()
-    with pytest.raises(UserError, match=r"lacks 1 files, e.g. shard-000001.hints"):
-        check_files(open_store(str(root)), open_dataset(str(root)).manifest)
-    caplog.set_level("INFO")
+    before, path = files(root), root / "shard-000001.hints"
+    data = path.read_bytes()
+    harmed = {
+        "cut": data[:-1],
+        "flipped": data[:99] + bytes([data[99] ^ 1]) + data[100:],
+        "longer": data + b"a",
+    }
+    if harm == "lost":
+        path.unlink()
+        with pytest.raises(UserError, match=r"lacks 1 files, e.g. shard-000001.hints"):
+            check_files(open_store(str(root)), open_dataset(str(root)).manifest)
+    else:
+        path.write_bytes(harmed[harm])
+    caplog.clear()
     add(root)
-    assert "shard-000001.hints was lost, and is written anew" in caplog.text
+    assert "shard-000001.hints was lost or damaged; it is written anew" in caplog.text
     assert files(root) == before
 
 
@@ -227,7 +237,7 @@ def test_a_dataset_that_has_them_is_left_alone(packed: Path, tmp_path: Path) -> 
     assert files(root) == files(packed)
 
 
-@pytest.mark.parametrize("at", [0, 1, 3])
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
 def test_adding_that_was_stopped_ends_with_the_same_bytes(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -239,6 +249,10 @@ def test_adding_that_was_stopped_ends_with_the_same_bytes(
         with pytest.raises(KeyboardInterrupt):
             add(one)
     assert (one / "dataset.json").read_bytes() == manifest, "the manifest comes last"
+    if at > 1:  # an index has been replaced, not hints alone
+        told = rf"python -m pack.index --entries {one} was stopped; give it again"
+        with pytest.raises(UserError, match=told):
+            list(iterate_pairs(str(one)))
     add(one)
     assert files(one) == files(other)
 

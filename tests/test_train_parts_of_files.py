@@ -1,5 +1,6 @@
 """Of large images in local files no more is read than the windows need, and the pixels stay the same."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,11 @@ from conftest import photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rewritten_indexes import unhinted
 from test_recon_jpeg import jpeg
 
+from pack.adopt.adopt import adopt
+from pack.adopt.config import IndexConfig
 from pack.base.config import PackConfig
 from pack.dataset.cache import BlockCache
 from pack.dataset.dataset import Dataset
@@ -164,6 +168,27 @@ def test_damaged_hints_and_small_members_are_told_as_of_whole_files(root: Path, 
         found = stored(opened(flipped(root, tmp_path, place + 3)))[1]
         assert isinstance(found, DamagedPair)
         assert found.cause == f"CRC-32 of {member} differs"
+
+
+def test_damaged_hints_beside_a_tar_are_damage_too(root: Path, tmp_path: Path) -> None:
+    out = unhinted(Path(shutil.copytree(root, tmp_path / "beside")))
+    adopt(IndexConfig(url=[str(out)], entries=True))
+    whole = stored(opened(out))
+    assert [bool(pair.ranged) for pair in whole if isinstance(pair, StoredPair)] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
+    (path,) = out.glob("*.hints")
+    data = bytearray(path.read_bytes())
+    data[99] ^= 1
+    path.write_bytes(data)
+    first, *others = stored(opened(out))
+    assert isinstance(first, DamagedPair)
+    assert first.cause == "CRC-32 of hints differs"
+    assert not [pair for pair in others if isinstance(pair, DamagedPair)]
 
 
 def test_a_piece_that_came_wrong_once_is_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,13 +13,14 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+from isal.isal_zlib import crc32
 
 from pack.adopt.replaced import not_of_manifest, replace_manifest, replaces, tell_pinned
 from pack.dataset.dataset import Dataset
 from pack.dataset.pairs import sound
-from pack.shard.hints import Hint, HintFile, is_hint_file
+from pack.shard.hints import MAGIC, Hint, HintFile, is_hint_file
 from pack.shard.index import index_bytes, index_facts, read_index
-from pack.shard.manifest import HINTED, ShardEntry, read_manifest
+from pack.shard.manifest import ADDED, HINTED, ShardEntry, read_manifest
 from pack.shard.names import hints_name
 from pack.shard.pair import hint_of, member_columns
 from pack.shard.schema import HINT_COLUMNS, hinted
@@ -27,9 +28,6 @@ from pack.storage import Store, open_store
 from recon.base.cpus import ahead, available_cpus
 from recon.base.errors import UserError
 from recon.base.progress import Progress, counted
-
-ADDED = "entries"
-"""In the provenance of a manifest and the facts of an index: what this module has replaced."""
 
 _REQUEST = 8 << 20  # bytes of one read; a larger pair is still read at once
 _LOG = logging.getLogger(__name__)
@@ -50,7 +48,7 @@ def add_entries(url: str) -> None:
         shards = range(len(before.shards))
         done = tuple(_in_shard(dataset, shard, present, shown.update) for shard in shards)
     if done == tuple(before.shards):
-        _LOG.info("%s has entry points and colours already, nothing to do", store.url)
+        _LOG.info("%s has entry points and colours already, nothing more to do", store.url)
         return
     told = {ADDED: {"sha256": before.sha256}, HINTED: "beside"}
     after = replace(before, shards=done, provenance=before.provenance | told)
@@ -68,8 +66,7 @@ def _in_shard(
     data = store.read(name)
     if hashlib.sha256(data).hexdigest() == entry.index_sha256:
         table = read_index(data)
-        is_there = hints_name(entry.name) in present or not dataset.manifest.hints_beside
-        if table.schema.equals(hinted(table.schema)) and is_there:
+        if table.schema.equals(hinted(table.schema)) and _are_whole(dataset, entry, table, present):
             on_pairs(entry.pairs)
             return entry
         hints = HintFile()
@@ -78,7 +75,7 @@ def _in_shard(
         with store.publish(hints_name(entry.name)) as file:
             file.write(hints.to_bytes())
         if _has_places(table, places):
-            _LOG.info("%s/%s was lost, and is written anew", store.url, hints_name(entry.name))
+            _LOG.warning("%s/%s was lost or damaged; it is written anew", store.url, hints_name(entry.name))
             return entry
         data = _with_places(table, places, index_facts(data) | {ADDED: entry.index_sha256})
         with store.publish(name) as file:
@@ -88,6 +85,18 @@ def _in_shard(
     else:
         raise not_of_manifest(f"{store.url}/{name}")
     return replace(entry, index_sha256=hashlib.sha256(data).hexdigest())
+
+
+def _are_whole(dataset: Dataset, entry: ShardEntry, table: pa.Table, present: set[str]) -> bool:
+    """Whether the hints of a shard are as its index says; those in a tar are the tar's own matter."""
+    if not dataset.manifest.hints_beside:
+        return True
+    if hints_name(entry.name) not in present:
+        return False
+    data = memoryview(dataset.store.read(hints_name(entry.name)))
+    places = list(zip(*(table[name].to_pylist() for name in HINT_COLUMNS), strict=True))
+    sound = (crc32(data[offset : offset + size]) == crc for offset, size, crc in places)
+    return bytes(data[: len(MAGIC)]) == MAGIC and sum(places[-1][:2]) == len(data) and all(sound)
 
 
 def _refuse_foreign(store: Store, name: str, present: set[str]) -> None:

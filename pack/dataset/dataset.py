@@ -18,12 +18,11 @@ from pack.dataset.index import ShardIndex, shard_index
 from pack.dataset.pairs import DamagedPair, Pairs, StoredPair, sound
 from pack.dataset.partly import LARGE_PAIR, PartReader
 from pack.dataset.unpacked import unpacked
-from pack.shard.index import read_index
-from pack.shard.manifest import OLD_FORMAT, Manifest, read_manifest
-from pack.shard.schema import NEW_COLUMNS
+from pack.shard.index import read_index, unlike_manifest
+from pack.shard.manifest import Manifest, read_manifest
+from pack.shard.schema import refuse_new
 from pack.shard.verified_read import read_verified
 from pack.storage import LocalStore, Retry, Store, open_store
-from recon.base.errors import UserError
 
 _CACHED_BYTES = 64 << 20  # of index rows kept in memory
 _LOCAL_BYTES = 8 << 20  # read at once from a local file: for more the system clears memory anew each time
@@ -116,7 +115,7 @@ class Dataset:
             UserError: it is missing, or differs from the manifest; or it is of an older format, which has not
                 all of `columns`.
         """
-        self._refuse_new(columns or [])
+        refuse_new(columns or [], self.manifest.format, self.store.url)
         entry = self.manifest.shards[shard]
         name = f"{entry.name}.parquet"
 
@@ -130,20 +129,8 @@ class Dataset:
             self._deadline(),
         )
         if not whole:
-            raise UserError(
-                f"{self.store.url}/{name} differs from the manifest (sha256); "
-                "run python -m pack.verify, then restore or repack it"
-            )
+            raise unlike_manifest(data, entry, self.store.url)
         return read_index(data, columns)
-
-    def _refuse_new(self, columns: list[str]) -> None:
-        """Raises an error where columns are asked for that the format of this dataset has not."""
-        lacking = [name for name in columns if name in NEW_COLUMNS]
-        if lacking and self.manifest.format == OLD_FORMAT:
-            raise UserError(
-                f"{self.store.url} is of {OLD_FORMAT}, which has no column {lacking[0]}; "
-                f"run python -m pack.upgrade {self.store.url}, or pack it again"
-            )
 
     def _deadline(self) -> float:
         """When a block, an index or a manifest that is asked for now must have come."""
@@ -188,6 +175,9 @@ class Dataset:
         if not self.cache and count > 1 and index.span(first, count)[1] > self.piece_bytes:
             return self._in_pieces(shard, first, count, fakes)
         chosen: list[int | None] = [None] * count if fakes is None else fakes.tolist()
+        return self._whole(index, shard, first, chosen)
+
+    def _whole(self, index: ShardIndex, shard: int, first: int, chosen: list[int | None]) -> Pairs:
         until = self._deadline()
         pairs = self._of_tar(index, shard, first, chosen, until)
         if self._with_hints and index.hints and index.hints.beside:
@@ -221,7 +211,7 @@ class Dataset:
         pairs: Pairs = []
         for row, fake in enumerate(chosen, first):
             pair = self._parts.read(index, row, fake, self.tar_url(shard))
-            pairs.append(pair or self._read_again(index, shard, row, self._deadline(), fake))
+            pairs += [pair] if pair else self._whole(index, shard, row, [fake])
         return pairs
 
     def _in_pieces(self, shard: int, first: int, count: int, fakes: NDArray[np.int64] | None) -> Pairs:

@@ -8,9 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pack.shard.manifest import ADDED, UPGRADED, ShardEntry
 from pack.shard.schema import INDEX_SCHEMA
 from pack.storage import Store
+from recon.base.errors import UserError
 
+_REPLACING = {ADDED: "python -m pack.index --entries", UPGRADED: "python -m pack.upgrade"}
+_RESTORE = "run python -m pack.verify, then restore or repack it"
 _PIECE = 16 << 20  # bytes of one read
 
 
@@ -43,6 +47,25 @@ def index_facts(data: bytes) -> dict[str, Any]:
     metadata = pq.read_schema(BytesIO(data)).metadata or {}
     facts: dict[str, Any] = json.loads(metadata.get(b"pairstream", b"{}"))
     return facts
+
+
+def unlike_manifest(data: bytes, entry: ShardEntry, url: str) -> UserError:
+    """The error that an index is not the one in the manifest; says so if a command was stopped on its way.
+
+    Args:
+        data: the index.
+        entry: of its shard in the manifest.
+        url: of the dataset.
+    """
+    try:
+        facts = index_facts(data)
+    except (pa.ArrowInvalid, ValueError):  # no Parquet file, or a damaged one
+        facts = {}
+    begun = [
+        f"{command} {url}" for fact, command in _REPLACING.items() if facts.get(fact) == entry.index_sha256
+    ]
+    cure = f"{begun[0]} was stopped; give it again" if begun else _RESTORE
+    return UserError(f"{url}/{entry.name}.parquet differs from the manifest (sha256); {cure}")
 
 
 def read_index(data: bytes, columns: list[str] | None = None) -> pa.Table:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # imports numpy; few datasets have a table
     from pack.shard.listed.table import ShardTable
 
 __all__ = ["FORMAT", "LISTED", "NAME", "OLD_FORMAT", "PLAN", "SPLITS", "UPGRADED", "Manifest", "ShardEntry"]
-__all__ += ["HINTED", "read_manifest"]
+__all__ += ["ADDED", "HINTED", "read_manifest"]
 
 Content = bytes
 
@@ -33,6 +33,8 @@ LISTED = 20_000
 """Datasets of more shards are written with such a table: `pack.shard.listed.table`."""
 UPGRADED = "upgraded"
 """In the provenance of a manifest and the facts of an index: what ``python -m pack.upgrade`` has replaced."""
+ADDED = "entries"
+"""There too: what ``python -m pack.index --entries`` has replaced."""
 HINTED = "hints"
 """In the provenance of a manifest: ``beside`` where hints lie in a file beside each tar."""
 NAME = "dataset.json"

@@ -19,7 +19,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from pack.shard.manifest import OLD_FORMAT
 from pack.shard.names import fake_name
+from recon.base.errors import UserError
 from recon.image.codec import LOADABLE
 
 MEMBERS = ("real", "fake", "json")
@@ -129,6 +131,20 @@ RECORD_FIELDS = tuple(name for name in INDEX_SCHEMA.names if name not in _INDEX_
 """The columns that ``KEY.json`` repeats."""
 
 _UNKNOWN = {"tile_y": -1, "tile_x": -1, "orientation": 1, "jpeg_phase": -1}
+
+
+def refuse_new(columns: Iterable[str], form: str, url: str) -> None:
+    """Refuses columns that a dataset of this format does not have.
+
+    Raises:
+        UserError: see above; it names the command that adds them.
+    """
+    lacking = [name for name in columns if name in NEW_COLUMNS]
+    if lacking and form == OLD_FORMAT:
+        raise UserError(
+            f"{url} is of {OLD_FORMAT}, which has no column {lacking[0]}; "
+            f"run python -m pack.upgrade {url}, or pack it again"
+        )
 
 
 def _default(column: pa.Field) -> str | int | bool:
