@@ -87,7 +87,16 @@ def test_nodes_reach_each_other_by_the_address_that_the_first_one_sees() -> None
     assert ("--local-addr", "10.0.0.7") in pairs(find_node(HAND, together=True).options("10.0.0.7"))
 
 
-@pytest.mark.parametrize("name", NODES)
+UNNUMBERED = ("by hand", "elastic", "elastic PyTorchJob")
+
+
+@pytest.mark.parametrize("name", UNNUMBERED)
+def test_nodes_that_have_no_number_can_not_share_the_packing(name: str) -> None:
+    with pytest.raises(UserError, match=r"does not tell which of the nodes this is, and each would pack all"):
+        find_node(NODES[name][0], together=False)
+
+
+@pytest.mark.parametrize("name", [name for name in NODES if name not in UNNUMBERED])
 def test_nodes_that_pack_need_no_place_to_meet(name: str) -> None:
     node = find_node(NODES[name][0], together=False)
     assert "--standalone" in node.options()
@@ -119,6 +128,11 @@ def test_nodes_that_pack_need_no_place_to_meet(name: str) -> None:
         (HAND | {"REJOIN_TIMEOUT": "0"}, "REJOIN_TIMEOUT=0, expected seconds"),
         (HAND | {"MAX_RESTARTS": "9" * 20}, "expected a number, at most 999999"),
         ({"NNODES": "9" * 20}, "expected a number of nodes, or MIN:MAX"),
+        (
+            {"RDZV_ENDPOINT": "h:1", "RDZV_ID": "a"},
+            "RDZV_ENDPOINT is set, but not NNODES",
+        ),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, "RANK=1 and WORLD_SIZE=2 say that this process is a rank"),
         (HAND | {"RDZV_ENDPOINT": "h:"}, "RDZV_ENDPOINT=h:, expected HOST:PORT of one of the nodes"),
         (HAND | {"RDZV_ENDPOINT": ":29400"}, "RDZV_ENDPOINT=:29400, expected HOST:PORT"),
         (HAND | {"RDZV_ENDPOINT": "h:99999"}, "RDZV_ENDPOINT=h:99999, expected HOST:PORT"),

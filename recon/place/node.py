@@ -86,6 +86,7 @@ def find_node(environ: Mapping[str, str], *, together: bool) -> Node:
     told, group = node_range(v), find_group(v)
     if told is None and group is None:
         refuse_batch_script(v, "SLURM_NNODES")
+        _refuse_alone(v)
     nodes = _nodes(v, told, group)
     by = group.by if group else "NNODES" if "NNODES" in v else "PET_NNODES"
     node = {
@@ -100,9 +101,25 @@ def find_node(environ: Mapping[str, str], *, together: bool) -> Node:
         "silence_s": _seconds(v, "NODE_TIMEOUT", 45),
         "rejoin_s": _seconds(v, "REJOIN_TIMEOUT", 60),
     }
+    if group is None and nodes != "1" and not together:
+        raise v.complaint(
+            f"{by}={nodes} does not tell which of the nodes this is, and each would pack all; "
+            "start each rank by python -m pack --rank R --world_size N"
+        )
     if nodes == "1" or not together:
         return Node(**node)  # type: ignore[arg-type]
     return Node(**node, **_meeting(v, nodes, group))  # type: ignore[arg-type]
+
+
+def _refuse_alone(v: Variables) -> None:
+    """Refuses variables of a run of several processes where nothing says how many nodes it has."""
+    if "RANK" in v and v.get("WORLD_SIZE") not in (None, "1"):
+        raise v.complaint(
+            f"RANK={v.get('RANK')} and WORLD_SIZE={v.get('WORLD_SIZE')} say that this process is a rank, and "
+            "it would start a run of its own; start python -m train or pack itself, or unset them"
+        )
+    if found := next((name for name in ("RDZV_ENDPOINT", "RDZV_ID") if name in v), None):
+        raise v.complaint(f"{found} is set, but not NNODES, the number of nodes; set it, or unset {found}")
 
 
 def _one_of(v: Variables, name: str, default: str, pattern: str, expected: str) -> str:
