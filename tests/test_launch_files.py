@@ -220,7 +220,8 @@ def test_train_sbatch_puts_back_what_saved_and_left(tmp_path: Path, status: int,
 
 
 def test_train_sbatch_runs_in_a_container_if_one_is_named(tmp_path: Path) -> None:
-    said = sbatch(tmp_path, 'echo "$*"', CONTAINER="my.sif", SLURM_CPUS_PER_TASK="3").stdout
+    said = sbatch(tmp_path, 'echo "$*"; echo "$PYTHON"', CONTAINER="my.sif", SLURM_CPUS_PER_TASK="3").stdout
+    assert said.endswith("\npython3\n"), "the image's, not that of the repository's .venv"
     assert said.startswith(
         f"--kill-on-bad-exit=0 apptainer exec --nv --bind {ROOT} my.sif {ROOT}/launch/torchrun.sh"
     )
