@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pack.base.names import make_key, pair_id
-from pack.shard.index import index_bytes, index_facts, read_index
+from pack.shard.index import index_bytes, index_facts, known_facts, read_index
 from pack.shard.manifest import read_manifest
 from pack.shard.pair import Pair
 from pack.shard.schema import INDEX_SCHEMA, MEMBERS, OPTIONAL_SCHEMA, RECORD_DEFAULTS, RECORD_FIELDS
@@ -228,6 +228,15 @@ def test_optional_columns_come_back_with_their_types() -> None:
     found = table.to_pylist()
     assert found[0]["more_fakes"][1] == dict.fromkeys(found[0]["more_fakes"][0]) | fake
     assert (found[0]["hints_offset"], found[1]["more_fakes"], found[1]["mask_size"]) == (2**40, None, None)
+
+
+@pytest.mark.parametrize("place", [0, 1, -1, -5, -9, -20])
+def test_a_damaged_index_has_no_known_facts(place: int) -> None:
+    """The footer's length, its bytes and the marks at both ends: pyarrow raises several kinds of errors."""
+    data = bytearray(index_bytes([{"key": "a"}], {"name": "a"}))
+    data[place] ^= 2
+    assert known_facts(bytes(data)) in (None, {"name": "a"})
+    assert known_facts(bytes(data[:place] if place else b"")) is None
 
 
 def test_index_that_someone_else_wrote_has_no_facts() -> None:

@@ -13,8 +13,6 @@ from dataclasses import fields as fields_of
 from importlib.metadata import version
 from typing import Any
 
-import pyarrow as pa
-
 from pack.adopt.config import IndexConfig
 from pack.adopt.entries import add_entries
 from pack.adopt.found import Found
@@ -26,7 +24,7 @@ from pack.base.names import printable
 from pack.card.card import CARD
 from pack.card.update import new_card
 from pack.shard.hints import Hint, HintFile, is_hint_file
-from pack.shard.index import index_bytes, index_facts, tar_sha256
+from pack.shard.index import index_bytes, known_facts, tar_sha256
 from pack.shard.manifest import HINTED, LISTED, NAME, PLAN, Manifest, ShardEntry, read_manifest
 from pack.shard.names import hints_name
 from pack.shard.pair import member_columns
@@ -246,10 +244,7 @@ class _Adoption:
 
 def _is_index(store: Store, name: str) -> bool:
     """Whether a file is an index of this command."""
-    try:
-        return "adopted" in index_facts(store.read(name))
-    except (pa.ArrowInvalid, ValueError):  # no Parquet file, or a damaged one
-        return False
+    return "adopted" in (known_facts(store.read(name)) or {})
 
 
 class _Meter:

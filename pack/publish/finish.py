@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-import pyarrow as pa
-
 from pack.card.card import CARD
 from pack.card.update import new_card, new_card_above
 from pack.publish.claim import EMPTY, Claim, completed, put, read_if_there
 from pack.publish.report import report
-from pack.shard.index import index_facts, read_index
+from pack.shard.index import known_facts, read_index
 from pack.shard.manifest import LISTED, NAME, PLAN, Manifest, ShardEntry
 from pack.shard.rejected import REJECTED, rejected_bytes
 from pack.storage import Store, open_store
@@ -123,10 +121,7 @@ def in_parallel(call: Callable[[str], T], names: list[str]) -> list[T]:
 
 def read_facts(data: bytes) -> Facts | None:
     """The facts of a shard that its index records; None if the index is damaged."""
-    try:
-        return index_facts(data) or None
-    except (pa.ArrowInvalid, ValueError):
-        return None
+    return known_facts(data) or None
 
 
 def _read(store: Store, plan: str, names: Collection[str], name: str) -> _Shard:

@@ -49,6 +49,14 @@ def index_facts(data: bytes) -> dict[str, Any]:
     return facts
 
 
+def known_facts(data: bytes) -> dict[str, Any] | None:
+    """The same, or None for bytes that are no Parquet file, or a damaged one."""
+    try:
+        return index_facts(data)
+    except (ValueError, OSError):  # pyarrow raises both: its ArrowInvalid is a ValueError
+        return None
+
+
 def unlike_manifest(data: bytes, entry: ShardEntry, url: str) -> UserError:
     """The error that an index is not the one in the manifest; says so if a command was stopped on its way.
 
@@ -57,10 +65,7 @@ def unlike_manifest(data: bytes, entry: ShardEntry, url: str) -> UserError:
         entry: of its shard in the manifest.
         url: of the dataset.
     """
-    try:
-        facts = index_facts(data)
-    except (pa.ArrowInvalid, ValueError):  # no Parquet file, or a damaged one
-        facts = {}
+    facts = known_facts(data) or {}
     begun = [
         f"{command} {url}" for fact, command in _REPLACING.items() if facts.get(fact) == entry.index_sha256
     ]
