@@ -6,12 +6,13 @@ its headers), and ``/api/models/owner/model/tree/REVISION`` for the names of the
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from served import served
 
 
 class Hub(ThreadingHTTPServer):
@@ -79,11 +80,5 @@ class _Handler(BaseHTTPRequestHandler):
 def hub(root: Path, commit: str) -> Iterator[tuple[str, list[str]]]:
     """Yields the hub's address, and the paths that it was asked for; every branch is at `commit`."""
     server = Hub(root, commit)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with served(server):
         yield f"http://127.0.0.1:{server.server_port}", server.asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 
 from patience import PATIENCE_S
+from served import served
 
 ROOT = Path(__file__).parents[1]
 BUCKET_PORT = 9000
@@ -244,14 +245,8 @@ def bucket_at(hub: str, server: tuple[str, int]) -> Iterator[str]:
         proxy = socketserver.ThreadingTCPServer(("10.99.0.1", BUCKET_PORT), Handler)
     proxy.daemon_threads = True
     proxy.block_on_close = False  # a connection that was cut lasts until the end
-    thread = threading.Thread(target=proxy.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with served(proxy):
         yield f"http://10.99.0.1:{BUCKET_PORT}"
-    finally:
-        proxy.shutdown()
-        thread.join()
-        proxy.server_close()
 
 
 def _copy(one: socket.socket, other: socket.socket) -> None:

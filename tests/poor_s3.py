@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import pytest
+from served import served
 
 NOON = "Sun, 29 Nov 2026 12:00:0{} GMT"
 
@@ -107,14 +108,8 @@ def serving(manners: Manners) -> Iterator[str]:
     threads = {"lock": threading.Lock(), "couple": threading.Barrier(8)}
     handler = type("Handler", (_Handler,), {"manners": manners, **threads})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
+    with served(server):
         yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture(name="manners")

@@ -2,12 +2,12 @@
 
 import functools
 import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import photograph, save
+from served import served
 
 from pack.base.config import PackConfig
 from pack.base.items import store_of
@@ -30,13 +30,9 @@ def url(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "site").mkdir()
     handler = functools.partial(Quiet, directory=str(tmp_path / "site"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
     store_of.cache_clear()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(server):
+        yield f"http://127.0.0.1:{server.server_address[1]}"
     store_of.cache_clear()
 
 
