@@ -13,13 +13,13 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from isal.isal_zlib import crc32
 
-from pack.adopt.replaced import not_of_manifest, replace_manifest, replaces, tell_pinned
+from pack.adopt.replaced import not_of_manifest, replace_manifest, tell_pinned
 from pack.dataset.dataset import Dataset
+from pack.dataset.hints import faults_of_file
 from pack.dataset.pairs import sound
-from pack.shard.hints import MAGIC, Hint, HintFile, is_hint_file
-from pack.shard.index import index_bytes, index_facts, read_index
+from pack.shard.hints import Hint, HintFile, is_hint_file
+from pack.shard.index import index_bytes, index_facts, read_index, replaces
 from pack.shard.manifest import ADDED, HINTED, ShardEntry, read_manifest
 from pack.shard.names import hints_name
 from pack.shard.pair import hint_of, member_columns
@@ -66,7 +66,7 @@ def _in_shard(
     data = store.read(name)
     if hashlib.sha256(data).hexdigest() == entry.index_sha256:
         table = read_index(data)
-        if table.schema.equals(hinted(table.schema)) and _are_whole(dataset, entry, table, present):
+        if table.schema.equals(hinted(table.schema)) and _are_whole(dataset, shard, present):
             on_pairs(entry.pairs)
             return entry
         hints = HintFile()
@@ -87,16 +87,17 @@ def _in_shard(
     return replace(entry, index_sha256=hashlib.sha256(data).hexdigest())
 
 
-def _are_whole(dataset: Dataset, entry: ShardEntry, table: pa.Table, present: set[str]) -> bool:
+def _are_whole(dataset: Dataset, shard: int, present: set[str]) -> bool:
     """Whether the hints of a shard are as its index says; those in a tar are the tar's own matter."""
+    entry = dataset.manifest.shards[shard]
     if not dataset.manifest.hints_beside:
         return True
     if hints_name(entry.name) not in present:
         return False
-    data = memoryview(dataset.store.read(hints_name(entry.name)))
-    places = list(zip(*(table[name].to_pylist() for name in HINT_COLUMNS), strict=True))
-    sound = (crc32(data[offset : offset + size]) == crc for offset, size, crc in places)
-    return bytes(data[: len(MAGIC)]) == MAGIC and sum(places[-1][:2]) == len(data) and all(sound)
+    data, places = dataset.store.read(hints_name(entry.name)), dataset.index(shard).hints
+    assert places
+    records = (places.record(row, memoryview(data)) for row in range(entry.pairs))
+    return not faults_of_file(data, places) and None not in records
 
 
 def _refuse_foreign(store: Store, name: str, present: set[str]) -> None:

@@ -5,23 +5,11 @@ A new index tells by a fact in place of which one it stands. So a run that was s
 
 import logging
 
-from pack.shard.index import known_facts
-from pack.shard.manifest import Manifest, ShardEntry
+from pack.shard.manifest import Manifest
 from pack.storage import Store
 from recon.base.errors import UserError
 
 _LOG = logging.getLogger(__name__)
-
-
-def replaces(data: bytes, fact: str, entry: ShardEntry) -> bool:
-    """Whether an earlier run, which was stopped, wrote this index in place of the one in the manifest.
-
-    Args:
-        data: the index.
-        fact: the name of the fact that holds the SHA-256 of the index before.
-        entry: of the shard in the manifest.
-    """
-    return (known_facts(data) or {}).get(fact) == entry.index_sha256
 
 
 def not_of_manifest(url: str) -> UserError:

@@ -12,12 +12,12 @@ from pack.adopt.config import IMAGES
 from pack.adopt.tar_reader import TarReader
 from pack.base.names import pair_id, printable
 from pack.shard.hints import Hint
-from pack.shard.names import is_hint_member
+from pack.shard.names import is_hidden_of_others
 from pack.shard.pair import hint_of, jpeg_columns, member_columns
 from pack.shard.schema import MEMBERS, field_names
 from pack.shard.tar_members import Member
 from recon.base.errors import RejectedImageError, UserError
-from recon.base.walk import HIDDEN, Leave, is_hidden, tell_nobody
+from recon.base.walk import HIDDEN, Leave, tell_nobody
 from recon.image.codec import LOADABLE
 from recon.image.header import Header, read_header
 
@@ -81,7 +81,7 @@ def samples(tar: TarReader, wanted: frozenset[str], leave: Leave = tell_nobody) 
     for member in tar.members():
         split = _KEY_AND_FIELD.match(member.name)
         if not member.is_file or _META.match(member.name) or split is None:
-            if member.is_file and is_hidden(member.name) and not is_hint_member(member.name):
+            if member.is_file and is_hidden_of_others(member.name):
                 leave(HIDDEN, member.name)
             continue  # webdataset skips these too, and goes on with the same sample after them
         key, name = printable(split[1]), split[2].lower()

@@ -12,10 +12,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pack.adopt.replaced import not_of_manifest, replace_manifest, replaces, tell_pinned
+from pack.adopt.replaced import not_of_manifest, replace_manifest, tell_pinned
 from pack.card.card import CARD
 from pack.card.update import new_card
-from pack.shard.index import index_bytes, index_facts, read_index
+from pack.shard.index import index_bytes, index_facts, read_index, replaces
 from pack.shard.manifest import FORMAT, OLD_FORMAT, UPGRADED, Manifest, ShardEntry, read_manifest
 from pack.shard.schema import ADOPTED_SCHEMA, HEADERS, HINT_COLUMNS, INDEX_SCHEMA, field_names, hinted
 from pack.storage import Store, open_store

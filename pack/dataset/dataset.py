@@ -40,7 +40,7 @@ class Dataset:
         hints: give pairs their hints, if the dataset has such. Where they lie beside the tars, each block
             takes a second, small request.
         partly: leave large images of local files unread until a part of one is asked for; these members are
-            `pack.dataset.ranged.Ranged`. Needs hints.
+            `pack.dataset.partly.Ranged`. Needs hints.
 
     Raises:
         UserError: there is no finished dataset of this version.

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from isal.isal_zlib import crc32
-
 from pack.dataset.cache import BlockCache, block_key
-from pack.dataset.index import ShardIndex
+from pack.dataset.index import HintPlaces, ShardIndex
 from pack.dataset.pairs import DamagedPair, Pairs, StoredPair
-from pack.shard.hints import Hint, read_hints
+from pack.shard.hints import MAGIC, Hint, read_hints
 from pack.shard.names import fake_name, hints_name
 from pack.shard.verified_read import read_verified
 from pack.storage import Store
@@ -40,60 +38,47 @@ class HintReader:
         Raises:
             UserError: the file of hints is missing, short or replaced, or storage fails for too long.
         """
-        parts = _Parts(index, first, len(pairs))
-        data = memoryview(self._read(parts, hints_name(index.entry.name), until))
-        records = [
-            data[begin:end] if sound else None
-            for (begin, end), sound in zip(parts.spans, parts.sound(data), strict=True)
-        ]
+        records = self._records(index, range(first, first + len(pairs)), until)
         return list(map(with_hints, pairs, records, chosen))
 
     def record(self, index: ShardIndex, row: int, until: float) -> memoryview | None:
         """The record of one pair, in its tar or beside it; None if the storage holds it damaged."""
-        parts = _Parts(index, row, 1)
-        assert index.hints
-        name = hints_name(index.entry.name) if index.hints.beside else f"{index.entry.name}.tar"
-        data = memoryview(self._read(parts, name, until))
-        return data if all(parts.sound(data)) else None
+        return self._records(index, range(row, row + 1), until)[0]
 
-    def _read(self, parts: "_Parts", name: str, until: float) -> bytes | memoryview:
-        """The bytes of the records, from the cache if it has them right."""
-        if self._cache and (kept := self._cache.get(parts.key)) is not None:
-            if len(kept) == parts.length and all(parts.sound(kept)):
-                return kept
-            self._cache.drop(parts.key)  # harmed on the local disk, or of another index
+    def _records(self, index: ShardIndex, rows: range, until: float) -> list[memoryview | None]:
+        """The records of successive pairs, from the cache if it has them right; None for a damaged one."""
+        places = index.hints
+        assert places
+        key = f"{block_key(index.entry.sha256, rows.start, len(rows))}-hints"
+        name = hints_name(index.entry.name) if places.beside else f"{index.entry.name}.tar"
+        start, last = int(places.offsets[rows.start]), rows[-1]
+        length = int(places.offsets[last] + places.sizes[last]) - start
+
+        def records(data: bytes | memoryview) -> list[memoryview | None]:
+            return [places.record(row, memoryview(data), start) for row in rows]
+
+        def are_sound(data: bytes | memoryview) -> bool:
+            return all(record is not None for record in records(data))
+
+        if self._cache and (kept := self._cache.get(key)) is not None:
+            if len(kept) == length and are_sound(kept):
+                return records(kept)
+            self._cache.drop(key)  # harmed on the local disk, or of another index
         data, whole = read_verified(
-            lambda until: self._store.read_range(name, parts.start, parts.length, until=until),
-            lambda data: all(parts.sound(data)),
-            f"{self._store.url}/{name} bytes {parts.start}-{parts.start + parts.length - 1}",
+            lambda until: self._store.read_range(name, start, length, until=until),
+            are_sound,
+            f"{self._store.url}/{name} bytes {start}-{start + length - 1}",
             until,
         )
         if self._cache and whole:
-            self._cache.put(parts.key, data)
-        return data
+            self._cache.put(key, data)
+        return records(data)
 
 
-class _Parts:
-    """Where the records of successive pairs lie."""
-
-    def __init__(self, index: ShardIndex, first: int, count: int) -> None:
-        places = index.hints
-        assert places
-        columns = (places.offsets, places.sizes, places.crcs)
-        offsets, sizes, self._crcs = (column[first : first + count].tolist() for column in columns)
-        self.start = offsets[0]
-        begins = [offset - self.start for offset in offsets]
-        self.spans = [(begin, begin + size) for begin, size in zip(begins, sizes, strict=True)]
-        """(begin, end) of each record within the bytes that are read."""
-        self.length = self.spans[-1][1]
-        self.key = f"{block_key(index.entry.sha256, first, count)}-hints"
-
-    def sound(self, data: bytes | memoryview) -> list[bool]:
-        """Whether the CRC-32 of each record is right."""
-        view = memoryview(data)
-        return [
-            crc32(view[begin:end]) == crc for (begin, end), crc in zip(self.spans, self._crcs, strict=True)
-        ]
+def faults_of_file(data: bytes, places: HintPlaces) -> list[str]:
+    """What is wrong with the file beside a tar as a whole; its records have CRCs of their own."""
+    faults = [f"{len(data)} bytes, the index says {places.end}"] if len(data) != places.end else []
+    return faults + ([] if data.startswith(MAGIC) else [f"it does not begin with {MAGIC!r}"])
 
 
 def with_hints(

@@ -8,6 +8,7 @@ from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
+from isal.isal_zlib import crc32  # 14 times as fast as zlib's
 from numpy.typing import NDArray
 
 from pack.dataset.fakes import more_fakes
@@ -28,6 +29,23 @@ class HintPlaces:
     """(n,)"""
     beside: bool
     """Whether they lie in a file beside the tar."""
+
+    @property
+    def end(self) -> int:
+        """Bytes from the start of the tar or file to the end of the last record."""
+        return int(self.offsets[-1] + self.sizes[-1])
+
+    def record(self, row: int, data: memoryview, start: int = 0) -> memoryview | None:
+        """The record of a pair; None if its CRC-32 is wrong.
+
+        Args:
+            row: of the pair.
+            data: bytes that hold the record.
+            start: the byte of the tar or file where they begin.
+        """
+        offset = int(self.offsets[row]) - start
+        record = data[offset : offset + int(self.sizes[row])]
+        return record if crc32(record) == self.crcs[row] else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +75,11 @@ class ShardIndex:
     """(n,) bytes from the tar's start to the end of its last payload, which lies before the next pair."""
     hints: "HintPlaces | None"
     """Where the hints of each pair lie; None if there are none."""
+
+    @property
+    def hints_inside(self) -> "HintPlaces | None":
+        """Where the hints of each pair lie in the tar; None if they do not."""
+        return self.hints if self.hints and not self.hints.beside else None
 
     @property
     def memory(self) -> int:
@@ -97,9 +120,8 @@ class ShardIndex:
         for number, column in enumerate(self.fake_columns):
             wanted[:, column] = fakes == number
         starts, sizes = self.offsets[rows][wanted], self.sizes[rows][wanted]
-        if self.hints and not self.hints.beside:
-            starts = np.append(starts, self.hints.offsets[rows])
-            sizes = np.append(sizes, self.hints.sizes[rows])
+        if hints := self.hints_inside:
+            starts, sizes = np.append(starts, hints.offsets[rows]), np.append(sizes, hints.sizes[rows])
         ends = (starts + sizes)[order := np.argsort(starts)]
         starts = starts[order]
         cuts = np.flatnonzero(starts[1:] - ends[:-1] > gap)

@@ -3,7 +3,7 @@
 from isal.isal_zlib import crc32  # 14 times as fast as zlib's
 
 from pack.dataset.hints import with_hints
-from pack.dataset.index import HintPlaces, ShardIndex
+from pack.dataset.index import ShardIndex
 from pack.dataset.pairs import DamagedPair, StoredPair
 
 
@@ -30,8 +30,8 @@ def unpacked(
             return DamagedPair(key=key, url=url, cause=f"CRC-32 of {index.members[column]} differs")
         members[field] = bytes(data)  # a copy: a view would keep the whole block in memory
     pair = stored_pair(index, row, fake, url, members)
-    if hints and index.hints and not index.hints.beside:
-        return with_hints(pair, _record(index.hints, row, block, start), fake)
+    if hints and (places := index.hints_inside):
+        return with_hints(pair, places.record(row, block, start), fake)
     return pair
 
 
@@ -47,10 +47,3 @@ def stored_pair(
         members=members,
         fake_number=fake or 0,
     )
-
-
-def _record(places: HintPlaces, row: int, block: memoryview, start: int) -> memoryview | None:
-    """The record of a pair; None if it is damaged."""
-    offset = int(places.offsets[row]) - start
-    record = block[offset : offset + int(places.sizes[row])]
-    return record if crc32(record) == places.crcs[row] else None

@@ -1,14 +1,10 @@
 """Verifies the hints of a shard, in its tar or beside it: `pack.shard.hints`."""
 
-import tarfile
-
-from isal.isal_zlib import crc32
-
 from pack.dataset.dataset import Dataset
+from pack.dataset.hints import faults_of_file
 from pack.dataset.index import HintPlaces, ShardIndex
-from pack.shard.hints import MAGIC
 from pack.shard.names import hint_member, hints_name
-from pack.shard.tar_header import HEADER, read_header, shown_name
+from pack.shard.tar_header import HEADER, fault_of_header
 from recon.base.errors import UserError
 
 
@@ -36,10 +32,7 @@ class VerifiedHints:
         except UserError as error:
             self.wrong.append(str(error))
             return None
-        if len(data) != (end := int(places.offsets[-1] + places.sizes[-1])):
-            self.wrong.append(f"{name}: {len(data)} bytes, the index says {end}")
-        if not data.startswith(MAGIC):
-            self.wrong.append(f"{name}: it does not begin with {MAGIC!r}")
+        self.wrong += [f"{name}: {fault}" for fault in faults_of_file(data, places)]
         return memoryview(data)
 
     def record(self, row: int, data: memoryview, position: int) -> memoryview | None:
@@ -53,24 +46,14 @@ class VerifiedHints:
         places, key = self._places, self._keys[row]
         if not places or (places.beside and self._beside is None):
             return None
-        offset, size = int(places.offsets[row]), int(places.sizes[row])
         if self._beside is not None:
-            where, record = f"{hints_name(self._entry.name)}: {key}", self._beside[offset : offset + size]
+            where, record = f"{hints_name(self._entry.name)}: {key}", places.record(row, self._beside)
         else:
-            where = f"{self._entry.name}.tar: {hint_member(key)}"
-            start = offset - position
-            self._check_header(where, hint_member(key), size, data[start - HEADER : start])
-            record = data[start : start + size]
-        if crc32(record) == places.crcs[row]:
-            return record
-        self.wrong.append(f"{where}: CRC-32 differs from the index")
-        return None
-
-    def _check_header(self, where: str, name: str, size: int, block: memoryview) -> None:
-        try:
-            header = read_header(block)
-        except tarfile.HeaderError as error:
-            self.wrong.append(f"{where}: broken tar header ({error})")
-            return
-        if (found := shown_name(header.name), header.size) != (name, size):
-            self.wrong.append(f"{where}: the tar has {found} of {header.size} bytes, the index says {size}")
+            where, name = f"{self._entry.name}.tar: {hint_member(key)}", hint_member(key)
+            start = int(places.offsets[row]) - position
+            if fault := fault_of_header(data[start - HEADER : start], name, int(places.sizes[row])):
+                self.wrong.append(f"{where}: {fault}")
+            record = places.record(row, data, position)
+        if record is None:
+            self.wrong.append(f"{where}: CRC-32 differs from the index")
+        return record

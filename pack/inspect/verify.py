@@ -9,7 +9,6 @@ Hints (entry points and colours), if there are such, are computed anew from each
 
 import hashlib
 import sys
-import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from isal.isal_zlib import crc32
 
-from pack.shard.tar_header import HEADER, read_header, shown_name
+from pack.shard.tar_header import HEADER, fault_of_header
 from recon.base.cli import run
 from recon.base.errors import UserError
 from recon.base.progress import counted, progress
@@ -187,13 +186,8 @@ def _verify_pair(
         size = int(index.sizes[row, column])
         where = f"{index.entry.name}.tar: {name}"
         start = int(index.offsets[row, column]) - position
-        try:
-            header = read_header(data[start - HEADER : start])
-            found = shown_name(header.name)
-            if (found, header.size) != (name, size):
-                yield f"{where}: the tar has {found} of {header.size} bytes, the index says {size}"
-        except tarfile.HeaderError as error:
-            yield f"{where}: broken tar header ({error})"
+        if fault := fault_of_header(data[start - HEADER : start], name, size):
+            yield f"{where}: {fault}"
         if crc32(data[start : start + size]) != index.crcs[row, column]:
             yield f"{where}: CRC-32 differs from the index"
         elif index.members[column] == "json" and record is not None:

@@ -101,15 +101,13 @@ def read_hints(record: bytes | memoryview) -> list[Hint]:
     return hints
 
 
-def pieces_of(data: bytes, scan: int) -> bytes | None:
-    """What `read_pieces` reads; None for a file that is not `LARGE`.
+def pieces_of(data: bytes, scan: int) -> bytes:
+    """What `read_pieces` reads.
 
     Args:
         data: the file.
         scan: its first compressed byte.
     """
-    if len(data) < LARGE:
-        return None
     view = memoryview(data)
     numbers = [scan, *(crc32(view[at : at + PIECE]) for at in range(0, len(data), PIECE))]
     return np.array(numbers, "<u4").tobytes()

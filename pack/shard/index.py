@@ -57,6 +57,17 @@ def known_facts(data: bytes) -> dict[str, Any] | None:
         return None
 
 
+def replaces(data: bytes, fact: str, entry: ShardEntry) -> bool:
+    """Whether an earlier run, which was stopped, wrote this index in place of the one in the manifest.
+
+    Args:
+        data: the index.
+        fact: the name of the fact that holds the SHA-256 of the index before.
+        entry: of the shard in the manifest.
+    """
+    return (known_facts(data) or {}).get(fact) == entry.index_sha256
+
+
 def unlike_manifest(data: bytes, entry: ShardEntry, url: str) -> UserError:
     """The error that an index is not the one in the manifest; says so if a command was stopped on its way.
 
@@ -65,11 +76,8 @@ def unlike_manifest(data: bytes, entry: ShardEntry, url: str) -> UserError:
         entry: of its shard in the manifest.
         url: of the dataset.
     """
-    facts = known_facts(data) or {}
-    begun = [
-        f"{command} {url}" for fact, command in _REPLACING.items() if facts.get(fact) == entry.index_sha256
-    ]
-    cure = f"{begun[0]} was stopped; give it again" if begun else _RESTORE
+    begun = [command for fact, command in _REPLACING.items() if replaces(data, fact, entry)]
+    cure = f"{begun[0]} {url} was stopped; give it again" if begun else _RESTORE
     return UserError(f"{url}/{entry.name}.parquet differs from the manifest (sha256); {cure}")
 
 

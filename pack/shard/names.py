@@ -1,5 +1,7 @@
 """Names of reconstructions and files; apart from the schema, which imports pyarrow."""
 
+from recon.base.walk import is_hidden
+
 
 def fake_name(number: int) -> str:
     """The name of a reconstruction in its sample, by its number from 0: ``fake``, ``fake2``, ``fake3``."""
@@ -15,9 +17,9 @@ def hint_member(key: str) -> str:
     return f".{key}.hints"
 
 
-def is_hint_member(name: str) -> bool:
-    """Whether a member of a tar has such a name."""
-    return name.startswith(".") and name.endswith(".hints")
+def is_hidden_of_others(name: str) -> bool:
+    """Whether a member of a tar is hidden, and has no such name."""
+    return is_hidden(name) and not (name.startswith(".") and name.endswith(".hints"))
 
 
 def hints_name(shard: str) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pack.shard.hints import Hint, pieces_of
+from pack.shard.hints import LARGE, Hint, pieces_of
 from recon.image.codec import Pixels, as_rgb, decode_rgb
 from recon.image.colours import colours_of
 from recon.image.jpeg import JpegCoding
@@ -78,6 +78,7 @@ def hint_of(data: bytes, pixels: Pixels | None = None) -> Hint:
     from recon.jpeg.entries import entries_of
     from recon.jpeg.frame import read_frame
 
-    entries, frame = entries_of(data, pixels_HW3), read_frame(data)
-    pieces = pieces_of(data, frame.scan) if entries and frame else None
+    entries = entries_of(data, pixels_HW3)
+    frame = read_frame(data) if entries and len(data) >= LARGE else None
+    pieces = pieces_of(data, frame.scan) if frame else None
     return Hint(entries=entries, colours=colours, pieces=pieces)

@@ -28,3 +28,15 @@ def shown_name(name: str) -> str:
 def padded(size: int) -> int:
     """Bytes that a payload of `size` bytes takes in a tar, with its padding."""
     return -(-size // HEADER) * HEADER
+
+
+def fault_of_header(block: bytes | memoryview, name: str, size: int) -> str | None:
+    """What is wrong with the header before a payload; None if it tells this name and size."""
+    try:
+        header = read_header(block)
+    except tarfile.HeaderError as error:
+        return f"broken tar header ({error})"
+    found = shown_name(header.name)
+    if (found, header.size) == (name, size):
+        return None
+    return f"the tar has {found} of {header.size} bytes, the index says {size}"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pack.base.config import PackConfig
 from pack.base.items import File, Item, store_of
-from pack.shard.names import is_hint_member
+from pack.shard.names import is_hidden_of_others
 from pack.shard.tar_members import Member
 from pack.sources.place import located, parent
 from pack.sources.tar_headers import listed_members
@@ -18,7 +18,7 @@ from pack.sources.tar_names import find_tar_files
 from recon.base.errors import UserError
 from recon.base.paths import folder_name
 from recon.base.progress import counted
-from recon.base.walk import HIDDEN, Leave, LeftOut, is_hidden, sum_of, tell_nobody
+from recon.base.walk import HIDDEN, Leave, LeftOut, sum_of, tell_nobody
 from recon.listing import tell
 
 _THREADS = 16  # tars scanned at once; most of them wait for storage
@@ -109,7 +109,7 @@ def samples_of(tar: File, leave: Leave = tell_nobody) -> Iterator[Sample]:
     for member in listed_members(store_of(tar.root), tar.name, tar.size):
         match = _KEY.fullmatch(member.name)
         if not match or _META.match(member.name) or not (member.is_file or member.is_link):
-            if member.is_file and is_hidden(member.name) and not is_hint_member(member.name):
+            if member.is_file and is_hidden_of_others(member.name):
                 leave(HIDDEN, f"{tar.name}/{member.name}")
             continue
         key, field = match[1], match[2].lower()

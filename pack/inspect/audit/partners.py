@@ -76,8 +76,8 @@ def _unknown(index: ShardIndex) -> list[tuple[int, int]]:
     """
     present = index.sizes > 0
     offsets, sizes = index.offsets[present], index.sizes[present]
-    if index.hints and not index.hints.beside:
-        offsets, sizes = np.append(offsets, index.hints.offsets), np.append(sizes, index.hints.sizes)
+    if hints := index.hints_inside:
+        offsets, sizes = np.append(offsets, hints.offsets), np.append(sizes, hints.sizes)
     starts, ends = offsets - HEADER, offsets + -(-sizes // HEADER) * HEADER
     order = np.argsort(starts)
     starts, ends = starts[order], ends[order]
