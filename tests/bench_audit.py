@@ -22,9 +22,9 @@ from audit_data import as_png, write_dataset
 from audit_leaks import EQUAL, HIDDEN_LEAKS, LEAKS, Leak, same
 from PIL import Image
 
-from pack.inspect.audit import nuisances
 from pack.inspect.audit.command import Audit, AuditConfig, audit
-from pack.inspect.audit.images import MeasuredPair, Measurements
+from pack.inspect.audit.judge import nuisances
+from pack.inspect.audit.measured.images import MeasuredPair, Measurements
 from recon.folder import find_images
 from recon.image.codec import Pixels
 from recon.models.config import ReconstructionConfig

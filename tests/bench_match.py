@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pack.inspect.audit.images import changed_share
-from pack.inspect.audit.probe import probe
-from pack.inspect.audit.separation import Separation, unpaired
+from pack.inspect.audit.judge.probe import probe
+from pack.inspect.audit.judge.separation import Separation, unpaired
+from pack.inspect.audit.measured.images import changed_share
 from recon.folder import find_images
 from recon.image.codec import Picture, decode, encode
 

@@ -7,7 +7,8 @@ learn just that, and then calls photographs fake that never were a JPEG. Here `h
 crops of `--limit` JPEG photographs, a fifth of them for validation, packed in several ways, for equally many
 steps. A line of the table has the share of images that it calls real: the fakes of the validation, crops of
 the other JPEG photographs, prepared as those of the training, and tiles of `--never_jpeg`, as they are and
-halved in size. A stopped run continues by the same command.
+halved in size. Before that `pack.audit --used_on` says what to expect of `--never_jpeg`: the line below. A
+stopped run continues by the same command.
 """
 
 import argparse
@@ -46,12 +47,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/photographs"))
     given = parser.parse_args()
     given.out = given.out.absolute()
+    for way in given.ways:
+        _prepare(way, given)
+    warnings = {way: _warned(way, given) for way in given.ways}
     shares = {way: _measured(way, given) for way in given.ways}
     head = ["way", *next(iter(shares.values()))]
     sys.stdout.write(f"called real, of crops\n{'  '.join(f'{cell:20}' for cell in head)}\n")
     for way, found in shares.items():
         cells = [way, *(f"{share:.1%} of {count}" for share, count in found.values())]
-        sys.stdout.write(f"{'  '.join(f'{cell:20}' for cell in cells)}\n")
+        sys.stdout.write(f"{'  '.join(f'{cell:20}' for cell in cells)}\n  audit: {warnings[way]}\n")
 
 
 def _centre(photo: Image.Image, grid: int = 1) -> Image.Image:
@@ -87,18 +91,35 @@ WAYS: dict[str, tuple[Callable[[Image.Image, Path], None], str]] = {
 """By name: how a crop of a photograph is saved, and --codec of packing."""
 
 
-def _measured(way: str, given: argparse.Namespace) -> dict[str, tuple[float, int]]:
-    """(share called real, number of images) by what the images are."""
+def _prepare(way: str, given: argparse.Namespace) -> None:
+    """Cuts the photographs and packs those of the training."""
     save, codec = WAYS[way]
-    out, packed = given.out / way, given.out / way / "packed"
-    unseen = out / "unseen"
+    out, unseen = given.out / way, given.out / way / "unseen"
     photos, held_out = _folder(out / "photos"), _folder(unseen / "held out" / REAL)
     for number, name in enumerate(find_images(given.photos)):
         with Image.open(given.photos / name) as photo:
             save(photo, (photos if number < given.limit else held_out) / name)
     _save_tiles(given.never_jpeg, unseen)
-    run_module("pack", "--source", photos, "--out", packed, "--autoencoder", given.autoencoder,
+    run_module("pack", "--source", photos, "--out", out / "packed", "--autoencoder", given.autoencoder,
          "--codec", codec, "--val_fraction", 0.2, "--threads", 1)  # fmt: skip
+
+
+def _warned(way: str, given: argparse.Namespace) -> str:
+    """What the audit says before a detector is trained."""
+    packed, out = given.out / way / "packed", given.out / way / "audit"
+    run_module("pack.audit", packed / "train", packed / "val", "--used_on", given.never_jpeg, "--out", out,
+         "--threads", 1, finds=True)  # fmt: skip
+    found = json.loads((out / "audit.json").read_text())
+    seen = next(one for one in found["findings"] if one["name"] == "used_on")
+    area = "{value:.2f} ({low:.2f} to {high:.2f})".format(**seen["separation"])
+    leaks = ", ".join(found["leaks"]) or "none"
+    return f"{seen['verdict']} {area}, {seen['real']}, {seen['fake']}; leaks: {leaks}"
+
+
+def _measured(way: str, given: argparse.Namespace) -> dict[str, tuple[float, int]]:
+    """(share called real, number of images) by what the images are."""
+    out = given.out / way
+    packed, unseen = out / "packed", out / "unseen"
     run_module("train", "--config", ROOT / "configs/cpu.yaml", "--out", out / "run", "--resume", "auto",
          "--data.train", packed / "train", "--data.val", packed / "val", "--epochs", given.epochs,
          "--threads", 1)  # fmt: skip

@@ -39,9 +39,17 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "pack/adopt": "pack/base pack/card pack/dataset pack/shard pack/storage recon/base recon/image",
     "pack/inspect": "pack/base pack/dataset pack/shard recon/base recon/image",
     "pack/inspect/audit/traces": "recon/image",
-    "pack/inspect/audit": (
-        "pack/base pack/card pack/dataset pack/inspect/audit/traces pack/shard pack/storage recon/base "
+    "pack/inspect/audit/measured": (
+        "pack/dataset pack/inspect/audit/traces pack/shard recon/base recon/image"
+    ),
+    "pack/inspect/audit/judge": "pack/inspect/audit/measured recon/image",
+    "pack/inspect/audit/networks": (
+        "pack/base pack/dataset pack/inspect/audit/judge pack/inspect/audit/measured pack/sources recon/base "
         "recon/image"
+    ),
+    "pack/inspect/audit": (
+        "pack/base pack/card pack/dataset pack/inspect/audit/judge pack/inspect/audit/measured "
+        "pack/inspect/audit/networks pack/shard pack/storage recon/base"
     ),
     "pack": (
         "pack/adopt pack/base pack/inspect pack/inspect/audit pack/plan pack/publish recon/base "
@@ -110,7 +118,10 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
 }
 FORBIDDEN = {"launch", "tests", "configs", "conftest"}
 OWNERS = {  # a dependency, and the files or folders that alone may import it
-    "sklearn": ("pack/inspect/audit/probe.py", "train/reports/plots.py"),  # takes 1 s that no training needs
+    "sklearn": (
+        "pack/inspect/audit/judge/probe.py",
+        "train/reports/plots.py",
+    ),  # takes 1 s that no training needs
     "fsspec": ("pack/storage/",),
     "boto3": ("pack/storage/",),
     "botocore": ("pack/storage/",),

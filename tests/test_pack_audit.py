@@ -21,7 +21,7 @@ from audit_data import (
 
 from pack.dataset.dataset import iterate_pairs
 from pack.inspect.audit.command import Audit, AuditConfig, audit
-from pack.inspect.audit.nuisances import Finding
+from pack.inspect.audit.judge.nuisances import Finding
 from recon.image.codec import Pixels
 
 

@@ -13,10 +13,11 @@ from PIL import Image
 from s3_server import S3Env
 
 from pack.dataset.dataset import open_dataset
-from pack.inspect.audit import command, probe
+from pack.inspect.audit import command
+from pack.inspect.audit.judge import probe
+from pack.inspect.audit.judge.separation import area, paired, unpaired
+from pack.inspect.audit.judge.separation import photographs as number_photographs
 from pack.inspect.audit.partners import lonely
-from pack.inspect.audit.separation import area, paired, unpaired
-from pack.inspect.audit.separation import photographs as number_photographs
 from pack.storage import open_store
 
 Line = tuple[str, bytes, bytes]

@@ -13,23 +13,26 @@ from PIL import Image
 
 from pack.dataset.dataset import open_dataset
 from pack.dataset.pairs import StoredPair
-from pack.inspect.audit import command, net
-from pack.inspect.audit.images import changed_share
-from pack.inspect.audit.net_pairs import SIDE, ControlPairs, control, read_controls
-from pack.inspect.audit.separation import Separation
+from pack.inspect.audit import command
+from pack.inspect.audit.judge.separation import Separation
+from pack.inspect.audit.measured.images import changed_share
+from pack.inspect.audit.networks import coding, network
+from pack.inspect.audit.networks.control import control
+from pack.inspect.audit.networks.network import SIDE
+from pack.inspect.audit.networks.pairs import WindowPairs, read_pairs
 from recon.image.codec import Pixels, decode
 
 PAIRS, STEPS = 20, 10
 SEEDS = range(PAIRS)
 
 
-def controls(*halves: tuple[Pixels, Pixels]) -> ControlPairs:
+def controls(*halves: tuple[Pixels, Pixels]) -> WindowPairs:
     windows = [np.stack([one.transpose(2, 0, 1) for one in pair]) for pair in halves]
-    return ControlPairs(windows=windows, names=[f"{number}.png" for number in range(len(halves))])
+    return WindowPairs(windows=windows, names=[f"{number}.png" for number in range(len(halves))])
 
 
-def found(pairs: ControlPairs, **options: int) -> Separation:
-    area = net.net_probe(pairs, **{"steps": STEPS} | options)
+def found(pairs: WindowPairs, **options: int) -> Separation:
+    area = coding.net_probe(pairs, **{"steps": STEPS} | options)
     assert area is not None
     return area
 
@@ -42,16 +45,16 @@ def recompressed(pixels: Pixels) -> Pixels:
     return unpacked(as_jpeg(pixels))
 
 
-def read(folder: Path, pairs: Iterable[tuple[str, bytes, bytes]]) -> ControlPairs:
-    result = ControlPairs()
-    for _ in read_controls(result, [open_dataset(write_dataset(folder, pairs))], PAIRS):
+def read(folder: Path, pairs: Iterable[tuple[str, bytes, bytes]]) -> WindowPairs:
+    result = WindowPairs()
+    for _ in read_pairs(result, [open_dataset(write_dataset(folder, pairs))], PAIRS, control):
         pass
     return result
 
 
 def test_fakes_that_were_jpeg_against_reals_that_were_not_are_found() -> None:
     pairs = controls(*((one, recompressed(one)) for one in map(small, SEEDS)))
-    finding = net.judge_net(pairs, 0.6, steps=STEPS)
+    finding = coding.judge_net(pairs, 0.6, steps=STEPS)
     assert (finding.verdict, finding.separation) == ("LEAK", found(pairs))  # the same twice: by seed
     assert "code both halves alike" in finding.advice
 
@@ -64,14 +67,14 @@ def test_halves_exchanged_by_chance_give_an_interval_that_holds_one_half() -> No
 
 
 def test_equal_halves_need_no_training_and_give_one_half() -> None:
-    finding = net.judge_net(controls(*((one, one) for one in map(small, SEEDS))), 0.6, steps=0)
+    finding = coding.judge_net(controls(*((one, one) for one in map(small, SEEDS))), 0.6, steps=0)
     assert finding.separation == Separation(value=0.5, low=0.5, high=0.5)
     assert "equal" in finding.advice
 
 
 def test_pairs_of_one_photograph_are_too_few_and_no_photograph_is_in_two_folds() -> None:
     one = photograph(0, 64)
-    finding = net.judge_net(controls(*[(one, recompressed(one))] * PAIRS), 0.6, steps=0)
+    finding = coding.judge_net(controls(*[(one, recompressed(one))] * PAIRS), 0.6, steps=0)
     assert finding.verdict == "too few"
 
 
@@ -111,13 +114,13 @@ def test_lossy_webp_is_left_out_with_its_cause(tmp_path: Path) -> None:
     Image.fromarray(small(0)).save(out, "WEBP", quality=80)
     pairs = read(tmp_path / "set", [("a.webp", out.getvalue(), as_png(small(0)))])
     assert not pairs.windows
-    assert "lossy WebP" in pairs.describe()
+    assert "lossy WebP" in pairs.describe("control pair")
 
 
 def test_command_prints_what_the_network_found_and_means(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(net, "STEPS", STEPS)
+    monkeypatch.setattr(network, "STEPS", STEPS)
     lines = [(f"{seed}.png", as_png(small(seed)), as_jpeg(small(seed))) for seed in SEEDS]
     url = write_dataset(tmp_path / "set", lines)
     monkeypatch.setattr(

@@ -9,10 +9,10 @@ from audit_data import SIDE, as_png, photographs, write_dataset
 from audit_leaks import HIDDEN_LEAKS, LEAKS, Change, Leak, jpeg
 
 from pack.inspect.audit.command import Audit, AuditConfig, audit
-from pack.inspect.audit.images import Measurements
-from pack.inspect.audit.judged import OF_PAIRS, OFTEN_UNKNOWN
-from pack.inspect.audit.nuisances import judge_beats
-from pack.inspect.audit.separation import smallest_share
+from pack.inspect.audit.judge.judged import OF_PAIRS, OFTEN_UNKNOWN
+from pack.inspect.audit.judge.nuisances import judge_beats
+from pack.inspect.audit.judge.separation import smallest_share
+from pack.inspect.audit.measured.images import Measurements
 from pack.inspect.audit.traces.image import image_values
 from recon.image.codec import Pixels
 from recon.models.config import ReconstructionConfig

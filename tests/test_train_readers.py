@@ -13,7 +13,7 @@ from pack.adopt.adopt import adopt
 from pack.adopt.config import IndexConfig
 from pack.dataset.dataset import iterate_pairs, open_dataset
 from pack.inspect import preview
-from pack.inspect.audit.images import MeasuredImage, Measurements, measure_all
+from pack.inspect.audit.measured.images import MeasuredImage, Measurements, measure_all
 from recon.image.codec import decode, decode_rgb
 from train.augment import oracle
 from train.evaluation.images import Ready

@@ -4,8 +4,9 @@
 
 Several datasets count as the splits of one dataset; the audit looks for photographs that are in two of
 them. It prints a table, and writes audit.json and audit.png (histograms by class) to --out. Exit status 1
-if a nuisance separates the classes better than --bound, and not only by chance in this sample; otherwise 0.
-`pack.inspect.audit.judged` says what is judged, what is only shown, and why.
+if a nuisance separates the classes better than --bound, and not only by chance in this sample, or if the
+photographs of --used_on look more like fakes than the dataset's own; otherwise 0.
+`pack.inspect.audit.judge.judged` says what is judged, what is only shown, and why.
 """
 
 import os
@@ -21,10 +22,12 @@ from recon.base.paths import safe_name
 from recon.base.progress import counted, progress
 
 if TYPE_CHECKING:
+    from pack.base.items import File
     from pack.dataset.dataset import Dataset
-    from pack.inspect.audit.images import Measurements
-    from pack.inspect.audit.nuisances import Finding
-    from pack.inspect.audit.probe import Probe
+    from pack.inspect.audit.judge.nuisances import Finding
+    from pack.inspect.audit.judge.probe import Probe
+    from pack.inspect.audit.measured.images import Measurements
+    from pack.inspect.audit.networks.pairs import Halves, WindowPairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,9 @@ class AuditConfig:
     probe: Literal["numbers", "net"] = "numbers"
     """What tries to tell the classes apart. numbers: a regression on the statistics. net: a small network,
     too, trained for minutes on up to 400 pairs whose halves differ in their coding alone."""
+    used_on: str | None = None
+    """Folder or URL of photographs like those that the detector will be used on. Small networks, trained for
+    minutes on up to 400 pairs, say whether it will call them fake more often than the dataset's own."""
     out: str | None = None
     """Directory or URL for audit.json and audit.png; by default audit-NAME, with the dataset's name."""
     threads: int = 0
@@ -80,18 +86,23 @@ class Audit:
         """The findings that fail the audit."""
         return [one for one in self.findings if one.verdict == "LEAK"]
 
+    @property
+    def unlike(self) -> bool:
+        """Whether the photographs of ``--used_on`` look more like fakes than the dataset's own."""
+        return any(one.verdict == "UNLIKE" for one in self.findings)
+
 
 def audit(config: AuditConfig) -> Audit:
     """Measures a sample of the datasets and judges it.
 
     Raises:
-        UserError: a dataset can't be read, or no pair can be measured.
+        UserError: a dataset can't be read, no pair can be measured, or --used_on holds no images.
     """
     from pack.dataset.dataset import open_dataset
-    from pack.inspect.audit import nuisances
-    from pack.inspect.audit.separation import photographs
+    from pack.inspect.audit.judge import nuisances
+    from pack.inspect.audit.judge.separation import photographs
 
-    datasets = [open_dataset(url) for url in config.urls]
+    datasets, elsewhere = [open_dataset(url) for url in config.urls], _elsewhere(config)
     sample = _measure(config, datasets)
     names = [pair.photograph for pair in sample.pairs]
     photograph_N = photographs(names, [pair.real.pixels for pair in sample.pairs])
@@ -103,7 +114,7 @@ def audit(config: AuditConfig) -> Audit:
         nuisances.judge_photographs(sample, photograph_N, config.bound),
         nuisances.judge_beats(sample, photograph_N, config.bound),
         nuisances.judge_probe(found, config.bound),
-        *_net(config, datasets),
+        *_nets(config, datasets, elsewhere),
         *_counts(datasets, sample),
         nuisances.show_power(photograph_N, config.bound),
         *nuisances.show_numbers(sample, photograph_N),
@@ -112,7 +123,7 @@ def audit(config: AuditConfig) -> Audit:
 
 
 def _measure(config: AuditConfig, datasets: "list[Dataset]") -> "Measurements":
-    from pack.inspect.audit.images import Measurements, measure_all
+    from pack.inspect.audit.measured.images import Measurements, measure_all
 
     total = min(config.pairs, sum(dataset.manifest.pairs for dataset in datasets))
     threads, sample = config.threads or available_cpus(), Measurements()
@@ -129,34 +140,62 @@ def _measure(config: AuditConfig, datasets: "list[Dataset]") -> "Measurements":
 def _probe(sample: "Measurements", photograph_N: Any) -> "Probe | None":
     import numpy as np
 
-    from pack.inspect.audit.nuisances import probe_inputs
-    from pack.inspect.audit.probe import probe
+    from pack.inspect.audit.judge.nuisances import probe_inputs
+    from pack.inspect.audit.judge.probe import probe
 
     inputs = probe_inputs(sample)
     real_NF, fake_NF = (np.stack([both[which] for both in inputs.values()], axis=1) for which in (0, 1))
     return probe(list(inputs), real_NF, fake_NF, photograph_N)
 
 
-def _net(config: AuditConfig, datasets: "list[Dataset]") -> "list[Finding]":
-    """The finding of the network, if it is asked for."""
-    if config.probe != "net":
+def _elsewhere(config: AuditConfig) -> "list[File]":
+    """The photographs of ``--used_on``."""
+    if config.used_on is None:
         return []
-    from pack.inspect.audit import net
-    from pack.inspect.audit.net_pairs import PAIRS, ControlPairs, read_controls
+    from pack.inspect.audit.networks.used_on import find
+
+    return find(config.used_on)
+
+
+def _nets(config: AuditConfig, datasets: "list[Dataset]", elsewhere: "list[File]") -> "list[Finding]":
+    """The findings of the networks that are asked for."""
+    if config.probe != "net" and config.used_on is None:
+        return []
+    from pack.inspect.audit.networks import coding, control, network, pairs, used_on
     from recon.base.device import prepare_cpu
 
     prepare_cpu(config.threads or available_cpus())
+    found, steps = [], network.STEPS
+    if config.probe == "net":
+        controls = _windows(config, datasets, control.control)
+        found += [coding.judge_net(controls, config.bound, steps=steps)]
+    if config.used_on is not None:
+        others = used_on.Elsewhere()
+        reading = used_on.read_elsewhere(others, elsewhere)
+        for _ in progress(reading, total=len(elsewhere), unit="photographs", what=config.used_on):
+            pass
+        stored = _windows(config, datasets, pairs.stored)
+        found += [used_on.judge_elsewhere(stored, others, config.used_on, config.bound, steps=steps)]
+    return found
+
+
+def _windows(config: AuditConfig, datasets: "list[Dataset]", halves: "Halves") -> "WindowPairs":
+    """Windows of a sample of the pairs."""
+    from pack.inspect.audit.networks.network import PAIRS
+    from pack.inspect.audit.networks.pairs import WindowPairs, read_pairs
+
     fakes = max(one.manifest.fakes for one in datasets)
     samples = min(config.pairs, sum(one.manifest.pairs for one in datasets))
-    found, total = ControlPairs(), min(-(-PAIRS // fakes), samples)
-    for _ in progress(read_controls(found, datasets, total), total=total, unit="pairs", what="control pairs"):
+    found, total = WindowPairs(), min(-(-PAIRS // fakes), samples)
+    reading = read_pairs(found, datasets, total, halves)
+    for _ in progress(reading, total=total, unit="pairs", what="pairs for networks"):
         pass
-    return [net.judge_net(found, config.bound, steps=net.STEPS)]
+    return found
 
 
 def _counts(datasets: "list[Dataset]", sample: "Measurements") -> "list[Finding]":
     """The findings on missing partners and on duplicates."""
-    from pack.inspect.audit.nuisances import count_finding, shown
+    from pack.inspect.audit.judge.nuisances import count_finding, shown
     from pack.inspect.audit.partners import lonely, repeats, twins
 
     lines = [*sample.broken, *(line for dataset in datasets for line in lonely(dataset))]
@@ -198,7 +237,7 @@ def _job(config: AuditConfig) -> int:
     which = ", ".join(one.split or one.name for one in manifests.values())
     for place in {place.url: place for place in places}.values():
         add_findings(place, f"Of {which}: {_verdict(found)}.\n\n```\n{report.table(found.findings)}```")
-    return 1 if found.leaks else 0
+    return 1 if found.leaks or found.unlike else 0
 
 
 def _verdict(found: Audit) -> str:
@@ -211,13 +250,15 @@ def _verdict(found: Audit) -> str:
     rest = [
         f"; {counted(count, 'nuisance')} NOT JUDGED: {cause}" for cause, count in unjudged.items() if count
     ]
-    return f"{leaks} in {sample}{''.join(rest)}"
+    unlike = "; photographs of --used_on are UNLIKE those of the dataset" if found.unlike else ""
+    return f"{leaks} in {sample}{unlike}{''.join(rest)}"
 
 
 def _about(config: AuditConfig, found: Audit) -> dict[str, Any]:
     return {
         "urls": config.urls,
         "bound": config.bound,
+        "used_on": config.used_on,
         "pairs": len(found.sample.pairs),
         "photographs": found.photographs,
         "leaks": [one.name for one in found.leaks],

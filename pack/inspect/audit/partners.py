@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pack.dataset.dataset import Dataset
 from pack.dataset.index import ShardIndex
 from pack.dataset.pairs import StoredPair
-from pack.inspect.audit.images import MeasuredPair
+from pack.inspect.audit.measured.images import MeasuredPair
 from pack.shard.tar_header import HEADER, padded, read_header, shown_name
 
 _MOST = 1000  # suspicious places that are read in one dataset, to limit the requests

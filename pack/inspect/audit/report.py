@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pack.inspect.audit.images import CLASSES, Measurements
-from pack.inspect.audit.nuisances import Finding
-from pack.inspect.audit.separation import Separation
+from pack.inspect.audit.judge.nuisances import Finding
+from pack.inspect.audit.judge.separation import Separation
+from pack.inspect.audit.measured.images import CLASSES, Measurements
 from recon.base.errors import UserError
 
 _HEAD = ("nuisance", "real", "fake", "separation (95 %)", "of", "bound", "verdict")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pack.dataset.dataset import Dataset
 from pack.dataset.pairs import DamagedPair, StoredPair
-from pack.inspect.audit.features import Features, Numbers, measure, scatter, window
+from pack.inspect.audit.measured.features import Features, Numbers, measure, scatter, window
 from pack.inspect.audit.traces.pairs import UNRELATED, beats, pair_values
 from pack.shard.names import fake_name
 from recon.base.errors import RejectedImageError

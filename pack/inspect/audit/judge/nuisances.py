@@ -1,4 +1,4 @@
-"""Judges the measurements of the audit; `pack.inspect.audit.judged` says what is judged, and why."""
+"""Judges the measurements of the audit; `pack.inspect.audit.judge.judged` says what is judged, and why."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pack.inspect.audit import judged
-from pack.inspect.audit.images import CLASSES, FACTS, Measurements
-from pack.inspect.audit.judged import CHANNELS, SHOWN, STEPS
-from pack.inspect.audit.probe import Probe, folds
-from pack.inspect.audit.separation import (
+from pack.inspect.audit.judge import judged
+from pack.inspect.audit.judge.judged import CHANNELS, SHOWN, STEPS
+from pack.inspect.audit.judge.probe import Probe, folds
+from pack.inspect.audit.judge.separation import (
     LEAST_PHOTOGRAPHS,
     Numbers,
     Separation,
@@ -20,6 +19,7 @@ from pack.inspect.audit.separation import (
     spread,
     unpaired,
 )
+from pack.inspect.audit.measured.images import CLASSES, FACTS, Measurements
 from recon.image.jpeg_grid import LEAST_SIDE
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pack.inspect.audit.separation import LEAST_PHOTOGRAPHS, Numbers, Separation, area, right
+from pack.inspect.audit.judge.separation import LEAST_PHOTOGRAPHS, Numbers, Separation, area, right
 
 FOLDS = 5
 

@@ -122,7 +122,7 @@ def area(real_N: Numbers, fake_N: Numbers, step: float, photograph_N: NDArray[np
     if len(np.unique(photograph)) < LEAST_PHOTOGRAPHS:
         return None
     # 2.0, because the area is a mean over the reals and a mean over the fakes: a pair moves both.
-    return right((_share_below(real, fake, step) + 1 - _share_below(fake, real, step)) / 2, photograph, 2.0)
+    return right((share_below(real, fake, step) + 1 - share_below(fake, real, step)) / 2, photograph, 2.0)
 
 
 def right(right_N: Numbers, photograph_N: NDArray[np.int64], images: float = 1.0) -> Separation:
@@ -139,6 +139,32 @@ def right(right_N: Numbers, photograph_N: NDArray[np.int64], images: float = 1.0
     influence_K = np.bincount(inverse, images * (right_N - value))
     half = _Z * float(np.sqrt((influence_K**2).sum())) / len(right_N)
     return _limited(value, value - half, value + half)
+
+
+def apart(
+    below_N: Numbers, photograph_N: NDArray[np.int64], above_M: Numbers, photograph_M: NDArray[np.int64]
+) -> Separation:
+    """The area under the ROC curve of two samples without photographs in common, and its interval.
+
+    Args:
+        below_N: (N,) for each image of the first sample the share of the second above it.
+        photograph_N: (N,) number of its photograph.
+        above_M: (M,) for each image of the second sample the share of the first below it.
+        photograph_M: (M,) number of its photograph.
+    """
+    first, second = right(below_N, photograph_N), right(above_M, photograph_M)
+    half = float(np.hypot(first.value - first.low, second.value - second.low))
+    return _limited(second.value, second.value - half, second.value + half)
+
+
+def share_below(others: Numbers, values: Numbers, step: float) -> Numbers:
+    """For each value the share of `others` below it, 0..1; those within `step` count half."""
+    ranked = np.sort(others)
+    below, up_to = (
+        np.searchsorted(ranked, values - step, "left"),
+        np.searchsorted(ranked, values + step, "right"),
+    )
+    return (below + up_to) / (2 * len(others))
 
 
 def photographs(names: list[str], hashes: list[bytes]) -> NDArray[np.int64]:
@@ -162,16 +188,6 @@ def _by_photograph(value_N: Numbers, photograph_N: NDArray[np.int64]) -> Numbers
     """(K,) mean of each photograph's pairs."""
     _, inverse = np.unique(photograph_N, return_inverse=True)
     return np.bincount(inverse, value_N) / np.bincount(inverse)
-
-
-def _share_below(others: Numbers, values: Numbers, step: float) -> Numbers:
-    """For each value the share of `others` below it; those within `step` count half."""
-    ranked = np.sort(others)
-    below, up_to = (
-        np.searchsorted(ranked, values - step, "left"),
-        np.searchsorted(ranked, values + step, "right"),
-    )
-    return (below + up_to) / (2 * len(others))
 
 
 def _limited(value: float, low: float, high: float) -> Separation:

@@ -1,0 +1,189 @@
+"""Says beforehand whether other photographs will be taken for fakes: ``pack.audit URL --used_on FOLDER``.
+
+A detector learns what tells the halves of the pairs apart. Photographs from elsewhere may have more of it
+than the dataset's own: no traces of an old JPEG compression, another sharpness, other noise. No statistic of
+the dataset alone shows that. So small networks are trained on the pairs. Each compares the real images that
+it has not seen with the photographs from elsewhere. A detector that is trained for hours sees more, but leans
+to the same side: ``python tests/bench_photographs.py`` measures both.
+
+Shapes: N pairs, 2 halves (real, fake), M windows of photographs from elsewhere, 3 channels, S pixels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pack.base.items import File
+from pack.inspect.audit.judge.nuisances import Finding
+from pack.inspect.audit.judge.separation import (
+    LEAST_PHOTOGRAPHS,
+    Separation,
+    apart,
+    area,
+    photographs,
+    share_below,
+)
+from pack.inspect.audit.measured.images import MAX_PIXELS, spread_evenly
+from pack.inspect.audit.networks.network import (
+    PAIRS,
+    SIDE,
+    STEPS,
+    are_enough,
+    cross_validated,
+    scored,
+    window,
+)
+from pack.inspect.audit.networks.pairs import WindowPairs
+from pack.sources.place import check_folder, images, located
+from recon.base.errors import RejectedImageError, UserError
+from recon.base.progress import counted
+from recon.image.codec import Pixels, decode
+
+NAME = "used_on"
+UNLIKE = "UNLIKE"
+"""The verdict on photographs that are taken for fakes more often than those of the dataset."""
+
+_LEAST_AREA = 0.7  # networks that tell the dataset's own classes less well say nothing of other photographs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """Windows of photographs from elsewhere."""
+
+    windows: list[NDArray[np.uint8]] = field(default_factory=list)
+    """Of each (3, S, S)."""
+    names: list[str] = field(default_factory=list)
+    """The photograph of each."""
+    causes: list[str] = field(default_factory=list)
+    """Of each photograph that is left out: why."""
+
+
+def find(place: str) -> list[File]:
+    """At most `PAIRS` of the image files of a folder or URL prefix, spread evenly.
+
+    Raises:
+        UserError: there are none.
+    """
+    where = located(place)
+    check_folder(where, "--used_on ")
+    found = images(where)
+    if not found:
+        raise UserError(f"--used_on {place} holds no images, expected photographs to be judged")
+    return [found[number] for number in spread_evenly(len(found), PAIRS)]
+
+
+def read_elsewhere(found: Elsewhere, files: list[File]) -> Iterator[None]:
+    """Adds windows of the photographs to `found`, at most nine of each; yields after each photograph."""
+    for file in files:
+        try:
+            pixels = decode(file.read(), max_pixels=MAX_PIXELS, convert=True).pixels
+        except RejectedImageError as error:
+            found.causes.append(f"{file.name}: {error}")
+        else:
+            windows = _windows(pixels)
+            found.windows.extend(windows)
+            found.names.extend([file.name] * len(windows))
+        yield
+
+
+def _windows(pixels: Pixels) -> list[NDArray[np.uint8]]:
+    """Of the corners, the edges and the centre; only those that differ in a small image."""
+    rows, columns = ((0.0, 0.5, 1.0) if side >= 2 * SIDE else (0.5,) for side in pixels.shape[:2])
+    return [window(pixels, middle) for middle in product(rows, columns)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Called:
+    """What the networks make of images whose photographs they have not seen."""
+
+    logit_N2: NDArray[np.float64]
+    """Of the halves of each pair, above 0 for fake."""
+    below_N: NDArray[np.float64]
+    """For each real image of the dataset the share of windows from elsewhere that look more like fakes."""
+    logits_FM: NDArray[np.float64]
+    """What each of the F networks makes of the windows from elsewhere."""
+    above_M: NDArray[np.float64]
+    """For each window from elsewhere the share of real images of the dataset that look less like fakes."""
+
+
+def judge_elsewhere(
+    pairs: WindowPairs, others: Elsewhere, place: str, bound: float, *, steps: int = STEPS, seed: int = 0
+) -> Finding:
+    """Trains the networks and says what they make of the photographs; shows the progress.
+
+    Args:
+        pairs: of the dataset, as they are stored.
+        others: the photographs from elsewhere.
+        place: where these lie, for the finding.
+        bound: the largest area under the ROC curve, of the dataset's real images against these photographs,
+            at which they are taken for the same.
+        steps: training steps of each network.
+        seed: of weights and batches; with equal seeds and threads the result is the same.
+    """
+    photograph_N, photograph_M = pairs.photographs(), photographs(others.names, _hashes(others))
+    if not are_enough(photograph_N) or len(np.unique(photograph_M)) < LEAST_PHOTOGRAPHS:
+        return Finding(name=NAME, real="", fake="", verdict="too few", bound=bound)
+    called = _called(np.stack(pairs.windows), photograph_N, np.stack(others.windows), steps, seed)
+    told = area(called.logit_N2[:, 0], called.logit_N2[:, 1], 0.0, photograph_N)
+    assert told
+    found = apart(called.below_N, photograph_N, called.above_M, photograph_M)
+    own, theirs = float((called.logit_N2[:, 0] < 0).mean()), float((called.logits_FM < 0).mean())
+    verdict = "shown" if told.low <= _LEAST_AREA else UNLIKE if found.low > bound else "ok"
+    return Finding(
+        name=NAME,
+        real=f"{own:.0%} called real",
+        fake=f"{theirs:.0%} of {place}",
+        verdict=verdict,
+        separation=found,
+        by="images",
+        bound=bound,
+        advice=f"{_advice(verdict, place, told)}{_left_out(others)}",
+    )
+
+
+def _called(
+    pairs_N23SS: NDArray[np.uint8],
+    photograph_N: NDArray[np.int64],
+    others_M3SS: NDArray[np.uint8],
+    steps: int,
+    seed: int,
+) -> _Called:
+    logit_N2, below_N = np.zeros(pairs_N23SS.shape[:2]), np.zeros(len(pairs_N23SS))
+    logits_FM, above_FM = [], []
+    for unseen_N, net in cross_validated(pairs_N23SS, photograph_N, steps, what=NAME, seed=seed):
+        for half in range(2):
+            logit_N2[unseen_N, half] = scored(net, torch.from_numpy(pairs_N23SS[unseen_N, half]))
+        logit_M = scored(net, torch.from_numpy(others_M3SS))
+        # Only logits of one network can be compared.
+        above_FM.append(share_below(logit_N2[unseen_N, 0], logit_M, 0.0))
+        below_N[unseen_N] = 1 - share_below(logit_M, logit_N2[unseen_N, 0], 0.0)
+        logits_FM.append(logit_M)
+    above_M = np.mean(above_FM, axis=0)
+    return _Called(logit_N2=logit_N2, below_N=below_N, logits_FM=np.stack(logits_FM), above_M=above_M)
+
+
+def _advice(verdict: str, place: str, told: Separation) -> str:
+    if verdict == UNLIKE:
+        return (
+            f"photographs of {place} look more like the dataset's fakes than its own photographs do, and a "
+            "detector that is trained on it will call more of them fake; pack photographs of their kind too, "
+            "from many sources, and no old JPEGs for a detector of photographs that never were JPEG"
+        )
+    if verdict == "shown":
+        area_ = f"area {told.value:.2f}, {told.low:.2f} to {told.high:.2f}"
+        return f"small networks hardly tell this dataset's classes apart ({area_}), so this says nothing"
+    return f"to small networks, photographs of {place} look no more like fakes than the dataset's own"
+
+
+def _left_out(others: Elsewhere) -> str:
+    if not others.causes:
+        return ""
+    return f"; {counted(len(others.causes), 'photograph')} left out: {others.causes[0]}"
+
+
+def _hashes(others: Elsewhere) -> list[bytes]:
+    return [one.tobytes() for one in others.windows]

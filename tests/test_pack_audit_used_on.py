@@ -1,0 +1,132 @@
+"""`python -m pack.audit --used_on FOLDER`: photographs from elsewhere against those of the dataset."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from audit_data import as_png, photograph, write_dataset
+from PIL import Image, ImageFilter
+
+from pack.inspect.audit import command
+from pack.inspect.audit.judge.separation import apart, area, right
+from pack.inspect.audit.networks import network
+from pack.inspect.audit.networks.network import SIDE
+from pack.inspect.audit.networks.pairs import WindowPairs
+from pack.inspect.audit.networks.used_on import Elsewhere, find, judge_elsewhere, read_elsewhere
+from recon.base.errors import UserError
+from recon.image.codec import Pixels
+
+PAIRS, STEPS = 20, 8
+OTHERS = range(100, 112)
+
+
+def soft(pixels: Pixels) -> Pixels:
+    """What a decoder makes of it."""
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(0.8)))
+
+
+def window(pixels: Pixels) -> Pixels:
+    return network.window(pixels)
+
+
+def dataset() -> WindowPairs:
+    reals = [photograph(seed) for seed in range(PAIRS)]
+    windows = [np.stack([window(real), window(soft(real))]) for real in reals]
+    return WindowPairs(windows=windows, names=[f"{number}.png" for number in range(PAIRS)])
+
+
+def elsewhere(*pixels: Pixels) -> Elsewhere:
+    return Elsewhere(
+        windows=list(map(window, pixels)), names=[f"{number}.png" for number in range(len(pixels))]
+    )
+
+
+def test_photographs_with_the_trace_of_the_fakes_are_found_before_a_detector_is_trained() -> None:
+    others = elsewhere(*(soft(photograph(seed)) for seed in OTHERS))
+    finding = judge_elsewhere(dataset(), others, "soft", 0.6, steps=STEPS)
+    assert finding.verdict == "UNLIKE"
+    assert finding.separation
+    assert finding.separation.low > 0.9
+    assert "look more like the dataset's fakes" in finding.advice
+
+
+def test_photographs_like_those_of_the_dataset_are_taken_for_such() -> None:
+    others = elsewhere(*(photograph(seed) for seed in OTHERS))
+    finding = judge_elsewhere(dataset(), others, "alike", 0.6, steps=STEPS)
+    assert finding.verdict == "ok"
+    assert finding.real.endswith("called real")
+    assert finding.fake.endswith("of alike")
+
+
+def test_pairs_of_equal_halves_say_nothing_of_other_photographs() -> None:
+    pairs = dataset()
+    equal = WindowPairs(windows=[one[[0, 0]] for one in pairs.windows], names=pairs.names)
+    finding = judge_elsewhere(equal, elsewhere(*map(photograph, OTHERS)), "alike", 0.6, steps=2)
+    assert finding.verdict == "shown"
+    assert "says nothing" in finding.advice
+
+
+def test_few_photographs_are_not_judged() -> None:
+    finding = judge_elsewhere(dataset(), elsewhere(*map(photograph, range(3))), "few", 0.6, steps=STEPS)
+    assert finding.verdict == "too few"
+
+
+def test_large_photograph_has_nine_windows_a_small_one_one_and_a_broken_one_none(
+    tmp_path: Path,
+) -> None:
+    large = photograph(0, 2 * SIDE)
+    for name, data in (("a", as_png(large)), ("b", as_png(photograph(1))), ("c", b"no image")):
+        (tmp_path / f"{name}.png").write_bytes(data)
+    found = Elsewhere()
+    for _ in read_elsewhere(found, find(str(tmp_path))):
+        pass
+    assert found.names == ["a.png"] * 9 + ["b.png"]
+    assert np.array_equal(found.windows[0], large[:SIDE, :SIDE].transpose(2, 0, 1))
+    assert np.array_equal(found.windows[8], large[SIDE:, SIDE:].transpose(2, 0, 1))
+    assert [cause.split(":")[0] for cause in found.causes] == ["c.png"]
+
+
+def test_area_between_samples_of_different_photographs_is_that_of_the_pairs_and_its_interval_wider() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(0, 1, 40), rng.normal(1, 1, 40)
+    number = np.arange(40)
+    above, below = (
+        (one[:, None] > other).mean(axis=1) for one, other in ((second, first), (-first, -second))
+    )
+    found, paired = apart(below, number, above, number), area(first, second, 0.0, number)
+    assert paired
+    assert found.value == pytest.approx(paired.value)
+    assert found.high - found.low == pytest.approx(
+        2 * np.hypot(*(one.value - one.low for one in (right(below, number), right(above, number))))
+    )
+
+
+def test_command_warns_of_photographs_from_elsewhere_and_ends_with_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(network, "STEPS", STEPS)
+    reals = [photograph(seed) for seed in range(PAIRS)]
+    lines = [(f"{number}.png", as_png(real), as_png(soft(real))) for number, real in enumerate(reals)]
+    url = write_dataset(tmp_path / "set", lines)
+    folder = tmp_path / "soft"
+    folder.mkdir()
+    for seed in OTHERS:
+        (folder / f"{seed}.png").write_bytes(as_png(soft(photograph(seed))))
+    options = ["--used_on", str(folder), "--threads", "1", "--out", f"{tmp_path}/out"]
+    monkeypatch.setattr(sys, "argv", ["audit", url, *options])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    printed = capsys.readouterr().out
+    assert end.value.code == 1
+    assert f"UNLIKE used_on: photographs of {folder} look more like the dataset's fakes" in printed
+    assert "photographs of --used_on are UNLIKE those of the dataset" in printed
+    assert json.loads((tmp_path / "out/audit.json").read_text())["used_on"] == str(folder)
+
+
+def test_folder_without_photographs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--used_on .* holds no images"):
+        find(str(tmp_path))
+    with pytest.raises(UserError, match=r"--used_on .*/none is not a directory"):
+        find(f"{tmp_path}/none")
