@@ -19,7 +19,7 @@ from recon.jpeg import entries as module
 from recon.jpeg.coefficients import Box, Entries, UndecodedError, coefficients, needed_mcus, share
 from recon.jpeg.entries import entries_of, read_entries
 from recon.jpeg.frame import Frame, read_frame
-from recon.kernels.varints import MOST_BYTES, read_varints, write_varints
+from recon.kernels.varints import MOST_BYTES, read_sums, write_varints
 
 SAMPLINGS = ("4:4:4", "4:2:2", "4:2:0", "4:4:0", "grey")
 FACTORS = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2), "4:4:0": (2, 1), "grey": (1, 1)}
@@ -201,12 +201,21 @@ def test_a_million_changed_bytes_end_in_an_error_or_in_pixels() -> None:
     fuzzed(50_000, seed=2)
 
 
-@given(st.lists(st.integers(-(2**61), 2**61), max_size=50))
-def test_varints_come_back(values: list[int]) -> None:
-    numbers = np.array(values, np.int64)
-    out = np.empty(MOST_BYTES * len(values), np.uint8)
-    data, back = out[: write_varints(numbers, out)], np.empty_like(numbers)
-    assert read_varints(data, back)
-    assert back.tolist() == values
-    assert not read_varints(np.append(data, np.uint8(0)), back)
-    assert not values or not read_varints(data[:-1], back)
+@given(st.lists(st.tuples(st.integers(0, 2**50), st.integers(-(2**60), 2**60)), min_size=1, max_size=50))
+def test_sums_come_back(lines: list[tuple[int, int]]) -> None:
+    changes = np.array([(0, lines[0][1]), *lines[1:]], np.int64)
+    out = np.empty(MOST_BYTES * changes.size, np.uint8)
+    data = out[: write_varints(changes.reshape(-1), out)]
+    first, rest = np.empty(len(lines), np.int64), np.zeros((len(lines), 4), np.int64)
+    assert read_sums(data, 2, first, rest)
+    assert np.array_equal(np.column_stack([first, rest[:, 0]]), changes.cumsum(axis=0))
+    assert not rest[:, 1:].any()
+    assert not read_sums(np.append(data, np.uint8(0)), 2, first, rest)
+    assert not read_sums(data[:-1], 2, first, rest)
+
+
+@pytest.mark.parametrize("changes", [(1,), (0, -1), (0, 5, -2)])
+def test_places_that_fall_or_begin_above_0_are_damage(changes: tuple[int, ...]) -> None:
+    out = np.empty(MOST_BYTES * len(changes), np.uint8)
+    data = out[: write_varints(np.array(changes, np.int64), out)]
+    assert not read_sums(data, 1, np.empty(len(changes), np.int64), np.empty((len(changes), 0), np.int64))

@@ -11,7 +11,7 @@ from recon.jpeg.coefficients import Entries, UndecodedError, coefficients, kerne
 from recon.jpeg.frame import Frame, read_frame
 from recon.jpeg.turbo import decode_plain_jpeg
 from recon.kernels.entropy import FINE, find_entries
-from recon.kernels.varints import MOST_BYTES, read_varints, write_varints
+from recon.kernels.varints import MOST_BYTES, read_sums, write_varints
 
 _BYTES = 800  # of a scan from one entry point to the next: the bytes for an entry are then less than 1 %
 
@@ -45,22 +45,27 @@ def entries_of(data: bytes, pixels: NDArray[np.uint8] | None = None) -> bytes | 
 
 def read_entries(packed: bytes, frame: Frame) -> Entries | None:
     """The entry points from their bytes; None if these are damaged, or belong to another image."""
-    step = np.zeros(1, np.int64)
-    head = next((place + 1 for place, byte in enumerate(packed[:MOST_BYTES]) if byte < 128), 0)
-    data = np.frombuffer(packed, np.uint8)
-    if not head or not read_varints(data[:head], step) or step[0] < 1:
+    step, data = _step(packed)
+    if step < 1:
         return None
     high, wide = frame.mcus
-    changes = np.empty((-(-high * wide // int(step[0])), 1 + frame.components), np.int64)
-    if not read_varints(data[head:], changes.reshape(-1)):
+    count = -(-high * wide // step)
+    if count * (1 + frame.components) > len(data):  # no memory for what damaged bytes promise
         return None
-    values = changes.cumsum(axis=0)
+    entries = Entries(step=step, bits=np.empty(count, np.int64), predictors=np.zeros((count, 4), np.int64))
     # Bits only rise, from 0 on; behind the last byte `decode_rectangle` is safe.
-    if values[0, 0] or (values[1:, 0] < values[:-1, 0]).any():
-        return None
-    predictors = np.zeros((len(values), 4), np.int64)
-    predictors[:, : frame.components] = values[:, 1:]
-    return Entries(step=int(step[0]), bits=np.ascontiguousarray(values[:, 0]), predictors=predictors)
+    is_sound = read_sums(data, 1 + frame.components, entries.bits, entries.predictors)
+    return entries if is_sound else None
+
+
+def _step(packed: bytes) -> tuple[int, NDArray[np.uint8]]:
+    """The first number of an entry's bytes, 0 if there is none, and the bytes behind it."""
+    value = 0
+    for place, byte in enumerate(packed[:MOST_BYTES]):
+        value |= (byte & 127) << 7 * place
+        if byte < 128:
+            return (value >> 1) ^ -(value & 1), np.frombuffer(packed, np.uint8, offset=place + 1)
+    return 0, np.empty(0, np.uint8)
 
 
 def _packed(entries: Entries, frame: Frame) -> bytes:

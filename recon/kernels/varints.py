@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from recon.kernels.compiled import int64, kernel
 
-MOST_BYTES = 10
+MOST_BYTES = 9
 """Of a number."""
 
 
@@ -14,7 +14,7 @@ def write_varints(numbers: NDArray[np.int64], out: NDArray[np.uint8]) -> int:
     """Writes numbers; returns how many bytes they took.
 
     Args:
-        numbers: (n,) between -2**62 and 2**62.
+        numbers: (n,) more than -2**62 and less than 2**62.
         out: gets the bytes; at least `MOST_BYTES` * n long.
     """
     place = 0
@@ -29,20 +29,39 @@ def write_varints(numbers: NDArray[np.int64], out: NDArray[np.uint8]) -> int:
     return place
 
 
-@kernel("b1(Array(u1, 1, 'C', True), i8[::1])", nogil=False)
-def read_varints(data: NDArray[np.uint8], out: NDArray[np.int64]) -> bool:
-    """Reads as many numbers as `out` has; returns whether `data` holds exactly these."""
+@kernel("b1(Array(u1, 1, 'C', True), i8, i8[::1], i8[:,::1])", nogil=False)
+def read_sums(
+    data: NDArray[np.uint8], columns: int, first: NDArray[np.int64], rest: NDArray[np.int64]
+) -> bool:
+    """Reads lines of numbers, each of which says how much it differs from the one above it.
+
+    Args:
+        data: the numbers, line after line.
+        columns: numbers in a line, 1 or more.
+        first: (n,) gets the first of each line.
+        rest: (n, c) gets the others, c is at least `columns` - 1.
+
+    Returns:
+        Whether `data` holds exactly so many lines, and the first numbers begin with 0 and never fall.
+    """
     place = 0
-    for number in range(out.size):
-        value, shift = 0, 0
-        while True:
-            if place >= data.size or shift > 56:
+    for line in range(first.size):
+        for column in range(columns):
+            value, shift = 0, 0
+            while True:
+                if place >= data.size or shift > 56:
+                    return False
+                byte = int64(data[place])
+                place += 1
+                value |= (byte & 127) << shift
+                shift += 7
+                if byte < 128:
+                    break
+            change = value >> 1 ^ -(value & 1)
+            if column:
+                rest[line, column - 1] = change + (rest[line - 1, column - 1] if line else 0)
+            elif change < 0 or (change and not line):
                 return False
-            byte = int64(data[place])
-            place += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                break
-        out[number] = value >> 1 ^ -(value & 1)
+            else:
+                first[line] = change + (first[line - 1] if line else 0)
     return place == data.size
