@@ -9,14 +9,18 @@ import pytest
 from audit_data import as_png, photograph, write_dataset
 from PIL import Image, ImageFilter
 
+from pack.base.config import PackConfig
+from pack.dataset.dataset import open_dataset
 from pack.inspect.audit import command
 from pack.inspect.audit.judge.separation import apart, area, right
+from pack.inspect.audit.measured.images import read_sample
 from pack.inspect.audit.networks import network
 from pack.inspect.audit.networks.network import SIDE
 from pack.inspect.audit.networks.pairs import WindowPairs
-from pack.inspect.audit.networks.used_on import Elsewhere, find, judge_elsewhere, read_elsewhere
+from pack.inspect.audit.networks.used_on import Elsewhere, find, judge_elsewhere, quality_of, read_elsewhere
+from pack.publish.packing import pack
 from recon.base.errors import UserError
-from recon.image.codec import Pixels
+from recon.image.codec import Pixels, decode
 
 PAIRS, STEPS = 20, 8
 OTHERS = range(100, 112)
@@ -86,6 +90,24 @@ def test_large_photograph_has_nine_windows_a_small_one_one_and_a_broken_one_none
     assert np.array_equal(found.windows[0], large[:SIDE, :SIDE].transpose(2, 0, 1))
     assert np.array_equal(found.windows[8], large[SIDE:, SIDE:].transpose(2, 0, 1))
     assert [cause.split(":")[0] for cause in found.causes] == ["c.png"]
+
+
+def test_photographs_are_compressed_as_codec_both_has_compressed_those_of_the_dataset(tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    (photos / "a.png").write_bytes(as_png(photograph(0)))
+    Image.fromarray(photograph(1)[..., 0]).save(photos / "b.png")
+    pack(PackConfig(source=str(photos), out=str(out), autoencoder="identity", codec="both", quality=60))
+    dataset = open_dataset(str(out))
+    stored = {
+        path: decode(pair.real, max_pixels=1 << 20).pixels for _, path, pair in read_sample([dataset], 2)
+    }
+    found = Elsewhere()
+    for _ in read_elsewhere(found, find(str(photos)), quality_of(dataset)):
+        pass
+    assert len(found.windows) == 2
+    for name, seen in zip(found.names, found.windows, strict=True):
+        assert np.array_equal(seen, window(stored[name]))
 
 
 def test_area_between_samples_of_different_photographs_is_that_of_the_pairs_and_its_interval_wider() -> None:

@@ -171,7 +171,7 @@ def _nets(config: AuditConfig, datasets: "list[Dataset]", elsewhere: "list[File]
         found += [coding.judge_net(controls, config.bound, steps=steps)]
     if config.used_on is not None:
         others = used_on.Elsewhere()
-        reading = used_on.read_elsewhere(others, elsewhere)
+        reading = used_on.read_elsewhere(others, elsewhere, used_on.quality_of(datasets[0]))
         for _ in progress(reading, total=len(elsewhere), unit="photographs", what=config.used_on):
             pass
         stored = _windows(config, datasets, pairs.stored)

@@ -10,7 +10,7 @@ Shapes: N pairs, 2 halves (real, fake), M windows of photographs from elsewhere,
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from pack.base.items import File
+from pack.dataset.dataset import Dataset
 from pack.inspect.audit.judge.nuisances import Finding
 from pack.inspect.audit.judge.separation import (
     LEAST_PHOTOGRAPHS,
@@ -27,7 +28,7 @@ from pack.inspect.audit.judge.separation import (
     photographs,
     share_below,
 )
-from pack.inspect.audit.measured.images import MAX_PIXELS, spread_evenly
+from pack.inspect.audit.measured.images import MAX_PIXELS, recoded, spread_evenly
 from pack.inspect.audit.networks.network import (
     PAIRS,
     SIDE,
@@ -41,7 +42,8 @@ from pack.inspect.audit.networks.pairs import WindowPairs
 from pack.sources.place import check_folder, images, located
 from recon.base.errors import RejectedImageError, UserError
 from recon.base.progress import counted
-from recon.image.codec import Pixels, decode
+from recon.image.codec import Picture, Pixels, decode
+from recon.image.jpeg import standard_coding
 
 NAME = "used_on"
 UNLIKE = "UNLIKE"
@@ -76,18 +78,35 @@ def find(place: str) -> list[File]:
     return [found[number] for number in spread_evenly(len(found), PAIRS)]
 
 
-def read_elsewhere(found: Elsewhere, files: list[File]) -> Iterator[None]:
-    """Adds windows of the photographs to `found`, at most nine of each; yields after each photograph."""
+def quality_of(dataset: Dataset) -> int | None:
+    """The JPEG quality at which ``--codec both`` has compressed the real images of a dataset, if it has."""
+    options = dataset.manifest.provenance.get("options", {})
+    return int(options["quality"]) if options.get("codec") == "both" else None
+
+
+def read_elsewhere(found: Elsewhere, files: list[File], quality: int | None = None) -> Iterator[None]:
+    """Adds windows of the photographs to `found`, at most nine of each; yields after each photograph.
+
+    Args:
+        found: gets them.
+        files: of `find`.
+        quality: of `quality_of`: these are compressed alike, so that they are compared with their like.
+    """
     for file in files:
         try:
-            pixels = decode(file.read(), max_pixels=MAX_PIXELS, convert=True).pixels
+            picture = decode(file.read(), max_pixels=MAX_PIXELS, convert=True)
         except RejectedImageError as error:
             found.causes.append(f"{file.name}: {error}")
         else:
-            windows = _windows(pixels)
+            windows = _windows(picture.pixels if quality is None else _compressed(picture, quality))
             found.windows.extend(windows)
             found.names.extend([file.name] * len(windows))
         yield
+
+
+def _compressed(picture: Picture, quality: int) -> Pixels:
+    coding = standard_coding(quality, grey=picture.pixels.shape[2] == 1)
+    return recoded(picture.pixels, replace(picture, jpeg=coding))
 
 
 def _windows(pixels: Pixels) -> list[NDArray[np.uint8]]:
