@@ -12,9 +12,9 @@ from PIL import Image, ImageFilter
 from pack.base.config import PackConfig
 from pack.dataset.dataset import open_dataset
 from pack.inspect.audit import command
-from pack.inspect.audit.judge.separation import apart, area, right
+from pack.inspect.audit.judge.separation import Separation, apart, area, right
 from pack.inspect.audit.measured.images import read_sample
-from pack.inspect.audit.networks import network
+from pack.inspect.audit.networks import network, used_on
 from pack.inspect.audit.networks.network import SIDE
 from pack.inspect.audit.networks.pairs import WindowPairs
 from pack.inspect.audit.networks.used_on import Elsewhere, find, judge_elsewhere, quality_of, read_elsewhere
@@ -58,10 +58,22 @@ def test_photographs_with_the_trace_of_the_fakes_are_found_before_a_detector_is_
 
 def test_photographs_like_those_of_the_dataset_are_taken_for_such() -> None:
     others = elsewhere(*(photograph(seed) for seed in OTHERS))
-    finding = judge_elsewhere(dataset(), others, "alike", 0.6, steps=STEPS)
+    finding = judge_elsewhere(dataset(), others, "alike", 0.8, steps=STEPS)
     assert finding.verdict == "ok"
     assert finding.real.endswith("called real")
     assert finding.fake.endswith("of alike")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.61, 0.9, "UNLIKE"), (0.45, 0.61, "unsure"), (0.4, 0.6, "ok")]
+)
+def test_whole_interval_decides_and_few_photographs_leave_it_open(
+    low: float, high: float, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Separation(value=(low + high) / 2, low=low, high=high)
+    monkeypatch.setattr(used_on, "apart", lambda *_: told)
+    finding = judge_elsewhere(dataset(), elsewhere(*map(photograph, OTHERS)), "some", 0.6, steps=4)
+    assert finding.verdict == verdict
 
 
 def test_pairs_of_equal_halves_say_nothing_of_other_photographs() -> None:
@@ -128,7 +140,7 @@ def test_area_between_samples_of_different_photographs_is_that_of_the_pairs_and_
 def test_command_warns_of_photographs_from_elsewhere_and_ends_with_status_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(network, "STEPS", STEPS)
+    monkeypatch.setattr(used_on, "STEPS", STEPS)
     reals = [photograph(seed) for seed in range(PAIRS)]
     lines = [(f"{number}.png", as_png(real), as_png(soft(real))) for number, real in enumerate(reals)]
     url = write_dataset(tmp_path / "set", lines)

@@ -165,17 +165,18 @@ def _nets(config: AuditConfig, datasets: "list[Dataset]", elsewhere: "list[File]
     from recon.base.device import prepare_cpu
 
     prepare_cpu(config.threads or available_cpus())
-    found, steps = [], network.STEPS
+    found = []
     if config.probe == "net":
         controls = _windows(config, datasets, control.control)
-        found += [coding.judge_net(controls, config.bound, steps=steps)]
+        found += [coding.judge_net(controls, config.bound, steps=network.STEPS)]
     if config.used_on is not None:
         others = used_on.Elsewhere()
         reading = used_on.read_elsewhere(others, elsewhere, used_on.quality_of(datasets[0]))
         for _ in progress(reading, total=len(elsewhere), unit="photographs", what=config.used_on):
             pass
         stored = _windows(config, datasets, pairs.stored)
-        found += [used_on.judge_elsewhere(stored, others, config.used_on, config.bound, steps=steps)]
+        judged = used_on.judge_elsewhere(stored, others, config.used_on, config.bound, steps=used_on.STEPS)
+        found += [judged]
     return found
 
 

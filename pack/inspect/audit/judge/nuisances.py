@@ -32,7 +32,8 @@ class Finding:
     """A summary of the real images: a median, or the most frequent values."""
     fake: str
     verdict: str
-    """``ok``, ``LEAK``, ``shown`` (not judged), ``too few`` photographs to judge, or images ``too small``."""
+    """``ok``, ``LEAK``, ``shown`` (not judged), ``too few`` photographs to judge, or images ``too small``; of
+    ``--used_on`` see `networks.used_on.UNLIKE`."""
     separation: Separation | None = None
     """The share of right decisions by this statistic alone; .5 is chance."""
     by: str = ""
