@@ -362,23 +362,6 @@ def test_tar_added_or_changed_after_indexing_is_refused(theirs: Path) -> None:
         adopted(theirs)
 
 
-def test_run_that_was_stopped_gives_the_bytes_of_one_that_was_not(theirs: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    for path in theirs.glob("*.tar"):
-        (other / path.name).write_bytes(path.read_bytes())
-    adopted(other, name="theirs")
-    data = (theirs / "002.tar").read_bytes()
-    (theirs / "002.tar").write_bytes(data[:2000])
-    with pytest.raises(UserError, match=r"002\.tar was cut"):
-        adopted(theirs)
-    assert "000.parquet" in files(theirs)
-    assert "dataset.json" not in files(theirs)
-    (theirs / "002.tar").write_bytes(data)
-    adopted(theirs)
-    assert files(theirs) == files(other)
-
-
 def test_verify_finds_a_flipped_byte_of_a_payload_a_header_and_between(theirs: Path) -> None:
     adopted(theirs)
     row = rows(theirs)[5]

@@ -6,13 +6,13 @@ import json
 import logging
 import re
 import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 from conftest import python, run
+from PIL import Image
 from stranger_tars import Members, files, image, members_of, pair, plain, write_members, write_samples
 
 from pack.adopt import command as index
@@ -20,7 +20,6 @@ from pack.adopt.adopt import adopt
 from pack.adopt.config import IndexConfig
 from pack.dataset.dataset import iterate_pairs, open_dataset
 from pack.inspect import verify
-from pack.storage import LocalStore
 from recon.base.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves tars to the collector
@@ -168,7 +167,7 @@ def test_error_tells_the_number_of_incomplete_samples_and_the_first(tmp_path: Pa
         error.value
     )
     assert str(error.value).endswith(
-        "; ...); repair the tars, or leave the samples out by --skip_incomplete true"
+        "; ...); repair the tars; or leave the samples out by --skip_incomplete true"
     )
 
 
@@ -220,20 +219,48 @@ def test_json_without_the_group_is_named(tmp_path: Path, record: bytes | None, m
         adopted(tmp_path, group_field="label")
 
 
-def test_sixteen_bit_image_is_refused_and_other_odd_modes_are_noted(tmp_path: Path) -> None:
-    from PIL import Image
-
-    def png(mode: str) -> bytes:
-        out = io.BytesIO()
-        Image.new(mode, (8, 8)).save(out, "PNG")
-        return out.getvalue()
-
-    write_members(tmp_path / "0.tar", [("a.real.png", png("RGBA")), ("a.fake.png", png("RGB"))])
+def test_odd_modes_are_taken_and_noted(tmp_path: Path) -> None:
+    contents = [("a.real.png", _file("PNG", "RGBA")), ("a.fake.png", _file("PNG", "RGB"))]
+    write_members(tmp_path / "0.tar", contents)
     adopted(tmp_path / "0.tar")
     assert open_dataset(str(tmp_path)).table(0)["converted"].to_pylist() == ["alpha"]
-    write_members(tmp_path / "other/0.tar", [("a.real.png", png("I;16")), ("a.fake.png", png("RGB"))])
-    with pytest.raises(UserError, match="real is a 16-bit image, expected 8-bit"):
-        adopted(tmp_path / "other")
+
+
+def _file(codec: str, mode: str = "RGB", **options: Any) -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, (8, 8)).save(out, codec, **options)
+    return out.getvalue()
+
+
+def _with_bad_text() -> bytes:
+    data = _file("PNG")
+    return data[:33] + b"\0\0\0\4tEXta\0bc" + bytes(4) + data[33:]
+
+
+UNPACK = "; or unpack them, real images and fakes into two folders"
+ODD = {
+    "16 bits": (_file("PNG", "I;16"), f"real is a 16-bit image, expected 8-bit); repair the tars{UNPACK}"),
+    "AVIF": (_file("AVIF"), f"real is avif, expected jpeg, png, webp); repair the tars{UNPACK}"),
+    "metadata": (_with_bad_text(), "real: damaged tEXt chunk"),
+    "frames": (_file("WEBP", save_all=True, append_images=[Image.new("L", (8, 8), 9)]), "several frames"),
+}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("kind", ODD)
+def test_image_that_stays_unreadable_in_a_tar_is_refused_with_what_to_do(
+    tmp_path: Path, kind: str, alone: bool
+) -> None:
+    data, message = ODD[kind]
+    others = [] if alone else members(0)
+    write_members(tmp_path / "0.tar", [*others, ("a.real.png", data), ("a.fake.png", _file("PNG"))])
+    with pytest.raises(UserError) as error:
+        adopted(tmp_path)
+    assert message in str(error.value)
+    assert ("unpack" in str(error.value)) == ("unpack" in message)
+    assert str(error.value).endswith("; or leave the samples out by --skip_incomplete true")
+    assert "--real" not in str(error.value), "the fields are right"
+    assert files(tmp_path).keys() == {"0.tar"}
 
 
 def test_links_and_folders_in_a_tar_are_no_members(tmp_path: Path) -> None:
@@ -271,39 +298,6 @@ def test_dataset_of_ours_is_refused(packed: Path, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("x")
     with pytest.raises(UserError, match="holds an unfinished dataset of python -m pack"):
         adopted(tmp_path)
-
-
-@pytest.mark.parametrize("at", range(4))
-def test_run_that_dies_at_any_publishing_is_mended_by_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
-) -> None:
-    def make(folder: Path) -> None:
-        for number in range(2):
-            write_members(
-                folder / f"{number}.tar", [*members(number, number + 5), members_of(number + 10)[0]]
-            )
-
-    make(tmp_path / "a/same")
-    make(tmp_path / "b/same")
-    adopted(tmp_path / "b/same", skip_incomplete=True)
-    publish, count = LocalStore.publish, 0
-
-    @contextmanager
-    def dying(self: LocalStore, name: str, **options: bool) -> Iterator[BinaryIO]:
-        nonlocal count
-        count += 1
-        with publish(self, name, **options) as file:
-            yield file
-            if count > at:
-                raise KeyboardInterrupt
-
-    monkeypatch.setattr(LocalStore, "publish", dying)
-    with pytest.raises(KeyboardInterrupt):
-        adopted(tmp_path / "a/same", skip_incomplete=True)
-    monkeypatch.undo()
-    assert "dataset.json" not in files(tmp_path / "a/same")
-    adopted(tmp_path / "a/same", skip_incomplete=True)
-    assert files(tmp_path / "a/same") == files(tmp_path / "b/same")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Makes a dataset of tars that others wrote: reads each tar once, writes its index, and the manifest last.
 
-A run that was stopped starts again from the beginning and writes the same bytes. It replaces no files except
-indexes that an earlier run of this command wrote.
+A run that is refused or interrupted removes what it wrote. One that was killed leaves indexes; the next run
+starts again from the beginning, writes the same bytes, and replaces no files but those.
 """
 
 import hashlib
@@ -16,16 +16,17 @@ from typing import Any
 from pack.adopt.config import IndexConfig
 from pack.adopt.entries import add_entries
 from pack.adopt.found import Found
-from pack.adopt.rows import Naming, TarSample, make_row, samples
+from pack.adopt.rows import Made, Naming, TarSample, make_row, samples
 from pack.adopt.tar_reader import TarReader
 from pack.adopt.urls import find_tars
+from pack.adopt.written import Written
 from pack.base.braces import expand
 from pack.base.names import printable
 from pack.card.card import CARD
 from pack.card.update import new_card
-from pack.shard.hints import Hint, HintFile, is_hint_file
-from pack.shard.index import index_bytes, known_facts, tar_sha256
-from pack.shard.manifest import HINTED, LISTED, NAME, PLAN, Manifest, ShardEntry, read_manifest
+from pack.shard.hints import HintFile
+from pack.shard.index import index_bytes, tar_sha256
+from pack.shard.manifest import FIELDS, HINTED, LISTED, NAME, PLAN, Manifest, ShardEntry, read_manifest
 from pack.shard.names import hints_name
 from pack.shard.pair import member_columns
 from pack.shard.rejected import REJECTED, rejected_bytes
@@ -90,23 +91,18 @@ class _Adoption:
             self._compare(read_manifest(self.store), sizes)
             _LOG.info("%s is indexed already, nothing to do", self.store.url)
             return
-        self._refuse_foreign(present)
-        self._finish(self._read_all(sizes), present)
-
-    def _refuse_foreign(self, present: set[str]) -> None:
-        """Raises an error if this run would replace files of others."""
         if PLAN in present:
             raise UserError(
                 f"{self.store.url} holds an unfinished dataset of python -m pack; "
                 "complete it by running python -m pack again"
             )
-        for name in self.names:
-            for own, is_ours in ((f"{name}.parquet", _is_index), (hints_name(name), is_hint_file)):
-                if own in present and not is_ours(self.store, own):
-                    raise UserError(
-                        f"{self.store.url}/{own} is not of python -m pack.index, which would replace it; "
-                        "move this file, or move the tars to another directory"
-                    )
+        self.written = Written(self.store, present)
+        self.written.refuse_foreign(self.names)
+        try:
+            self._finish(self._read_all(sizes), present)
+        except BaseException:  # an interrupt too
+            self.written.undo()
+            raise
 
     def _read_all(self, sizes: dict[str, int]) -> Found:
         """Reads all tars and publishes the index of each tar that has pairs."""
@@ -125,35 +121,33 @@ class _Adoption:
         with ThreadPoolExecutor(threads) as pool:
             for key, made in ahead(pool, self._row, self._samples(tar, name, found), threads):
                 if isinstance(made, RejectedImageError):
-                    found.reject(key, name, str(made))
+                    found.reject(key, name, made)
                 else:
-                    row, own = made
-                    rows.append(row | member_columns("hints", hints.add(own)))
+                    rows.append(made.row | member_columns("hints", hints.add(made.hints)))
+                    found.add_fields(made.fields)
                     meter.pair()
         if rows:
             # `samples` has read the tar to its end, so `tar.sha256` covers all of it.
             facts: dict[str, Any] = {"name": name, "pairs": len(rows), "bytes": size, "sha256": tar.sha256}
             index = index_bytes(rows, facts | {"adopted": True}, hinted(ADOPTED_SCHEMA))
-            self._put(hints_name(name), hints.to_bytes())
-            self._put(f"{name}.parquet", index)
+            self.written.put(hints_name(name), hints.to_bytes())
+            self.written.put(f"{name}.parquet", index)
             found.entries.append(ShardEntry(**facts, index_sha256=hashlib.sha256(index).hexdigest()))
             return
         found.empty.append(name)
         # If no sample of the first tars is a pair, --real and --fake are probably wrong. Tell it now, not
         # after hours of reading.
         if found.rejected and not found.entries and not self.config.skip_incomplete:
-            raise UserError(
-                f"{found.complaint()}; name the fields by --real and --fake, which are now "
-                f"{self.config.real} and {self.config.fake}"
-            )
+            fields = f"name the fields by --real and --fake, now {self.config.real} and {self.config.fake}"
+            raise UserError(f"{found.complaint()}; {fields if found.lacks_fields else found.advice()}")
 
     def _samples(self, tar: TarReader, name: str, found: Found) -> Iterator[TarSample]:
         for sample in samples(tar, self.naming.wanted, found.left_out.add):
             found.add_key(sample.key, name, sample.start)
             yield sample
 
-    def _row(self, sample: TarSample) -> tuple[str, tuple[dict[str, Any], list[Hint]] | RejectedImageError]:
-        """The key of a sample with its row and hints, or with the reason why it is no pair."""
+    def _row(self, sample: TarSample) -> tuple[str, Made | RejectedImageError]:
+        """The key of a sample with what becomes of it, or with the reason why it is no pair."""
         try:
             return sample.key, make_row(sample, self.naming)
         except RejectedImageError as error:
@@ -162,27 +156,26 @@ class _Adoption:
     def _finish(self, found: Found, present: set[str]) -> None:
         """Publishes the list of the samples that are left out and the card, then the manifest."""
         if found.rejected and not self.config.skip_incomplete:
-            raise UserError(
-                f"{found.complaint()}; repair the tars, or leave the samples out by --skip_incomplete true"
-            )
+            raise UserError(f"{found.complaint()}; {found.advice()}")
         if not found.entries:
             what = found.complaint() if found.rejected else f"{self.store.url}: no tar has a sample"
             raise UserError(f"{what}; there is nothing to index")
         if found.rejected:
-            self._put(REJECTED, rejected_bytes(found.rejected))
+            self.written.put(REJECTED, rejected_bytes(found.rejected))
         manifest = Manifest(
             name=self.naming.dataset,
             split=self.config.split,
             shards=tuple(found.entries),
             rejected=len(found.rejected),
-            provenance=self._provenance() | {"tars_without_pairs": found.empty, HINTED: "beside"},
+            provenance=self._provenance() | self._found(found),
             tabled=len(found.entries) > LISTED,
         )
         if text := new_card(self.store, manifest, present):
-            self._put(CARD, text)
+            self.written.put(CARD, text)
+        self.written.settle()
         # Last, and only if there is none: from here on readers take the directory as a dataset.
         for name, data in manifest.files():
-            self._put(name, data, create=name == NAME)
+            self.written.put(name, data, create=name == NAME)
         self._report(manifest, found)
 
     def _provenance(self) -> dict[str, Any]:
@@ -195,9 +188,10 @@ class _Adoption:
             "libraries": {name: version(name) for name in _LIBRARIES},
         }
 
-    def _put(self, name: str, data: bytes, *, create: bool = False) -> None:
-        with self.store.publish(name, create=create) as file:
-            file.write(data)
+    def _found(self, found: Found) -> dict[str, Any]:
+        """What the tars hold."""
+        fields = found.fields(self.naming.real, self.naming.fake)
+        return {"tars_without_pairs": found.empty, FIELDS: fields, HINTED: "beside"}
 
     def _report(self, manifest: Manifest, found: Found) -> None:
         size = f"{counted(len(manifest.shards), 'tar')}, {manifest.bytes / 1e6:.1f} MB"
@@ -240,11 +234,6 @@ class _Adoption:
             raise UserError(
                 f"{self.store.url}/{entry.name}.parquet was changed since {NAME} was written; {_AGAIN}"
             )
-
-
-def _is_index(store: Store, name: str) -> bool:
-    """Whether a file is an index of this command."""
-    return "adopted" in (known_facts(store.read(name)) or {})
 
 
 class _Meter:

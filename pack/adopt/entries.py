@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pack.adopt.replaced import not_of_manifest, replace_manifest, tell_pinned
+from pack.adopt.written import not_of_manifest, replace_manifest, tell_pinned
 from pack.dataset.dataset import Dataset
 from pack.dataset.hints import faults_of_file
 from pack.dataset.pairs import sound

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from isal.isal_zlib import crc32
 
@@ -12,7 +12,7 @@ from pack.adopt.config import IMAGES
 from pack.adopt.tar_reader import TarReader
 from pack.base.names import pair_id, printable
 from pack.shard.hints import Hint
-from pack.shard.names import is_hidden_of_others
+from pack.shard.names import is_hidden_of_others, key_and_field
 from pack.shard.pair import hint_of, jpeg_columns, member_columns
 from pack.shard.schema import MEMBERS, field_names
 from pack.shard.tar_members import Member
@@ -22,11 +22,6 @@ from recon.image.codec import LOADABLE
 from recon.image.header import Header, read_header
 
 JSON = "json"
-
-# Both are from webdataset 1.0.2, tariterators.py: base_plus_ext, and the names that tar_file_iterator skips.
-# But hidden names do not match: webdataset takes "g/._0.jpg" of macOS for a sample "g/" between others.
-_KEY_AND_FIELD = re.compile(r"^((?:.*/|)[^./]+)[.]([^/]*)$")
-_META = re.compile(r"__[^/]*__($|/)")
 
 _ANY_FAKE = tuple(f"fake.{suffix}" for suffix in IMAGES.split(","))  # where --fake is not given
 _FURTHER = re.compile(r"fake\d+\.")
@@ -65,6 +60,12 @@ class TarSample:
     data: dict[str, bytes] = field(default_factory=dict)
     """Payloads of the wanted fields, by field."""
 
+    def own_name(self, name: str) -> str:
+        """A field as it stands in the tar, where it may have capitals."""
+        found = key_and_field(self.members[name].name)
+        assert found
+        return printable(found[1])
+
 
 def samples(tar: TarReader, wanted: frozenset[str], leave: Leave = tell_nobody) -> Iterator[TarSample]:
     """Groups the members of a tar as webdataset does.
@@ -79,12 +80,12 @@ def samples(tar: TarReader, wanted: frozenset[str], leave: Leave = tell_nobody) 
     """
     sample: TarSample | None = None
     for member in tar.members():
-        split = _KEY_AND_FIELD.match(member.name)
-        if not member.is_file or _META.match(member.name) or split is None:
+        split = key_and_field(member.name)
+        if not member.is_file or split is None:
             if member.is_file and is_hidden_of_others(member.name):
                 leave(HIDDEN, member.name)
             continue  # webdataset skips these too, and goes on with the same sample after them
-        key, name = printable(split[1]), split[2].lower()
+        key, name = printable(split[0]), split[1].lower()
         # A change of the key ends a sample, as in webdataset. A key that comes back later is a new sample
         # for now; `Found.add_key` refuses it.
         if sample is None or sample.key != key:
@@ -103,8 +104,27 @@ def samples(tar: TarReader, wanted: frozenset[str], leave: Leave = tell_nobody) 
         yield sample
 
 
-def make_row(sample: TarSample, naming: Naming) -> tuple[dict[str, Any], list[Hint]]:
-    """The index row of a sample, with the columns of `ADOPTED_SCHEMA`, and the hints of its two images.
+class Made(NamedTuple):
+    """What becomes of a sample that is a pair."""
+
+    row: dict[str, Any]
+    """Its index row, with the columns of `ADOPTED_SCHEMA` but those of the place of its hints."""
+    hints: list[Hint]
+    """Of its two images."""
+    fields: list[str]
+    """The fields of the real image, of the fake, and all others, as they stand in the tar."""
+
+
+class OddImageError(RejectedImageError):
+    """An image that packing may take, and the index not: a tar keeps its bytes, so nothing converts it."""
+
+
+class NoFieldError(RejectedImageError):
+    """A sample lacks one of the two images under the names that were given."""
+
+
+def make_row(sample: TarSample, naming: Naming) -> Made:
+    """Describes a sample.
 
     Raises:
         RejectedImageError: the sample is no pair.
@@ -128,7 +148,8 @@ def make_row(sample: TarSample, naming: Naming) -> tuple[dict[str, Any], list[Hi
     }
     for who, name in zip(MEMBERS, (real, fake, JSON), strict=True):
         row |= _place(sample, who, name, real)
-    return row, [hint_of(sample.data[name]) for name in (real, fake)]
+    names = real, fake, *(name for name in sample.members if name not in (real, fake))
+    return Made(row, [hint_of(sample.data[name]) for name in (real, fake)], [*map(sample.own_name, names)])
 
 
 def _field(sample: TarSample, who: str, names: Sequence[str]) -> str:
@@ -142,7 +163,7 @@ def _field(sample: TarSample, who: str, names: Sequence[str]) -> str:
         # With a dot inside the key, webdataset takes the rest of the key for a part of the field.
         dotted = any(name.endswith(tuple(f".{one}" for one in names)) for name in sample.members)
         hint = " (a key ends at the first dot of a name)" if dotted else ""
-        raise RejectedImageError(f"no {who}, only {_fields(sample)}{hint}")
+        raise NoFieldError(f"no {who}, only {_fields(sample)}{hint}")
     return found
 
 
@@ -162,9 +183,9 @@ def _header(sample: TarSample, who: str, name: str, naming: Naming) -> Header:
     except RejectedImageError as error:
         raise RejectedImageError(f"{who}: {error}") from error
     if header.codec not in LOADABLE:
-        raise RejectedImageError(f"{who} is {header.codec}, expected {', '.join(LOADABLE)}")
+        raise OddImageError(f"{who} is {header.codec}, expected {', '.join(LOADABLE)}")
     if header.odd_mode in ("16-bit", "float"):
-        raise RejectedImageError(f"{who} is a {header.odd_mode} image, expected 8-bit")
+        raise OddImageError(f"{who} is a {header.odd_mode} image, expected 8-bit")
     return header
 
 

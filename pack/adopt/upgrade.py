@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pack.adopt.replaced import not_of_manifest, replace_manifest, tell_pinned
+from pack.adopt.written import not_of_manifest, replace_manifest, tell_pinned
 from pack.card.card import CARD
 from pack.card.update import new_card
 from pack.shard.index import index_bytes, index_facts, read_index, replaces

@@ -53,8 +53,11 @@ _RECORD = """\
 decoders should look at the content, as those below do.
 """
 _FOREIGN = """\
-Others wrote the tars. `datasets` reads only those of their fields that are among the features above.
+Others wrote the tars. `datasets` reads only those of their fields that are among the features above.{lone}
 """
+_LONE = """ \
+{count} of their samples are no pairs (`rejected.jsonl`): other readers meet them too, and find an image \
+missing or unlike the other."""
 
 
 def card(parts: Sequence[Part]) -> bytes:
@@ -74,7 +77,7 @@ def card(parts: Sequence[Part]) -> bytes:
         real="` or `".join(fields.real),
         fake="` or `".join(fields.fake),
         more=_more(fields),
-        about=_RECORD if fields.has_record else _FOREIGN,
+        about=_RECORD if fields.has_record else _foreign(sum(part.manifest.rejected for part in parts)),
         table=_table(parts),
         autoencoders=_autoencoders(provenance["autoencoder"]),
         codec=f"`{provenance['options']['codec']}`" if "options" in provenance else "not known",
@@ -109,6 +112,10 @@ def with_audit(data: bytes, findings: str) -> bytes:
             f"expected the lines {AUDIT} and {AUDIT_END}, between which an audit writes; add them"
         )
     return b"".join((before, begin, b"\n", findings.strip().encode(), b"\n", end, after))
+
+
+def _foreign(rejected: int) -> str:
+    return _FOREIGN.format(lone=_LONE.format(count=rejected) if rejected else "")
 
 
 def _more(fields: Fields) -> str:

@@ -38,9 +38,11 @@ def snippets(fields: Fields, split: str, folder: str) -> dict[str, str]:
         split: its name for ``datasets``.
         folder: where it lies below the dataset, such as ``train/``; may be empty.
     """
-    columns = fields.columns | ({"about": ("json",)} if fields.has_record else {})
+    columns = fields.columns | ({"about": fields.about} if fields.about else {})
     values = "\n".join(f"    {name} = {_value(column)}" for name, column in columns.items())
-    joined = ", ".join(f'"{";".join(column)}"' for column in columns.values())
+    # webdataset turns all names into small letters.
+    small = [dict.fromkeys(name.lower() for name in column) for column in columns.values()]
+    joined = ", ".join(f'"{";".join(names)}"' for names in small)
     return {
         "datasets": _DATASETS.format(split=split, values=values),
         "webdataset": _WEBDATASET.format(folder=folder, names=", ".join(columns), fields=joined),

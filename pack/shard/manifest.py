@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # imports numpy; few datasets have a table
     from pack.shard.listed.table import ShardTable
 
 __all__ = ["FORMAT", "LISTED", "NAME", "OLD_FORMAT", "PLAN", "SPLITS", "UPGRADED", "Manifest", "ShardEntry"]
-__all__ += ["ADDED", "HINTED", "read_manifest"]
+__all__ += ["ADDED", "FIELDS", "HINTED", "read_manifest"]
 
 Content = bytes
 
@@ -35,6 +35,8 @@ UPGRADED = "upgraded"
 """In the provenance of a manifest and the facts of an index: what ``python -m pack.upgrade`` has replaced."""
 ADDED = "entries"
 """There too: what ``python -m pack.index --entries`` has replaced."""
+FIELDS = "fields"
+"""In the provenance of a manifest of tars that others wrote: how their members are named."""
 HINTED = "hints"
 """In the provenance of a manifest: ``beside`` where hints lie in a file beside each tar."""
 NAME = "dataset.json"

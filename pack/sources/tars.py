@@ -1,7 +1,6 @@
 """Finds the images in the tars of a plain WebDataset: groups members into samples and picks the image."""
 
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 from pack.base.config import PackConfig
 from pack.base.items import File, Item, store_of
-from pack.shard.names import is_hidden_of_others
+from pack.shard.names import is_hidden_of_others, key_and_field
 from pack.shard.tar_members import Member
 from pack.sources.place import located, parent
 from pack.sources.tar_headers import listed_members
@@ -22,9 +21,6 @@ from recon.base.walk import HIDDEN, Leave, LeftOut, sum_of, tell_nobody
 from recon.listing import tell
 
 _THREADS = 16  # tars scanned at once; most of them wait for storage
-# Like webdataset.tariterators.base_plus_ext, except that hidden files do not match.
-_KEY = re.compile(r"((?:.*/|)[^./]+)[.]([^/]*)")
-_META = re.compile(r"__[^/]*__($|/)")  # members that webdataset ignores
 _LOG = logging.getLogger(__name__)
 
 Splits = dict[str | None, list[Item]]
@@ -107,12 +103,12 @@ def samples_of(tar: File, leave: Leave = tell_nobody) -> Iterator[Sample]:
     seen: set[str] = set()
     sample: Sample | None = None
     for member in listed_members(store_of(tar.root), tar.name, tar.size):
-        match = _KEY.fullmatch(member.name)
-        if not match or _META.match(member.name) or not (member.is_file or member.is_link):
+        split = key_and_field(member.name)
+        if split is None or not (member.is_file or member.is_link):
             if member.is_file and is_hidden_of_others(member.name):
                 leave(HIDDEN, f"{tar.name}/{member.name}")
             continue
-        key, field = match[1], match[2].lower()
+        key, field = split[0], split[1].lower()
         if sample is None or key != sample.key:
             if sample:
                 yield sample
