@@ -9,7 +9,11 @@ from conftest import run
 from stranger_tars import Members, members_of, write_members
 
 from pack import index, verify
+from pack.adopt.adopt import adopt
+from pack.adopt.config import IndexConfig
 from pack.base.config import PackConfig
+from pack.dataset.dataset import open_dataset
+from pack.inspect.audit.partners import lonely
 from pack.sources.find import find_items
 from train.evaluation.inputs.find import open_source
 
@@ -52,6 +56,21 @@ def test_a_tar_of_macos_is_indexed_like_one_without_its_metadata(
     told = [line for line in caplog.messages if "left out" in line]
     assert len(told) == 1
     assert "macos: left out hidden names: 5 (e.g. " in told[0]
+
+
+@pytest.mark.parametrize("prefix", ["", "g/", "g/" + "long" * 30 + "/"])
+def test_the_audit_counts_what_webdataset_takes_for_samples_and_no_hidden_member(
+    tmp_path: Path, prefix: str
+) -> None:
+    odd = [(f"{prefix}odd.real.jpg", b""), (f"{prefix}notes", b"no sample")]
+    # Of unequal sizes, so that no gap between pairs is the usual one.
+    texts = [(f"{prefix}k{number}.txt", bytes(600 * number)) for number in range(12)]
+    contents = pairs(*[prefix] * 12) + texts
+    contents.sort(key=lambda one: one[0].partition(".")[0])
+    write_members(tmp_path / "0.tar", of_macos([*contents, *odd]))
+    adopt(IndexConfig(url=[str(tmp_path)], skip_incomplete=True))
+    [line] = lonely(open_dataset(str(tmp_path)))
+    assert line == f"{tmp_path}/0.tar: {prefix}odd.real.jpg belongs to no pair"
 
 
 def test_packing_and_evaluation_count_hidden_members_too(

@@ -27,6 +27,10 @@ Attributes = dict[str, str]
 """What the extended headers before a member say about it."""
 
 
+class BrokenTarError(UserError):
+    """A tar is cut, or a header in it is damaged."""
+
+
 class TarBytes(Protocol):
     """A source of the bytes of a tar."""
 
@@ -204,9 +208,9 @@ def _check_end(tar: TarBytes, end: int) -> None:
         position += len(piece)
 
 
-def _cut(tar: TarBytes, what: str) -> UserError:
-    return UserError(f"{tar.where} was cut: {what}; {_AGAIN}")
+def _cut(tar: TarBytes, what: str) -> BrokenTarError:
+    return BrokenTarError(f"{tar.where} was cut: {what}; {_AGAIN}")
 
 
-def _broken(tar: TarBytes, position: int, cause: str) -> UserError:
-    return UserError(f"{tar.where}: broken tar header at byte {position} ({cause}); {_AGAIN}")
+def _broken(tar: TarBytes, position: int, cause: str) -> BrokenTarError:
+    return BrokenTarError(f"{tar.where}: broken tar header at byte {position} ({cause}); {_AGAIN}")

@@ -1,18 +1,21 @@
 """Finds images without a partner in the tars, and photographs that are in two splits."""
 
-import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pack.base.names import printable
 from pack.dataset.dataset import Dataset
 from pack.dataset.index import ShardIndex
 from pack.dataset.pairs import StoredPair
 from pack.inspect.audit.measured.images import MeasuredPair
-from pack.shard.tar_header import HEADER, padded, read_header, shown_name
+from pack.shard.names import key_and_field
+from pack.shard.tar_header import HEADER, shown_name
+from pack.shard.tar_members import BrokenTarError, members
 
 _MOST = 1000  # suspicious places that are read in one dataset, to limit the requests
 
@@ -70,9 +73,10 @@ def _same_files(datasets: Sequence[Dataset]) -> Iterator[tuple[int, str, int, st
 
 
 def _unknown(index: ShardIndex) -> list[tuple[int, int]]:
-    """(start, end) of the gaps between the indexed members and their headers.
+    """(start, end) of the gaps between the indexed members, each with the member after it.
 
-    Gaps of a length that many samples have are left out: those are PAX headers or further members.
+    To that member belong the headers of a long name at the end of its gap. Gaps of a length that many samples
+    have are left out: those are PAX headers or further members.
     """
     present = index.sizes > 0
     offsets, sizes = index.offsets[present], index.sizes[present]
@@ -81,26 +85,44 @@ def _unknown(index: ShardIndex) -> list[tuple[int, int]]:
     starts, ends = offsets - HEADER, offsets + -(-sizes // HEADER) * HEADER
     order = np.argsort(starts)
     starts, ends = starts[order], ends[order]
-    gaps = [(int(a), int(b)) for a, b in zip([0, *ends], [*starts, index.entry.bytes], strict=True) if b > a]
-    lengths = Counter(end - start for start, end in gaps)
+    last = index.entry.bytes
+    places = np.array([[0, *ends], [*starts, last], [*ends, last]]).T.tolist()
+    gaps = [(start, header, end) for start, header, end in places if header > start]
+    lengths = Counter(header - start for start, header, _ in gaps)
     # Usual: more than a quarter of all members have such a gap, and there are enough members to say so.
     usual = {length for length, count in lengths.items() if 4 * count > len(starts) > 8}
-    return [(start, end) for start, end in gaps if end - start not in usual]
+    return [(start, end) for start, header, end in gaps if header - start not in usual]
 
 
 def _strangers(dataset: Dataset, shard: int, index: ShardIndex, start: int, end: int) -> Iterator[str]:
-    """Yields a line for each member in a gap whose sample is not in the index."""
+    """Yields a line for each member in a gap that is a part of a sample for webdataset, but of no pair."""
     keys = set(index.keys)
-    while start + HEADER <= end:
-        header = bytes(dataset.store.read_range(f"{index.entry.name}.tar", start, HEADER))
-        try:
-            member = read_header(header)
-        except tarfile.HeaderError:  # zeros: the tar's end, or padding
-            return
-        start += HEADER + padded(member.size)
-        key = member.name.split("/")[-1].split(".")[0]
-        if member.isreg() and not member.name.endswith(".json") and key not in keys:
-            yield f"{dataset.tar_url(shard)}: {shown_name(member.name)} belongs to no pair"
+    with suppress(BrokenTarError):  # python -m pack.verify tells where the tar is damaged
+        for member in members(_Gap(dataset, shard, start, end)):
+            if member.is_file and _is_of_sample(member.name, keys):
+                yield f"{dataset.tar_url(shard)}: {shown_name(member.name)} belongs to no pair"
+
+
+def _is_of_sample(name: str, known: Container[str]) -> bool:
+    """Whether a member belongs to a sample with another key; a record alone is not missed."""
+    split = key_and_field(name)  # None for what is hidden
+    return split is not None and not name.endswith(".json") and printable(split[0]) not in known
+
+
+class _Gap:
+    """A part of a tar, from the start of a member to the end of another, as a tar of its own."""
+
+    def __init__(self, dataset: Dataset, shard: int, start: int, end: int) -> None:
+        self._store, self._name = dataset.store, f"{dataset.manifest.shards[shard].name}.tar"
+        self._start = start
+        self.where, self.size = dataset.tar_url(shard), end - start
+
+    def read(self, position: int, length: int) -> bytes | memoryview:
+        """See `pack.shard.tar_members.TarBytes`; at its end it has the mark of a tar's end."""
+        if position == self.size:
+            return bytes(length)
+        length = max(0, min(length, self.size - position))
+        return self._store.read_range(self._name, self._start + position, length)
 
 
 def _marks(dataset: Dataset) -> NDArray[np.uint64]:
