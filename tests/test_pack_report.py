@@ -102,11 +102,42 @@ def test_resumed_run_counts_what_the_first_one_rejected(
 def test_closing_line_says_whose_real_images_alone_have_traces(
     source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for number, (codec, suffix) in enumerate((("AVIF", "avif"), ("AVIF", "jpg"), ("JPEG2000", "jp2"))):
-        Image.fromarray(photograph(8, 9, number)).save(source / f"{number}.{suffix}", codec)
-    traced = "2 of avif, 1 of jpeg2000 among 4 pairs: only their real images have the traces of that"
-    pack(config(source, tmp_path / "out", shard_pairs=2))
+    kinds: list[tuple[str, str, dict[str, Any]]] = [
+        ("AVIF", "avif", {}),
+        ("AVIF", "jpg", {}),
+        ("JPEG2000", "jp2", {"irreversible": True}),
+        ("JPEG2000", "jp2", {}),  # the wavelet that loses nothing
+        ("WEBP", "webp", {}),
+        ("WEBP", "webp", {}),
+        ("WEBP", "webp", {"lossless": True}),
+    ]
+    for number, (codec, suffix, options) in enumerate(kinds):
+        Image.fromarray(photograph(8, 9, number)).save(source / f"{number}.{suffix}", codec, **options)
+    traced = "2 of avif, 1 of jpeg2000, 2 of lossy WebP among 8 pairs: only their real images have the traces"
+    for rank in range(2):  # the second tells of the first's shards too
+        assert traced not in caplog.text
+        pack(config(source, tmp_path / "out", shard_pairs=2, rank=rank, world_size=2))
     assert told(caplog, traced)
     caplog.clear()
     pack(config(source, tmp_path / "both", codec="both"))
     assert traced not in caplog.text
+
+
+def test_lossy_webp_is_told_of_unless_its_reconstruction_is_one_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder, suffix in (("real", "webp"), ("webp", "webp"), ("png", "png")):
+        save(tmp_path / f"{folder}/a.{suffix}", photograph(24, 24, 0))
+    traced = "1 of lossy WebP among 1 pair: only their real images have the traces"
+    runs: dict[str, tuple[dict[str, Any], bool]] = {
+        "match": ({}, True),
+        "lossless-png": ({"codec": "lossless-png"}, True),
+        "both": ({"codec": "both"}, False),
+        "tile": ({"tile": 24}, True),
+        "keep PNG": ({"codec": "keep", "reconstructions": str(tmp_path / "png")}, True),
+        "keep WebP": ({"codec": "keep", "reconstructions": str(tmp_path / "webp")}, False),
+    }
+    for name, (options, warned) in runs.items():
+        caplog.clear()
+        pack(config(tmp_path / "real", tmp_path / name, **options))
+        assert any(line.startswith(traced) for line in caplog.messages) == warned, name

@@ -14,6 +14,7 @@ from PIL import Image
 
 from recon.base.errors import RejectedImageError
 from recon.image.codec import decode, decode_rgb
+from recon.image.formats.jpeg2000 import is_reversible
 from recon.image.header import read_header
 
 MAX = 10**6
@@ -123,7 +124,7 @@ def test_jpeg_2000_of_more_than_8_bits_is_not_cut() -> None:
 def test_source_that_was_lossy_once_is_read_by_content_and_says_so(codec: str) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
-    options = {"exif": exif, "icc_profile": PROFILE} if codec == "AVIF" else {}
+    options = {"exif": exif, "icc_profile": PROFILE} if codec == "AVIF" else {"irreversible": True}
     data = file_of(PHOTO, codec, **options)
     picture = decode(data, max_pixels=MAX)
     assert (picture.codec, picture.converted, picture.jpeg) == (codec.lower(), codec.lower(), None)
@@ -134,6 +135,26 @@ def test_source_that_was_lossy_once_is_read_by_content_and_says_so(codec: str) -
         assert (picture.orientation, picture.icc) == (6, PROFILE)
     with pytest.raises(RejectedImageError, match=rf"^broken or truncated {codec.lower()}|^not a readable"):
         decode(data[: len(data) // 2], max_pixels=MAX)
+
+
+@pytest.mark.parametrize("image", [PHOTO, PHOTO.convert("L")])
+@pytest.mark.parametrize("options", [{}, {"no_jp2": True}, {"mct": 0}, {"precinct_size": (128, 128)}])
+def test_jpeg_2000_of_the_wavelet_that_loses_nothing_is_like_any_lossless_file(
+    image: Image.Image, options: dict[str, Any]
+) -> None:
+    picture = decode(file_of(image, "JPEG2000", **options), max_pixels=MAX)
+    assert (picture.codec, picture.converted) == ("jpeg2000", None)
+    assert np.array_equal(picture.pixels.squeeze(), np.asarray(image))
+    lossy = decode(file_of(image, "JPEG2000", irreversible=True, **options), max_pixels=MAX)
+    assert (lossy.codec, lossy.converted) == ("jpeg2000", "jpeg2000")
+
+
+def test_one_component_of_the_other_wavelet_makes_a_jpeg_2000_lossy() -> None:
+    data = file_of(PHOTO, "JPEG2000", no_jp2=True)
+    place = data.index(b"\xff\x5c")  # behind COD, which is for all components
+    component = segment(0x53, b"\x01\0" + data[place - 5 : place - 1] + b"\0")
+    assert is_reversible(data)
+    assert not is_reversible(data[:place] + component + data[place:])
 
 
 def test_gif_is_a_palette_image() -> None:

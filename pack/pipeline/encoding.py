@@ -14,7 +14,7 @@ from pack.pipeline.decoding import Prepared, Rejection
 from pack.shard.pair import Fake, Pair, hint_of, jpeg_columns
 from pack.shard.schema import MAKER
 from recon.base.errors import RejectedImageError
-from recon.image.codec import LOADABLE, Picture, Pixels, encode, with_look_of
+from recon.image.codec import LOADABLE, LOSSY_WEBP, Picture, Pixels, encode, with_look_of
 from recon.image.jpeg import standard_coding
 from recon.image.opened import LOSSY_ONCE
 
@@ -61,7 +61,7 @@ class Encoder:
         if alike and fake.codec == "jpeg" and policy != "both":
             data = with_look_of(one.fake_data, one.picture)
             return self._pair(one, data, "jpeg", one.picture, fake.pixels)
-        if fake.codec in LOSSY_ONCE and policy != "keep":
+        if fake.converted in LOSSY_ONCE and policy != "keep":
             raise RejectedImageError(_LOSSY.format(f"lossy {fake.codec}"))
         if fake.codec == "jpeg" and policy != "keep" and not alike:
             raise RejectedImageError(_LOSSY.format("JPEG coded unlike its real image"))
@@ -117,7 +117,14 @@ class Encoder:
             record=record,
             mask=one.mask,
             hints=(hint_of(real, real_pixels), hint_of(fake, fake_pixels)),
+            traces=self._traces(one),
         )
+
+    def _traces(self, one: Prepared) -> str | None:
+        """See `Pair.traces`; what `converted` says in the index is not said again."""
+        lossy = one.picture.lossy
+        alike = one.fake is not None and self.config.codec == "keep" and one.fake.lossy == lossy
+        return lossy if lossy == LOSSY_WEBP and self.config.codec != "both" and not alike else None
 
     def _record(self, one: Prepared) -> dict[str, Any]:
         picture, item = one.picture, one.item

@@ -29,6 +29,8 @@ _LOOKS = 5  # times that a store is listed again because other processes change 
 
 T = TypeVar("T")
 Facts = dict[str, Any]  # kept in a finished shard's index: name, pairs, bytes, sha256, rejected, plan
+TRACES = "traces"
+"""There too, if there are any: how many pairs have each value of `pack.shard.pair.Pair.traces`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class _Shard:
     """None if all of its items were rejected."""
     rejected: list[dict[str, Any]]
     converted: Counter[str] = field(default_factory=Counter)
-    """Its pairs by the values of the index column ``converted``."""
+    """Its pairs by the values of the index column ``converted``, and by their traces."""
 
 
 class NoPairsError(UserError):
@@ -138,7 +140,7 @@ def _read(store: Store, plan: str, names: Collection[str], name: str) -> _Shard:
         return _Shard(None, facts["rejected"])
     fields = {field: facts[field] for field in ("name", "pairs", "bytes", "sha256")}
     entry = ShardEntry(**fields, index_sha256=hashlib.sha256(data).hexdigest())
-    return _Shard(entry, facts["rejected"], _converted(data))
+    return _Shard(entry, facts["rejected"], _converted(data) + Counter(facts.get(TRACES, {})))
 
 
 def _converted(index: bytes) -> Counter[str]:

@@ -6,6 +6,7 @@ shards are there (pack/publish/finish.py).
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -29,6 +30,7 @@ from pack.publish.claim import (
     size_if_there,
 )
 from pack.publish.finish import (
+    TRACES,
     Facts,
     NoPairsError,
     finish,
@@ -230,11 +232,14 @@ class _Packing:
         with ExitStack() as tar:
             file = tar.enter_context(self.store.publish(f"{name}.tar"))
             writer = ShardWriter(file, self.plan.dataset, self.plan.fields)
+            traces: Counter[str] = Counter()
             for pair in pairs:
                 writer.add(pair)
+                traces.update([pair.traces] if pair.traces else [])
             size, sha256 = writer.close()
             facts = {"name": name, "pairs": len(writer.rows), "bytes": size, "sha256": sha256}
             facts |= {"plan": self.claim.plan, "rejected": rejected}  # complete only after the last pair
+            facts |= {TRACES: dict(traces)} if traces else {}
             publisher.wait()
             # `pop_all` hands the open tar to the publisher. If anything fails before, the end of this
             # `with` block throws the tar away.

@@ -10,6 +10,7 @@ from pack.shard.rejected import REJECTED
 from pack.storage import Store
 from recon.base.progress import counted
 from recon.base.rejections import causes, images_in, won_by_converting
+from recon.image.codec import LOSSY_WEBP
 from recon.image.opened import LOSSY_ONCE
 
 _LOG = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ def report(
         store: the output.
         manifest: of the finished dataset.
         rejected: lines of rejected.jsonl.
-        converted: pairs by the values of the index column ``converted``.
+        converted: pairs by the values of the index column ``converted``, and by their traces.
     """
     size = f"{counted(len(manifest.shards), 'shard')}, {manifest.bytes / 1e6:.1f} MB"
     _LOG.info("%s in %s -> %s", counted(manifest.pairs, "pair"), size, store.url)
@@ -38,7 +39,7 @@ def report(
 
 def _traced(manifest: Manifest, converted: Counter[str]) -> str:
     """Warns of pairs whose real image alone has the traces of an earlier codec; empty if there are none."""
-    counts = [f"{converted[codec]} of {codec}" for codec in LOSSY_ONCE if converted[codec]]
+    counts = [f"{converted[codec]} of {codec}" for codec in (*LOSSY_ONCE, LOSSY_WEBP) if converted[codec]]
     if not counts or manifest.provenance["options"]["codec"] == "both":
         return ""
     return (

@@ -37,6 +37,8 @@ class Pair:
     """A grey PNG that marks which pixels were changed; all pairs of a dataset have one, or none has."""
     hints: tuple[Hint, ...] = ()
     """Of the real image, of the fake and of each in `more`; all pairs of a dataset have them, or none has."""
+    traces: str | None = None
+    """The coding with loss whose traces only the real image has, unless a column of the index tells it."""
 
     @property
     def images(self) -> tuple[bytes, ...]:

@@ -22,9 +22,9 @@ from recon.image.modes import Kind, kind_of, levels
 from recon.image.opened import (
     _ORIENTATION,
     BROKEN,
-    LOSSY_ONCE,
     check_whole,
     codec_of,
+    lossy_once,
     open_any,
     open_image,
     orientation_of,
@@ -41,6 +41,9 @@ SUFFIXES = (
     *(".ppm", ".pgm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx", ".heic", ".heif", ".hif", ".jxl"),
 )
 """Suffixes of file names that count as images; names are compared in lower case."""
+
+LOSSY_WEBP = "lossy WebP"
+"""In `Picture.lossy`. WebP is stored as it is, but nobody can repeat how it was compressed."""
 
 _LOSSY_IN_TIFF = {"jpeg": "JPEG in TIFF", "tiff_jpeg": "JPEG in TIFF", "webp": "WebP in TIFF"}
 
@@ -60,7 +63,7 @@ class Picture:
     jpeg: JpegCoding | None = None
     """How the JPEG was compressed; None for other codecs."""
     converted: str | None = None
-    """What the stored image can't keep of the file: a codec of `LOSSY_ONCE`, or else the name of the
+    """What the stored image can't keep of the file: a codec by `lossy_once`, or else the name of the
     `recon.image.modes.Kind` that was converted to 8-bit RGB; None for all other images."""
     lossy: str | None = None
     """The coding with loss whose traces are in the pixels, e.g. ``JPEG``; None if the file tells of none."""
@@ -112,7 +115,7 @@ def decode(
                 # A converted image is plain RGB, to which its old profile (of CMYK, say) doesn't apply.
                 icc=None if kind else image.info.get("icc_profile"),
                 jpeg=coding,
-                converted=codec if codec in LOSSY_ONCE else (kind.name if kind else None),
+                converted=lossy_once(codec, data) or (kind.name if kind else None),
                 lossy=_lossy(image, data),
             )
         except RejectedImageError:
@@ -249,7 +252,7 @@ def _lossy(image: Image.Image, data: bytes) -> str | None:
     if image.format == "TIFF":
         return _LOSSY_IN_TIFF.get(image.info["compression"])
     if image.format == "WEBP":
-        return None if is_lossless_webp(data) else "lossy WebP"
+        return None if is_lossless_webp(data) else LOSSY_WEBP
     return "JPEG" if image.format in ("JPEG", "MPO") else None
 
 

@@ -21,6 +21,7 @@ from PIL import (  # the formats of `READABLE`; each plugin registers itself in 
 
 from recon.base.errors import RejectedImageError
 from recon.image.formats.causes import cause_of
+from recon.image.formats.jpeg2000 import bits_of, is_reversible
 from recon.image.formats.plugins import MissingPluginError, open_by_plugin
 
 READABLE = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF", "JPEG2000")
@@ -29,7 +30,7 @@ READABLE = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF", "JPEG200
 
 LOSSY_ONCE = ("avif", "jpeg2000", "heif", "jxl")
 """Codecs of sources that are stored as PNG although they (nearly always) lost something: the traces of that
-compression are in the real image alone. The index names them in the column ``converted``."""
+compression are in the real image alone. The index has them as ``converted``. See `lossy_once`."""
 
 _PREFIX = 16  # bytes; as many as Pillow itself passes to a plugin's check of the format
 _ORIENTATION = 0x0112  # number of the EXIF tag
@@ -119,15 +120,14 @@ def check_whole(image: Image.Image, data: bytes) -> None:
         raise RejectedImageError(
             f"several {what} ({frames} in this {codec}), expected one; save each in a file of its own"
         )
-    bits = _jpeg2000_bits(data) if codec == "jpeg2000" and not image.mode.startswith("I") else 8
+    bits = bits_of(data) if codec == "jpeg2000" and not image.mode.startswith("I") else 8
     if bits > 8:
         raise RejectedImageError(f"{bits}-bit JPEG 2000, expected 8 bits; save it as 8-bit PNG")
 
 
-def _jpeg2000_bits(data: bytes) -> int:
-    """Bits of the first component, by marker SIZ, which is the first in the codestream."""
-    place = data.find(b"\xff\x4f\xff\x51") + 42
-    return (data[place] & 0x7F) + 1
+def lossy_once(codec: str, data: bytes) -> str | None:
+    """The codec of a file if it is one of `LOSSY_ONCE`; None for a JPEG 2000 of the reversible wavelet."""
+    return codec if codec in LOSSY_ONCE and not (codec == "jpeg2000" and is_reversible(data)) else None
 
 
 def orientation_of(image: Image.Image) -> int | None:

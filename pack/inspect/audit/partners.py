@@ -99,11 +99,11 @@ def _strangers(dataset: Dataset, shard: int, index: ShardIndex, start: int, end:
     keys = set(index.keys)
     with suppress(BrokenTarError):  # python -m pack.verify tells where the tar is damaged
         for member in members(_Gap(dataset, shard, start, end)):
-            if member.is_file and _is_of_sample(member.name, keys):
+            if member.is_file and _is_stranger(member.name, keys):
                 yield f"{dataset.tar_url(shard)}: {shown_name(member.name)} belongs to no pair"
 
 
-def _is_of_sample(name: str, known: Container[str]) -> bool:
+def _is_stranger(name: str, known: Container[str]) -> bool:
     """Whether a member belongs to a sample with another key; a record alone is not missed."""
     split = key_and_field(name)  # None for what is hidden
     return split is not None and not name.endswith(".json") and printable(split[0]) not in known
