@@ -1,5 +1,6 @@
 """A reconstruction is coded as its real image, or rejected with the cause; under `both` they are alike."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -15,6 +16,7 @@ from pipeline_items import Dimming, config_of, items_of, made, maker_of
 from pack.pipeline.decoding import Rejection
 from pack.pipeline.maker import PairMaker
 from pack.shard.pair import Pair
+from recon.base.rejections import won_by_converting
 from recon.image.codec import Picture, decode
 from recon.models.load import load
 
@@ -129,7 +131,7 @@ MATCHED: dict[str, Callable[[], bytes]] = {
 
 REJECTED: dict[str, tuple[Callable[[], bytes], str]] = {
     "3x1": (lambda: patched(jpeg(subsampling="4:2:2"), 11, 0x31), "subsampling 3x1 can't be matched"),
-    "CMYK": (cmyk, "CMYK image, expected 8-bit RGB or grey"),
+    "CMYK": (cmyk, "CMYK JPEG image, expected 8-bit RGB or grey"),
     "arithmetic": (lambda: patched(jpeg(), 1, 0xC9), "JPEG with arithmetic coding can't be matched"),
     "16-bit tables": (lambda: with_16_bit_tables(300), "JPEG with 16-bit tables can't be matched"),
     "late tables": (with_late_tables, "JPEG with tables between its scans can't be matched"),
@@ -262,6 +264,40 @@ def test_traces_that_the_stored_file_would_hide_are_rejected(kind: str, codec: s
     assert isinstance(rejection, Rejection)
     assert rejection.cause.startswith(f"{kind}, which is stored without loss: the real image alone")
     assert "add --codec both" in rejection.cause
+
+
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_one_refusal_names_all_options_that_an_image_needs(kind: str, tmp_path: Path) -> None:
+    rejection = result_of(tmp_path, HIDDEN[kind]())
+    assert isinstance(rejection, Rejection)
+    named = dict(re.findall(r"--(\w+) (true|both)", rejection.cause))
+    assert named == {"codec": "both"} | ({} if kind == "JPEG in TIFF" else {"convert": "true"})
+    options: dict[str, Any] = {"convert": "convert" in named, "codec": named["codec"]}
+    assert isinstance(result_of(tmp_path, HIDDEN[kind](), **options), Pair)
+    won = won_by_converting([{"path": "a", "cause": rejection.cause}])
+    assert won in ("", f"; up to 1 image more with --convert true (1 {kind} with --codec both too)")
+    if kind == "CMYK JPEG":  # tiles are PNG, whatever they were cut from
+        assert won
+        rejection = result_of(tmp_path, HIDDEN[kind](), tile=40)
+        assert isinstance(rejection, Rejection)
+        assert rejection.cause.endswith("CMYK image, expected 8-bit RGB or grey; add --convert true")
+        rejection = result_of(tmp_path, HIDDEN[kind](), require_jpeg_free=True)
+        assert isinstance(rejection, Rejection)
+        assert rejection.cause.startswith("is a JPEG, expected photographs that never were")
+
+
+@pytest.mark.parametrize("codec", ["match", "both"])
+def test_a_lossy_fake_that_needs_converting_is_told_what_makes_it_a_pair(tmp_path: Path, codec: str) -> None:
+    save(tmp_path / "a.png", photograph(40, 64, 0))
+    (tmp_path / "fake.jpg").write_bytes(cmyk())
+    [item] = [replace(one, fake=replace(one.real, name="fake.jpg")) for one in items_of(tmp_path)[:1]]
+    rejections = []
+    for convert in (False, True):
+        options: dict[str, Any] = {"reconstructions": "x", "codec": codec, "convert": convert}
+        ready = PairMaker(config_of(tmp_path, **options), [], [{"autoencoder": "given"}])
+        rejections += [one for _, results in made(ready, [(0, [item])]) for one in results]
+    assert all("make it losslessly or pack with --codec keep" in one.cause for one in rejections)
+    assert rejections[0].cause.endswith(" --convert true")
 
 
 @pytest.mark.parametrize("kind", HIDDEN)

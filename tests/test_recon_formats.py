@@ -68,6 +68,8 @@ def misleading() -> dict[str, tuple[bytes, str]]:
     """File to the cause that says what is wrong with it."""
     text = chunk(b"tEXt", b"Title\0a photograph", crc=0)
     bomb = chunk(b"zTXt", b"Title\0\0" + zlib.compress(bytes(2 << 20)))
+    many = 65 * chunk(b"zTXt", b"Title\0\0" + zlib.compress(bytes(1 << 20)))
+    profile = chunk(b"iCCP", b"ICC\0\0" + zlib.compress(bytes(2 << 20)))
     wide = file_of(Image.fromarray(np.zeros((8, 8), np.uint16)), "JPEG2000", no_jp2=True)
     return {
         "animated WebP": (several("WEBP"), "several frames (2 in this webp), expected one"),
@@ -81,7 +83,15 @@ def misleading() -> dict[str, tuple[bytes, str]]:
         "lossless JPEG": (lossless_jpeg(0xC3), "lossless JPEG, which has no quantisation tables"),
         "JPEG-LS": (lossless_jpeg(0xF7), "JPEG-LS, which has no quantisation tables"),
         "text": (png_with(text), "damaged tEXt chunk, which is metadata and not pixels"),
-        "bomb": (png_with(bomb, at_end=True), "damaged zTXt chunk, which is metadata"),
+        "bomb": (
+            png_with(bomb, at_end=True),
+            "zTXt chunk larger than Pillow takes (over 1048576 bytes",
+        ),
+        "texts": (png_with(many), "texts larger than Pillow takes (over 67108864 bytes) together, which are"),
+        "profile": (
+            png_with(profile),
+            "iCCP chunk larger than Pillow takes (over 1048576 bytes",
+        ),
         "gamma": (png_with(chunk(b"gAMA", b"1"), at_end=True), "damaged gAMA chunk, which is metadata"),
         "EXIF in PNG": (png_with(chunk(b"eXIf", b"junk")), "damaged EXIF data"),
         "wide": (wide, "16-bit image, expected 8-bit RGB or grey"),
@@ -97,7 +107,9 @@ def test_what_cannot_be_read_is_rejected_by_its_true_cause(kind: str) -> None:
     assert "save" in str(error.value) or "--convert" in str(error.value)
 
 
-@pytest.mark.parametrize("kind", ["animated WebP", "APNG", "pages", "lossless JPEG", "text", "EXIF in PNG"])
+@pytest.mark.parametrize(
+    "kind", ["animated WebP", "APNG", "pages", "lossless JPEG", "text", "EXIF in PNG", "profile"]
+)
 def test_header_gives_the_cause_that_decoding_gives(kind: str) -> None:
     data, cause = misleading()[kind]
     with pytest.raises(RejectedImageError) as error:

@@ -14,8 +14,13 @@ from pack.base.config import PackConfig
 from pack.base.items import File, Item
 from pack.base.names import make_key, printable
 from recon.base.errors import RejectedImageError
+from recon.base.rejections import CONVERT_BOTH
 from recon.image.codec import LOADABLE, Picture, decode
 from recon.image.jpeg_grid import jpeg_phase
+from recon.image.modes import UnconvertedError
+
+LOSSY_FAKE = "reconstruction is a {}, which gives it away; make it losslessly or pack with --codec keep"
+"""Why a reconstruction that was compressed with loss is rejected, and unlike its real image."""
 
 Admit = Callable[[int], None]
 """Called with the number of bytes that will be decoded next; returns when the buffer has room for them."""
@@ -81,7 +86,7 @@ class Decoder:
         """
         try:
             data = items[0].real.read()
-            picture = self._decode(data, admit)
+            picture = self._real(data, admit)
         except RejectedImageError as error:
             return iter([Rejection.of(item, error) for item in items])
         prepared = (self._prepare(item, data, picture, admit) for item in items)
@@ -89,6 +94,20 @@ class Decoder:
         # generator would read them on the autoencoder's thread. A generator suits tiles: they are cheap
         # to cut, and all tiles of a large photograph would need much memory at once.
         return prepared if items[0].fake is None else iter(list(prepared))
+
+    def _real(self, data: bytes, admit: Admit) -> Picture:
+        try:
+            return self._decode(data, admit)
+        except UnconvertedError as error:
+            if self.config.require_jpeg_free and error.lossy == "JPEG":
+                raise _not_jpeg_free("a JPEG") from error
+            if not error.lossy or self.config.tile or self.config.codec in ("both", "keep"):
+                raise
+            # Both things at once: the next run would find out by `_check_traces`.
+            raise RejectedImageError(
+                f"{error.kind} {error.lossy} image, expected 8-bit RGB or grey; {CONVERT_BOTH}, which "
+                "compresses both images, as the real image alone would have the traces of its compression"
+            ) from error
 
     def _decode(self, data: bytes, admit: Admit) -> Picture:
         def on_size(height: int, width: int) -> None:
@@ -127,11 +146,8 @@ class Decoder:
         # A JPEG's own grid begins at its first pixel, and a tile at a multiple of 8.
         phase = 0 if file.codec == "jpeg" else jpeg_phase(shown.pixels)
         if phase >= 0 and self.config.require_jpeg_free:
-            found = "a JPEG" if file.codec == "jpeg" else f"no JPEG now, but was one once (phase {phase})"
-            raise RejectedImageError(
-                f"is {found}, expected photographs that never were; scale it to half its size and save it "
-                "losslessly, or pack without --require_jpeg_free"
-            )
+            once = f"no JPEG now, but was one once (phase {phase})"
+            raise _not_jpeg_free("a JPEG" if file.codec == "jpeg" else once)
         return phase
 
     def _check_traces(self, picture: Picture) -> None:
@@ -154,6 +170,11 @@ class Decoder:
         data = file.read()
         try:
             fake = self._decode(data, admit)
+        except UnconvertedError as error:
+            if not error.lossy or self.config.codec == "keep":
+                raise RejectedImageError(f"reconstruction {file.name}: {error}") from error
+            cause = LOSSY_FAKE.format(f"{error.kind} {error.lossy}")
+            raise RejectedImageError(f"{cause} --convert true") from error
         except RejectedImageError as error:
             raise RejectedImageError(f"reconstruction {file.name}: {error}") from error
         if fake.pixels.shape != one.picture.pixels.shape:
@@ -178,6 +199,13 @@ class Decoder:
                 f"mask {file.name} is {found}, expected an 8-bit grey PNG of {_shape(expected)}"
             )
         return data
+
+
+def _not_jpeg_free(found: str) -> RejectedImageError:
+    return RejectedImageError(
+        f"is {found}, expected photographs that never were; scale it to half its size and save it "
+        "losslessly, or pack without --require_jpeg_free"
+    )
 
 
 def _shape(shape: tuple[int, ...]) -> str:

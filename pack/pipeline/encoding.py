@@ -10,15 +10,13 @@ from typing import Any
 
 from pack.base.config import PackConfig
 from pack.base.names import printable
-from pack.pipeline.decoding import Prepared, Rejection
+from pack.pipeline.decoding import LOSSY_FAKE, Prepared, Rejection
 from pack.shard.pair import Fake, Pair, hint_of, jpeg_columns
 from pack.shard.schema import MAKER
 from recon.base.errors import RejectedImageError
 from recon.image.codec import LOADABLE, LOSSY_WEBP, Picture, Pixels, encode, with_look_of
 from recon.image.jpeg import standard_coding
 from recon.image.opened import LOSSY_ONCE
-
-_LOSSY = "reconstruction is a {}, which gives it away; make it losslessly or pack with --codec keep"
 
 
 class Encoder:
@@ -62,11 +60,11 @@ class Encoder:
             data = with_look_of(one.fake_data, one.picture)
             return self._pair(one, data, "jpeg", one.picture, fake.pixels)
         if fake.converted in LOSSY_ONCE and policy != "keep":
-            raise RejectedImageError(_LOSSY.format(f"lossy {fake.codec}"))
+            raise RejectedImageError(LOSSY_FAKE.format(f"lossy {fake.codec}"))
         if fake.codec == "jpeg" and policy != "keep" and not alike:
-            raise RejectedImageError(_LOSSY.format("JPEG coded unlike its real image"))
+            raise RejectedImageError(LOSSY_FAKE.format("JPEG coded unlike its real image"))
         if fake.codec != "jpeg" and policy != "keep" and fake.lossy:
-            raise RejectedImageError(_LOSSY.format(fake.lossy))
+            raise RejectedImageError(LOSSY_FAKE.format(fake.lossy))
         return self._encoded(one, fake.pixels)
 
     def _encoded(self, one: Prepared, fake: Pixels, *further: Pixels) -> Pair:

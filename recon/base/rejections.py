@@ -8,7 +8,11 @@ from typing import Any
 CONVERT = "add --convert true"
 """The end of each cause that the option ``--convert`` cures."""
 
-_KIND = re.compile(r"(\S+) image, [^:]*" + re.escape(CONVERT))
+CONVERT_BOTH = f"{CONVERT} --codec both"
+"""The end of each cause that takes this option too."""
+
+_BOTH = " with --codec both too"
+_KIND = re.compile(rf"([^:,]+) image, [^:]*{re.escape(CONVERT)}( --codec both)?")
 
 Rejected = Iterable[Mapping[str, Any]]
 """Lines of ``rejected.jsonl``; an image that several pairs were to be made of may have several lines."""
@@ -31,7 +35,8 @@ def won_by_converting(rejected: Rejected) -> str:
 
     It is an upper bound, because such an image was not decoded: it may be too small as well, or broken.
     """
-    kinds = {one["path"]: found[1] for one in rejected if (found := _KIND.search(one["cause"]))}
+    found = {one["path"]: _KIND.search(one["cause"]) for one in rejected}
+    kinds = {path: one[1].strip() + (_BOTH if one[2] else "") for path, one in found.items() if one}
     if not kinds:
         return ""
     counts = ", ".join(f"{count} {kind}" for kind, count in Counter(kinds.values()).most_common())

@@ -18,7 +18,7 @@ from recon.image.formats.causes import cause_of
 from recon.image.formats.metadata import with_look
 from recon.image.jpeg import JpegCoding, jpeg_coding
 from recon.image.jpeg_write import pillows_jpeg, write_jpeg
-from recon.image.modes import Kind, kind_of, levels
+from recon.image.modes import Kind, UnconvertedError, kind_of, levels
 from recon.image.opened import (
     _ORIENTATION,
     BROKEN,
@@ -95,12 +95,15 @@ def decode(
         on_size: called with (height, width) before any pixel is decoded; may block until memory is free.
 
     Raises:
-        RejectedImageError: the bytes are no readable image, or an image of a kind that is not accepted.
+        RejectedImageError: the bytes are no readable image, or an image of a kind that is not accepted;
+            `UnconvertedError` if `convert` would accept it.
     """
     with open_image(data, max_pixels) as image:
         check_whole(image, data)  # first: no option makes one image of several
         kind = kind_of(image)
-        if kind and not (convert and kind.convert):
+        if kind and kind.convert and not convert:
+            raise UnconvertedError(kind, _lossy(image, data))
+        if kind and not kind.convert:
             raise RejectedImageError(kind.cause)
         codec = codec_of(image)
         # Only now, after all checks of the header: a rejected image must not wait for memory.

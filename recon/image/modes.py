@@ -42,6 +42,19 @@ class Kind:
         return f"{self.name} image, expected 8-bit RGB or grey; {CONVERT}"
 
 
+class UnconvertedError(RejectedImageError):
+    """An image of a kind that would have to be converted, with what its file tells besides.
+
+    Attributes:
+        kind: the name of the kind.
+        lossy: as `recon.image.codec.Picture.lossy`.
+    """
+
+    def __init__(self, kind: Kind, lossy: str | None) -> None:
+        super().__init__(kind.cause)
+        self.kind, self.lossy = kind.name, lossy
+
+
 def levels(image: Image.Image, data: bytes) -> NDArray[np.uint8]:
     """Decodes the pixels of an opened file by the rule of its kind.
 

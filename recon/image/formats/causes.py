@@ -1,5 +1,6 @@
 """Tells why a file can't be read where Pillow's own words would mislead."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 
@@ -9,6 +10,11 @@ from recon.image.formats.segments import segments
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEADER_END = 33  # bytes of a PNG's signature and of its first chunk, the header
+# What Pillow's errors name, and its limits, which bound what a small file can grow to.
+_LIMIT, _LIMITS = "PngImagePlugin.MAX_TEXT_CHUNK", "MAX_TEXT_MEMORY"
+_LARGEST = f"Pillow takes (over {PngImagePlugin.MAX_TEXT_CHUNK} bytes decompressed)"
+_LARGEST_SUM = f"Pillow takes (over {PngImagePlugin.MAX_TEXT_MEMORY} bytes)"
+_WITHOUT = "save the image without metadata"
 _COMPRESSION = 259  # number of the TIFF tag
 # Compressions of TIFF that Pillow doesn't know, and those that its libtiff may have been built without.
 _UNKNOWN = {34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG", 50002: "JPEG XL"}
@@ -25,7 +31,7 @@ def cause_of(data: bytes) -> str | None:
         data: an image file that Pillow could not open or not decode.
     """
     if data.startswith(_PNG):
-        return _damaged_metadata(data)
+        return _unread_metadata(data)
     if data.startswith((b"II*\0", b"MM\0*")):
         return _tiff_compression(data)
     return odd_jpeg(data) if data.startswith(b"\xff\xd8") else None
@@ -50,30 +56,41 @@ def _begins_frame(marker: int) -> bool:
     return marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME)
 
 
-def _damaged_metadata(data: bytes) -> str | None:
-    """The cause if Pillow can't read one of a PNG's metadata chunks, which the pixels don't need."""
+def _unread_metadata(data: bytes) -> str | None:
+    """The cause if Pillow can't read a PNG's metadata chunks, which the pixels don't need."""
+    chunks = list(_metadata(data))
+    for name, chunk in chunks:
+        if error := _error_of(chunk):
+            cause = f"{name} chunk larger than {_LARGEST}" if _LIMIT in error else f"damaged {name} chunk"
+            return f"{cause}, which is metadata and not pixels; {_WITHOUT}"
+    # All together may exceed Pillow's other limit.
+    if chunks and _LIMITS in (_error_of(b"".join(chunk for _, chunk in chunks)) or ""):
+        return f"texts larger than {_LARGEST_SUM} together, which are metadata and not pixels; {_WITHOUT}"
+    return None
+
+
+def _metadata(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yields name and bytes of each whole metadata chunk of a PNG."""
     place = _HEADER_END
     while place + 12 <= len(data):
         kind, end = data[place + 4 : place + 8], place + 12 + int.from_bytes(data[place : place + 4], "big")
         # A chunk in small letters is metadata, apart from tRNS, which makes pixels transparent.
-        if kind[:1].islower() and kind != b"tRNS" and end <= len(data) and not _is_read(data[place:end]):
-            name = kind.decode("ascii", "replace")
-            return f"damaged {name} chunk, which is metadata and not pixels; save the image without metadata"
+        if kind[:1].islower() and kind != b"tRNS" and end <= len(data):
+            yield kind.decode("ascii", "replace"), data[place:end]
         place = end
-    return None
 
 
-def _is_read(chunk: bytes) -> bool:
-    """Whether Pillow reads a PNG of one pixel that has this chunk before its pixel."""
+def _error_of(chunks: bytes) -> str | None:
+    """What Pillow says of a PNG of one pixel that has these chunks before its pixel; None if it reads it."""
     out = BytesIO()
     Image.new("L", (1, 1)).save(out, "PNG")
     data = out.getvalue()
     try:
-        with PngImagePlugin.PngImageFile(BytesIO(data[:_HEADER_END] + chunk + data[_HEADER_END:])) as image:
+        with PngImagePlugin.PngImageFile(BytesIO(data[:_HEADER_END] + chunks + data[_HEADER_END:])) as image:
             image.load()
-    except Exception:
-        return False
-    return True
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def _tiff_compression(data: bytes) -> str | None:
