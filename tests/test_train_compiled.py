@@ -16,13 +16,13 @@ MODULE = (
     "def twice(number):\n"
     "    return 2 * number\n"
 )
-TOLD = "compiling the augmentations for this CPU: about ten seconds, once on this machine"
+TOLD = "compiling doubling for this CPU: some seconds, once on this machine"
 
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Path:
     """A module with a kernel, compiled once."""
-    monkeypatch.setattr(compiled, "_TOLD", [])
+    monkeypatch.setattr(compiled, "_TOLD", set())
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")  # beside the module, whatever the environment says
     caplog.set_level(logging.INFO)
     (tmp_path / "doubling.py").write_text(MODULE)
@@ -31,7 +31,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
 
 def loaded(module: Path) -> Any:
     """The kernel as a new process would load it."""
-    made = runpy.run_path(str(module))["twice"]
+    made = runpy.run_path(str(module), run_name="doubling")["twice"]
     assert made(21) == 42
     return made.stats
 
@@ -52,3 +52,19 @@ def test_a_damaged_file_is_compiled_anew_once(module: Path, kind: str, kept: flo
     file.write_bytes(data[: int(kept * len(data))])
     assert loaded(module).cache_misses
     assert loaded(module).cache_hits
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("recon.kernels.entropy", "the JPEG decoder"),
+        ("recon.kernels.resample", "resizing"),
+        ("train.ops.cpu.blur", "the augmentations"),
+    ],
+)
+def test_compiling_names_what_is_compiled(
+    module: Path, caplog: pytest.LogCaptureFixture, name: str, what: str
+) -> None:
+    for _ in range(2):
+        runpy.run_path(str(module), run_name=name)
+    assert caplog.messages == [TOLD.replace("doubling", what)]

@@ -25,8 +25,15 @@ int64: Any = np.int64
 """In a kernel: makes an int of a number of another kind; mypy does not know that numba's int is this."""
 
 _LOG = logging.getLogger(__name__)
-_TOLD: list[str] = []
-"""The kernel whose compilation was told."""
+_TOLD: set[str] = set()
+"""What was told to be compiled."""
+
+_WHAT = {
+    "recon.kernels.resample": "resizing",
+    "recon.kernels": "the JPEG decoder",
+    "train.ops": "the augmentations",
+}
+"""What the kernels of a module or package are for, as `_tell` says it; packing needs the decoder alone."""
 
 # error_model: Python's would check each division for zero, slowly.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
@@ -54,10 +61,17 @@ def kernel(signature: str, *, nogil: bool = True) -> Callable[[Function], Functi
 
 def _cached(signature: str, function: Function, nogil: bool) -> Any:
     made: Any = numba.njit(signature, cache=True, nogil=nogil, **_OPTIONS)(function)
-    if made.stats.cache_misses and not _TOLD:
-        _TOLD.append(function.__name__)
-        _LOG.info("compiling the augmentations for this CPU: about ten seconds, once on this machine")
+    if made.stats.cache_misses:
+        _tell(function.__module__)
     return made
+
+
+def _tell(module: str) -> None:
+    """Says once of each thing that it is compiled, when its first kernel has been."""
+    what = next((what for name, what in _WHAT.items() if f"{module}.".startswith(f"{name}.")), module)
+    if what not in _TOLD:
+        _TOLD.add(what)
+        _LOG.info("compiling %s for this CPU: some seconds, once on this machine", what)
 
 
 def _anew(signature: str, function: Function, nogil: bool) -> Any:
