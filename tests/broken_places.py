@@ -158,7 +158,14 @@ INPUTS: dict[str, Make] = {
 }
 """By what is broken; all for places that are read."""
 
+
+def in_proc(folder: Path, _: Path | None, suffix: str) -> Broken:
+    """Not even root makes a file there."""
+    return Path("/proc") / f"{folder.name}{suffix}", nullcontext()
+
+
 FOLDERS: dict[str, Make] = {
+    "in /proc": in_proc,
     "no permission": refusing(errno.EACCES),
     "stale handle": refusing(errno.ESTALE),
     "read-only": refusing(errno.EROFS, "writing"),

@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +64,31 @@ def test_an_output_that_can_not_be_made_is_found_out_before_the_work(
         assert run(monkeypatch, main_of(line.command), *argv) == 2
         assert str(place) in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "gone"]
+
+
+@pytest.mark.parametrize("line", [one for one in LINES if one.kind == "file"], ids=str)
+def test_a_file_may_have_the_longest_name_that_there_is(
+    line: Line, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suffix = Path(line.whole).suffix
+    longest = ".html" if suffix == ".md" else suffix  # the page beside a report
+    out = tmp_path / f"{'x' * (255 - len(longest))}{suffix}"
+    assert run(monkeypatch, main_of(line.command), *line.argv(out, base, tmp_path / "new")) == 0
+    assert out.stat().st_size
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("option", ["--help", "--print_config"])
+def test_what_can_not_be_printed_is_told(option: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "pack.audit", option]
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, cwd=Path(__file__).parents[1], text=True
+        )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: can't print: no space left where standard output goes\n",
+    )
 
 
 def _begun(*_: Any, **__: Any) -> Any:

@@ -69,6 +69,8 @@ def test_a_broken_place_is_one_line_with_status_2(
         assert said.count("\n") == 1, case
         assert folder.name in said, case
         assert printable(said) == said, case
+        if broken in ("pipe", "socket"):
+            assert "pipe, a socket or a device" in said, case
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if (line.command, line.whole) in INSIDE], ids=str)

@@ -22,10 +22,14 @@ def check_writable(*files: str | None) -> None:
     Raises:
         UserError: one of them is a folder, or nothing can be written there.
     """
-    for folder in sorted({_folder_of(file) for file in files if file is not None}):
+    wanted = [file for file in files if file is not None]
+    for folder, file in sorted({_folder_of(file): file for file in reversed(wanted)}.items()):
         store = open_store(folder)
-        with store.publish(_PROBE):
-            pass
+        try:
+            with store.publish(_PROBE):
+                pass
+        except UserError as error:  # nobody knows the probe
+            raise type(error)(str(error).replace(str(expanded(folder) / _PROBE), file)) from error
         with suppress(UserError):  # who may write may not always remove
             store.remove(_PROBE)
 

@@ -15,7 +15,7 @@ from pack.storage.pins import Pins
 from pack.storage.retry import Retry
 from pack.storage.trouble import BusyError, reading, taken, warn_once, whole, writing
 from recon.base.errors import MissingError, UserError
-from recon.base.paths import exists, expanded, is_dir, is_file, is_special, make_folder
+from recon.base.paths import exists, expanded, is_dir, is_file, is_special, make_folder, partial_name
 from recon.base.walk import Files, Leave, listing, tell_nobody, walk
 
 # What os.link raises if the file system has no hard links, or no more of them.
@@ -99,7 +99,7 @@ class LocalStore:
     @contextmanager
     def publish(self, name: str, *, create: bool = False) -> Iterator[BinaryIO]:
         """See `Store.publish`: the file is written next to its target, flushed to disk, then renamed."""
-        partial = self.root / f".{name}.partial"
+        partial = self.root / partial_name(name)
         with writing(self.root / name):
             make_folder(self.root)
             refuse_special(self.root / name)

@@ -14,6 +14,7 @@ from pack.storage.pins import Pins, changed_at, version_of
 from pack.storage.retry import Attempts, Retry, TransientError, bounded, settle
 from pack.storage.trouble import ends_early, explained, refuse_secrets, taken, uncreated, unopened, warn_once
 from recon.base.errors import MissingError, UserError
+from recon.base.paths import partial_name
 from recon.base.walk import HIDDEN, Files, Leave, tell_nobody
 
 T = TypeVar("T")
@@ -226,7 +227,7 @@ class _Upload:
     def __init__(self, store: FsspecStore, name: str, file: str, size: int, create: bool) -> None:
         self._store, self._name, self._file, self._size, self._create = store, name, file, size, create
         self._fs = store.fs
-        self._partial = f".{name}.{uuid.uuid4().hex[:12]}.partial"
+        self._partial = partial_name(f"{name}.{uuid.uuid4().hex[:12]}")
         self._given_up = self._begun = False
 
     def send(self) -> None:

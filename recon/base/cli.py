@@ -7,7 +7,6 @@ its heavy libraries when it runs.
 import errno
 import logging
 import os
-import re
 import signal
 import sys
 import warnings
@@ -19,6 +18,7 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from recon.base.complaints import complaint_of_file, in_plain_words
 from recon.base.errors import PeerError, UserError
+from recon.base.options import refuse_places
 from recon.base.paths import open_closed_streams, print_any_text, printable
 from recon.launcher.launcher import attach, told_launcher
 
@@ -90,6 +90,10 @@ def _parser(prog: str, about: str, options: Mapping[str, Any], recipes: Mapping[
 
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # noqa: ARG002
             fail(f"{in_plain_words(' '.join(message.split()), options)}; see {prog} --help")
+
+        def _print_message(self, message: str, file: Any = None) -> None:
+            """Prints it, or fails; argparse passes over what can't be printed."""
+            (file or sys.stderr).write(message)
 
         def _apply_actions(self, cfg: Any, *rest: Any, **more: Any) -> Any:
             """Takes what a YAML file holds."""
@@ -242,9 +246,7 @@ def run(
     before = signal.getsignal(signal.SIGINT)
     try:
         attach()
-        options = parse(config, argv, **parser)
-        _refuse_memory(options)
-        status = job(options)
+        status = _done(config, job, argv, **parser)
         sys.stdout.flush()  # else a full disk would be met when the interpreter ends
     except UserError as error:
         fail(str(error))
@@ -266,18 +268,19 @@ def run(
     sys.exit(status or 0)
 
 
+def _done(config: Any, job: Any, argv: Sequence[str] | None, **parser: Any) -> Any:
+    """Parses and runs; the status also where --help and its like have ended the process."""
+    try:
+        options = parse(config, argv, **parser)
+        refuse_places(options)
+        return job(options)
+    except SystemExit as end:
+        return end.code
+
+
 def _forget_output() -> None:
     """Python flushes standard output at exit, and would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _refuse_memory(options: object) -> None:
-    """Refuses fsspec's files in memory: they end with the command, and its workers never see them."""
-    if found := re.search(r"memory://[^\s'\"]*", repr(options)):
-        raise UserError(
-            f"{found[0]} lasts only as long as this process; give a directory, s3://BUCKET/PREFIX or the URL "
-            "of another storage"
-        )
 
 
 def ignore_odd_metadata() -> None:

@@ -1,9 +1,13 @@
 """Checks of options that the configs of all commands share."""
 
-from dataclasses import MISSING, fields
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from recon.base.errors import UserError
+from recon.base.paths import expanded, is_special, printable
 
 MAX_THREADS = 1024
 """Largest number of threads that one process accepts; a larger one is surely a mistake."""
@@ -50,3 +54,49 @@ def refuse_idle(config: Any, *names: str, because: str, group: str = "") -> None
         value, make = getattr(config, name), options[name].default_factory
         if value != (options[name].default if make is MISSING else make()):
             raise UserError(f"{group}{name}={value} would be ignored: {because}; leave it out")
+
+
+def refuse_places(options: object) -> None:
+    """Refuses places that no command can use, whichever option names them.
+
+    These are fsspec's files in memory, which end with the command, and which its workers never see; and
+    pipes, sockets and devices, which can't be read twice, or in parts.
+
+    Args:
+        options: the config of a command.
+
+    Raises:
+        UserError: an option names such a place.
+    """
+    if found := re.search(r"memory://[^\s'\"]*", repr(options)):
+        raise UserError(
+            f"{found[0]} lasts only as long as this process; give a directory, s3://BUCKET/PREFIX or the URL "
+            "of another storage"
+        )
+    for name, text in _texts(options):
+        refuse_special(text, f"{name}={printable(text)}")
+
+
+def refuse_special(place: str, shown: str) -> None:
+    """Refuses a pipe, a socket or a device; whatever else is wrong with a place is for the command to tell.
+
+    Raises:
+        UserError: it begins with `shown`.
+    """
+    found = False
+    with suppress(UserError):
+        found = is_special(expanded(place.removeprefix("file://")))
+    if found:
+        raise UserError(f"{shown} is a pipe, a socket or a device, expected a file or folder")
+
+
+def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yields each text among options with the name of its option."""
+    if isinstance(value, str):
+        yield name, value
+    elif is_dataclass(value):
+        for one in fields(value):
+            yield from _texts(getattr(value, one.name), f"{name}.{one.name}".lstrip("."))
+    elif isinstance(value, list | tuple | dict):
+        for item in [*value, *(value.values() if isinstance(value, dict) else ())]:
+            yield from _texts(item, name)

@@ -2,6 +2,7 @@
 
 import codecs
 import errno
+import hashlib
 import io
 import os
 import re
@@ -13,7 +14,8 @@ from recon.base.errors import UserError
 
 # Errors of `stat` that mean "no such file"; pathlib lists EBADF too, which macOS is known to give.
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP, errno.ENAMETOOLONG)
-_LONGEST_NAME = 200  # bytes; file systems take 255, and a suffix may follow
+_LONGEST = 255  # bytes of a name that file systems take
+_LONGEST_NAME = 200  # bytes of a name that we make; a suffix may follow
 
 
 def split_path(path: str) -> tuple[str, str]:
@@ -77,6 +79,14 @@ def _shown(error: UnicodeError) -> tuple[str, int]:
     found = error.object[error.start : error.end]
     found = re.sub("[\udc80-\udcff]", lambda stray: f"\\x{ord(stray[0]) - 0xDC00:02x}", found)
     return found.encode("ascii", "backslashreplace").decode(), error.end
+
+
+def partial_name(name: str) -> str:
+    """The name beside a file under which it is written before it is renamed; always the same one."""
+    found = f".{name}.partial"
+    if len(os.fsencode(found)) <= _LONGEST:
+        return found
+    return f".{hashlib.sha256(os.fsencode(name)).hexdigest()}.partial"
 
 
 def is_plain_name(name: object) -> bool:

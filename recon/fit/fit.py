@@ -21,8 +21,8 @@ import numpy as np
 from recon.base.cli import run
 from recon.base.cpus import available_cpus
 from recon.base.errors import UserError, message_of
-from recon.base.options import at_least_one
-from recon.base.paths import expanded, is_file, make_folder
+from recon.base.options import at_least_one, refuse_special
+from recon.base.paths import expanded, is_file, make_folder, partial_name
 from recon.base.progress import Progress
 from recon.fit.data import CENTRE_SIDE, centre, load_photographs, random_crops, shrink
 from recon.fit.init import start_linear
@@ -73,6 +73,7 @@ class FitConfig:
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "batch_size", "crop")
         if self.start and not is_file(expanded(self.start) / "config.json"):
+            refuse_special(self.start, f"start={self.start}")
             raise UserError(f"start={self.start} holds no config.json, expected a model's directory")
         if not self.scales or min(self.scales) < 1:
             raise UserError(f"scales={self.scales}, expected factors of 1 or more")
@@ -168,7 +169,7 @@ def save(model: Any, out: str) -> None:
 
 
 def _partial(target: Path) -> Path:
-    return target.with_name(f".{target.name}.partial")
+    return target.with_name(partial_name(target.name))
 
 
 @contextmanager

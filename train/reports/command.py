@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from recon.base.cli import run
 from recon.base.errors import UserError
 from recon.base.options import not_negative
-from recon.base.paths import expanded, make_folder
+from recon.base.paths import expanded, make_folder, partial_name
 
 if TYPE_CHECKING:
     from train.reports.inputs.contents import Contents
@@ -115,6 +115,6 @@ def contents_of(config: ReportConfig) -> "Contents":
 def _write(path: Path, text: str) -> None:
     from train.evaluation.figures.scores import encoded
 
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(partial_name(path.name))
     partial.write_bytes(encoded(text))
     os.replace(partial, path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.base.errors import UserError
+from recon.base.paths import partial_name
 from train.reports.markup import plain
 
 Draw = Callable[[Any], None]
@@ -84,7 +85,7 @@ def save_png(draws: Sequence[Draw], path: Path, width: float, height: float) -> 
         for draw, axes in zip(draws, figure.subplots(1, len(draws)), strict=True):
             draw(axes)
         # Written under another name and renamed, so that a killed command leaves no half picture.
-        partial = path.with_name(f".{path.name}.partial")
+        partial = path.with_name(partial_name(path.name))
         figure.savefig(partial, dpi=_DOTS_PER_INCH, format="png")
     os.replace(partial, path)
 

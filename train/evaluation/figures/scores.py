@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pack.storage import open_store
 from recon.base.errors import UserError
+from recon.base.options import refuse_special
 from recon.base.paths import is_dir, printable, split_path
 
 SHARED = ""
@@ -115,6 +116,7 @@ def read_scores(place: str) -> Scores:
         UserError: there is no such file, a column is missing, a row has no valid label or logit, or two
             images of a group have one name. The message names the line.
     """
+    refuse_special(place, place)
     path = scores_file(place)
     folder, name = split_path(path)
     store = open_store(folder)
