@@ -30,7 +30,7 @@ fi
 rm -rf -- "$out"
 mkdir -p -- "$out/photographs"
 touch -- "$mark" # before the long steps: a demo that was stopped can then be started again
-packages=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+packages=$("$PYTHON" -c 'import importlib.util as i; print(i.find_spec("skimage").submodule_search_locations[0] + "/..")')
 cp "$packages"/skimage/data/{astronaut,brick,camera,chelsea,coffee,coins,grass,gravel,moon,motorcycle_left}.png \
   "$packages"/skimage/data/rocket.jpg "$packages"/sklearn/datasets/images/{china,flower}.jpg "$out/photographs"
 

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,6 +106,21 @@ def test_the_report_of_the_demo_says_of_its_photographs_what_is_true(tmp_path: P
     assert "tiles of three photographs" in text
     assert "three cases \\\nrather than 130" in text
     assert "Two of the \\\nthree photographs are JPEG files" in text
+
+
+def test_the_demo_finds_its_photographs_wherever_packages_with_compiled_code_lie(tmp_path: Path) -> None:
+    (tmp_path / "platlib/skimage").mkdir(parents=True)
+    (tmp_path / "platlib/skimage/__init__.py").write_text("")
+    line = re.search(r"^packages=.*", (ROOT / "launch/demo.sh").read_text("utf-8"), re.MULTILINE)
+    assert line
+    ended = subprocess.run(
+        ["bash", "-c", f'{line[0]}; cd "$packages" && pwd'],
+        env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable, "PYTHONPATH": str(tmp_path / "platlib")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == f"{tmp_path}/platlib\n"
 
 
 @pytest.mark.parametrize(

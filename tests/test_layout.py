@@ -36,7 +36,9 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "recon/image recon/models"
     ),
     "pack/dataset": "pack/shard pack/storage recon/base",
-    "pack/adopt": "pack/base pack/card pack/dataset pack/shard pack/storage recon/base recon/image",
+    "pack/adopt": (
+        "pack/base pack/card pack/dataset pack/shard pack/storage recon/base recon/image recon/place"
+    ),
     "pack/inspect": "pack/base pack/dataset pack/shard recon/base recon/image",
     "pack/inspect/audit/traces": "recon/image",
     "pack/inspect/audit/measured": (
@@ -92,7 +94,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "train/evaluation/figures train/evaluation/inputs train/evaluation/work train/order"
     ),
     "train/detector": (
-        "pack/base pack/shard pack/storage recon recon/base recon/image train/evaluation "
+        "pack/base pack/shard pack/storage recon recon/base recon/image recon/place train/evaluation "
         "train/evaluation/figures train/evaluation/inputs train/model train/model/published"
     ),
     "train/output": "pack/storage recon/base",

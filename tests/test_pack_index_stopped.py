@@ -15,7 +15,7 @@ from pack import index, verify
 from pack.adopt.adopt import adopt
 from pack.adopt.config import IndexConfig
 from pack.adopt.written import Written
-from pack.storage import LocalStore
+from pack.storage import BusyError, LocalStore
 from recon.base.errors import UserError
 
 
@@ -174,3 +174,28 @@ def test_a_run_that_another_was_faster_than_leaves_the_dataset_of_that(
     with pytest.raises(UserError, match="exists already with other content"):
         adopted(tmp_path)
     assert {"0.parquet", "0.hints", "1.parquet", "1.hints", "dataset.json"} <= files(tmp_path).keys()
+
+
+def test_one_of_several_ranks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    tars = files(write(tmp_path))
+    assert run(monkeypatch, index.main, tmp_path) == 2
+    assert "RANK=1 and WORLD_SIZE=2 make this one of several processes" in capsys.readouterr().err
+    assert files(tmp_path) == tars
+
+
+def test_a_run_that_meets_another_takes_nothing_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(name: str, count: int) -> None:
+        if count == 2:
+            raise BusyError(f"another process is writing {name}")
+
+    write(tmp_path)
+    monkeypatch.setattr(LocalStore, "publish", publishing(busy))
+    with pytest.raises(BusyError):
+        adopted(tmp_path)
+    assert {"0.parquet", "0.hints"} <= files(tmp_path).keys()

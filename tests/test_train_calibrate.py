@@ -313,3 +313,32 @@ def test_mistakes_are_told_before_the_images_are_scored(
         assert (status, complaint in error, "Traceback" in error) == (2, True, False), error
     assert not Path(calibration_name(checkpoint)).exists()
     assert open_source(fakes).total == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"RANK": "1", "WORLD_SIZE": "2"}, "RANK=1 and WORLD_SIZE=2 make this one of several processes"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 is set, but RANK not"),
+        (
+            {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"},
+            "OMPI_COMM_WORLD_RANK=0 of OMPI_COMM_WORLD_SIZE=2 makes this one of several processes",
+        ),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, None),
+    ],
+)
+def test_one_of_several_ranks_is_refused_before_it_writes_what_all_would_write(
+    checkpoint: str,
+    data: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    told: str | None,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    status = run(monkeypatch, main, "--checkpoint", checkpoint, "--data", data, "--device", "cpu")
+    assert (status == 0) == (told is None) == Path(calibration_name(checkpoint)).exists()
+    if told:
+        cure = "python -m train.calibrate is one process: start it without torchrun or srun, or unset it"
+        assert capsys.readouterr().err == f"error: {told}; {cure}\n"

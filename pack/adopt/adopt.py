@@ -31,7 +31,7 @@ from pack.shard.names import hints_name
 from pack.shard.pair import member_columns
 from pack.shard.rejected import REJECTED, rejected_bytes
 from pack.shard.schema import ADOPTED_SCHEMA, hinted
-from pack.storage import Store, open_store
+from pack.storage import BusyError, Store, open_store
 from recon.base.cpus import ahead, available_cpus
 from recon.base.errors import RejectedImageError, UserError
 from recon.base.options import refuse_idle
@@ -100,6 +100,8 @@ class _Adoption:
         self.written.refuse_foreign(self.names)
         try:
             self._finish(self._read_all(sizes), present)
+        except BusyError:  # another process is at these tars; its files are not to go
+            raise
         except BaseException:  # an interrupt too
             self.written.undo()
             raise

@@ -15,16 +15,22 @@ this dataset first, because a run to be resumed pins the old one. If --entries w
 before the dataset is read.
 """
 
+import os
+
 from pack.adopt.config import IndexConfig
 from recon.base.cli import run
+from recon.place.alone import refuse_ranks
+
+_PROG = "python -m pack.index"
 
 
 def main() -> None:
     """The command."""
-    run(IndexConfig, _job, prog="python -m pack.index", about=__doc__ or "")
+    run(IndexConfig, _job, prog=_PROG, about=__doc__ or "")
 
 
 def _job(config: IndexConfig) -> None:
     from pack.adopt.adopt import adopt
 
+    refuse_ranks(os.environ, _PROG)
     adopt(config)

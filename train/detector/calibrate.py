@@ -9,6 +9,7 @@ Both go into a file beside the checkpoint, ``runs/mine/best.calibration.json``. 
 """
 
 import logging
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from recon.base.cli import run
 from recon.base.errors import UserError
 from recon.base.options import at_least_one, not_negative
+from recon.place.alone import refuse_ranks
 from train.evaluation.images_config import ImagesConfig, open_images
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 FEW = 50
 """Of fewer images of a class, a single one moves its error rate by more than 2 %."""
 
+_PROG = "python -m train.calibrate"
 _LOG = logging.getLogger(__name__)
 
 
@@ -55,7 +58,7 @@ class CalibrateConfig(ImagesConfig):
 
 def main() -> None:
     """Runs the command line."""
-    run(CalibrateConfig, _job, prog="python -m train.calibrate", about=__doc__ or "")
+    run(CalibrateConfig, _job, prog=_PROG, about=__doc__ or "")
 
 
 def calibrate(config: CalibrateConfig) -> "Calibration":
@@ -199,6 +202,7 @@ def sample(total: int, count: int, seed: int) -> set[int]:
 
 
 def _job(config: CalibrateConfig) -> None:
+    refuse_ranks(os.environ, _PROG)
     from train.evaluation.figures.calibration import calibration_name
     from train.evaluation.figures.decision import Decision
 
