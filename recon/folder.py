@@ -25,6 +25,7 @@ from recon.models.config import ReconstructionConfig
 from recon.models.listing import table
 from recon.models.load import load
 from recon.models.types import Autoencoder
+from recon.place.alone import refuse_ranks
 from recon.reconstruct import reconstruct_each
 
 RECORD = "reconstruction.json"
@@ -33,6 +34,7 @@ RECORD = "reconstruction.json"
 REJECTED = "rejected.jsonl"
 """One line {"path", "cause"} for each source that was not reconstructed."""
 
+_PROG = "python -m recon"
 _WEBP_SIDE = 16383  # limit of the format, which has 14 bits for a side
 _LONGEST_NAME = 255  # bytes, the limit of nearly all file systems
 _BATCHES_AHEAD = 4  # batches decoded together, so that images of one size can share a batch
@@ -85,7 +87,7 @@ class _Tally:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command with `argv`, by default the arguments of the process."""
     shows = {"list": (table, "Print the presets, and which of them are in the hub's cache.")}
-    cli.run(FolderConfig, reconstruct_folder, argv, prog="python -m recon", about=__doc__ or "", shows=shows)
+    cli.run(FolderConfig, reconstruct_folder, argv, prog=_PROG, about=__doc__ or "", shows=shows)
 
 
 def find_images(root: Path) -> list[str]:
@@ -102,6 +104,7 @@ def reconstruct_folder(config: FolderConfig) -> int:
     Raises:
         UserError: a folder or an option is wrong, or the output can't be written.
     """
+    refuse_ranks(os.environ, _PROG)
     jobs = _plan(config)
     autoencoder = load(config)  # before the folder is claimed: the record needs the hash of the weights
     out = Path(config.out)

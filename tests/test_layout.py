@@ -21,7 +21,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "recon/image": "recon/base recon/image/formats recon/jpeg",
     "recon/models/files": "recon/base",
     "recon/models": "recon/base recon/models/files recon/place",
-    "recon": "recon/base recon/image recon/models",
+    "recon": "recon/base recon/image recon/models recon/place",
     "recon/fit": "recon recon/base recon/image recon/models",
     "pack/storage": "recon/base",
     "pack/base": "pack/storage recon/base recon/models",
@@ -39,7 +39,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     "pack/adopt": (
         "pack/base pack/card pack/dataset pack/shard pack/storage recon/base recon/image recon/place"
     ),
-    "pack/inspect": "pack/base pack/dataset pack/shard recon/base recon/image",
+    "pack/inspect": "pack/base pack/dataset pack/shard recon/base recon/image recon/place",
     "pack/inspect/audit/traces": "recon/image",
     "pack/inspect/audit/measured": (
         "pack/dataset pack/inspect/audit/traces pack/shard recon/base recon/image"
@@ -51,7 +51,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     ),
     "pack/inspect/audit": (
         "pack/base pack/card pack/dataset pack/inspect/audit/judge pack/inspect/audit/measured "
-        "pack/inspect/audit/networks pack/shard pack/storage recon/base"
+        "pack/inspect/audit/networks pack/shard pack/storage recon/base recon/place"
     ),
     "pack": (
         "pack/adopt pack/base pack/inspect pack/inspect/audit pack/plan pack/publish recon/base "
@@ -88,7 +88,9 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
         "pack/storage recon/base recon/image train/evaluation train/evaluation/figures "
         "train/evaluation/inputs"
     ),
-    "train/reports": ("pack/base recon/base train/evaluation train/evaluation/figures train/reports/inputs"),
+    "train/reports": (
+        "pack/base recon/base recon/place train/evaluation train/evaluation/figures train/reports/inputs"
+    ),
     "train/evaluation/robust": (
         "pack/base pack/storage recon/base recon/image train/chains train/degrade train/evaluation "
         "train/evaluation/figures train/evaluation/inputs train/evaluation/work train/order"

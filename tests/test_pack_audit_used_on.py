@@ -72,7 +72,7 @@ def test_whole_interval_decides_and_few_photographs_leave_it_open(
 ) -> None:
     told = Separation(value=(low + high) / 2, low=low, high=high)
     monkeypatch.setattr(used_on, "apart", lambda *_: told)
-    finding = judge_elsewhere(dataset(), elsewhere(*map(photograph, OTHERS)), "some", 0.6, steps=4)
+    finding = judge_elsewhere(dataset(), elsewhere(*map(photograph, OTHERS)), "some", 0.6, steps=STEPS)
     assert finding.verdict == verdict
 
 

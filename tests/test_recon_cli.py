@@ -105,6 +105,7 @@ def test_what_is_no_boolean_is_named(words: list[str], capsys: pytest.CaptureFix
         (["--codec", "x"], "codec=x, expected png, webp"),
         (["--dry_run=maybe"], "dry_run=maybe, expected true or false"),
         (["--dry-rum"], "unrecognized arguments: --dry-rum; perhaps --dry_run"),
+        (["--urls", "v"], "unrecognized arguments: --urls v; give URLS without --urls"),
         (["--augmnt.pad", "true"], "unrecognized arguments: --augmnt.pad true; perhaps --augment.pad"),
         (["--config", "gone.yaml"], "/gone.yaml: no such file"),
     ],

@@ -7,6 +7,7 @@ reconstructions each has two such columns. Where the dataset has masks of what w
 """
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,6 +20,7 @@ from recon.base.errors import UserError
 from recon.base.options import at_least_one
 from recon.image.codec import Picture, Pixels, decode_rgb, encode
 from recon.image.drawing import enlarge, fitted, resize, text_strip
+from recon.place.alone import refuse_ranks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,6 +40,7 @@ LINE = 18
 SCALE = 44
 """Height of the scale of differences at the end of the sheet, in pixels."""
 
+_PROG = "python -m pack.preview"
 _FAINT = "#606060"
 
 
@@ -64,10 +67,11 @@ class PreviewConfig:
 
 def main() -> None:
     """The command."""
-    run(PreviewConfig, _job, prog="python -m pack.preview", about=__doc__ or "")
+    run(PreviewConfig, _job, prog=_PROG, about=__doc__ or "")
 
 
 def _job(config: PreviewConfig) -> None:
+    refuse_ranks(os.environ, _PROG)
     from pack.base.writable import check_writable, write_file
     from pack.dataset.dataset import open_dataset
 

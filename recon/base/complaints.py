@@ -80,5 +80,7 @@ def _of_group(message: str, options: Mapping[str, Any]) -> str:
 def _meant(message: str, options: Mapping[str, Any]) -> str:
     """The option whose name is most like one that there is not."""
     found = _UNKNOWN.search(message)
+    if found and found["name"] in options:  # a positional argument, or argparse would know it
+        return f"; give {found['name'].upper()} without --{found['name']}"
     close = get_close_matches(found["name"].replace("-", "_"), options, n=1, cutoff=0.7) if found else []
     return f"; perhaps --{close[0]}" if close else ""

@@ -10,6 +10,7 @@ calibration of its weights are removed: they would belong to other weights, or c
 """
 
 import logging
+import os
 import tempfile
 import warnings
 from dataclasses import dataclass, field
@@ -19,12 +20,14 @@ from typing import TYPE_CHECKING
 
 from recon.base.cli import run
 from recon.base.errors import UserError
+from recon.place.alone import refuse_ranks
 from train.model.config import FileModel
 
 if TYPE_CHECKING:  # heavy; --help answers at once
     from train.detector.detector import Detector
 
 _TRACED = (1, 3, 32, 32)  # any size: the graph depends on none
+_PROG = "python -m train.export"
 _LOG = logging.getLogger(__name__)
 
 
@@ -48,7 +51,7 @@ class ExportConfig:
 
 def main() -> None:
     """Runs the command line."""
-    run(ExportConfig, _job, prog="python -m train.export", about=__doc__ or "")
+    run(ExportConfig, _job, prog=_PROG, about=__doc__ or "")
 
 
 def export(config: ExportConfig) -> list[str]:
@@ -131,5 +134,6 @@ def onnx_bytes(detector: "Detector", backbone: str) -> bytes:
 
 
 def _job(config: ExportConfig) -> None:
+    refuse_ranks(os.environ, _PROG)
     for name in export(config):
         _LOG.info("%s/%s", config.out.rstrip("/"), name)

@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,12 +22,14 @@ from recon.base.cli import run
 from recon.base.errors import UserError
 from recon.base.options import at_least_one, refuse_idle
 from recon.base.paths import expanded, is_dir, split_path
+from recon.place.alone import refuse_ranks
 from train.model.config import FileModel
 
 if TYPE_CHECKING:  # heavy; --help answers at once
     from recon.image.codec import Pixels
     from train.detector.detector import Detector, Verdict
 
+_PROG = "python -m train.score"
 _LOG = logging.getLogger(__name__)
 _COLUMNS = ("name", "probability", "verdict", "logit", "looked_at", "trouble")
 
@@ -72,7 +75,7 @@ class ScoreConfig:
 
 def main() -> None:
     """Runs the command line."""
-    run(ScoreConfig, _job, prog="python -m train.score", about=__doc__ or "")
+    run(ScoreConfig, _job, prog=_PROG, about=__doc__ or "")
 
 
 def images_at(places: Sequence[str]) -> list[str]:
@@ -105,6 +108,7 @@ def _images_at(place: str) -> Iterator[str]:
 
 
 def _job(config: ScoreConfig) -> int:
+    refuse_ranks(os.environ, _PROG)
     from pack.base.writable import check_apart, check_writable
     from train.detector.detector import Detector
 

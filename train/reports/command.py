@@ -17,10 +17,12 @@ from recon.base.cli import run
 from recon.base.errors import UserError
 from recon.base.options import not_negative
 from recon.base.paths import expanded, make_folder, partial_name
+from recon.place.alone import refuse_ranks
 
 if TYPE_CHECKING:
     from train.reports.inputs.contents import Contents
 
+_PROG = "python -m train.report"
 _LOG = logging.getLogger(__name__)
 
 
@@ -54,10 +56,11 @@ class ReportConfig:
 
 def main() -> None:
     """Runs the command line."""
-    run(ReportConfig, _job, prog="python -m train.report", about=__doc__ or "")
+    run(ReportConfig, _job, prog=_PROG, about=__doc__ or "")
 
 
 def _job(config: ReportConfig) -> None:
+    refuse_ranks(os.environ, _PROG)
     from pack.base.writable import check_apart, check_writable
     from train.reports.markdown import as_markdown
     from train.reports.page import as_html

@@ -20,6 +20,7 @@ from recon.base.errors import UserError
 from recon.base.options import at_least_one
 from recon.base.paths import safe_name
 from recon.base.progress import counted, progress
+from recon.place.alone import refuse_ranks
 
 if TYPE_CHECKING:
     from pack.base.items import File
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pack.inspect.audit.judge.probe import Probe
     from pack.inspect.audit.measured.images import Measurements
     from pack.inspect.audit.networks.pairs import Halves, WindowPairs
+
+_PROG = "python -m pack.audit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,7 @@ class AuditConfig:
 
 def main() -> None:
     """The command."""
-    run(AuditConfig, _job, prog="python -m pack.audit", about=__doc__ or "")
+    run(AuditConfig, _job, prog=_PROG, about=__doc__ or "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +216,7 @@ def _counts(datasets: "list[Dataset]", sample: "Measurements") -> "list[Finding]
 
 
 def _job(config: AuditConfig) -> int:
+    refuse_ranks(os.environ, _PROG)
     from pack.base.writable import check_writable
     from pack.card.card import CARD
     from pack.card.update import add_findings, cards
