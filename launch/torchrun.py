@@ -44,14 +44,13 @@ for each in (signal.SIGINT, *PREEMPTION):
     signal.signal(each, _leave)
 
 import shlex  # noqa: E402
-import socket  # noqa: E402
-import time  # noqa: E402
 from dataclasses import replace  # noqa: E402
 
 from recon.base.errors import PeerError, UserError  # noqa: E402
 from recon.launcher.launcher import LAUNCHER  # noqa: E402
 from recon.launcher.watch import Patience  # noqa: E402
-from recon.place.node import Node, find_node  # noqa: E402
+from recon.place.meeting import local_address  # noqa: E402
+from recon.place.node import find_node  # noqa: E402
 
 # The variables of torchrun's options --signals-to-handle and --shutdown-timeout. The latter is the time in
 # seconds that the ranks have to save after a signal; the scheduler's own limit may be shorter.
@@ -64,8 +63,11 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 os.environ[LAUNCHER] = str(os.getpid())
 
 
-def _found(words: list[str]) -> tuple[list[str], Patience]:
-    """The options of torchrun that this node's variables tell, with the command behind them; the patience."""
+_ANSWERED = ("--help", "-h", "--print_config", "--print-config")  # by one process at once
+
+
+def _found(words: list[str]) -> tuple[list[str], Patience, int | None]:
+    """What this node's variables tell: options of torchrun with the command behind them, patience, number."""
     node = find_node(os.environ, together=words[1:2] != ["pack"])
     if os.environ.get("DRY_RUN"):
         command = shlex.join(["torchrun", *node.options(), *words])
@@ -80,48 +82,21 @@ def _found(words: list[str]) -> tuple[list[str], Patience]:
             raise UserError(f"NPROC_PER_NODE={node.processes}: {error} Give a number, or auto") from None
     sys.stderr.write(f"{node.told(node.processes)}\n")
     patience = Patience(silence_s=node.silence_s, rejoin_s=node.rejoin_s)
-    return [*node.options(_local_address(node)), *words], patience
-
-
-def _local_address(node: Node) -> str | None:
-    """Waits for the node where all meet to listen; returns the address that it sees of this one.
-
-    Not all clusters can look up the names of nodes, as those of Kubernetes' pods.
-    """
-    host, _, port = (node.endpoint or "").rpartition(":")
-    if node.is_host or not host:
-        return None
-    deadline, told = time.monotonic() + node.join_s, False
-    while True:
-        try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as connection:
-                address: str = connection.getsockname()[0]
-                return None if address.startswith("127.") or address == "::1" else address
-        except OSError as error:
-            is_unknown = isinstance(error, socket.gaierror)
-            if is_unknown and not told:  # a new pod's name may take a while
-                sys.stderr.write(
-                    f"{host} has no address yet ({error.strerror}), asking for {node.join_s} s\n"
-                )
-                told = True
-            if node.is_host is None and not is_unknown:  # this may be the one; torchrun knows
-                return None
-            if time.monotonic() > deadline:
-                late = f"{node.endpoint} does not listen after {node.join_s} s"
-                raise PeerError(f"{late} ({error}); is node 0 running?") from None
-        time.sleep(1)
+    return [*node.options(local_address(node)), *words], patience, node.rank
 
 
 def _run(words: list[str]) -> NoReturn:
+    if words[:1] == ["-m"] and any(word.partition("=")[0] in _ANSWERED for word in words):
+        os.execv(sys.executable, [sys.executable, *words])
     try:
-        options, patience = _found(words) if words[:1] == ["-m"] else (words, Patience())
+        found = _found(words) if words[:1] == ["-m"] else (words,)
     except UserError as error:
         _end(2, str(error))
     except PeerError as error:
         _end(os.EX_UNAVAILABLE, str(error))
     from recon.launcher.agent import run
 
-    _end(*run(options, patience))
+    _end(*run(*found))
 
 
 if __name__ == "__main__":

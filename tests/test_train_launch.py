@@ -37,6 +37,7 @@ def test_jobs_that_torchrun_has_no_name_for_are_not_one_job() -> None:
     [
         {},
         dict.fromkeys(TORCHRUN, ""),
+        {"NNODES": "1"},
         {"SLURM_NTASKS": "8"},  # a shell of salloc
         {"SLURM_PROCID": "0", "SLURM_NTASKS": "1"},
         {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "1"},
@@ -86,6 +87,9 @@ def test_ranks_that_were_started_by_hand_are_alone_on_their_nodes() -> None:
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "many"}, "SLURM_NTASKS='many', expected a number"),
         ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}, "of OMPI_COMM_WORLD_SIZE=2"),
         ({"PMI_RANK": "0", "PMI_SIZE": "2"}, "of PMI_SIZE=2"),
+        ({"NNODES": "2"}, "NNODES=2, but no RANK: this process would train alone; start launch/torchrun.sh"),
+        ({"NNODES": "1:2"}, "NNODES=1:2, but no RANK"),
+        ({"PET_NNODES": "2"}, "PET_NNODES=2, but no RANK"),
     ],
 )
 def test_half_a_launch_is_refused(environ: dict[str, str], complaint: str) -> None:

@@ -39,6 +39,8 @@ def _job(config: TrainConfig, stop: StopFlag) -> int:
     launch = find_launch(os.environ)
     if launch.rank == 0 and launch.told and not is_launched():  # else it has told the node's place
         _LOG.info("%s", launch.told)
+    if launch.rank == 0 and launch.max_restarts and (launch.nodes or 1) > 1 and config.resume != "auto":
+        _LOG.warning("MAX_RESTARTS without --resume auto: a node that came back would be refused")
     from train.loop.run import train
 
     try:

@@ -8,10 +8,11 @@ purpose are not started again, a silent node is given up, and one line tells the
 import logging
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ from torch.distributed.elastic.rendezvous import api as rendezvous
 from torch.distributed.launcher import api
 from torch.distributed.run import main
 
+from recon.launcher.admission import Admission, NotAdmittedError, Told
 from recon.launcher.clocks import compare_no_clocks
 from recon.launcher.watch import Patience, Watch, end_silent_connections
 
@@ -32,6 +34,10 @@ _FINAL = (2, os.EX_TEMPFAIL)  # ranks that another start would not change, or th
 _STOPPED = (os.EX_TEMPFAIL, 128 + signal.SIGTERM)  # what the others end with once torchrun stops them
 _NO_MESSAGE = "<NONE>"  # torchrun's word for it
 _ENDED = "pairstream/ended"
+_LINGER_S = 3.0  # the store may be this process's own: nodes that look into it every second learn the reason
+_HOST_LOST = (
+    "the node where all meet has gone: MAX_RESTARTS starts nothing again without it, start all nodes again"
+)
 _APART: dict[type[Exception], str] = {  # why nodes do not come together
     rendezvous.RendezvousTimeoutError: "too few came in time",
     rendezvous.RendezvousClosedError: "the run has ended on another node",
@@ -43,17 +49,22 @@ class _GoneError(Exception):
     """Another node is silent; the text says which."""
 
 
-def run(options: list[str], patience: Patience = Patience()) -> tuple[int, str | None]:  # noqa: B008  # frozen
+def run(
+    options: list[str],
+    patience: Patience = Patience(),  # noqa: B008  # frozen
+    number: int | None = None,
+) -> tuple[int, str | None]:
     """Runs torchrun to the end of its ranks.
 
     Args:
         options: the arguments of torchrun.
         patience: how long to wait for other nodes.
+        number: of this node, if it was told one.
 
     Returns:
         The exit status, and the error in one line, if there is one to tell.
     """
-    api.LocalElasticAgent = partial(_Agent, patience=patience)  # type: ignore[assignment, attr-defined]
+    api.LocalElasticAgent = partial(_Agent, patience=patience, number=number)  # type: ignore[assignment, attr-defined]
     compare_no_clocks()
     logging.disable()  # torchrun reports a failure in several lines; what it knows is told in one
     try:
@@ -63,6 +74,10 @@ def run(options: list[str], patience: Patience = Patience()) -> tuple[int, str |
         return status, None if status == os.EX_TEMPFAIL else cause
     except SignalException as error:
         return _after_signal(error.sigval)
+    except NotAdmittedError as error:
+        if not number:
+            time.sleep(_LINGER_S)
+        return error.status, str(error)
     except _GoneError as error:
         return os.EX_UNAVAILABLE, f"{error}; see the other nodes' logs"
     except (rendezvous.RendezvousError, DistError) as error:
@@ -81,10 +96,11 @@ def _after_signal(number: signal.Signals) -> tuple[int, str | None]:
 class _Agent(LocalElasticAgent):
     """What torchrun is on one node."""
 
-    def __init__(self, spec: Any, *rest: Any, patience: Patience, **more: Any) -> None:
+    def __init__(self, spec: Any, *rest: Any, patience: Patience, number: int | None, **more: Any) -> None:
         super().__init__(spec, *rest, **more)
-        self._patience, self._lost = patience, False
+        self._patience, self._number, self._lost = patience, number, False
         self._watch: Watch | None = None
+        self._admission: Admission | None = None
         self._waiting = spec.rdzv_handler.num_nodes_waiting
         spec.rdzv_handler.num_nodes_waiting = self._num_nodes_waiting
 
@@ -103,11 +119,15 @@ class _Agent(LocalElasticAgent):
 
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
         end_silent_connections(self._patience.silence_s)
-        super()._rendezvous(worker_group)
+        handler: Any = worker_group.spec.rdzv_handler
+        if self._admission is None and handler.get_backend() == "c10d" and handler.settings.max_nodes > 1:
+            self._admission = Admission(handler._store, handler, self._told(worker_group.spec))
+            self._admission.enter()
+        with self._reason():
+            super()._rendezvous(worker_group)
         if self._watch:
             self._watch.stop()
         rank, size = worker_group.group_rank or 0, worker_group.group_world_size or 1
-        handler: Any = worker_group.spec.rdzv_handler
         self._watch = None
         if handler.get_backend() != "c10d":  # etcd has neither such a store nor these settings
             return
@@ -115,6 +135,32 @@ class _Agent(LocalElasticAgent):
             self._watch = Watch(worker_group.store, rank, size, self._patience.silence_s)
         # Whoever is to come again is there already.
         handler.settings.timeout._set_timeouts(join=timedelta(seconds=self._patience.rejoin_s))
+
+    def _told(self, spec: Any) -> Told:
+        """What this node tells the others of itself."""
+        least, most = spec.rdzv_handler.settings.min_nodes, spec.rdzv_handler.settings.max_nodes
+        return Told(
+            node=repr(spec.rdzv_handler._this_node),
+            host=socket.gethostname(),
+            nodes=str(most) if least == most else f"{least}:{most}",
+            processes=spec.local_world_size,
+            number=self._number,
+        )
+
+    @contextmanager
+    def _reason(self) -> Iterator[None]:
+        """Context manager: where another node has ended the run before it began, its reason is raised."""
+        try:
+            yield
+        except rendezvous.RendezvousClosedError:
+            if self._admission and (reason := self._admission.refused()):
+                raise NotAdmittedError(reason, 2) from None
+            raise
+
+    def _restart_workers(self, worker_group: WorkerGroup) -> None:
+        if worker_group.state is WorkerState.HEALTHY:
+            sys.stderr.write("a node joins: all ranks save, end, and start again with it\n")
+        super()._restart_workers(worker_group)
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         # Until a rank can handle it, Ctrl-C must wait (`recon.launcher.launcher.attach`).
@@ -135,6 +181,8 @@ class _Agent(LocalElasticAgent):
                 return RunResult(state=WorkerState.HEALTHY)  # then torchrun lets it in
             if status in _FINAL:
                 self._remaining_restarts = 0
+            elif self._lost and worker_group.spec.max_restarts:
+                sys.stderr.write(f"{_HOST_LOST}\n")
             elif left := self._remaining_restarts:
                 sys.stderr.write(f"{cause}: all ranks start again, {left} times at most\n")
         return result

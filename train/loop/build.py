@@ -53,10 +53,9 @@ def check_sizes(order: OrderConfig, launch: Launch) -> None:
         except UserError as error:
             if size == launch.size:
                 raise
-            nodes = [count // launch.local_size for count in (size, launch.sizes[0], launch.sizes[-1])]
-            raise UserError(
-                "NNODES={1}:{2} lets the run go on with {0}, but {3}".format(*nodes, error)
-            ) from None
+            nodes, least, most = (n // launch.local_size for n in (size, launch.sizes[0], launch.sizes[-1]))
+            told = f"{least}:{most} lets the run go on with {nodes}" if least < most else f"{most}"
+            raise UserError(f"NNODES={told}, but {error}") from None
 
 
 def _tell_limit(loader: PairLoader, limit: int | None) -> None:

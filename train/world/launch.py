@@ -39,6 +39,8 @@ class Launch:
     """Name of torchrun's job, the same for all its processes and restarts."""
     restarts: int = 0
     """How often torchrun has restarted the processes of this node after one of them failed."""
+    max_restarts: int = field(default=0, compare=False)
+    """How often torchrun may restart them."""
     by: str | None = field(default=None, compare=False)
     """The variable that told the rank."""
 
@@ -67,6 +69,7 @@ def find_launch(environ: Mapping[str, str]) -> Launch:
     group = find_group(v)
     if group is None:
         refuse_batch_script(v, "SLURM_NTASKS")
+        _refuse_nodes(v)
     return Launch() if group is None or group.size == 1 else _of_group(v, group)
 
 
@@ -85,6 +88,7 @@ def _of_torchrun(v: Variables, told: Told) -> Launch:
         sizes=tuple(count * told.local_size for count in range(least, most + 1) if told.nodes),
         job=None if job == _NO_JOB else job,
         restarts=v.number("TORCHELASTIC_RESTART_COUNT", 0),
+        max_restarts=v.number("TORCHELASTIC_MAX_RESTARTS", 0),
     )
 
 
@@ -108,6 +112,16 @@ def _of_group(v: Variables, group: Group) -> Launch:
         job=group.job,
         by=group.by,
     )
+
+
+def _refuse_nodes(v: Variables) -> None:
+    """Refuses a number of nodes without a launcher: each node would train alone, and write to one place."""
+    if (told := node_range(v)) and told[1] > 1:
+        name = "NNODES" if "NNODES" in v else "PET_NNODES"
+        raise v.complaint(
+            f"{name}={v.get(name)}, but no RANK: this process would train alone; start launch/torchrun.sh on "
+            "each node, which joins them"
+        )
 
 
 def _refuse_separate(v: Variables, told: Told) -> None:

@@ -1,0 +1,102 @@
+"""Whether the nodes of a run can meet at their endpoint, looked at before torch is asked to.
+
+torch's client waits without a limit for a server of another kind, and a port that is in use is, in its words,
+a node that can't be reached.
+"""
+
+import errno
+import os
+import socket
+import struct
+import sys
+import time
+
+from recon.base.errors import PeerError, UserError
+from recon.place.node import Node
+
+# What a client of torch's TCPStore says first, and its question for a sign of life: torch/csrc/distributed/
+# c10d/TCPStoreBackend.hpp. The answer is the number that the question ends with.
+_VALIDATE, _PING = 0, 13
+_MAGIC, _NUMBER = 0x3C85F7CE, 0x70616972
+_HELLO = struct.pack("=BIBI", _VALIDATE, _MAGIC, _PING, _NUMBER)
+_ANSWER = struct.pack("=I", _NUMBER)
+
+
+class _OtherServerError(Exception):
+    """What listens is no store of torch."""
+
+
+def local_address(node: Node) -> str | None:
+    """Waits for the node where all meet to listen; returns the address that it sees of this one.
+
+    Not all clusters can look up the names of nodes, as those of Kubernetes' pods.
+
+    Raises:
+        UserError: something else listens there.
+        PeerError: nothing listens there, or what listens does not answer; or, on the node where all meet,
+            the port is in use.
+    """
+    host, _, port = (node.endpoint or "").rpartition(":")
+    if not host or node.backend != "c10d":
+        return None
+    if node.is_host:
+        return _refuse_used(int(port), node)
+    deadline, told = time.monotonic() + node.join_s, False
+    while True:
+        try:
+            return _asked(host.strip("[]"), int(port), deadline)
+        except _OtherServerError as error:
+            what, why = f"what listens at {node.endpoint} does not answer as nodes do", str(error)
+        except socket.gaierror as error:  # a new pod's name may take a while
+            what, why = f"{host} has no address", str(error.strerror)
+        except OSError as error:
+            if node.is_host is None:  # this may be the node where all meet; torchrun knows
+                return None
+            what, why = f"{node.endpoint} does not listen", str(error)
+            told = True  # that it will, later, is what is expected
+        if time.monotonic() > deadline:
+            raise PeerError(f"{what} after {node.join_s} s ({why}); is node 0 running?")
+        if not told:
+            sys.stderr.write(f"{what} yet ({why}), asking for {node.join_s} s\n")
+            told = True
+        time.sleep(1)
+
+
+def _asked(host: str, port: int, deadline: float) -> str | None:
+    """Asks torch's store for a sign of life; returns this node's address as the store sees it.
+
+    Raises:
+        UserError: what listens speaks something else.
+        _OtherServerError: it says nothing, as a node that only starts, or closes the connection, as a proxy
+            before such a node.
+        OSError: nothing listens.
+    """
+    limit_s = max(0.1, min(5.0, deadline - time.monotonic()))
+    with socket.create_connection((host, port), timeout=limit_s) as connection:
+        try:
+            connection.sendall(_HELLO)
+            answer = connection.recv(64)
+        except OSError as error:
+            raise _OtherServerError(f"no answer ({error})") from None
+        address: str = connection.getsockname()[0]
+    if not answer:
+        raise _OtherServerError("it closes the connection")
+    if answer != _ANSWER:
+        raise UserError(
+            f"what listens at {host}:{port} is not where nodes meet: expected torch's store, found an answer "
+            f"that begins with {answer[:16]!r}; give RDZV_ENDPOINT a free port of the node where all meet"
+        )
+    return None if address.startswith("127.") or address == "::1" else address
+
+
+def _refuse_used(port: int, node: Node) -> None:
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PeerError(
+                f"port {port} of this node, where all are to meet ({node.endpoint}), is in use: by another "
+                "program, or by a run that has not ended; end that, or give all nodes another port in "
+                "RDZV_ENDPOINT"
+            ) from None
+        raise UserError(f"can't listen at port {port}: {os.strerror(error.errno or 0)}") from None

@@ -1,0 +1,239 @@
+"""Nodes that can't meet: each says what it expected, what it found and what to do, and in time."""
+
+import itertools
+import os
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from launch_environments import sky
+from launched import ROOT, launched, until
+from ports import free_ports
+from torch.distributed import TCPStore
+from torch.distributed.elastic.rendezvous import dynamic_rendezvous as torchs
+
+from recon.base.errors import PeerError, UserError
+from recon.launcher.admission import Admission, NotAdmittedError, Told
+from recon.place.meeting import local_address
+from recon.place.node import Node, find_node
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="needs the parent death signal of Linux"),
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
+
+
+def nodes(port: int, *told: str) -> list[dict[str, str]]:
+    """The options of torchrun on nodes of this machine, of which the first keeps the rendezvous."""
+    shared = {"nproc_per_node": "1", "rdzv_id": "a", "rdzv_backend": "c10d"}
+    shared["rdzv_endpoint"] = f"127.0.0.1:{port}"
+    return [
+        shared | {"nnodes": count, "rdzv_conf": f"is_host={int(node == 0)},last_call_timeout=1"}
+        for node, count in enumerate(told)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"nnodes": "3"}, ("NNODES=3", "NNODES=2")),
+        ({"nnodes": "2:3"}, ("NNODES=2:3", "NNODES=2")),
+        ({"nproc_per_node": "2"}, ("NPROC_PER_NODE=2", "NPROC_PER_NODE=1")),
+    ],
+)
+def test_nodes_that_were_told_different_numbers_all_refuse(
+    tmp_path: Path, more: dict[str, str], told: tuple[str, str]
+) -> None:
+    first, second = nodes(*free_ports(1), "2", "2")
+    with (
+        launched("wait", tmp_path, "a", **first) as one,
+        launched("wait", tmp_path, "b", **second | more) as other,
+    ):
+        ends = one.ended(), other.ended()
+        assert not one.started()
+    assert [status for status, _ in ends] == [2, 2]
+    said = [[line for line in lines if line.startswith("error: ")] for _, lines in ends]
+    assert said[0] == said[1]
+    # Whoever comes first is what the others are held against.
+    host = socket.gethostname()
+    texts = [f"{mine} on {host}, but {theirs} on {host}" for mine, theirs in itertools.permutations(told)]
+    assert said[0] in [[f"error: {text}, expected the same on all nodes of a run"] for text in texts]
+
+
+def test_a_node_too_many_says_so_and_leaves_the_others_alone(tmp_path: Path) -> None:
+    first, second, third = nodes(*free_ports(1), "2", "2", "2")
+    with launched("wait", tmp_path, "a", **first) as one, launched("wait", tmp_path, "b", **second) as other:
+        until(lambda: len(one.started()) == 2)
+        with launched("wait", tmp_path, "c", **third) as late:
+            status, lines = late.ended()
+        host = socket.gethostname()
+        told = (
+            f"error: NNODES=2, and as many nodes run as RDZV_ID=a already ({host}, {host}), expected no other"
+        )
+        assert status == 69
+        (only,) = (line for line in lines if line.startswith("error: "))
+        assert only.startswith(told)
+        assert one.process.is_alive()
+        (tmp_path / "asked").touch()
+        assert {one.ended()[0], other.ended()[0]} == {75}
+
+
+class Handler:
+    """The parts of torch's handler that an admission uses."""
+
+    def __init__(self, complete: bool = False) -> None:
+        self._heartbeat_lock, self.closed = threading.Lock(), False
+        self._state_holder = SimpleNamespace(sync=lambda: None, state=SimpleNamespace(complete=complete))
+        self.shutdown: Any = self.set_closed
+
+    def get_run_id(self) -> str:
+        return "job"
+
+    def set_closed(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def store() -> TCPStore:
+    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+
+@pytest.fixture(autouse=True)
+def _torchs_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchs, "_RendezvousJoinOp", torchs._RendezvousJoinOp)
+
+
+def entered(store: TCPStore, pid: int, number: int | None, nodes: str = "2", complete: bool = False) -> Any:
+    node = torchs._NodeDesc("node", pid, 0)
+    told = Told(node=repr(node), host=f"host{pid}", nodes=nodes, processes=1, number=number)
+    admission = Admission(store, handler := Handler(complete), told)
+    admission.enter()
+    return SimpleNamespace(node=node, admission=admission, handler=handler)
+
+
+def test_a_number_that_a_living_node_has_is_refused_and_that_of_a_dead_one_is_taken_over(
+    store: TCPStore,
+) -> None:
+    one, again = entered(store, 1, 1), entered(store, 2, 1)
+    state = torchs._RendezvousState()
+    state.last_heartbeats[one.node] = beat = datetime.now(UTC)
+    add, sync = torchs._Action.ADD_TO_PARTICIPANTS, torchs._Action.SYNC
+    assert one.admission.decide(one.node, state, add) is add
+    assert again.admission.decide(again.node, state, add) is sync  # nobody knows yet
+    state.last_heartbeats[one.node] = beat + timedelta(seconds=5)
+    with pytest.raises(NotAdmittedError) as refusal:
+        again.admission.decide(again.node, state, add)
+    assert str(refusal.value) == (
+        "host2 is node 1 of 2, but so is host1, expected one node of each number; end that one or correct a "
+        "number"
+    )
+    again.handler.shutdown()
+    assert (refusal.value.status, again.handler.closed) == (69, False)
+    third = entered(store, 3, 1)
+    assert third.admission.decide(third.node, state, add) is sync
+    del state.last_heartbeats[one.node]
+    assert third.admission.decide(third.node, state, add) is add
+
+
+def test_two_new_nodes_of_one_number_are_a_mistake(store: TCPStore) -> None:
+    both = entered(store, 1, 1, "3"), entered(store, 2, 1, "3"), entered(store, 3, 0, "3")
+    state = torchs._RendezvousState()
+    state.participants = {each.node: rank for rank, each in enumerate(both)}
+    for each in both[:2]:
+        with pytest.raises(NotAdmittedError, match=r"is node 1 of 3, but so is host") as refusal:
+            each.admission.decide(each.node, state, torchs._Action.FINISH)
+        assert refusal.value.status == 2
+    assert both[2].admission.decide(both[2].node, state, torchs._Action.FINISH) is torchs._Action.FINISH
+
+
+def test_a_wrong_node_that_comes_late_does_not_end_a_run(store: TCPStore) -> None:
+    first = entered(store, 1, None)
+    with pytest.raises(NotAdmittedError, match="NNODES=3 on host2, but NNODES=2 on host1"):
+        entered(store, 2, None, nodes="3", complete=True)
+    assert first.admission.refused() is None
+    store.add("pairstream/nodes/job", 1)  # of a node that was killed before it wrote anything
+    entered(store, 4, None)
+
+
+def node(port: int, **more: Any) -> Node:
+    environ = {"RDZV_ENDPOINT": f"127.0.0.1:{port}", "RDZV_TIMEOUT": "1", **more}
+    return find_node({**sky(int(more.pop("number", 1)), 2), **environ}, together=True)
+
+
+@contextmanager
+def answers(answer: bytes | None) -> Iterator[int]:
+    """A server that answers the first bytes with these, or says nothing; gives its port."""
+
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(64)
+            if answer is None:
+                ended.wait()
+            else:
+                self.request.sendall(answer)
+
+    ended = threading.Event()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server.server_address[1]
+        ended.set()
+        server.shutdown()
+
+
+@pytest.mark.parametrize("libuv", [True, False])
+def test_torchs_store_is_known_by_its_answer(libuv: bool) -> None:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, use_libuv=libuv)
+    assert local_address(node(store.port)) is None
+    store.set("still", "there")
+
+
+def test_a_server_of_another_kind_is_refused() -> None:
+    with answers(b"HTTP/1.1 400 Bad Request\r\n") as port, pytest.raises(UserError) as refusal:
+        local_address(node(port))
+    assert str(refusal.value) == (
+        f"what listens at 127.0.0.1:{port} is not where nodes meet: expected torch's store, found an answer "
+        "that begins with b'HTTP/1.1 400 Bad'; give RDZV_ENDPOINT a free port of the node where all meet"
+    )
+
+
+@pytest.mark.parametrize(("answer", "why"), [(None, "no answer"), (b"", "it closes the connection")])
+@pytest.mark.parametrize("unnumbered", [False, True])
+def test_a_server_that_says_nothing_is_asked_until_the_time_is_over(
+    answer: bytes | None, why: str, unnumbered: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answers(answer) as port:
+        one = node(port)
+        if unnumbered:
+            hand = {"NNODES": "2", "RDZV_ID": "a", "RDZV_TIMEOUT": "1"}
+            one = find_node({**hand, "RDZV_ENDPOINT": f"127.0.0.1:{port}"}, together=True)
+        with pytest.raises(PeerError, match=rf"does not answer as nodes do after 1 s \({why}"):
+            local_address(one)
+    assert capsys.readouterr().err.count("\n") == (answer is not None)  # else the time is over at once
+
+
+def test_a_port_that_is_in_use_is_told_on_the_node_where_all_meet() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PeerError, match=rf"^port {port} of this node, .* is in use: .*RDZV_ENDPOINT$"):
+            local_address(node(port, number="0"))
+    assert local_address(node(port, number="0")) is None
+
+
+def test_help_needs_no_other_node() -> None:
+    environ = {"PATH": os.environ["PATH"], "PYTHON": sys.executable, "NNODES": "2"}
+    script = str(ROOT / "launch/torchrun.sh")
+    for words, status, found in ((["--help"], 0, "usage: python -m train"), ([], 2, "needs RDZV_ID")):
+        ended = subprocess.run(
+            ["bash", script, *words], env=environ, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == status
+        assert found in ended.stdout + ended.stderr
