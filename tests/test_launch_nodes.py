@@ -336,6 +336,8 @@ def test_soak_a_bucket_that_one_node_cannot_reach_for_long_ends_the_run(
         each.ended()
     tell(two, f"the bucket is out of reach for node {victim}", *both)
     assert [len(errors_of(each)) for each in both] == [1, 1]
+    assert both[victim].ended()[0] == 74  # nothing that a scheduler takes for a mistake
+    assert both[1 - victim].ended()[0] in (69, 74)
     two.bucket(victim, "up")
     resumes(two, words)
 

@@ -1,6 +1,7 @@
 """Whole runs on small data: what they write, what they repeat, what they refuse."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -338,12 +339,18 @@ def test_an_uneven_world_is_one_line_and_status_2(
     assert error == "error: global_batch=8 is not a multiple of the world size 3; use 6 or 9\n"
 
 
-def test_a_directory_that_another_run_writes_to_is_refused(data: dict[str, str], tmp_path: Path) -> None:
-    with closing(RunFolder(str(tmp_path / "run"), None)) as other:
-        other.append("metrics.jsonl", {"step": 1})
+def test_a_directory_that_another_run_writes_to_is_refused_before_anything_is_told(
+    data: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run.train(config(data, tmp_path / "run"))
+    caplog.set_level(logging.INFO)
+    with closing(RunFolder(str(tmp_path / "run"), {})):
+        written = (tmp_path / "run/metrics.jsonl").read_bytes()
+        caplog.clear()
         with pytest.raises(UserError, match="another process still trains in"):
-            run.train(config(data, tmp_path / "run"))
-    assert lines(tmp_path / "run/metrics.jsonl") == [{"step": 1}]
+            run.train(config(data, tmp_path / "run", resume="auto", epochs=100))
+        assert (tmp_path / "run/metrics.jsonl").read_bytes() == written
+    assert "goes on from" not in caplog.text
 
 
 def test_a_full_disk_is_one_line(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from recon.base.errors import UserError
+from recon.base.errors import UnreachableError, UserError
 
 T = TypeVar("T")
 
@@ -108,7 +108,7 @@ class Attempts:
             progress: returns the bytes that all attempts have received so far.
 
         Raises:
-            UserError: too many attempts made no progress, or the time is over.
+            UnreachableError: too many attempts made no progress, or the time is over.
         """
         while True:
             before = progress()
@@ -132,7 +132,7 @@ class Attempts:
         # The last attempt needs time to fail by itself: its own cause says more than "not done within".
         spare_s = left_s - self._retry.deadline_s / _LAST
         if self._fruitless >= self._retry.attempts or spare_s <= 0:
-            raise UserError(
+            raise UnreachableError(
                 f"{what}: {cause}; gave up after {self._made} attempts "
                 f"in {self._clock.now() - self._start:.1f} s (deadline {self._retry.deadline_s:g} s, "
                 f"{self._retry.attempts} attempts without progress)"

@@ -249,7 +249,7 @@ def run(
         status = _done(config, job, argv, **parser)
         sys.stdout.flush()  # else a full disk would be met when the interpreter ends
     except UserError as error:
-        fail(str(error))
+        fail(str(error), status=error.status)
     except PeerError as error:
         fail(str(error), status=os.EX_UNAVAILABLE)
     except KeyboardInterrupt:

@@ -1,12 +1,17 @@
 """Errors that the user can correct: a command prints them as one line, without a traceback."""
 
+import os
+
 
 class UserError(ValueError):
     """A mistake in input or options.
 
     Its text says what was expected, what was found, where, and what to do. Every
-    command prints it as ``error: ...`` and exits with status 2 (`recon.base.cli.run`).
+    command prints it as ``error: ...`` and exits with its status (`recon.base.cli.run`).
     """
+
+    status = 2
+    """Exit status of the command."""
 
 
 def message_of(error: Exception) -> str:
@@ -16,6 +21,15 @@ def message_of(error: Exception) -> str:
 
 class MissingError(UserError):
     """The storage answers, and says that there is no such file or object."""
+
+
+class UnreachableError(UserError):
+    """The storage did not answer in time: perhaps no mistake, so a later start may go better.
+
+    After its status a command may well be started again.
+    """
+
+    status = os.EX_IOERR  # 74
 
 
 class PeerError(Exception):

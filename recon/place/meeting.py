@@ -40,7 +40,8 @@ def local_address(node: Node) -> str | None:
     if not host or node.backend != "c10d":
         return None
     if node.is_host:
-        return _refuse_used(int(port), node)
+        _refuse_used(int(port), node)
+        return None
     deadline, told = time.monotonic() + node.join_s, False
     while True:
         try:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from recon.base.errors import UserError
 from recon.image.codec import Pixels
 from train.ops.coded import Blocks
 from train.window.masked_batch import WindowBatch
@@ -101,8 +102,8 @@ class Ended:
 
     loop: int
     error: str | None = None
-    mistake: bool = False
-    """Whether the error is a mistake of the user: shown as one line, without a traceback."""
+    mistake: type[UserError] | None = None
+    """The kind of mistake that the error is: shown as one line, without a traceback. None for a fault."""
 
 
 def slots_of(memory: int, room: Room) -> list[Slot]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from recon.base.cli import ignore_odd_metadata
-from recon.base.errors import UserError
+from recon.base.errors import UnreachableError, UserError
 from train.loader.messages import SLOTS, Ended, Filled, Free, Slot, Start, slots_of
 from train.loader.reader import BatchReader, LoaderPlan
 
@@ -136,5 +136,10 @@ def _unpickled(packed: bytes) -> LoaderPlan:
 
 def _failed(loop: int, error: Exception) -> Ended:
     if isinstance(error, UserError):
-        return Ended(loop, str(error), mistake=True)
+        return Ended(loop, str(error), _kind_of(error))
     return Ended(loop, "".join(traceback.format_exception(error)))
+
+
+def _kind_of(error: UserError) -> type[UserError]:
+    """The kinds that the trainer tells apart; others may need more than a text."""
+    return UnreachableError if isinstance(error, UnreachableError) else UserError

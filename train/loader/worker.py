@@ -147,5 +147,5 @@ def _raise(ended: Ended) -> None:
     if ended.error is None:
         return
     if ended.mistake:
-        raise UserError(ended.error)
+        raise ended.mistake(ended.error)
     raise RuntimeError(f"the loader's worker failed:\n{ended.error}")

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pack.storage import LocalStore, Retry, Store, open_store, settle
-from recon.base.errors import MissingError, UserError
+from recon.base.errors import MissingError, UnreachableError, UserError
 
 LEASE = "lease.json"
 
@@ -25,6 +25,9 @@ AGE_S = 120.0
 """Seconds without a renewal after which a run counts as dead; then any other run may take its lease."""
 RENEW_S = 20.0
 """Seconds between two renewals."""
+
+BRIEFLY = Retry(deadline_s=5)
+"""For what a run still writes when it ends because storage was out of reach."""
 
 _LOOKS = 5  # attempts to take a lease that other processes change at the same time
 _LOG = logging.getLogger(__name__)
@@ -72,6 +75,7 @@ class Lease:
 
     def __init__(self, store: Store, owner: Owner, clock: Callable[[], float] = time.time) -> None:
         self._store, self._owner, self._clock = store, owner, clock
+        self._join_s: float | None = None
 
     def take(self) -> None:
         """Takes the lease, if it is free.
@@ -121,6 +125,10 @@ class Lease:
         except UserError as error:
             _LOG.warning("%s stays valid for %.0f s: %s", f"{self._store.url}/{LEASE}", AGE_S, error)
 
+    def hurry(self) -> None:
+        """From now on the storage gets little time: it has just been out of reach, and this run ends."""
+        self._store, self._join_s = open_store(self._store.url, BRIEFLY), BRIEFLY.deadline_s
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Context manager: inside, a thread renews the lease that was taken; at the end it is released."""
@@ -129,9 +137,12 @@ class Lease:
         thread.start()
         try:
             yield
+        except UnreachableError:
+            self.hurry()
+            raise
         finally:
             ended.set()
-            thread.join()  # before the release: a late renewal would write the lease again
+            thread.join(self._join_s)  # before the release: a late renewal would write the lease again
             self.release()
 
     def _keep(self, ended: threading.Event) -> None:

@@ -13,6 +13,7 @@ the end.
 import json
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -22,9 +23,9 @@ from typing import Any, BinaryIO
 
 from pack.storage import LocalStore, Store, open_store
 from pack.storage.local import lock, refuse_special
-from recon.base.errors import UserError
+from recon.base.errors import UnreachableError, UserError
 from recon.base.paths import make_folder
-from train.output.lease import Lease
+from train.output.lease import BRIEFLY, Lease
 
 METRICS, TIMING, QUARANTINE = "metrics.jsonl", "timing.jsonl", "quarantine.jsonl"
 BOARD = "tensorboard"
@@ -109,12 +110,10 @@ class RunFolder:
         if name != METRICS:
             return
         try:
-            lock(file.fileno(), self.path)
-        except BlockingIOError as error:
+            _lock(file, self.path)
+        except UserError:
             file.close()
-            raise UserError(
-                f"another process still trains in {self.path}; wait for it, end it, or choose another --out"
-            ) from error
+            raise
 
     def append(self, name: str, values: dict[str, Any]) -> None:
         """Adds a line of JSON to a file."""
@@ -168,9 +167,19 @@ class RunFolder:
             store.remove(path.name)
         self._published[path] = len(data)
 
+    def _hurry(self) -> None:
+        """Gives the storage little time from now on: the run ends because it was out of reach."""
+        self.store, self._board_store = (
+            open_store(one.url, BRIEFLY) for one in (self.store, self._board_store)
+        )
+        if self._lease:
+            self._lease.hurry()
+
     def close(self) -> None:
         """Closes the files; lines after the last checkpoint are uploaded too, also if the run failed."""
         if self._mirrors:
+            if isinstance(sys.exception(), UnreachableError):
+                self._hurry()
             try:
                 self.sync(last=True)
             except UserError as error:  # a warning only: the error that ended the run matters more
@@ -180,3 +189,23 @@ class RunFolder:
                 file.close()
         if self._mirrors:
             self._temporary.cleanup()
+
+
+def refuse_running(out: Path) -> None:
+    """Looks whether a run lives in a directory, without taking it: before anything is read there, or told.
+
+    Raises:
+        UserError: one does.
+    """
+    path = out / METRICS
+    with suppress(OSError), path.open("rb") as file:
+        _lock(file, path.parent)
+
+
+def _lock(file: BinaryIO, folder: Path) -> None:
+    try:
+        lock(file.fileno(), folder)
+    except BlockingIOError as error:
+        raise UserError(
+            f"another process still trains in {folder}; wait for it, end it, or choose another --out"
+        ) from error

@@ -25,7 +25,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from recon.base.device import find_device
-from recon.base.errors import PeerError, UserError, message_of
+from recon.base.errors import PeerError, UnreachableError, UserError, message_of
 from train.world.config import WorldConfig
 from train.world.launch import Launch
 
@@ -114,11 +114,11 @@ class World:
                 complaint = error
         self._wait_for_first()
         # The size and the error go first: the other ranks must know how many bytes to receive.
-        head: list[Any] = [len(data), complaint and str(complaint)]
+        head: list[Any] = [len(data), complaint and str(complaint), isinstance(complaint, UnreachableError)]
         dist.broadcast_object_list(head, 0, device=self.device)
-        size, text = head
+        size, text, unreachable = head
         if text is not None:
-            raise complaint or UserError(text)
+            raise complaint or (UnreachableError if unreachable else UserError)(text)
         return self._broadcast(data, size)
 
     def _wait_for_first(self) -> None:
