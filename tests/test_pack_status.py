@@ -15,6 +15,7 @@ from conftest import run
 from pack_runs import ROOT, config, files, pack_rank, write_spoilt
 from s3_server import S3Env, new_url
 
+from pack.command import main as pack_main
 from pack.plan.array import rank_of_index
 from pack.plan.ranks import Rank
 from pack.publish.packing import pack
@@ -65,6 +66,42 @@ def test_what_ranks_have_left_is_told_and_packed_by_the_line_that_it_prints(
         assert process.returncode == 0, process.stderr
     assert files(out) == files(packed)
     assert status(monkeypatch, capsys, out) == (0, f"{out} is complete\n")
+
+
+@pytest.mark.parametrize("place", ["{out}/train", "{out}/train/", "train", "."])
+def test_the_line_for_one_of_several_splits_packs_it_as_printed(
+    photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: str,
+) -> None:
+    out, source = tmp_path / "out", {"source": str(photographs), "autoencoder": "identity"}
+    pack(config(photographs, out, rank=1, world_size=3, shard_pairs=2, val_fraction=0.3))
+    monkeypatch.chdir(out / "train" if place == "." else out)
+    _, text = status(monkeypatch, capsys, place.format(out=out), "--world_size", 3)
+    words = shlex.split(text.splitlines()[-1])
+    assert words[:2] == ["sbatch", "--array=0,2"]
+    known = words[words.index(ARRAY) + 1 : -1]
+    assert (Path(known[known.index("--out") + 1])).resolve() == out
+    for index in (0, 2):  # as Slurm starts its tasks
+        for name, value in {"ID": index, "COUNT": 2, "MIN": 0, "MAX": 2}.items():
+            monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+        rest = [f"--{name}={value}" for name, value in source.items()]
+        assert run(monkeypatch, pack_main, *known, *rest) == 0, capsys.readouterr().err
+    assert status(monkeypatch, capsys, out) == (
+        0,
+        f"{out}/train is complete\n{out}/val is complete\n",
+    )
+
+
+def test_many_ranks_are_told_in_few_lines() -> None:
+    ranks = [rank_at(rank, int(rank % 1000 == 7), HOUR) for rank in range(100_000)]
+    text = text_of(*ranks)
+    assert len(text.splitlines()) < 50
+    assert re.search(r"^ +99007 +2 +1 +1 ", text, re.MULTILINE) is None  # the 100th that lacks one
+    assert re.search(r"^ +39007 +2 +1 +1 ", text, re.MULTILINE)
+    assert "... of 100,000 ranks, 100 of them with shards missing" in text
 
 
 def test_a_bucket_is_asked_too_and_shards_without_a_pair_count_as_done(

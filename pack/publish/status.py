@@ -11,7 +11,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ARRAY = "launch/slurm/pack.sbatch"
 _RECENT = 50  # shards by which the speed of a rank is told: it changes with machines and photographs
+_ROWS = 40  # ranks that are shown; those with shards missing come first
 _SILENT = 5  # times the usual interval without a shard: then it looks stopped
 
 
@@ -77,16 +78,27 @@ def main() -> None:
 
 def _job(config: StatusConfig) -> int:
     missing: set[int] = set()
-    options = ""
+    options, out = "", config.url
     for store in begun(config.url.rstrip("/")):
         ranks = status_of(store, config.world_size)
         sys.stdout.write("\n".join(told(store, ranks, time.time())) + "\n")
         missing |= {one.rank for one in ranks if one.missing}
-        options = options or recorded(store)
+        options, out = options or recorded(store), _root(store, config.url)
     if missing:
         sys.stdout.write("to pack what is left, with source and autoencoder in place of ...:\n")
-        sys.stdout.write(f"  {line(config, missing, options)}\n")
+        sys.stdout.write(f"  {line(replace(config, url=out), missing, options)}\n")
     return 1 if missing else 0
+
+
+def _root(store: "Store", url: str) -> str:
+    """What was --out: the parent of the dataset, if this is one of several splits."""
+    from pack.publish.claim import read_claim
+
+    claim, url = read_claim(store), url.rstrip("/")
+    if claim is None or not claim.split or store.url.rstrip("/") != url:
+        return url
+    above, _, last = f"./{url}".rpartition("/") if "/" not in url else url.rpartition("/")
+    return (above or "/") if last == claim.split else f"{url}/.."
 
 
 def recorded(store: "Store") -> str:
@@ -116,10 +128,10 @@ def status_of(store: "Store", world: int) -> list[RankStatus]:
     claim = read_claim(store)
     if claim is None:
         return []
-    times = store.times()
+    times, all_names = store.times(), claim.names
     ranks = []
     for rank in range(world):
-        names = claim.names[rank::world]
+        names = all_names[rank::world]
         done = [name for name in names if is_published(name, times.keys())]
         published = (times.get(f"{name}.parquet") or times.get(f"{name}{EMPTY}") for name in done)
         when = tuple(sorted(filter(None, published)))
@@ -146,8 +158,17 @@ def told(store: "Store", ranks: Sequence[RankStatus], now: float) -> list[str]:
             "",
             f"{'rank':>6}{'shards':>9}{'done':>9}{'missing':>9}{'last':>12}{'shards/h':>10}{'left':>10}",
         ]
-        lines += [_row(one, now) for one in ranks] + [""]
+        lines += [_row(one, now) for one in _shown(ranks)] + [""] * (len(ranks) <= _ROWS)
+        if len(ranks) > _ROWS:
+            lacking = sum(one.missing > 0 for one in ranks)
+            lines += [f"   ... of {len(ranks):,} ranks, {lacking:,} of them with shards missing", ""]
     return [*lines, *_speed(ranks, now)]
+
+
+def _shown(ranks: Sequence[RankStatus]) -> list[RankStatus]:
+    """As many ranks as are read, in their order."""
+    chosen = sorted(ranks, key=lambda one: (not one.missing, one.rank))[:_ROWS]
+    return sorted(chosen, key=lambda one: one.rank)
 
 
 def _row(one: RankStatus, now: float) -> str:
