@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pack.storage import Retry
 from pack.storage.retry import Attempts, Clock, TransientError, bounded
-from recon.base.errors import UserError
+from recon.base.errors import UnreachableError, UserError
 
 
 class Hours:
@@ -48,7 +48,7 @@ def test_giving_up_tells_what_why_how_often_and_how_long() -> None:
         r"^can't read s3://b/x, bytes 0 to 9: server error \(500\); gave up after 3 attempts in 0\.6 s "
         r"\(deadline 60 s, 3 attempts without progress\)$"
     )
-    with pytest.raises(UserError, match=expected) as error:
+    with pytest.raises(UnreachableError, match=expected) as error:
         attempts.run(fail, "can't read s3://b/x, bytes 0 to 9")
     assert error.value.__cause__ is None
     assert error.value.__context__ is None

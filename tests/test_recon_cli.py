@@ -15,7 +15,7 @@ from conftest import photograph, save
 
 import recon
 from recon.base.cli import parse, run
-from recon.base.errors import UserError
+from recon.base.errors import UnreachableError, UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +161,16 @@ def test_the_configuration_that_would_be_used_is_printed(capsys: pytest.CaptureF
         parsed("u", "--dry-run", "--print-config")
     assert not ended.value.code
     assert "dry_run: true" in capsys.readouterr().out
+
+
+def test_a_storage_out_of_reach_ends_with_a_status_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    def away(_: Command) -> None:
+        raise UnreachableError("the bucket is away")
+
+    with pytest.raises(SystemExit) as ended:
+        run(Command, away, ["u"], prog="x", about="")
+    assert ended.value.code == os.EX_IOERR == 74
+    assert capsys.readouterr().err == "error: the bucket is away\n"
 
 
 def test_a_mistake_that_the_job_finds_ends_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:

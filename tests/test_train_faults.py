@@ -21,7 +21,7 @@ from train_faults import HIT, Local, assert_right, read_epoch, strike, struck, w
 from pack.dataset.dataset import Dataset
 from pack.storage import Retry
 from pack.storage.s3_client import connect
-from recon.base.errors import UserError
+from recon.base.errors import UnreachableError, UserError
 from train.loader.transfer import Batch
 
 pytestmark = pytest.mark.timeout(120)
@@ -139,6 +139,8 @@ def assert_stopped(
     with within(deadline_s), pytest.raises(UserError) as caught:
         read_epoch(url, taken, deadline_s=deadline_s, **options)
     assert re.search(told, str(caught.value)), caught.value
+    # What another start may not meet is told from mistakes, also by the worker.
+    assert isinstance(caught.value, UnreachableError) == ("gave up after" in str(caught.value))
     assert not assert_right(taken, local.steps)
     assert len(taken) < len(local.steps)
     assert struck(proxy)

@@ -24,6 +24,7 @@ from train_ranks import (
     two_rank_job,
 )
 
+from recon.base.errors import UnreachableError
 from train.draws.config import AugmentConfig
 from train.loader.transfer import Batch
 from train.loop.trainee import Trainee
@@ -192,4 +193,5 @@ def test_both_ranks_learn_what_one_knows(ranks: list[dict[str, Any]]) -> None:
     for found in ranks:
         assert found["any"] == (True, False)
         assert found["from first"] == b"bytes of rank 0"
+        assert found["missed"] == (UnreachableError, "the bucket is away")
         assert found["objects"] == [{"rank": 0}, {"rank": 1}]  # and so neither hung after rank 0's error

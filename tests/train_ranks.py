@@ -13,7 +13,7 @@ from patience import PATIENCE_S
 from torch import multiprocessing, nn
 
 from pack.dataset.pairs import DamagedPair
-from recon.base.errors import UserError
+from recon.base.errors import UnreachableError, UserError
 from train.loader.transfer import Batch
 from train.loop.config import DataConfig, TrainConfig
 from train.loop.trainee import StepResult, Trainee
@@ -133,12 +133,20 @@ def two_rank_job(world: World) -> dict[str, Any]:
     found["from first"] = bytes(world.from_first(lambda: b"bytes of rank %d" % world.rank))
     with suppress(UserError):
         world.from_first(_refuse)
+    try:
+        world.from_first(_miss)
+    except UserError as error:
+        found["missed"] = type(error), str(error)
     found["objects"] = world.gather_objects({"rank": world.rank})
     return found
 
 
 def _refuse() -> bytes:
     raise UserError("no")
+
+
+def _miss() -> bytes:
+    raise UnreachableError("the bucket is away")
 
 
 def run_two_ranks(job: Job, folder: Path) -> list[dict[str, Any]]:
