@@ -121,6 +121,37 @@ def test_ranks_that_left_for_a_node_that_comes_start_again_and_others_do_not(
     assert one._remaining_restarts == (3 if again else 0)
 
 
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (WorkerState.HEALTHY, "a node joins: all ranks save, end, and start again with it\n"),
+        (WorkerState.FAILED, ""),
+    ],
+)
+def test_ranks_that_are_asked_to_end_for_a_node_that_joins_are_told_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: WorkerState, told: str
+) -> None:
+    monkeypatch.setattr(LocalElasticAgent, "_restart_workers", lambda *_: None)
+    group: Any = SimpleNamespace(state=state)
+    agent._Agent._restart_workers(agent._Agent.__new__(agent._Agent), group)
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(("restarts", "told"), [(3, "MAX_RESTARTS starts nothing again without it"), (0, "")])
+def test_restarts_that_the_node_where_all_meet_took_along_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], restarts: int, told: str
+) -> None:
+    ended = RunResult(state=WorkerState.FAILED, failures={0: ProcessFailure(0, 1, 69, "none")})
+    monkeypatch.setattr(LocalElasticAgent, "_monitor_workers", lambda *_: ended)
+    group: Any = SimpleNamespace(spec=SimpleNamespace(max_restarts=restarts))
+    one = agent._Agent.__new__(agent._Agent)
+    one._watch, one._lost, one._remaining_restarts = None, True, 0
+    one._monitor_workers(group)
+    error = capsys.readouterr().err
+    assert told in error
+    assert bool(error) == bool(told)
+
+
 class Barrier:
     """A launcher whose ranks are done, as one of two, while the other lives until it was asked so often."""
 

@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recon.base.errors import UserError
+from train.command import _job
+from train.loop.config import DataConfig, TrainConfig
 from train.world.launch import Launch, find_launch
+from train.world.stop import StopFlag
 
 ROOT = Path(__file__).parents[1]
 MEET = {"MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
@@ -126,3 +129,24 @@ def test_the_command_ends_before_it_writes(tmp_path: Path, variables: dict[str, 
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert ended.stderr.startswith(f"error: {next(iter(variables))}")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "warned"),
+    [
+        ({"TORCHELASTIC_MAX_RESTARTS": "3"}, True),
+        ({"TORCHELASTIC_MAX_RESTARTS": "0"}, False),
+        ({"TORCHELASTIC_MAX_RESTARTS": "3", "GROUP_WORLD_SIZE": "1"}, False),
+        ({"TORCHELASTIC_MAX_RESTARTS": "3", "RESUME": "auto"}, False),
+    ],
+)
+def test_restarts_on_many_nodes_without_resume_are_warned_of(
+    more: dict[str, str], warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in (TORCHRUN | {"RANK": "0", "LOCAL_RANK": "0"} | more).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("train.loop.run.train", lambda *_, **__: None)
+    monkeypatch.setattr(StopFlag, "ignore", lambda _: None)  # this process goes on
+    config = TrainConfig(out="a", data=DataConfig(train="b"), resume=more.get("RESUME", "never"))
+    assert _job(config, StopFlag()) == 0
+    assert ("MAX_RESTARTS without --resume auto" in caplog.text) == warned

@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 import pytest
 
 from pack.storage import FsspecStore, open_store
-from recon.base.errors import UserError
+from recon.base.errors import UnreachableError, UserError
+from train.output.lease import BRIEFLY, LEASE, Lease, open_lease
 from train.output.run_folder import BOARD, BOARD_S, METRICS, QUARANTINE, TIMING, RunFolder
 
 
@@ -132,3 +133,38 @@ def test_a_log_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"gone is a link that leads nowhere, expected a folder"):
         RunFolder(str(tmp_path / "gone"), None)
+
+
+@pytest.mark.parametrize("error", [UnreachableError("the bucket is away"), UserError("a mistake")])
+def test_a_run_whose_storage_was_out_of_reach_asks_it_only_briefly_for_its_last_words(
+    error: UserError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    read, publish = FsspecStore.read, FsspecStore.publish
+
+    def reads(self: FsspecStore, name: str, *rest: Any, **more: Any) -> bytes:
+        asked.append(self.retry.deadline_s)
+        return read(self, name, *rest, **more)
+
+    def publishes(self: FsspecStore, name: str, **more: Any) -> Any:
+        asked.append(self.retry.deadline_s)
+        return publish(self, name, **more)
+
+    out = f"memory://{uuid.uuid4().hex}"
+    lease = open_lease(out, None)
+    assert isinstance(lease, Lease)
+    lease.take()
+
+    def fails() -> None:
+        with lease.kept(), closing(RunFolder(out, None, lease)) as folder:
+            folder.append(METRICS, {"step": 1})
+            monkeypatch.setattr(FsspecStore, "read", reads)
+            monkeypatch.setattr(FsspecStore, "publish", publishes)
+            raise error
+
+    with pytest.raises(type(error)):
+        fails()
+    assert open_store(out).names() == [METRICS]  # it was there again: nothing is lost, and the lease is free
+    assert len(asked) > 3
+    assert (set(asked) == {BRIEFLY.deadline_s}) == isinstance(error, UnreachableError)
+    assert LEASE not in open_store(out).names()
