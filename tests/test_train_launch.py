@@ -90,6 +90,7 @@ def test_ranks_that_were_started_by_hand_are_alone_on_their_nodes() -> None:
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "many"}, "SLURM_NTASKS='many', expected a number"),
         ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}, "of OMPI_COMM_WORLD_SIZE=2"),
         ({"PMI_RANK": "0", "PMI_SIZE": "2"}, "of PMI_SIZE=2"),
+        ({"PMI_RANK": "1"}, "PMI_SIZE is not set, expected a number"),
         ({"NNODES": "2"}, "NNODES=2, but no RANK: this process would train alone; start launch/torchrun.sh"),
         ({"NNODES": "1:2"}, "NNODES=1:2, but no RANK"),
         ({"PET_NNODES": "2"}, "PET_NNODES=2, but no RANK"),

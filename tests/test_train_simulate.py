@@ -184,3 +184,13 @@ def test_ranks_that_the_order_can_not_be_dealt_to_are_refused() -> None:
         simulate(SimulateConfig(pairs=100))
     with pytest.raises(UserError, match=r"pairs=1\.5, expected a whole number"):
         SimulateConfig(pairs=1.5)
+
+
+@pytest.mark.parametrize("made_up", [{"pairs": 1e7}, {"shard_pairs": 1000}, {"pair_bytes": 5e3}])
+def test_a_dataset_that_is_there_and_one_that_is_made_up_are_not_both_simulated(made_up: Any) -> None:
+    ((name, value),) = made_up.items()
+    with pytest.raises(
+        UserError,
+        match=rf"^{name}={re.escape(format(value, 'g'))} is of a made-up dataset, but data=a names one",
+    ):
+        SimulateConfig(data="a", **made_up)

@@ -55,7 +55,7 @@ def _mpi(rank: str, size: str, local_rank: str, local_size: str, job: str) -> Ca
     """What finds the processes of an mpirun by these variables."""
 
     def find(v: Variables) -> Group | None:
-        if rank not in v or size not in v:
+        if rank not in v:
             return None
         number, count = v.place(rank, size)
         here, all_here = v.number(local_rank, 0), max(v.number(local_size, 1), 1)

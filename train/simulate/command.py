@@ -35,12 +35,12 @@ class SimulateConfig:
     data: str | None = None
     """Directory or URL of a packed dataset, of which the manifest alone is read; without it, one is made up
     from pairs, shard_pairs and pair_bytes."""
-    pairs: float = 1e7
-    """Pairs of the made-up dataset."""
-    shard_pairs: int = 1000
-    """Pairs of each of its shards."""
-    pair_bytes: float = 200e3
-    """Bytes of a pair in the tar."""
+    pairs: float | None = None
+    """Pairs of the made-up dataset: 1e7 by default."""
+    shard_pairs: int | None = None
+    """Pairs of each of its shards: 1000 by default."""
+    pair_bytes: float | None = None
+    """Bytes of a pair in the tar: 200e3 by default."""
     index_bytes: float = 220.0
     """Bytes of a shard's index for each of its pairs."""
     hint_bytes: float = 3000.0
@@ -70,13 +70,18 @@ class SimulateConfig:
     """Print the figures as JSON."""
 
     def __post_init__(self) -> None:
-        at_least_one(self, "nodes", "gpus", "pairs", "shard_pairs", "pair_bytes", "reads", "read_ahead_mb")
-        at_least_one(self, "window_side")
+        made_up = [name for name in ("pairs", "shard_pairs", "pair_bytes") if getattr(self, name) is not None]
+        if made_up and self.data is not None:
+            raise UserError(
+                f"{made_up[0]}={getattr(self, made_up[0]):g} is of a made-up dataset, but data={self.data} names "
+                "one that is there; give one of the two"
+            )
+        at_least_one(self, "nodes", "gpus", *made_up, "reads", "read_ahead_mb", "window_side")
         not_negative(self, "index_bytes", "hint_bytes", "latency_ms")
         for name in ("pairs_per_s", "node_gbit", "node_memory_gb", "bucket_requests"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)}, expected more than 0")
-        if not float(self.pairs).is_integer() or self.pairs > 2e10:
+        if self.pairs is not None and (not float(self.pairs).is_integer() or self.pairs > 2e10):
             raise UserError(f"pairs={self.pairs}, expected a whole number of at most 2e10")
 
     @property

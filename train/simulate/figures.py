@@ -114,7 +114,7 @@ def simulate(config: SimulateConfig) -> Figures:
 def _manifest(config: SimulateConfig) -> Manifest:
     if config.data is not None:
         return read_manifest(open_store(config.data))
-    return paper_manifest(int(config.pairs), config.shard_pairs, config.pair_bytes)
+    return paper_manifest(int(config.pairs or 1e7), config.shard_pairs or 1000, config.pair_bytes or 200e3)
 
 
 def _begun(config: SimulateConfig, manifest: Manifest) -> EpochOrder:
