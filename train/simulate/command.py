@@ -73,8 +73,8 @@ class SimulateConfig:
         made_up = [name for name in ("pairs", "shard_pairs", "pair_bytes") if getattr(self, name) is not None]
         if made_up and self.data is not None:
             raise UserError(
-                f"{made_up[0]}={getattr(self, made_up[0]):g} is of a made-up dataset, but data={self.data} names "
-                "one that is there; give one of the two"
+                f"{made_up[0]}={getattr(self, made_up[0]):g} is of a made-up dataset, but data={self.data} "
+                "names one that is there; give one of the two"
             )
         at_least_one(self, "nodes", "gpus", *made_up, "reads", "read_ahead_mb", "window_side")
         not_negative(self, "index_bytes", "hint_bytes", "latency_ms")
