@@ -144,6 +144,26 @@ def test_a_number_that_a_living_node_has_is_refused_and_that_of_a_dead_one_is_ta
     assert third.admission.decide(third.node, state, add) is add
 
 
+@pytest.mark.parametrize(
+    ("number", "told"), [(1, "host3 is node 1 of 2, but so is host2"), (None, "NNODES=2")]
+)
+def test_a_node_that_a_full_run_has_no_place_for_says_whose_it_is(
+    store: TCPStore, number: int | None, told: str
+) -> None:
+    both = entered(store, 1, number and 0), entered(store, 2, number)
+    late, state = entered(store, 3, number), torchs._RendezvousState()
+    state.complete, state.redundancy_list = True, {late.node}
+    for second in (0, 5):
+        for rank, each in enumerate(both):
+            state.participants[each.node] = rank
+            state.last_heartbeats[each.node] = datetime(2026, 11, 30, 12, 0, second, tzinfo=UTC)
+        if not second:
+            assert late.admission.decide(late.node, state, torchs._Action.SYNC) is torchs._Action.SYNC
+    with pytest.raises(NotAdmittedError, match=told) as refusal:
+        late.admission.decide(late.node, state, torchs._Action.SYNC)
+    assert refusal.value.status == 69
+
+
 def test_two_new_nodes_of_one_number_are_a_mistake(store: TCPStore) -> None:
     both = entered(store, 1, 1, "3"), entered(store, 2, 1, "3"), entered(store, 3, 0, "3")
     state = torchs._RendezvousState()

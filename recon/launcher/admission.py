@@ -101,7 +101,9 @@ class Admission:
         if action is _ACTION.FINISH and (rivals := self._rivals(state.participants)):
             raise NotAdmittedError(self._taken(rivals), 2)
         if node in state.redundancy_list:
-            self._refuse_if_alive(list(state.participants), state, self._too_many)
+            rivals = self._rivals(state.participants)
+            say = self._taken if rivals else self._too_many
+            self._refuse_if_alive(rivals or list(state.participants), state, say)
         return action
 
     def leave_alone(self) -> None:
