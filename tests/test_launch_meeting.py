@@ -216,6 +216,11 @@ def test_torchs_store_is_known_by_its_answer(libuv: bool) -> None:
     store.set("still", "there")
 
 
+def test_etcd_is_not_asked_as_torchs_store_is() -> None:
+    with answers(b"HTTP/1.1 400 Bad Request\r\n") as port:
+        assert local_address(node(port, RDZV_BACKEND="etcd-v2")) is None
+
+
 def test_a_server_of_another_kind_is_refused() -> None:
     with answers(b"HTTP/1.1 400 Bad Request\r\n") as port, pytest.raises(UserError) as refusal:
         local_address(node(port))

@@ -37,7 +37,7 @@ def local_address(node: Node) -> str | None:
             the port is in use.
     """
     host, _, port = (node.endpoint or "").rpartition(":")
-    if not host or node.backend != "c10d":
+    if not host:
         return None
     if node.is_host:
         _refuse_used(int(port), node)
@@ -45,7 +45,7 @@ def local_address(node: Node) -> str | None:
     deadline, told = time.monotonic() + node.join_s, False
     while True:
         try:
-            return _asked(host.strip("[]"), int(port), deadline)
+            return _asked(host.strip("[]"), int(port), deadline, hello=node.backend == "c10d")
         except _OtherServerError as error:
             what, why = f"what listens at {node.endpoint} does not answer as nodes do", str(error)
         except socket.gaierror as error:  # a new pod's name may take a while
@@ -56,15 +56,18 @@ def local_address(node: Node) -> str | None:
             what, why = f"{node.endpoint} does not listen", str(error)
             told = True  # that it will, later, is what is expected
         if time.monotonic() > deadline:
-            raise PeerError(f"{what} after {node.join_s} s ({why}); is node 0 running?")
+            cure = "is node 0 running, and does nothing else listen there?"
+            raise PeerError(f"{what} after {node.join_s} s ({why}); {cure}")
         if not told:
             sys.stderr.write(f"{what} yet ({why}), asking for {node.join_s} s\n")
             told = True
         time.sleep(1)
 
 
-def _asked(host: str, port: int, deadline: float) -> str | None:
-    """Asks torch's store for a sign of life; returns this node's address as the store sees it.
+def _asked(host: str, port: int, deadline: float, *, hello: bool) -> str | None:
+    """Connects to where all nodes meet; returns this node's address as it is seen there.
+
+    With `hello`, it is to be torch's store, and gives a sign of life.
 
     Raises:
         UserError: what listens speaks something else.
@@ -74,20 +77,25 @@ def _asked(host: str, port: int, deadline: float) -> str | None:
     """
     limit_s = max(0.1, min(5.0, deadline - time.monotonic()))
     with socket.create_connection((host, port), timeout=limit_s) as connection:
-        try:
-            connection.sendall(_HELLO)
-            answer = connection.recv(64)
-        except OSError as error:
-            raise _OtherServerError(f"no answer ({error})") from None
+        if hello:
+            _greet(connection, f"{host}:{port}")
         address: str = connection.getsockname()[0]
+    return None if address.startswith("127.") or address == "::1" else address
+
+
+def _greet(connection: socket.socket, where: str) -> None:
+    try:
+        connection.sendall(_HELLO)
+        answer = connection.recv(64)
+    except OSError as error:
+        raise _OtherServerError(f"no answer ({error})") from None
     if not answer:
         raise _OtherServerError("it closes the connection")
     if answer != _ANSWER:
         raise UserError(
-            f"what listens at {host}:{port} is not where nodes meet: expected torch's store, found an answer "
-            f"that begins with {answer[:16]!r}; give RDZV_ENDPOINT a free port of the node where all meet"
+            f"what listens at {where} is not where nodes meet: expected torch's store, found an answer that "
+            f"begins with {answer[:16]!r}; give RDZV_ENDPOINT a free port of the node where all meet"
         )
-    return None if address.startswith("127.") or address == "::1" else address
 
 
 def _refuse_used(port: int, node: Node) -> None:
