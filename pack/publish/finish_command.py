@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from recon.base.cli import run
-from recon.base.errors import UserError
+from recon.base.errors import UnreachableError, UserError
 from recon.base.progress import counted
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def _job(config: FinishConfig) -> None:
     for store in begun(config.url.rstrip("/")):
         try:
             finish_store(store)
+        except UnreachableError:
+            raise
         except UserError as error:  # go on: the other splits may have all their shards
             failed.append(str(error))
     put_card_above(config.url, SPLITS)

@@ -144,7 +144,7 @@ def claim(config: EvaluateConfig, file: str) -> None:
     except UserError as error:
         if config.out is not None:
             raise
-        raise UserError(
+        raise type(error)(
             f"{error}; results go beside the checkpoint, unless --out names another folder"
         ) from error
 
