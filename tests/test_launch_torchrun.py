@@ -27,6 +27,11 @@ def test_a_mistake_is_one_line_and_starts_nothing_again(tmp_path: Path) -> None:
     assert one.started(1) == []
 
 
+def test_a_rank_whose_bucket_is_away_waits_for_no_read_that_hangs(tmp_path: Path) -> None:
+    with launched("away", tmp_path, max_restarts="0") as one:
+        assert one.ended() == (74, ["error: the bucket is away"])
+
+
 def test_ranks_that_saved_and_left_are_not_started_again(tmp_path: Path) -> None:
     with launched("leave", tmp_path, nproc_per_node="1") as one:
         assert one.ended() == (75, [])

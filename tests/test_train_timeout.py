@@ -105,6 +105,8 @@ def test_lanes_must_suit_every_number_of_nodes_that_a_run_may_have() -> None:
         UserError, match=r"^NNODES=2:4 lets the run go on with 3, but global_batch=64 is not a mul"
     ):
         check_sizes(OrderConfig(lanes=192, global_batch=64), launch)
+    with pytest.raises(UserError, match=r"^NNODES=3, but lanes=8 is not a multiple of the world size 12"):
+        check_sizes(OrderConfig(lanes=8, global_batch=48), Launch(size=8, local_size=4, sizes=(12,)))
     with pytest.raises(UserError, match=r"^lanes=20 is not a multiple of the world size 8"):
         check_sizes(OrderConfig(lanes=20, global_batch=16), launch)
 

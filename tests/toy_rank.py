@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from types import FrameType
 from patience import PATIENCE_S
 
 from recon.base import cli
-from recon.base.errors import PeerError, UserError
+from recon.base.errors import PeerError, UnreachableError, UserError
 
 RANK = int(os.environ["RANK"])
 FIRST_START = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
@@ -52,6 +53,9 @@ def job(config: Config) -> int:
     folder = Path(config.folder)
     if config.deed == "mistake":
         raise UserError(f"a mistake that each rank finds, in {config.folder}")
+    if config.deed == "away":
+        threading.Thread(target=time.sleep, args=(2 * PATIENCE_S,)).start()  # a read that hangs
+        raise UnreachableError("the bucket is away")
     if config.deed == "leave":
         return os.EX_TEMPFAIL
     if config.deed == "peer":  # rank 1 notices that rank 0 ends before rank 0 has ended

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from recon.base.complaints import complaint_of_file, in_plain_words
-from recon.base.errors import PeerError, UserError
+from recon.base.errors import PeerError, UnreachableError, UserError
 from recon.base.options import refuse_places
-from recon.base.paths import open_closed_streams, print_any_text, printable
-from recon.launcher.launcher import attach, told_launcher
+from recon.base.paths import forget_output, open_closed_streams, print_any_text, printable
+from recon.launcher.launcher import attach, leave_at_once, told_launcher
 
 Config = TypeVar("Config")
 
@@ -249,6 +249,8 @@ def run(
         status = _done(config, job, argv, **parser)
         sys.stdout.flush()  # else a full disk would be met when the interpreter ends
     except UserError as error:
+        if isinstance(error, UnreachableError):  # Python would wait for threads whose requests still hang
+            leave_at_once(str(error), error.status)
         fail(str(error), status=error.status)
     except PeerError as error:
         fail(str(error), status=os.EX_UNAVAILABLE)
@@ -256,12 +258,12 @@ def run(
         logging.disable()  # torch has its say at the end if its import was interrupted
         fail("interrupted", status=130)  # 128 + SIGINT, as a shell counts it
     except BrokenPipeError:  # the reader of our output ended, as in `... | head`
-        _forget_output()
+        forget_output()
         status = 141  # 128 + SIGPIPE
     except OSError as error:
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise
-        _forget_output()
+        forget_output()
         fail("can't print: no space left where standard output goes")
     finally:  # nothing is left to interrupt but the interpreter's own end, which would print a traceback
         signal.signal(signal.SIGINT, before)
@@ -276,11 +278,6 @@ def _done(config: Any, job: Any, argv: Sequence[str] | None, **parser: Any) -> A
         return job(options)
     except SystemExit as end:
         return end.code
-
-
-def _forget_output() -> None:
-    """Python flushes standard output at exit, and would fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def ignore_odd_metadata() -> None:

@@ -54,6 +54,11 @@ def printable(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def forget_output() -> None:
+    """Python flushes standard output at exit, and would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def open_closed_streams() -> None:
     """Gives a process that was started without standard output or error one that forgets: Python has None."""
     for name in ("stdout", "stderr"):
