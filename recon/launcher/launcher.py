@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 
 LAUNCHER = "PAIRSTREAM_LAUNCHER"
@@ -54,7 +55,8 @@ def leave_at_once(message: str, status: int) -> None:
     """Ends a process that has a launcher, which prints the text, without waiting for its threads."""
     if told_launcher(message):
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with suppress(OSError):  # a full disk
+                stream.flush()
         os._exit(status)
 
 
