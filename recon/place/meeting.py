@@ -86,7 +86,8 @@ def _asked(host: str, port: int, deadline: float, *, hello: bool) -> str | None:
 def _greet(connection: socket.socket, where: str) -> None:
     try:
         connection.sendall(_HELLO)
-        answer = connection.recv(64)
+        with connection.makefile("rb") as stream:
+            answer = stream.read(len(_ANSWER))
     except OSError as error:
         raise _OtherServerError(f"no answer ({error})") from None
     if not answer:
@@ -94,7 +95,7 @@ def _greet(connection: socket.socket, where: str) -> None:
     if answer != _ANSWER:
         raise UserError(
             f"what listens at {where} is not where nodes meet: expected torch's store, found an answer that "
-            f"begins with {answer[:16]!r}; give RDZV_ENDPOINT a free port of the node where all meet"
+            f"begins with {answer!r}; give RDZV_ENDPOINT a free port of the node where all meet"
         )
 
 
