@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,16 +65,20 @@ def test_photographs_like_those_of_the_dataset_are_taken_for_such() -> None:
     assert finding.fake.endswith("of alike")
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"), [(0.61, 0.9, "UNLIKE"), (0.45, 0.61, "unsure"), (0.4, 0.6, "ok")]
-)
-def test_whole_interval_decides_and_few_photographs_leave_it_open(
-    low: float, high: float, verdict: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = Separation(value=(low + high) / 2, low=low, high=high)
-    monkeypatch.setattr(used_on, "apart", lambda *_: told)
-    finding = judge_elsewhere(dataset(), elsewhere(*map(photograph, OTHERS)), "some", 0.6, steps=STEPS)
-    assert finding.verdict == verdict
+def test_whole_interval_decides_and_few_photographs_leave_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = used_on._called
+    seen: list[used_on._Called] = []
+
+    def once(*given: Any) -> used_on._Called:
+        seen.extend([] if seen else [trained(*given)])
+        return seen[0]
+
+    monkeypatch.setattr(used_on, "_called", once)
+    for low, high, verdict in ((0.61, 0.9, "UNLIKE"), (0.45, 0.61, "unsure"), (0.4, 0.6, "ok")):
+        told = Separation(value=(low + high) / 2, low=low, high=high)
+        monkeypatch.setattr(used_on, "apart", lambda *_, told=told: told)
+        others = elsewhere(*map(photograph, OTHERS))
+        assert judge_elsewhere(dataset(), others, "some", 0.6, steps=STEPS).verdict == verdict
 
 
 def test_pairs_of_equal_halves_say_nothing_of_other_photographs() -> None:
