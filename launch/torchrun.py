@@ -4,7 +4,7 @@ Without options of torchrun, the node's variables tell them (`recon.place.node`)
 was found. With DRY_RUN=1 the command line of torchrun is printed and nothing is run.
 
 * If ranks fail, one line tells the first cause, and its status is the exit status: 2 for a mistake of the
-  user, 69 if a rank or node elsewhere has ended, 128 + N for a rank that signal N killed.
+  user, on all nodes; 69 if a rank or node elsewhere has ended; 128 + N for a rank that signal N killed.
 * SIGTERM and SIGUSR1 from Slurm or Kubernetes are passed on to all ranks, which save and end. The exit status
   is then 75 (EX_TEMPFAIL): the scheduler must start the job again, and not count it as done.
 * Neither of 2 and 75 is followed by a restart of the ranks, on any node.

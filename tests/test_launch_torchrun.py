@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -121,6 +122,20 @@ def test_a_node_that_is_asked_to_leave_takes_the_others_along_at_once(tmp_path: 
         until(lambda: len(one.started()) == 2)
         other.send(signal.SIGTERM)
         assert (one.ended(), other.ended()) == ((75, []), (75, []))
+    assert one.started(1) == []
+
+
+def test_a_mistake_that_one_node_finds_ends_all_with_its_status_and_text(tmp_path: Path) -> None:
+    nodes = [node | {"max_restarts": "3"} for node in two_nodes(*free_ports(1))]
+    with (
+        launched("mistake of one", tmp_path, "a", **nodes[0]) as one,
+        launched("mistake of one", tmp_path, "b", **nodes[1]) as other,
+    ):
+        ends = [each.ended() for each in (one, other)]
+    told = sorted(line for _, lines in ends for line in lines if line.startswith("error: "))
+    found = "a mistake that rank 1 alone finds"
+    assert told == sorted([f"error: {found}", f"error: {socket.gethostname()}: {found}"])
+    assert [status for status, _ in ends] == [2, 2]
     assert one.started(1) == []
 
 

@@ -53,6 +53,13 @@ def job(config: Config) -> int:
     folder = Path(config.folder)
     if config.deed == "mistake":
         raise UserError(f"a mistake that each rank finds, in {config.folder}")
+    if config.deed == "mistake of one":
+        if RANK:
+            (folder / "killed").touch()
+            raise UserError("a mistake that rank 1 alone finds")
+        while not (folder / "killed").exists():
+            time.sleep(0.02)
+        raise PeerError("rank 0 stops: another rank ended")
     if config.deed == "away":
         threading.Thread(target=time.sleep, args=(2 * PATIENCE_S,)).start()  # a read that hangs
         raise UnreachableError("the bucket is away")

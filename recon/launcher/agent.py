@@ -33,7 +33,7 @@ from recon.launcher.watch import Patience, Watch, end_silent_connections
 _FINAL = (2, os.EX_TEMPFAIL)  # ranks that another start would not change, or that ask the scheduler for it
 _STOPPED = (os.EX_TEMPFAIL, 128 + signal.SIGTERM)  # what the others end with once torchrun stops them
 _NO_MESSAGE = "<NONE>"  # torchrun's word for it
-_ENDED = "pairstream/ended"
+_ENDED, _MISTAKE = "pairstream/ended", "pairstream/mistake"
 _LINGER_S = 3.0  # the store may be this process's own: nodes that look into it every second learn the reason
 _HOST_LOST = (
     "the node where all meet has gone: MAX_RESTARTS starts nothing again without it, start all nodes again"
@@ -47,6 +47,10 @@ _APART: dict[type[Exception], str] = {  # why nodes do not come together
 
 class _GoneError(Exception):
     """Another node is silent; the text says which."""
+
+
+class _MistakeError(Exception):
+    """A rank of another node has ended with 2; the text says where, and why."""
 
 
 def run(
@@ -78,6 +82,8 @@ def run(
         if not number:
             time.sleep(_LINGER_S)
         return error.status, str(error)
+    except _MistakeError as error:
+        return 2, str(error)
     except _GoneError as error:
         return os.EX_UNAVAILABLE, f"{error}; see the other nodes' logs"
     except (rendezvous.RendezvousError, DistError) as error:
@@ -179,8 +185,11 @@ class _Agent(LocalElasticAgent):
             status, cause = _cause(result.failures)
             if status == os.EX_TEMPFAIL and self._is_wanted(worker_group):
                 return RunResult(state=WorkerState.HEALTHY)  # then torchrun lets it in
+            if status == os.EX_UNAVAILABLE and (mistake := self._mistake_elsewhere()):
+                raise _MistakeError(mistake)
             if status in _FINAL:
                 self._remaining_restarts = 0
+                self._tell_mistake(status, cause)
             elif self._lost and worker_group.spec.max_restarts:
                 sys.stderr.write(f"{_HOST_LOST}\n")
             elif left := self._remaining_restarts:
@@ -207,6 +216,24 @@ class _Agent(LocalElasticAgent):
             raise _GoneError(gone)
         sys.stderr.write(f"{gone}: all ranks start again, {left} times at most\n")
         return RunResult(state=WorkerState.UNHEALTHY)
+
+    def _tell_mistake(self, status: int, cause: str) -> None:
+        """Tells the other nodes of a mistake, which no start of theirs would mend."""
+        if status == 2 and self._watch:
+            store: Any = self._worker_group.store
+            with suppress(RuntimeError):  # the node with the store has ended
+                store.set(_MISTAKE, f"{socket.gethostname()}: {cause}")
+            time.sleep(_LINGER_S)
+
+    def _mistake_elsewhere(self) -> str | None:
+        """The mistake for which another node has ended; it may tell of it only after its ranks are missed."""
+        store: Any = self._worker_group.store
+        with suppress(RuntimeError):
+            for _ in range(10 if self._watch else 0):
+                if store.check([_MISTAKE]):
+                    return str(store.get(_MISTAKE).decode())
+                time.sleep(0.2)
+        return None
 
     def _exit_barrier(self) -> None:
         """Waits for the ranks of other nodes, which may need this one's store, as long as the nodes live."""
