@@ -75,7 +75,7 @@ ARROWS = {  # a folder, and the folders that its files may import; only folders 
     ),
     "train/model": "pack/storage recon/base train/ops/cpu",
     "train/model/published": "pack/storage recon/base train/model",
-    "train/evaluation/figures": "pack/base pack/storage recon/base",
+    "train/evaluation/figures": "pack/base pack/storage recon/base recon/place",
     "train/evaluation/inputs": (
         "pack/base pack/dataset pack/shard pack/sources recon recon/base recon/image train/evaluation/figures"
     ),

@@ -126,6 +126,19 @@ def test_same_photograph_in_another_coding_is_found_by_its_pixels(tmp_path: Path
     assert list(leaks(train, val)) == ["duplicates across splits"]
 
 
+def test_same_photograph_compressed_for_one_split_is_found_by_name_and_colours(
+    tmp_path: Path,
+) -> None:
+    train = write_dataset(tmp_path / "train", [equal(f"{n}", n) for n in range(3)])
+    jpegs = [
+        (f"{n}", as_jpeg(photograph(seed, 48)), as_jpeg(photograph(seed, 48))) for n, seed in ((1, 1), (2, 9))
+    ]
+    val = write_dataset(tmp_path / "val", jpegs)  # 2 is another photograph of that name
+    (leak,) = command.audit(command.AuditConfig(urls=[train, val], threads=2)).leaks
+    assert (leak.name, leak.real) == ("duplicates across splits", "1")
+    assert f"{train}: 1-" in leak.advice
+
+
 def test_splits_without_a_common_photograph_are_silent(tmp_path: Path) -> None:
     train = write_dataset(tmp_path / "train", [equal(f"{n}", n) for n in range(5)])
     val = write_dataset(tmp_path / "val", [equal(f"{n}", n) for n in range(5, 9)])

@@ -94,6 +94,16 @@ def test_few_photographs_are_not_judged() -> None:
     assert finding.verdict == "too few"
 
 
+def test_photographs_that_can_not_be_read_are_named_also_where_none_is_left(tmp_path: Path) -> None:
+    (tmp_path / "c.png").write_bytes(b"no image")
+    found = Elsewhere()
+    for _ in read_elsewhere(found, find(str(tmp_path))):
+        pass
+    finding = judge_elsewhere(dataset(), found, "bad", 0.6, steps=STEPS)
+    assert finding.verdict == "too few"
+    assert finding.advice.startswith("0 photographs of bad; 1 photograph left out: c.png: ")
+
+
 def test_large_photograph_has_nine_windows_a_small_one_one_and_a_broken_one_none(
     tmp_path: Path,
 ) -> None:
@@ -165,6 +175,8 @@ def test_command_warns_of_photographs_from_elsewhere_and_ends_with_status_1(
 
 
 def test_folder_without_photographs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="used_on is empty"):
+        command.AuditConfig(urls=["a"], used_on="")
     with pytest.raises(UserError, match=r"--used_on .* holds no images"):
         find(str(tmp_path))
     with pytest.raises(UserError, match=r"--used_on .*/none is not a directory"):

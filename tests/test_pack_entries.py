@@ -149,12 +149,15 @@ def test_verify_finds_each_damage_of_a_file_of_hints(packed: Path, tmp_path: Pat
     add(root)
     path, key = root / "shard-000001.hints", rows_of(root)[4]["key"]
     data, found = path.read_bytes(), f"{path.name}: "
+    cure = f"; python -m pack.index {root} --entries writes it anew"
     path.write_bytes(data[:25] + bytes([data[25] ^ 1]) + data[26:])
-    assert list(verify.verify(open_dataset(str(root)))) == [f"{found}{key}: CRC-32 differs from the index"]
+    assert list(verify.verify(open_dataset(str(root)))) == [
+        f"{found}{key}: CRC-32 differs from the index{cure}"
+    ]
     path.write_bytes(b"P" + data[1:])
-    assert list(verify.verify(open_dataset(str(root)))) == [f"{found}it does not begin with {MAGIC!r}"]
+    assert list(verify.verify(open_dataset(str(root)))) == [f"{found}it does not begin with {MAGIC!r}{cure}"]
     path.write_bytes(data + b"more")
-    expected = f"{found}{len(data) + 4} bytes, the index says {len(data)}"
+    expected = f"{found}{len(data) + 4} bytes, the index says {len(data)}{cure}"
     assert list(verify.verify(open_dataset(str(root)))) == [expected]
     path.unlink()
     (line,) = verify.verify(open_dataset(str(root)))
@@ -185,7 +188,7 @@ def test_entries_are_added_to_a_packed_dataset_and_no_tar_changes(
     assert run(monkeypatch, verify.main, root) == 0
     assert run(monkeypatch, finish_command.main, root) == 0
     add(root)
-    assert "has entry points and colours already, nothing more to do" in caplog.text
+    assert "has entry points and colours; python -m pack.verify reads all of them" in caplog.text
     assert files(root) == after
 
 

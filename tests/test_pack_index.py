@@ -337,7 +337,7 @@ def test_second_run_finds_nothing_to_do_and_writes_nothing(
     ("options", "message"),
     [
         ({"name": "x"}, "expected name x, found theirs; delete it"),
-        ({"group": "x"}, "expected adopted"),
+        ({"group": "x"}, "expected group x, found None; delete it"),
         ({"autoencoder": "x"}, "expected "),
         ({"split": "val"}, "expected split val, found None"),
     ],

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,6 +175,36 @@ def test_a_run_that_another_was_faster_than_leaves_the_dataset_of_that(
     with pytest.raises(UserError, match="exists already with other content"):
         adopted(tmp_path)
     assert {"0.parquet", "0.hints", "1.parquet", "1.hints", "dataset.json"} <= files(tmp_path).keys()
+
+
+def test_sigterm_takes_back_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(_: str, count: int) -> None:
+        if count == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    tars = files(write(tmp_path))
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(LocalStore, "publish", publishing(end))
+    assert run(monkeypatch, index.main, tmp_path, "--skip_incomplete", "true") == 143
+    assert files(tmp_path) == tars
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_lost_hints_name_the_command_that_writes_them_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adopted(write(tmp_path))
+    (tmp_path / "0.hints").unlink()
+    assert run(monkeypatch, verify.main, tmp_path) == 1
+    assert f"python -m pack.index {tmp_path} --entries writes it anew" in capsys.readouterr().out
+    assert run(monkeypatch, index.main, tmp_path, "--entries") == 0
+    assert run(monkeypatch, verify.main, tmp_path) == 0
+
+
+def test_another_option_is_named_and_not_all_of_them(tmp_path: Path) -> None:
+    adopted(write(tmp_path))
+    with pytest.raises(UserError, match=r"is another: expected max_pixels 10, found \d+; delete it"):
+        adopted(tmp_path, max_pixels=10)
 
 
 def test_one_of_several_ranks_is_refused(

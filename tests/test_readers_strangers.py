@@ -41,6 +41,7 @@ KINDS: dict[str, tuple[dict[str, str], list[Members]]] = {
         + [{"real.jpg": JPEG, "fake.jpg": JPEG, "json": MIXED_JSON}] * 5,
     ),
     "some": ({}, [{"real.jpg": JPEG, "fake.png": PNG}, {"real.jpg": JPEG, "fake.png": PNG, "json": JSON}]),
+    "hidden": ({}, [{"real.jpg": JPEG, "fake.png": PNG}] * 2),
     "capitals": (
         {},
         [{"real.JPG": JPEG, "fake.PNG": PNG, "JSON": JSON}, {"real.jpg": JPEG, "fake.png": PNG}],
@@ -51,6 +52,7 @@ EXPECTED = {
     "beside": (["jpg", "recon.png", "cls", "json", "txt"], ["real", "fake", "about"]),
     "mixed": (["real.jpg", "real.png", "fake.jpg", "fake.png", "json"], ["real", "fake", "about"]),
     "some": (["real.jpg", "fake.png", "json"], ["real", "fake"]),
+    "hidden": (["real.jpg", "fake.png"], ["real", "fake"]),
     "capitals": (["real.JPG", "real.jpg", "fake.PNG", "fake.png", "JSON"], ["real", "fake"]),
 }
 
@@ -61,6 +63,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("strangers")
     for kind, (options, samples) in KINDS.items():
         members = [(f"k{n}.{name}", data) for n, one in enumerate(samples) for name, data in one.items()]
+        if kind == "hidden":  # as macOS writes them beside the files of a folder
+            members = [one for name, data in members for one in ((f"a/._{name}", b"?"), (f"a/{name}", data))]
         write_members(folder / kind / "0.tar", members)
         adopt(IndexConfig(url=[str(folder / kind)], **options))  # type: ignore[arg-type]
     return folder
@@ -128,7 +132,8 @@ def test_webdataset_finds_what_the_snippet_names(root: Path) -> None:
     for kind, (_, samples) in KINDS.items():
         fields = Fields.of(read_manifest(open_store(str(root / kind))))
         small = {name.lower() for name in (*fields.real, *fields.fake, *fields.other)}
-        found = list(wds.WebDataset(str(root / kind / "0.tar"), shardshuffle=False))
+        unhidden = (lambda name: "/." not in f"/{name}") if kind == "hidden" else None  # as in the snippet
+        found = list(wds.WebDataset(str(root / kind / "0.tar"), shardshuffle=False, select_files=unhidden))
         assert {name for one in found for name in one if not name.startswith("__")} == small
         assert len(found) == len(samples)
 

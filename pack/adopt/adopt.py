@@ -140,8 +140,8 @@ class _Adoption:
         # If no sample of the first tars is a pair, --real and --fake are probably wrong. Tell it now, not
         # after hours of reading.
         if found.rejected and not found.entries and not self.config.skip_incomplete:
-            fields = f"name the fields by --real and --fake, now {self.config.real} and {self.config.fake}"
-            raise UserError(f"{found.complaint()}; {fields if found.lacks_fields else found.advice()}")
+            names = found.advice_on_names(self.config.real, self.config.fake)
+            raise UserError(f"{found.complaint()}; {names if found.lacks_fields else found.advice()}")
 
     def _samples(self, tar: TarReader, name: str, found: Found) -> Iterator[TarSample]:
         for sample in samples(tar, self.naming.wanted, found.left_out.add):
@@ -215,7 +215,8 @@ class _Adoption:
         expected = self._provenance() | {"name": self.naming.dataset, "split": self.config.split}
         for name, value in expected.items():
             if found[name] != value:
-                raise UserError(f"{where} is another: expected {name} {value}, found {found[name]}; {_AGAIN}")
+                differ = _differing(name, value, found[name])
+                raise UserError(f"{where} is another: {differ}; {_AGAIN}")
         # Tars without pairs have no shard entry but were read all the same, so they count as known.
         listed = {entry.name for entry in manifest.shards} | set(found["tars_without_pairs"])
         if other := listed ^ sizes.keys():
@@ -236,6 +237,14 @@ class _Adoption:
             raise UserError(
                 f"{self.store.url}/{entry.name}.parquet was changed since {NAME} was written; {_AGAIN}"
             )
+
+
+def _differing(name: str, expected: Any, found: Any) -> str:
+    """Names what differs between the value that a run would write and the one that is there."""
+    if not isinstance(expected, dict) or not isinstance(found, dict):
+        return f"expected {name} {expected}, found {found}"
+    names = [one for one in {**found, **expected} if expected.get(one) != found.get(one)]
+    return ", ".join(f"expected {one} {expected.get(one)}, found {found.get(one)}" for one in names)
 
 
 class _Meter:

@@ -16,6 +16,9 @@ before the dataset is read.
 """
 
 import os
+import signal
+from types import FrameType
+from typing import NoReturn
 
 from pack.adopt.config import IndexConfig
 from recon.base.cli import run
@@ -33,4 +36,12 @@ def _job(config: IndexConfig) -> None:
     from pack.adopt.adopt import adopt
 
     refuse_ranks(os.environ, _PROG)
-    adopt(config)
+    before = signal.signal(signal.SIGTERM, _end)  # what was written is taken back, as after Ctrl-C
+    try:
+        adopt(config)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)

@@ -48,7 +48,7 @@ def add_entries(url: str) -> None:
         shards = range(len(before.shards))
         done = tuple(_in_shard(dataset, shard, present, shown.update) for shard in shards)
     if done == tuple(before.shards):
-        _LOG.info("%s has entry points and colours already, nothing more to do", store.url)
+        _LOG.info("%s has entry points and colours; python -m pack.verify reads all of them", store.url)
         return
     told = {ADDED: {"sha256": before.sha256}, HINTED: "beside"}
     after = replace(before, shards=done, provenance=before.provenance | told)

@@ -13,9 +13,9 @@ from recon.base.walk import LeftOut
 
 _SHOWN = 3  # samples in a message
 _FIELDS = 32  # other fields than the images that are listed, if not every pair has them
-_ODD = (
-    "; or unpack them, real images and fakes into two folders under equal names, and pack these with python "
-    "-m pack --source REALS --reconstructions FAKES --convert true"
+_UNPACK = (
+    "unpack them, real images and fakes into two folders under equal names, and pack these with python "
+    "-m pack --source REALS --reconstructions FAKES"
 )
 
 
@@ -104,9 +104,14 @@ class Found:
         more = "; ..." if len(self.rejected) > _SHOWN else ""
         return f"{self.where}: {counted(len(self.rejected), 'sample')} can't be used ({shown}{more})"
 
+    def advice_on_names(self, real: str, fake: str) -> str:
+        """What can be done if no sample has fields of these names."""
+        named = f"name the fields by --real and --fake, now {real} and {fake}"
+        return f"{named}; or, where folders tell the images of a pair apart, {_UNPACK}"
+
     def advice(self) -> str:
         """What can be done about the rejected samples."""
-        odd = _ODD if self.has_odd else ""
+        odd = f"; or {_UNPACK} --convert true" if self.has_odd else ""
         return f"repair the tars{odd}; or leave the samples out by --skip_incomplete true"
 
 

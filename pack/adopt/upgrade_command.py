@@ -11,9 +11,13 @@ runs on this dataset first, because a run to be resumed pins the old one. A run 
 stopped must be given again before the dataset can be read.
 """
 
+import os
 from dataclasses import dataclass, field
 
 from recon.base.cli import run
+from recon.place.alone import refuse_ranks
+
+_PROG = "python -m pack.upgrade"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +30,11 @@ class UpgradeConfig:
 
 def main() -> None:
     """The command."""
-    run(UpgradeConfig, _job, prog="python -m pack.upgrade", about=__doc__ or "")
+    run(UpgradeConfig, _job, prog=_PROG, about=__doc__ or "")
 
 
 def _job(config: UpgradeConfig) -> None:
     from pack.adopt.upgrade import upgrade
 
+    refuse_ranks(os.environ, _PROG)
     upgrade(config.url)

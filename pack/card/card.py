@@ -69,7 +69,8 @@ def card(parts: Sequence[Part]) -> bytes:
     first = parts[0]
     fields, provenance = Fields.of(first.manifest), dict(first.manifest.provenance)
     provenance.pop("plan", None)  # a hash that tells a reader nothing
-    code = snippets(fields, first.split, first.folder)
+    rejected = 0 if fields.has_record else sum(part.manifest.rejected for part in parts)
+    code = snippets(fields, first.split, first.folder, rejected)
     return _TEXT.format(
         front=front_matter(parts),
         ours=_OURS,
@@ -77,7 +78,7 @@ def card(parts: Sequence[Part]) -> bytes:
         real="` or `".join(fields.real),
         fake="` or `".join(fields.fake),
         more=_more(fields),
-        about=_RECORD if fields.has_record else _foreign(sum(part.manifest.rejected for part in parts)),
+        about=_RECORD if fields.has_record else _foreign(rejected),
         table=_table(parts),
         autoencoders=_autoencoders(provenance["autoencoder"]),
         codec=f"`{provenance['options']['codec']}`" if "options" in provenance else "not known",

@@ -10,6 +10,7 @@ from pack.shard.hints import MAGIC, Hint, read_hints
 from pack.shard.names import fake_name, hints_name
 from pack.shard.verified_read import read_verified
 from pack.storage import Store
+from recon.base.errors import UnreachableError, UserError
 
 
 class HintReader:
@@ -65,7 +66,7 @@ class HintReader:
                 return records(kept)
             self._cache.drop(key)  # harmed on the local disk, or of another index
         data, whole = read_verified(
-            lambda until: self._store.read_range(name, start, length, until=until),
+            lambda until: self._read(name, start, length, until, is_beside=places.beside),
             are_sound,
             f"{self._store.url}/{name} bytes {start}-{start + length - 1}",
             until,
@@ -73,6 +74,21 @@ class HintReader:
         if self._cache and whole:
             self._cache.put(key, data)
         return records(data)
+
+    def _read(self, name: str, start: int, length: int, until: float, *, is_beside: bool) -> memoryview:
+        try:
+            return self._store.read_range(name, start, length, until=until)
+        except UnreachableError:
+            raise
+        except UserError as error:
+            if not is_beside:
+                raise
+            raise UserError(f"{error}; {cure(self._store.url)}") from error
+
+
+def cure(url: str) -> str:
+    """What to do about hints beside a tar that are lost or damaged."""
+    return f"python -m pack.index {url} --entries writes it anew"
 
 
 def faults_of_file(data: bytes, places: HintPlaces) -> list[str]:

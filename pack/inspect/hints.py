@@ -1,7 +1,7 @@
 """Verifies the hints of a shard, in its tar or beside it: `pack.shard.hints`."""
 
 from pack.dataset.dataset import Dataset
-from pack.dataset.hints import faults_of_file
+from pack.dataset.hints import cure, faults_of_file
 from pack.dataset.index import HintPlaces, ShardIndex
 from pack.shard.names import hint_member, hints_name
 from pack.shard.tar_header import HEADER, fault_of_header
@@ -21,6 +21,8 @@ class VerifiedHints:
 
     def __init__(self, dataset: Dataset, index: ShardIndex) -> None:
         self._keys, self._places, self._entry = index.keys, index.hints, index.entry
+        beside = self._places is not None and self._places.beside
+        self._cure = f"; {cure(dataset.store.url)}" if beside else ""
         self.wrong: list[str] = []
         self._beside: memoryview | None = None
         if self._places and self._places.beside:
@@ -30,9 +32,9 @@ class VerifiedHints:
         try:
             data = dataset.store.read(name)
         except UserError as error:
-            self.wrong.append(str(error))
+            self.wrong.append(f"{error}{self._cure}")
             return None
-        self.wrong += [f"{name}: {fault}" for fault in faults_of_file(data, places)]
+        self.wrong += [f"{name}: {fault}{self._cure}" for fault in faults_of_file(data, places)]
         return memoryview(data)
 
     def record(self, row: int, data: memoryview, position: int) -> memoryview | None:
@@ -55,5 +57,5 @@ class VerifiedHints:
                 self.wrong.append(f"{where}: {fault}")
             record = places.record(row, data, position)
         if record is None:
-            self.wrong.append(f"{where}: CRC-32 differs from the index")
+            self.wrong.append(f"{where}: CRC-32 differs from the index{self._cure}")
         return record

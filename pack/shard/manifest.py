@@ -179,7 +179,11 @@ def _about(form: str) -> tuple[str, ...]:
 def _unfinished(url: str) -> UserError:
     """The error for a folder without a manifest; it names a split below that has one."""
     below = [split for split in SPLITS if open_store(f"{url}/{split}").exists(NAME)]
-    hint = f"take {url}/{below[0]}" if below else "pack one with python -m pack --out"
+    hint = (
+        f"take {url}/{below[0]}"
+        if below
+        else "pack one with python -m pack --out, or index its tars with pack.index"
+    )
     return UserError(f"{url}/{NAME} not found: {url} is no finished dataset; {hint}")
 
 

@@ -63,8 +63,10 @@ class AuditConfig:
             raise UserError(f"bound={self.bound}, expected 0.5 <= bound < 1")
         if self.threads < 0:
             raise UserError(f"threads={self.threads}, expected 0 (all cores) or more")
-        if not self.urls:
+        if not all(self.urls) or not self.urls:
             raise UserError("no dataset given; expected python -m pack.audit URL [URL ...]")
+        if self.used_on == "":
+            raise UserError("used_on is empty, expected a folder or URL of photographs")
         if len({url if "://" in url else os.path.normpath(url) for url in self.urls}) < len(self.urls):
             raise UserError("a dataset is given twice; expected each split once")
 

@@ -12,11 +12,12 @@ from pack.base.names import printable
 from pack.dataset.dataset import Dataset
 from pack.dataset.index import ShardIndex
 from pack.dataset.pairs import StoredPair
-from pack.inspect.audit.measured.images import MeasuredPair
+from pack.inspect.audit.measured.images import MeasuredImage, MeasuredPair
 from pack.shard.names import key_and_field
 from pack.shard.tar_header import HEADER, shown_name
 from pack.shard.tar_members import BrokenTarError, members
 
+_LEVELS = 1.0  # a compression at quality 60 changes these numbers by less
 _MOST = 1000  # suspicious places that are read in one dataset, to limit the requests
 
 
@@ -38,20 +39,33 @@ def lonely(dataset: Dataset) -> Iterator[str]:
 
 
 def twins(datasets: Sequence[Dataset], pairs: Sequence[MeasuredPair]) -> list[str]:
-    """A line for each two pairs of different splits whose real images have the same pixels.
+    """A line for each two pairs of different splits whose real images are of one photograph.
 
-    The measured pairs are compared by their pixels. All pairs are compared by size and CRC-32 of the file,
-    which the indexes hold (16 bytes a pair in memory); up to `_MOST` such matches are read and compared.
+    The measured pairs are compared by their pixels, and those of one name by size, colours and contrast: an
+    image that was compressed for one of the splits has other pixels there. All pairs are compared by size and
+    CRC-32 of the file, which the indexes hold (16 bytes a pair in memory); up to `_MOST` such matches are
+    read and compared.
     """
     urls = [dataset.store.url for dataset in datasets]
     first: dict[bytes, MeasuredPair] = {}
+    named: dict[str, MeasuredPair] = {}
     found: dict[tuple[int, str, int, str], None] = {}
     for pair in pairs:
         other = first.setdefault(pair.real.pixels, pair)
         if other.split != pair.split:
             found[other.split, other.key, pair.split, pair.key] = None
+        namesake = named.setdefault(pair.photograph, pair)
+        if namesake.split != pair.split and _resemble(namesake.real, pair.real):
+            found[namesake.split, namesake.key, pair.split, pair.key] = None
     found |= dict.fromkeys(_same_files(datasets))  # a dict drops what both ways found, and keeps the order
     return [f"{urls[a]}: {key} is {urls[b]}: {other}" for a, key, b, other in found]
+
+
+def _resemble(one: MeasuredImage, other: MeasuredImage) -> bool:
+    """Whether two images are equally large, and their colours and contrast differ by a level at most."""
+    names = ("red", "green", "blue", "contrast")
+    differ = [abs(one.values[name] - other.values[name]) for name in names]
+    return one.facts["size"] == other.facts["size"] and max(differ) <= _LEVELS
 
 
 def repeats(pairs: Sequence[MeasuredPair]) -> int:

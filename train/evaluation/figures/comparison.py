@@ -9,6 +9,7 @@ the logits, and the mean of the probabilities (vote). ``--fused vote`` writes it
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +19,7 @@ from recon.base.cli import run
 from recon.base.errors import UserError
 from recon.base.options import at_least_one, not_negative
 from recon.base.paths import one_name, split_path
+from recon.place.alone import refuse_ranks
 
 if TYPE_CHECKING:  # heavy; --help answers at once
     from train.evaluation.figures.bootstrap import Interval
@@ -26,6 +28,7 @@ if TYPE_CHECKING:  # heavy; --help answers at once
     from train.evaluation.figures.fusion import Detected
     from train.evaluation.figures.scores import Scores
 
+_PROG = "python -m train.compare"
 _SHOWN = ("auc", "ap", "tpr_at_fpr_5", "balanced_accuracy", "accuracy", "nll", "brier")
 
 
@@ -70,7 +73,7 @@ class Comparison:
 
 def main() -> None:
     """Runs the command line."""
-    run(CompareConfig, _job, prog="python -m train.compare", about=__doc__ or "")
+    run(CompareConfig, _job, prog=_PROG, about=__doc__ or "")
 
 
 def read_detected(place: str) -> "Detected":
@@ -123,6 +126,7 @@ def compare(first: "Detected", other: "Detected", resamples: int, seed: int) -> 
 
 
 def _job(config: CompareConfig) -> None:
+    refuse_ranks(os.environ, _PROG)
     from pack.base.writable import check_writable
     from train.evaluation.figures.fusion import FUSIONS, aligned, fuse
     from train.evaluation.figures.scores import scores_file

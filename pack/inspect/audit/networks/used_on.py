@@ -148,7 +148,8 @@ def judge_elsewhere(
     """
     photograph_N, photograph_M = pairs.photographs(), photographs(others.names, _hashes(others))
     if not are_enough(photograph_N) or len(np.unique(photograph_M)) < LEAST_PHOTOGRAPHS:
-        return Finding(name=NAME, real="", fake="", verdict="too few", bound=bound)
+        advice = f"{counted(len(np.unique(photograph_M)), 'photograph')} of {place}{_left_out(others)}"
+        return Finding(name=NAME, real="", fake="", verdict="too few", bound=bound, advice=advice)
     called = _called(np.stack(pairs.windows), photograph_N, np.stack(others.windows), steps, seed)
     told = area(called.logit_N2[:, 0], called.logit_N2[:, 1], 0.0, photograph_N)
     assert told
