@@ -125,7 +125,12 @@ def test_a_node_that_is_asked_to_leave_takes_the_others_along_at_once(tmp_path: 
     assert one.started(1) == []
 
 
-def test_a_mistake_that_one_node_finds_ends_all_with_its_status_and_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize("notices", [True, False])
+def test_a_mistake_that_one_node_finds_ends_all_with_its_status_and_text(
+    tmp_path: Path, notices: bool
+) -> None:
+    if not notices:
+        (tmp_path / "waits").touch()
     nodes = [node | {"max_restarts": "3"} for node in two_nodes(*free_ports(1))]
     with (
         launched("mistake of one", tmp_path, "a", **nodes[0]) as one,

@@ -107,6 +107,8 @@ class _Agent(LocalElasticAgent):
         self._patience, self._number, self._lost = patience, number, False
         self._watch: Watch | None = None
         self._admission: Admission | None = None
+        self._mistake: tuple[float, str] | None = None  # when it was heard of, and the text
+        self._looked = 0.0
         self._waiting = spec.rdzv_handler.num_nodes_waiting
         spec.rdzv_handler.num_nodes_waiting = self._num_nodes_waiting
 
@@ -179,8 +181,10 @@ class _Agent(LocalElasticAgent):
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result: RunResult = super()._monitor_workers(worker_group)
-        if result.state is WorkerState.HEALTHY and self._watch and (gone := self._watch.gone()):
-            return self._without(gone)
+        if result.state is WorkerState.HEALTHY and self._watch:
+            if gone := self._watch.gone():
+                return self._without(gone)
+            self._end_with_others()
         if result.is_failed() and result.failures:
             status, cause = _cause(result.failures)
             if status == os.EX_TEMPFAIL and self._is_wanted(worker_group):
@@ -225,15 +229,31 @@ class _Agent(LocalElasticAgent):
                 store.set(_MISTAKE, f"{socket.gethostname()}: {cause}")
             time.sleep(_LINGER_S)
 
+    def _end_with_others(self) -> None:
+        """Ends ranks that still wait for those of a node that has ended for a mistake."""
+        now = time.monotonic()
+        if now - self._looked < 1:
+            return
+        self._looked = now
+        self._look_for_mistake()
+        if self._mistake and now - self._mistake[0] > _LINGER_S:  # till then they may end by themselves
+            self._shutdown(signal.SIGKILL)
+            raise _MistakeError(self._mistake[1])
+
     def _mistake_elsewhere(self) -> str | None:
         """The mistake for which another node has ended; it may tell of it only after its ranks are missed."""
-        store: Any = self._worker_group.store
-        with suppress(RuntimeError):
-            for _ in range(10 if self._watch else 0):
-                if store.check([_MISTAKE]):
-                    return str(store.get(_MISTAKE).decode())
-                time.sleep(0.2)
+        for _ in range(10 if self._watch else 0):
+            self._look_for_mistake()
+            if self._mistake:
+                return self._mistake[1]
+            time.sleep(0.2)
         return None
+
+    def _look_for_mistake(self) -> None:
+        store: Any = self._worker_group.store
+        with suppress(RuntimeError):  # the node with the store has ended
+            if not self._mistake and store.check([_MISTAKE]):
+                self._mistake = time.monotonic(), str(store.get(_MISTAKE).decode())
 
     def _exit_barrier(self) -> None:
         """Waits for the ranks of other nodes, which may need this one's store, as long as the nodes live."""
