@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from recon.base.device import forked_generators, seed_generators
 from recon.base.errors import UserError
 from recon.base.progress import counted
 from train.loader.loader import Choice, PairLoader
-from train.loop.config import TrainConfig
+from train.loop.config import MAY_DIFFER, TrainConfig, flat_options
 from train.model.backbones import TIMM
 from train.model.lora import add_lora
 from train.model.published.first import first_model
@@ -27,18 +27,42 @@ from train.model.trial import try_out
 from train.order.config import OrderConfig
 from train.order.counter import permutation, stream_key
 from train.order.epoch import check_world
+from train.world.agree import refuse_unlike
 from train.world.launch import Launch
 from train.world.world import World
 
 _LOG = logging.getLogger(__name__)
 
 
+def refuse_unlike_options(config: TrainConfig, world: World) -> None:
+    """Refuses nodes with different options; called before a rank reads or writes anything.
+
+    Raises:
+        UserError: on all ranks.
+    """
+    given = {name: value for name, value in flat_options(asdict(config)) if name not in MAY_DIFFER}
+    refuse_unlike(world, given | {"device found": world.device.type}, what="options")
+
+
 def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, dict[str, PairLoader]]:
-    """Builds the loaders of augmented training pairs and, by the set's name, of clean validation pairs."""
+    """Builds the loaders of augmented training pairs and, by the set's name, of clean validation pairs.
+
+    Raises:
+        UserError: a dataset, its filter or its limit is wrong; on all ranks, if nodes read unlike datasets.
+    """
     training, sets = training_loader(config, world), config.data.validation_sets
+    validation = {name: _validation_loader(url, config, world) for name, url in sets.items()}
+    sources = [source for loader in (training, *validation.values()) for source in loader.plan.sources]
+    _refuse_unlike_data({source.url: source.manifest.sha256 for source in sources}, world)
     if world.is_first:
         _tell_limit(training, config.data.limit)
-    return training, {name: _validation_loader(url, config, world) for name, url in sets.items()}
+    return training, validation
+
+
+def _refuse_unlike_data(sha256: dict[str, str], world: World) -> None:
+    """Refuses datasets, by URL, that are others on another node: one path may be a disk of each."""
+    facts = {f"sha256 of the manifest of {url}": value for url, value in sha256.items()}
+    refuse_unlike(world, facts, what="datasets")
 
 
 def check_sizes(order: OrderConfig, launch: Launch) -> None:
@@ -112,6 +136,7 @@ def choice(text: str | None, out: str, world: World) -> Choice | None:
         return None
 
     def choose(dataset: Dataset) -> Selection:
+        _refuse_unlike_data({dataset.store.url: dataset.manifest.sha256}, world)
         data = world.from_first(partial(_selected, dataset, text, open_store(out)))
         return Selection.from_bytes(bytes(data), dataset.manifest, text)
 

@@ -4,8 +4,9 @@ This file imports nothing heavy, so that ``--help`` answers at once.
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from recon.base.errors import UserError
 from recon.base.options import at_least_one, refuse_idle
@@ -15,6 +16,24 @@ from train.optim.config import LossConfig, OptimConfig
 from train.order.config import OrderConfig
 from train.output.boards import read_place
 from train.world.config import WorldConfig
+
+_HOW = "how quickly a rank gets its pairs, which are the same"
+_FIRST = "rank 0 alone writes it"
+MAY_DIFFER = {
+    "data.workers": _HOW,
+    "data.threads": _HOW,
+    "data.reads": _HOW,
+    "data.read_ahead_mb": _HOW,
+    "data.decode": _HOW,
+    "data.cache_dir": "a folder of the node",
+    "data.cache_gb": "the size of that folder",
+    "device": "cuda and auto may mean the same; what each rank found is compared",
+    "threads": "cores of the node; as with the default, 0, the last bits of its gradients may differ",
+    "tracker": _FIRST,
+    "prometheus": _FIRST,
+    "profile": _FIRST,
+}
+"""The options that nodes of one run may have different values of, and why; all others must be the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,3 +209,18 @@ class TrainConfig:
                     f"loss.{name}={weight} would be ignored: it trains features, and model.train=head leaves "
                     "them as they are"
                 )
+
+
+def flat_options(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields name and value of each option, named as on the command line.
+
+    Args:
+        options: of a run, as `dataclasses.asdict` gives them.
+        prefix: of their names.
+    """
+    for name, value in options.items():
+        # The keys of these are datasets, not names of options.
+        if isinstance(value, Mapping) and f"{prefix}{name}" not in ("data.train", "data.val"):
+            yield from flat_options(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

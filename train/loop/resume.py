@@ -5,7 +5,7 @@ and all ranks continue from the same checkpoint.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from pack.storage import Retry, Store, open_store
 from recon.base.errors import UserError
 from recon.base.progress import counted
-from train.loop.config import DataConfig, TrainConfig
+from train.loop.config import DataConfig, TrainConfig, flat_options
 from train.model.checkpoint import (
     BEST,
     DamagedCheckpointError,
@@ -190,7 +190,7 @@ def check_options(before: Mapping[str, Any], config: TrainConfig) -> None:
     """
     # What an earlier version did not know, it did as the defaults do.
     defaults = asdict(TrainConfig(out=config.out, data=DataConfig(train=config.data.train)))
-    found, now = dict(_flat(defaults)) | dict(_flat(before)), dict(_flat(asdict(config)))
+    found, now = dict(flat_options(defaults)) | dict(flat_options(before)), dict(flat_options(asdict(config)))
     changed = [name for name in now if found[name] != now[name]]
     for name in changed:
         if name.startswith(_FIXED):
@@ -201,12 +201,3 @@ def check_options(before: Mapping[str, Any], config: TrainConfig) -> None:
     for name in changed:
         if name in _TOLD:
             _LOG.warning("goes on with %s=%r, before %r", name, now[name], found[name])
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in options.items():
-        # The keys of these are datasets, not names of options.
-        if isinstance(value, Mapping) and f"{prefix}{name}" not in ("data.train", "data.val"):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
