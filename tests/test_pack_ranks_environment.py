@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import run
 from pack_runs import ROOT, config, ended, files, start
 
 from pack.base.config import PackConfig
+from pack.command import main
 from pack.plan.ranks import Rank, find_rank
 from recon.base.errors import UserError
 
 ARRAY = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "4"}
 SCRIPT = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "8", "SLURM_NPROCS": "8"}  # no step
 STEP = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "0"}
+ONE_NODE = {"RANK": "1", "WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "1"}  # a torchrun that has joined no other
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 
 
@@ -24,6 +27,10 @@ LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS",
     [
         ({}, Rank(0, 1)),
         ({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, Rank(3, 8)),
+        ({"NNODES": "1"}, Rank(0, 1)),
+        ({"NNODES": "2", "RANK": "3", "WORLD_SIZE": "8"}, Rank(3, 8)),  # by a script of the user's
+        (ONE_NODE | {"NNODES": "2", "GROUP_WORLD_SIZE": "2"}, Rank(1, 2)),
+        ({"NNODES": "2", "JOB_COMPLETION_INDEX": "1"}, Rank(1, 2)),
         ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, Rank(2, 4)),
         ({"SLURM_PROCID": "0"}, Rank(0, 1)),  # sbatch without --ntasks
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Rank(0, 1)),
@@ -76,6 +83,12 @@ def test_ranks_of_an_array_of_groups_are_all_there_once() -> None:
         ),
         (SCRIPT | {"SLURM_STEP_ID": "4294967291"}, "SLURM_NTASKS=8, but this process is the job's script"),
         (SCRIPT | {"SLURM_STEP_ID": "batch", "SLURM_STEP_NUM_TASKS": "1"}, "is the job's script, not a task"),
+        ({"NNODES": "2"}, "NNODES=2 does not tell which of the nodes this is, and each would pack all"),
+        ({"NNODES": "2", "RDZV_ID": "a", "RDZV_ENDPOINT": "node0:29400"}, "NNODES=2 does not tell"),
+        ({"NNODES": "1:3"}, "NNODES=1:3 does not tell which of the nodes this is"),
+        ({"PET_NNODES": "2"}, "PET_NNODES=2 does not tell which of the nodes this is"),
+        (ONE_NODE | {"NNODES": "2"}, "NNODES=2 does not tell which of the nodes this is"),
+        ({"JOB_COMPLETION_INDEX": "1", "NNODES": "2:4"}, "NNODES=2:4 does not tell"),
         (ARRAY | SCRIPT, "SLURM_NTASKS=8, but this process is the job's script"),
         (ARRAY | {"SLURM_ARRAY_TASK_ID": "9"}, "SLURM_ARRAY_TASK_ID=9 of 4 tasks from 5 on is no rank"),
         (
@@ -130,10 +143,25 @@ def test_each_mode_needs_several_autoencoders(photographs: Path, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+def test_a_number_of_nodes_alone_ends_the_command_before_it_writes(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NNODES", "2")
+    words = ["--source", photographs, "--out", tmp_path / "out", "--autoencoder", "identity"]
+    assert run(monkeypatch, main, *words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: NNODES=2 does not tell which of the nodes this is")
+    assert "launch/pack.sh" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_options_go_before_the_environment(packed: Path, photographs: Path, tmp_path: Path) -> None:
     alone = ["--rank", 0, "--world_size", 1]
     status, error = ended(
-        start(photographs, tmp_path / "out", *alone, environment={"RANK": "1", "WORLD_SIZE": "2"})
+        start(
+            photographs, tmp_path / "out", *alone, environment={"RANK": "1", "WORLD_SIZE": "2", "NNODES": "2"}
+        )
     )
     assert status == 0, error
     assert files(tmp_path / "out") == files(packed)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from recon.place.found import find_group
 from recon.place.ranks import told_rank
 from recon.place.slurm import refuse_batch_script, slurm_array
-from recon.place.variables import Variables
+from recon.place.variables import Variables, node_range
 
 _HINT = "pass --rank and --world_size, or --rank 0 --world_size 1 for a process on its own"
 
@@ -42,7 +42,8 @@ def find_rank(environ: Mapping[str, str]) -> Rank:
 
     Raises:
         UserError: the variables are incomplete, contradict each other or are no numbers; or this process
-            belongs to the script of a Slurm job with several tasks, not to a task.
+            belongs to the script of a Slurm job with several tasks, not to a task; or nothing says which of
+            several nodes this is.
     """
     v = Variables(environ, _HINT)
     return _inner(v).within(_array(v))
@@ -56,7 +57,19 @@ def _inner(v: Variables) -> Rank:
     group = find_group(v)
     if not told and not group:
         refuse_batch_script(v, "SLURM_NTASKS")
+    if not group:
+        _refuse_nodes(v)
     return ours.within(Rank(group.rank, group.size, group.by)) if group and group.size > 1 else ours
+
+
+def _refuse_nodes(v: Variables) -> None:
+    """Refuses a number of nodes where nothing says which of them this is: each would pack all."""
+    if (told := node_range(v)) and told[1] > 1:
+        name = "NNODES" if "NNODES" in v else "PET_NNODES"
+        raise v.complaint(
+            f"{name}={v.get(name)} does not tell which of the nodes this is, and each would pack all; "
+            "launch/pack.sh works where a scheduler numbers them"
+        )
 
 
 def _array(v: Variables) -> Rank:
