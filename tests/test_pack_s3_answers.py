@@ -54,6 +54,22 @@ def test_the_cause_of_a_400_is_told_although_head_has_no_body(
     assert cure in line
 
 
+@pytest.mark.parametrize(
+    ("variable", "other"),
+    [("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9"), ("AWS_ENDPOINT_URL_S3", ""), ("AWS_ENDPOINT_URL", "")],
+)
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "SomethingElse"), (404, "NoSuchKey"), (404, "NoSuchBucket")]
+)
+def test_the_variable_to_check_is_the_one_that_told_the_endpoint(
+    site: Site, monkeypatch: pytest.MonkeyPatch, status: int, code: str, variable: str, other: str
+) -> None:
+    answer(site, status, code)
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):  # an empty one tells nothing
+        monkeypatch.setenv(name, site.endpoint if name == variable else other)
+    assert told(lambda store: store.read("a.tar")).count(f"check the URL and {variable} (") == 1
+
+
 @pytest.mark.parametrize(("status", "code"), [(400, "InvalidRequest"), (501, "NotImplemented"), (501, "")])
 def test_a_store_that_refuses_checksums_is_told_with_the_variable_that_leaves_them_out(
     site: Site,

@@ -3,6 +3,7 @@
 Their own texts are never passed on: a server's may repeat keys and signatures, botocore's a whole URL.
 """
 
+import os
 import re
 import socket
 import ssl
@@ -82,9 +83,15 @@ def no_credentials(url: str) -> UserError:
     return UserError(f"no credentials for {url}: {_KEYS}")
 
 
+def endpoint_variable() -> str:
+    """The variable that tells the endpoint, or would: the first that is set of botocore's two."""
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    return next((name for name in names if os.environ.get(name)), names[-1])
+
+
 def no_bucket(where: str, endpoint: str) -> UserError:
     """The error for a bucket that does not exist."""
-    return UserError(f"bucket of {where} not found at {endpoint}: check the URL and AWS_ENDPOINT_URL")
+    return UserError(f"bucket of {where} not found at {endpoint}: check the URL and {endpoint_variable()}")
 
 
 def explained(error: Exception, where: str, endpoint: str) -> Exception:
@@ -127,7 +134,7 @@ def _explained(error: Exception, where: str, endpoint: str) -> Exception:
         if target := _redirect(error, endpoint):
             return UserError(
                 f"wrong endpoint {endpoint} for {where}: it redirects to {target} ({status_of(error)}); "
-                "set AWS_ENDPOINT_URL to the storage itself"
+                f"set {endpoint_variable()} to the storage itself"
             )
         return _answer(code_of(error), status_of(error), where, endpoint)
     if isinstance(error, _NO_KEYS):
@@ -141,14 +148,14 @@ def _explained(error: Exception, where: str, endpoint: str) -> Exception:
     if _untrusted(error):
         return UserError(
             f"wrong endpoint {endpoint}: its certificate can't be verified or it speaks no TLS; "
-            "check AWS_ENDPOINT_URL and AWS_CA_BUNDLE"
+            f"check {endpoint_variable()} and AWS_CA_BUNDLE"
         )
     if isinstance(error, _NO_CONNECTION):
         return TransientError(
-            f"can't reach endpoint {endpoint} ({_cause(error)}): check AWS_ENDPOINT_URL and the network"
+            f"can't reach endpoint {endpoint} ({_cause(error)}): check {endpoint_variable()} and the network"
         )
     if isinstance(error, ResponseParserError):
-        return TransientError(f"{endpoint} does not answer as S3 does: check AWS_ENDPOINT_URL")
+        return TransientError(f"{endpoint} does not answer as S3 does: check {endpoint_variable()}")
     # Bodies are read below botocore's wrappers, so the socket's own TimeoutError("timed out") may come here.
     if isinstance(error, boto.ReadTimeoutError) or "timed out" in str(error).lower():
         return TransientError("connection is silent")
@@ -157,7 +164,7 @@ def _explained(error: Exception, where: str, endpoint: str) -> Exception:
     if isinstance(error, boto.BotoCoreError | ValueError):
         return UserError(
             f"can't use {where} with these settings ({type(error).__name__}); check the URL, "
-            "AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and ~/.aws/config"
+            f"{endpoint_variable()}, AWS_DEFAULT_REGION and ~/.aws/config"
         )
     return error
 
@@ -198,7 +205,8 @@ def _answer(code: str, status: int, where: str, endpoint: str) -> Exception:
         return UserError(f"{endpoint} refuses requests for {where}: this machine's clock is wrong ({told})")
     if code in _OTHER_REGION:
         return UserError(
-            f"wrong endpoint or region for {where} ({told}): check AWS_DEFAULT_REGION and AWS_ENDPOINT_URL"
+            f"wrong endpoint or region for {where} ({told}): check AWS_DEFAULT_REGION and "
+            f"{endpoint_variable()}"
         )
     if code == "NoSuchBucket":
         return no_bucket(where, endpoint)
@@ -208,12 +216,12 @@ def _answer(code: str, status: int, where: str, endpoint: str) -> Exception:
             "s3:ListBucket, AWS gives this answer for a missing object, too)"
         )
     if status == 404:
-        return MissingError(f"{where} not found ({told}): check the URL and AWS_ENDPOINT_URL")
+        return MissingError(f"{where} not found ({told}): check the URL and {endpoint_variable()}")
     if status == 412:
         return PreconditionError(str(replaced(where)))
     if status == 416:
         return PastEndError(f"{where} ends before the range ({told})")
-    refused = f"{endpoint} refused the request for {where} ({told}): check the URL and AWS_ENDPOINT_URL"
+    refused = f"{endpoint} refused the request for {where} ({told}): check the URL and {endpoint_variable()}"
     return UnsupportedError(refused) if status == 501 else RefusedError(refused)
 
 
