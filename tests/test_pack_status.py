@@ -50,6 +50,7 @@ def test_what_ranks_have_left_is_told_and_packed_by_the_line_that_it_prints(
     code, text = status(monkeypatch, capsys, out, "--world_size", 3)
     assert (code, files(out)) == (1, before)
     assert f"{out}: 1 of 3 shards done, 2 missing" in text
+    assert " shards/h by the 1 since the start; " in text
     assert [row.split()[:4] for row in text.splitlines()[3:6]] == [
         ["0", "1", "0", "1"],
         ["1", "1", "1", "0"],
@@ -155,8 +156,8 @@ def test_other_stores_tell_times_in_their_own_words(facts: dict[str, Any], expec
     assert changed_at(facts) == expected
 
 
-def rank_at(rank: int, missing: int, *done: float) -> RankStatus:
-    return RankStatus(rank=rank, shards=len(done) + missing, done=done, missing=missing)
+def rank_at(rank: int, missing: int, *done: float, begun: float | None = None) -> RankStatus:
+    return RankStatus(rank=rank, shards=len(done) + missing, done=done, missing=missing, begun=begun)
 
 
 def text_of(*ranks: RankStatus, now: float = 10 * HOUR) -> str:
@@ -164,23 +165,47 @@ def text_of(*ranks: RankStatus, now: float = 10 * HOUR) -> str:
 
 
 def test_the_slowest_rank_tells_when_the_rest_is_ready() -> None:
-    quick, slow = rank_at(0, 4, 8 * HOUR, 9 * HOUR, 10 * HOUR), rank_at(1, 3, 6 * HOUR, 8 * HOUR, 10 * HOUR)
+    quick = rank_at(0, 4, *(hour * HOUR for hour in range(5, 11)))
+    slow = rank_at(1, 3, *(hour * HOUR for hour in range(0, 11, 2)))
     text = text_of(quick, slow)
-    assert "6 of 13 shards done, 7 missing" in text
-    assert re.search(r"^ +0 +7 +3 +4 +0:00 ago +1\.0 +4:00:00$", text, re.MULTILINE)
-    assert re.search(r"^ +1 +6 +3 +3 +0:00 ago +0\.5 +6:00:00$", text, re.MULTILINE)
-    assert text.endswith("1.2 shards/h by the last 6; 6:00:00 left, until the slowest rank is ready")
+    assert "12 of 19 shards done, 7 missing" in text
+    assert re.search(r"^ +0 +10 +6 +4 +0:00 ago +1\.0 +4:00:00$", text, re.MULTILINE)
+    assert re.search(r"^ +1 +9 +6 +3 +0:00 ago +0\.5 +6:00:00$", text, re.MULTILINE)
+    assert text.endswith("1.1 shards/h by the last 12; 6:00:00 left, until the slowest rank is ready")
+
+
+def test_few_shards_are_counted_from_the_start() -> None:
+    text = text_of(rank_at(0, 6, 9.0, 9.044, begun=0.0), now=10.0)
+    assert text.endswith(
+        "796.1 shards/h by the 2 since the start; 0:27 left, until the slowest rank is ready"
+    )
+    first = text_of(rank_at(0, 7, 9.0, begun=0.0), rank_at(1, 7, 9.01, begun=0.0), now=10.0)
+    assert first.endswith(
+        "799.1 shards/h by the 2 since the start; 1:03 left, until the slowest rank is ready"
+    )
+    assert text_of(rank_at(0, 6, 9.0, 9.044), now=10.0).endswith("too few shards are done to tell the speed")
+
+
+def test_many_shards_are_not_counted_from_a_start_long_ago() -> None:
+    times = [(100 + hour) * HOUR for hour in range(5)]
+    assert "1.0 shards/h by the last 5" in text_of(rank_at(0, 6, *times, begun=0.0), now=104 * HOUR)
 
 
 def test_a_rank_that_has_not_begun_takes_the_speed_of_the_others() -> None:
-    text = text_of(rank_at(0, 1, 8 * HOUR, 9 * HOUR, 10 * HOUR), rank_at(1, 3))
-    assert text.endswith("1.0 shards/h by the last 3; 4:00:00 left, if the missing are dealt evenly")
+    begun = 7 * HOUR
+    text = text_of(rank_at(0, 1, 8 * HOUR, 9 * HOUR, 10 * HOUR, begun=begun), rank_at(1, 3, begun=begun))
+    assert text.endswith(
+        "1.0 shards/h by the 3 since the start; 4:00:00 left, if the missing are dealt evenly"
+    )
 
 
 def test_a_run_that_publishes_nothing_any_more_looks_stopped() -> None:
     times = [HOUR, 1.1 * HOUR, 1.2 * HOUR]
-    assert "nothing was published for 8:48:00: it looks stopped" in text_of(rank_at(0, 2, *times))
-    assert "stopped" not in text_of(rank_at(0, 2, *times), now=1.5 * HOUR)
+    assert "nothing was published for 8:48:00: it looks stopped" in text_of(
+        rank_at(0, 2, *times, begun=0.9 * HOUR)
+    )
+    assert "stopped" not in text_of(rank_at(0, 2, *times, begun=0.9 * HOUR), now=1.5 * HOUR)
+    assert "stopped" not in text_of(rank_at(0, 6, 9.0, 9.044, begun=0.0), now=10.0)
 
 
 def test_shards_that_came_at_once_tell_no_speed() -> None:

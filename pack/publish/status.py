@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ARRAY = "launch/slurm/pack.sbatch"
 _RECENT = 50  # shards by which the speed of a rank is told: it changes with machines and photographs
+_FEW = 5  # shards of a rank, below which the start counts too: two may be published almost at once
 _ROWS = 40  # ranks that are shown; those with shards missing come first
 _SILENT = 5  # times the usual interval without a shard: then it looks stopped
 
@@ -58,17 +59,26 @@ class RankStatus:
     done: tuple[float, ...]
     """When each finished shard was published, seconds since 1970, rising; without those of unknown time."""
     missing: int
+    begun: float | None = None
+    """When the dataset was begun, seconds since 1970; None if that is not known."""
 
     @property
     def interval_s(self) -> float | None:
-        """Mean time between the last shards; None if there are too few to tell."""
-        recent = self.done[-_RECENT:]
-        return (recent[-1] - recent[0]) / (len(recent) - 1) if len(recent) > 1 else None
+        """Mean time between the last shards, or since the start if they are few; None if it can't be told."""
+        moments = _moments(self.done, self.begun, 1)
+        return (moments[-1] - moments[0]) / (len(moments) - 1) if len(moments) > 1 else None
 
     @property
     def left_s(self) -> float | None:
         """Time until its last shard, if it goes on as it did; None if that is not known."""
         return None if self.interval_s is None else self.missing * self.interval_s
+
+
+def _moments(times: Sequence[float], begun: float | None, ranks: int) -> Sequence[float]:
+    """The times by which the speed is told, each but the first that of a shard; none if it can't be told."""
+    if len(times) >= _FEW * ranks:
+        return times[-_RECENT * ranks :]
+    return () if begun is None else (begun, *times)
 
 
 def main() -> None:
@@ -124,6 +134,7 @@ def status_of(store: "Store", world: int) -> list[RankStatus]:
     """
     from pack.publish.claim import EMPTY, read_claim
     from pack.publish.finish import is_published
+    from pack.shard.manifest import PLAN
 
     claim = read_claim(store)
     if claim is None:
@@ -135,7 +146,8 @@ def status_of(store: "Store", world: int) -> list[RankStatus]:
         done = [name for name in names if is_published(name, times.keys())]
         published = (times.get(f"{name}.parquet") or times.get(f"{name}{EMPTY}") for name in done)
         when = tuple(sorted(filter(None, published)))
-        ranks.append(RankStatus(rank=rank, shards=len(names), done=when, missing=len(names) - len(done)))
+        missing, begun = len(names) - len(done), times.get(PLAN)
+        ranks.append(RankStatus(rank=rank, shards=len(names), done=when, missing=missing, begun=begun))
     return ranks
 
 
@@ -183,8 +195,10 @@ def _speed(ranks: Sequence[RankStatus], now: float) -> list[str]:
     """The speed of all ranks, and when the last will be ready."""
     working = [one for one in ranks if one.missing]
     times = sorted(when for one in ranks for when in one.done)
-    gaps = [later - sooner for sooner, later in pairwise(times[-_RECENT * len(ranks) :])]
-    if not gaps or not sum(gaps):
+    begun = next((one.begun for one in ranks), None)
+    moments = _moments(times, begun, len(ranks))
+    gaps = [later - sooner for sooner, later in pairwise(moments)]
+    if not gaps or not sum(gaps) > 0:
         return ["too few shards are done to tell the speed"]
     lines = []
     if now - times[-1] > _SILENT * max(gaps):
@@ -194,7 +208,8 @@ def _speed(ranks: Sequence[RankStatus], now: float) -> list[str]:
         ahead = f"{clock(sum(one.missing for one in working) / rate)} left, if the missing are dealt evenly"
     else:
         ahead = f"{clock(max(one.left_s or 0.0 for one in working))} left, until the slowest rank is ready"
-    return [*lines, f"{3600 * rate:.1f} shards/h by the last {len(gaps) + 1}; {ahead}"]
+    by = f"{len(times)} since the start" if moments[0] == begun else f"last {len(moments)}"
+    return [*lines, f"{3600 * rate:.1f} shards/h by the {by}; {ahead}"]
 
 
 def line(config: StatusConfig, missing: set[int], options: str) -> str:
