@@ -19,6 +19,8 @@ from train_runs import small_config
 from pack.publish.packing import pack
 from recon.base.cli import _options as all_options
 from recon.base.errors import UserError
+from train.evaluate import on_ranks
+from train.evaluation.robust.robustness import RobustnessConfig
 from train.loop import build
 from train.loop.config import MAY_DIFFER, TrainConfig
 from train.loop.run import train
@@ -106,7 +108,24 @@ def _rank(rank: int, place: dict[str, str], folder: Path) -> None:
             train(config, launch=launch)
         except UserError as error:
             found[name] = str(error)
-    (folder / f"{rank}.json").write_text(json.dumps(found))
+    (folder / f"{rank}.json").write_text(json.dumps(found | _scored(rank, len(runs))))
+
+
+def _scored(rank: int, starts: int) -> dict[str, str]:
+    """What ranks that score images together say of options that differ; "scored" if they begin."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
+    os.environ["GROUP_WORLD_SIZE"] = "1"
+    plain, found = RobustnessConfig(checkpoint="best.pt", data="photos", device="cpu"), {}
+    unlike: dict[str, dict[str, Any]] = {"grid": {"grid": "dda"}, "batch": {"batch_size": 3}}
+    unlike["scored"] = {"threads": 3, "device": "auto"}
+    for number, (name, options) in enumerate(unlike.items(), starts):
+        os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)
+        try:
+            on_ranks(changed(plain, options) if rank else plain, lambda *_: None)
+            found[name] = "scored"
+        except UserError as error:
+            found[name] = str(error)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +165,13 @@ def test_one_path_that_is_another_dataset_on_another_node_is_told(
 ) -> None:
     assert told[0][case] == told[1][case]
     assert UNLIKE.fullmatch(told[0][case]), told[0][case]
+
+
+def test_ranks_that_score_images_together_have_the_same_options(told: list[dict[str, str]]) -> None:
+    for one in told:
+        assert one["grid"] == "grid='dda' on rank 1 (node1), but grid='standard' on rank 0 (node0)" + REST
+        assert one["batch"] == "batch_size=3 on rank 1 (node1), but batch_size=16 on rank 0 (node0)" + REST
+        assert one["scored"] == "scored"
 
 
 class Eight:

@@ -3,12 +3,14 @@
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TypeVar
 
 from recon.base.cli import run
 from recon.launcher.launcher import is_launched
 from train.evaluation import evaluate
 from train.evaluation.evaluate import EvaluateConfig
+from train.evaluation.images_config import MAY_DIFFER
 from train.evaluation.work.ranks import ALONE, Ranks
 from train.world.config import WorldConfig
 from train.world.launch import find_launch
@@ -27,16 +29,23 @@ def main() -> None:
 
 
 def on_ranks(config: Config, tell: Callable[[Config, Ranks], None]) -> None:
-    """Calls `tell` in this process, which is one of those that torchrun has started, if it has."""
+    """Calls `tell` in this process, which is one of those that torchrun has started, if it has.
+
+    Raises:
+        UserError: on all ranks, if their options differ.
+    """
     launch = find_launch(os.environ)
     if launch.size == 1:
         tell(config, ALONE)
         return
+    from train.world.agree import refuse_unlike
     from train.world.world import open_world
 
     if launch.rank == 0 and launch.told and not is_launched():
         _LOG.info("%s", launch.told)
     with open_world(config.device, launch, _PATIENT) as world:
+        given = {name: value for name, value in asdict(config).items() if name not in MAY_DIFFER}
+        refuse_unlike(world, given | {"device found": world.device.type}, what="options")
         tell(config, world)
 
 

@@ -13,6 +13,13 @@ if TYPE_CHECKING:  # heavy; --help answers at once
 _LOG = logging.getLogger(__name__)
 
 
+MAY_DIFFER = {
+    "device": "cuda and auto may mean the same; what each rank found is compared",
+    "threads": "cores of the node",
+}
+"""The options that nodes which score together may have different values of, and why; no others."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImagesConfig:
     """Which detector, which images, and how they are read and scored."""
