@@ -217,7 +217,7 @@ def test_every_option_is_compared_or_named_among_those_that_may_differ(
     compared: dict[str, Any] = {}
     monkeypatch.setattr(build, "refuse_unlike", lambda _, facts, what: compared.update(facts))  # noqa: ARG005
     world = World(rank=0, size=1, local_rank=0, local_size=1, device=torch.device("cpu"))
-    build.refuse_unlike_options(small_config({"train": "data"}, "run"), world)
+    build.agree_on_options(small_config({"train": "data"}, "run"), world)
     assert {one.name for one in fields(TrainConfig)} <= {name.partition(".")[0] for name in names}
     assert compared.keys() == (names - MAY_DIFFER.keys()) | {"device found"}
     assert MAY_DIFFER.keys() <= names

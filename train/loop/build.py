@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -34,7 +35,7 @@ from train.world.world import World
 _LOG = logging.getLogger(__name__)
 
 
-def refuse_unlike_options(config: TrainConfig, world: World) -> None:
+def agree_on_options(config: TrainConfig, world: World) -> None:
     """Refuses nodes with different options; called before a rank reads or writes anything.
 
     Raises:
@@ -44,25 +45,32 @@ def refuse_unlike_options(config: TrainConfig, world: World) -> None:
     refuse_unlike(world, given | {"device found": world.device.type}, what="options")
 
 
-def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, dict[str, PairLoader]]:
-    """Builds the loaders of augmented training pairs and, by the set's name, of clean validation pairs.
+def agree_on_data(loaders: Iterable[PairLoader], world: World) -> None:
+    """Refuses nodes whose loaders read different datasets: one path may be a disk of each.
 
     Raises:
-        UserError: a dataset, its filter or its limit is wrong; on all ranks, if nodes read unlike datasets.
+        UserError: on all ranks.
     """
-    training, sets = training_loader(config, world), config.data.validation_sets
-    validation = {name: _validation_loader(url, config, world) for name, url in sets.items()}
-    sources = [source for loader in (training, *validation.values()) for source in loader.plan.sources]
-    _refuse_unlike_data({source.url: source.manifest.sha256 for source in sources}, world)
-    if world.is_first:
-        _tell_limit(training, config.data.limit)
-    return training, validation
+    sources = [source for loader in loaders for source in loader.plan.sources]
+    _agree({source.url: source.manifest.sha256 for source in sources}, world)
 
 
-def _refuse_unlike_data(sha256: dict[str, str], world: World) -> None:
-    """Refuses datasets, by URL, that are others on another node: one path may be a disk of each."""
+def _agree_on_dataset(dataset: Dataset, world: World) -> None:
+    """Does the same for one dataset, before rank 0 chooses pairs of it for all."""
+    _agree({dataset.store.url: dataset.manifest.sha256}, world)
+
+
+def _agree(sha256: dict[str, str], world: World) -> None:
     facts = {f"sha256 of the manifest of {url}": value for url, value in sha256.items()}
     refuse_unlike(world, facts, what="datasets")
+
+
+def build_loaders(config: TrainConfig, world: World) -> tuple[PairLoader, dict[str, PairLoader]]:
+    """Builds the loaders of augmented training pairs and, by the set's name, of clean validation pairs."""
+    training, sets = training_loader(config, world), config.data.validation_sets
+    if world.is_first:
+        _tell_limit(training, config.data.limit)
+    return training, {name: _validation_loader(url, config, world) for name, url in sets.items()}
 
 
 def check_sizes(order: OrderConfig, launch: Launch) -> None:
@@ -136,7 +144,7 @@ def choice(text: str | None, out: str, world: World) -> Choice | None:
         return None
 
     def choose(dataset: Dataset) -> Selection:
-        _refuse_unlike_data({dataset.store.url: dataset.manifest.sha256}, world)
+        _agree_on_dataset(dataset, world)
         data = world.from_first(partial(_selected, dataset, text, open_store(out)))
         return Selection.from_bytes(bytes(data), dataset.manifest, text)
 

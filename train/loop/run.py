@@ -19,7 +19,7 @@ from recon.base.progress import Progress
 from train.evaluation.metrics import Summary
 from train.loader.loader import PairLoader
 from train.loader.transfer import Batch
-from train.loop.build import build_loaders, check_sizes, refuse_unlike_options, seeded_model
+from train.loop.build import agree_on_data, agree_on_options, build_loaders, check_sizes, seeded_model
 from train.loop.config import TrainConfig
 from train.loop.lease import held_lease
 from train.loop.logs import RunLog
@@ -78,11 +78,12 @@ def train(config: TrainConfig, *, launch: Launch = Launch(), stop: StopFlag | No
         check_sizes(config.order, launch)
         with stop.deadly():  # a rank that waits for others can't look at the flag
             world = stack.enter_context(open_world(config.device, launch, config.world))
-            refuse_unlike_options(config, world)
+            agree_on_options(config, world)
         prepare_cpu(config.threads or max(1, available_cpus() // world.local_size))
         loader, validation = build_loaders(config, world)
-        for one in (loader, *validation.values()):
+        for one in (loaders := (loader, *validation.values())):
             stack.enter_context(closing(one))
+        agree_on_data(loaders, world)
         if world.any(stop.is_set):  # on all ranks, or the others would wait in the next exchange
             raise Preempted(NOT_BEGUN)
         lease = stack.enter_context(held_lease(config.out, world, launch))
