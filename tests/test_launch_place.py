@@ -87,6 +87,18 @@ def test_nodes_reach_each_other_by_the_address_that_the_first_one_sees() -> None
     assert ("--local-addr", "10.0.0.7") in pairs(find_node(HAND, together=True).options("10.0.0.7"))
 
 
+@pytest.mark.parametrize(
+    ("variables", "conf"),
+    [
+        ({}, "join_timeout=600,last_call_timeout=30"),
+        ({"RDZV_TIMEOUT": "20"}, "join_timeout=20,last_call_timeout=20"),
+    ],
+)
+def test_enough_nodes_wait_for_more_no_longer_than_for_too_few(variables: dict[str, str], conf: str) -> None:
+    found = find_node(HAND | {"NNODES": "1:2"} | variables, together=True)
+    assert ("--rdzv-conf", conf) in pairs(found.options())
+
+
 UNNUMBERED = ("by hand", "elastic", "elastic PyTorchJob")
 
 

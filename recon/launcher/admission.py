@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,10 @@ _PREFIX, _FIRST = "pairstream/nodes", "pairstream/first-node"
 _REFUSED = "pairstream/refused"
 _JOIN: Any = dynamic_rendezvous._RendezvousJoinOp
 _ACTION: Any = dynamic_rendezvous._Action
+_DROPPED = timedelta(seconds=20)
+"""After it torch's nodes have surely dropped a dead one, which takes 15 s and one more look."""
+_LAST_CALL = timedelta(seconds=10)
+"""Where nodes meet again: how long enough nodes wait for more."""
 _EQUAL = {"nodes": "NNODES", "processes": "NPROC_PER_NODE"}  # of all nodes; by the user's names
 
 
@@ -166,11 +170,33 @@ class Admission:
         )
 
 
+def meet_again(settings: Any, rejoin_s: float) -> None:
+    """From now on nodes wait less for each other: whoever is to come again is there already.
+
+    At most 45 s until a silent node is missed, 60 s here, and the last call: a run of MIN:MAX nodes goes on
+    within two minutes of a death.
+
+    Args:
+        settings: of torch's rendezvous.
+        rejoin_s: see `recon.launcher.watch.Patience`. Where one node more or less is no matter, it is at
+            least the time after which a dead node is out of the way.
+    """
+    join = timedelta(seconds=rejoin_s)
+    if settings.min_nodes < settings.max_nodes:
+        join = max(join, _DROPPED)
+    settings.timeout._set_timeouts(join=join, last_call=min(settings.timeout.last_call, _LAST_CALL))
+
+
 class _Join:
-    """torch's way of joining, which an `Admission` may stop."""
+    """torch's way of joining, which an `Admission` may stop.
+
+    torch has its last call, for more nodes than are needed, end within the time to join; here it follows it.
+    """
 
     def __init__(self, admission: Admission) -> None:
         self._admission, self._join = admission, _JOIN()
 
     def __call__(self, ctx: Any, deadline: float) -> Any:
+        if ctx.node in ctx.state.participants and ctx.state.deadline:  # there are enough nodes
+            deadline += ctx.settings.timeout.last_call.total_seconds() + 2  # and a look each second
         return self._admission.decide(ctx.node, ctx.state, self._join(ctx, deadline))

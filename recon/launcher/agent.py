@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -26,7 +25,7 @@ from torch.distributed.elastic.rendezvous import api as rendezvous
 from torch.distributed.launcher import api
 from torch.distributed.run import main
 
-from recon.launcher.admission import Admission, NotAdmittedError, Told
+from recon.launcher.admission import Admission, NotAdmittedError, Told, meet_again
 from recon.launcher.clocks import compare_no_clocks
 from recon.launcher.watch import Patience, Watch, end_silent_connections
 
@@ -141,8 +140,7 @@ class _Agent(LocalElasticAgent):
             return
         if size > 1:
             self._watch = Watch(worker_group.store, rank, size, self._patience.silence_s)
-        # Whoever is to come again is there already.
-        handler.settings.timeout._set_timeouts(join=timedelta(seconds=self._patience.rejoin_s))
+        meet_again(handler.settings, self._patience.rejoin_s)
 
     def _told(self, spec: Any) -> Told:
         """What this node tells the others of itself."""

@@ -15,6 +15,7 @@ from recon.place.slurm import refuse_batch_script
 from recon.place.variables import Variables, node_range
 
 _BACKENDS = ("c10d", "etcd", "etcd-v2")
+_LAST_CALL_S = 30  # torch's own: how long MIN nodes wait for more
 _HINT = "see the first lines of launch/torchrun.sh"
 
 
@@ -57,6 +58,8 @@ class Node:
         if self.endpoint is None:
             return ["--standalone", "--nnodes", "1", *here]
         meet = f"join_timeout={self.join_s}"
+        if ":" in self.nodes:
+            meet += f",last_call_timeout={min(_LAST_CALL_S, self.join_s)}"
         if self.is_host is not None:
             meet += f",is_host={int(self.is_host)}"
         there = ["--nnodes", self.nodes, *here, "--rdzv-id", str(self.job), "--rdzv-backend", self.backend]
