@@ -20,11 +20,14 @@ from launched import ROOT, launched, until
 from ports import free_ports
 from torch.distributed import TCPStore
 from torch.distributed.elastic.rendezvous import dynamic_rendezvous as torchs
+from torch.distributed.elastic.rendezvous.api import RendezvousTimeoutError
+from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
 
 from recon.base.errors import PeerError, UserError
-from recon.launcher.admission import Admission, NotAdmittedError, Told
+from recon.launcher.admission import Admission, NotAdmittedError, Told, meet_again
 from recon.place.meeting import local_address
 from recon.place.node import Node, find_node
+from recon.place.own import may_be_own
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="needs the parent death signal of Linux"),
@@ -184,6 +187,44 @@ def test_a_wrong_node_that_comes_late_does_not_end_a_run(store: TCPStore) -> Non
     entered(store, 4, None)
 
 
+def meeting(store: TCPStore, nodes: tuple[int, int], **timeouts: float) -> Any:
+    """torch's own rendezvous, on one node, admitted."""
+    limits = {name: timedelta(seconds=value) for name, value in timeouts.items()}
+    found = torchs.DynamicRendezvousHandler.from_backend(
+        "a", store, C10dRendezvousBackend(store, "a"), *nodes, timeout=torchs.RendezvousTimeout(**limits)
+    )
+    told = Told(node=repr(found._this_node), host="host", nodes="1:2", processes=1, number=None)
+    Admission(store, found, told).enter()
+    return found
+
+
+def test_the_last_call_for_more_nodes_may_end_after_the_time_to_join(store: TCPStore) -> None:
+    one = meeting(store, (1, 2), join=0.5, last_call=1)
+    assert one.next_rendezvous().world_size == 1
+    one.shutdown()
+
+
+def test_too_few_nodes_wait_for_no_last_call(store: TCPStore) -> None:
+    one = meeting(store, (2, 3), join=0.5, last_call=60)
+    with pytest.raises(RendezvousTimeoutError):
+        one.next_rendezvous()
+
+
+@pytest.mark.parametrize("rejoin_s", [1, 30, 60])
+def test_nodes_that_may_go_on_without_a_dead_one_wait_until_it_is_dropped(
+    store: TCPStore, rejoin_s: int
+) -> None:
+    default = find_node({}, together=True)
+    for count in ((1, 2), (2, 2)):
+        settings = meeting(store, count).settings
+        meet_again(settings, rejoin_s)
+        join, last_call = settings.timeout.join.total_seconds(), settings.timeout.last_call.total_seconds()
+        dropped_s = (settings.keep_alive_interval * settings.keep_alive_max_attempt).total_seconds()
+        assert join > dropped_s + 2 if count == (1, 2) else join == rejoin_s
+        assert default.silence_s + join + last_call + 2 < 120  # a run ends or goes on in two minutes
+    assert (default.silence_s, default.rejoin_s) == (45, 60)
+
+
 def node(port: int, **more: Any) -> Node:
     environ = {"RDZV_ENDPOINT": f"127.0.0.1:{port}", "RDZV_TIMEOUT": "1", **more}
     return find_node({**sky(int(more.pop("number", 1)), 2), **environ}, together=True)
@@ -251,6 +292,83 @@ def test_a_port_that_is_in_use_is_told_on_the_node_where_all_meet() -> None:
         with pytest.raises(PeerError, match=rf"^port {port} of this node, .* is in use: .*RDZV_ENDPOINT$"):
             local_address(node(port, number="0"))
     assert local_address(node(port, number="0")) is None
+
+
+def by_hand(endpoint: str, **more: str) -> Node:
+    hand = {"NNODES": "2", "RDZV_ID": "a", "RDZV_TIMEOUT": "1", "RDZV_ENDPOINT": endpoint}
+    return find_node(hand | more, together=True)
+
+
+def test_a_node_without_a_number_waits_for_an_endpoint_that_is_not_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (port,) = free_ports(1)
+    assert local_address(by_hand(f"127.0.0.1:{port}")) is None  # torch listens there next
+    monkeypatch.setattr("recon.place.meeting.may_be_own", lambda _: False)
+    with pytest.raises(PeerError, match=rf"^127\.0\.0\.1:{port} does not listen after 1 s \(.* refused\)"):
+        local_address(by_hand(f"127.0.0.1:{port}"))
+    assert local_address(by_hand(f"127.0.0.1:{port}", RDZV_BACKEND="etcd")) is None  # no node has it
+
+
+def test_a_name_without_an_address_is_no_node_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_up(*_rest: Any, **_more: Any) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert not may_be_own("no.such.host")
+    assert may_be_own(socket.gethostname())
+
+
+@pytest.mark.parametrize(
+    ("failure", "why"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name not known"), "127.0.0.1 has no address: Name not known"),
+        (TimeoutError("timed out"), "timed out"),
+    ],
+)
+def test_the_first_node_is_told_that_the_endpoint_leads_elsewhere(
+    failure: OSError, why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_rest: Any, **_more: Any) -> socket.socket:
+        raise failure
+
+    monkeypatch.setattr(socket, "create_connection", refused)
+    (port,) = free_ports(1)
+    with pytest.raises(PeerError) as refusal:
+        local_address(node(port, number="0"))
+    what = f"this node, 0, is where all are to meet, but 127.0.0.1:{port} does not lead here"
+    assert str(refusal.value) == (
+        f"{what} after 1 s ({why}); give all nodes a name or an address of node 0 in RDZV_ENDPOINT"
+    )
+    assert capsys.readouterr().err == f"{what} yet ({why}), asking for 1 s\n"
+
+
+@pytest.mark.parametrize("early", [b"", b"asks as torch does"])
+def test_the_first_node_knows_itself_among_nodes_that_come_early(
+    monkeypatch: pytest.MonkeyPatch, early: bytes
+) -> None:
+    connect, others = socket.create_connection, []
+
+    def together(where: tuple[str, int], timeout: float) -> socket.socket:
+        others.append(connect(where, timeout))
+        others[-1].sendall(early)
+        others[-1].shutdown(socket.SHUT_WR)
+        return connect(where, timeout)
+
+    monkeypatch.setattr(socket, "create_connection", together)
+    assert local_address(node(*free_ports(1), number="0")) is None
+    assert len(others) == 1
+    others[0].close()
+
+
+def test_the_first_node_knows_another_that_answers_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = socket.create_connection
+    with answers(b"another") as port:
+        monkeypatch.setattr(
+            socket, "create_connection", lambda _, timeout: connect(("127.0.0.1", port), timeout)
+        )
+        with pytest.raises(PeerError, match=r"does not lead here after 1 s \(what answers there is not this"):
+            local_address(node(*free_ports(1), number="0"))
 
 
 def test_help_needs_no_other_node() -> None:

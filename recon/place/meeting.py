@@ -4,8 +4,6 @@ torch's client waits without a limit for a server of another kind, and a port th
 a node that can't be reached.
 """
 
-import errno
-import os
 import socket
 import struct
 import sys
@@ -13,6 +11,7 @@ import time
 
 from recon.base.errors import PeerError, UserError
 from recon.place.node import Node
+from recon.place.own import await_own, may_be_own
 
 # What a client of torch's TCPStore says first, and its question for a sign of life: torch/csrc/distributed/
 # c10d/TCPStoreBackend.hpp. The answer is the number that the question ends with.
@@ -34,29 +33,30 @@ def local_address(node: Node) -> str | None:
     Raises:
         UserError: something else listens there.
         PeerError: nothing listens there, or what listens does not answer; or, on the node where all meet,
-            the port is in use.
+            the port is in use, or the endpoint leads elsewhere.
     """
     host, _, port = (node.endpoint or "").rpartition(":")
     if not host:
         return None
+    host = host.strip("[]")
     if node.is_host:
-        _refuse_used(int(port), node)
+        await_own(node, host, int(port))
         return None
     deadline, told = time.monotonic() + node.join_s, False
     while True:
         try:
-            return _asked(host.strip("[]"), int(port), deadline, hello=node.backend == "c10d")
+            return _asked(host, int(port), deadline, hello=node.backend == "c10d")
         except _OtherServerError as error:
             what, why = f"what listens at {node.endpoint} does not answer as nodes do", str(error)
         except socket.gaierror as error:  # a new pod's name may take a while
             what, why = f"{host} has no address", str(error.strerror)
         except OSError as error:
-            if node.is_host is None:  # this may be the node where all meet; torchrun knows
+            if node.backend != "c10d" or (node.rank is None and may_be_own(host)):
                 return None
             what, why = f"{node.endpoint} does not listen", str(error)
             told = True  # that it will, later, is what is expected
         if time.monotonic() > deadline:
-            cure = "is node 0 running, and does nothing else listen there?"
+            cure = "is that node running, and does nothing else listen there?"
             raise PeerError(f"{what} after {node.join_s} s ({why}); {cure}")
         if not told:
             sys.stderr.write(f"{what} yet ({why}), asking for {node.join_s} s\n")
@@ -97,16 +97,3 @@ def _greet(connection: socket.socket, where: str) -> None:
             f"what listens at {where} is not where nodes meet: expected torch's store, found an answer that "
             f"begins with {answer!r}; give RDZV_ENDPOINT a free port of the node where all meet"
         )
-
-
-def _refuse_used(port: int, node: Node) -> None:
-    try:
-        socket.create_server(("", port)).close()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PeerError(
-                f"port {port} of this node, where all are to meet ({node.endpoint}), is in use: by another "
-                "program, or by a run that has not ended; end that, or give all nodes another port in "
-                "RDZV_ENDPOINT"
-            ) from None
-        raise UserError(f"can't listen at port {port}: {os.strerror(error.errno or 0)}") from None
