@@ -88,6 +88,26 @@ def test_nodes_reach_each_other_by_the_address_that_the_first_one_sees() -> None
 
 
 @pytest.mark.parametrize(
+    ("variables", "endpoint"),
+    [
+        ({"RDZV_ENDPOINT": "[::1]"}, "[::1]:29400"),
+        ({"RDZV_ENDPOINT": "[fd00::1]:7"}, "[fd00::1]:7"),
+        ({"RDZV_ENDPOINT": "", "MASTER_ADDR": "fd00::1", "MASTER_PORT": "7"}, "[fd00::1]:7"),
+        ({"RDZV_ENDPOINT": "node_0.train.svc.:7"}, "node_0.train.svc.:7"),
+    ],
+)
+def test_an_endpoint_may_be_an_address_of_ipv6_in_brackets(variables: dict[str, str], endpoint: str) -> None:
+    assert find_node(HAND | variables, together=True).endpoint == endpoint
+
+
+def test_a_node_s_number_goes_with_the_number_of_nodes() -> None:
+    found = find_node(HAND | {"PET_NODE_RANK": "0", "NODE_RANK": "0"}, together=True)
+    assert (found.rank, found.is_host) == (0, True)
+    assert find_node({"NODE_RANK": "0", "NNODES": "1"}, together=True).nodes == "1"
+    assert find_node(HAND | {"PET_NODE_RANK": "0", "NNODES": "2:4"}, together=True).rank is None
+
+
+@pytest.mark.parametrize(
     ("variables", "conf"),
     [
         ({}, "join_timeout=600,last_call_timeout=30"),
@@ -150,6 +170,22 @@ def test_nodes_that_pack_need_no_place_to_meet(name: str) -> None:
         (HAND | {"RDZV_ENDPOINT": "h:99999"}, "RDZV_ENDPOINT=h:99999, expected HOST:PORT"),
         (HAND | {"RDZV_ENDPOINT": "a..b:29400"}, "RDZV_ENDPOINT=a..b:29400, expected HOST:PORT"),
         (HAND | {"RDZV_ENDPOINT": "h" * 70 + ":29400"}, "expected HOST:PORT of one of the nodes"),
+        (
+            HAND | {"RDZV_ENDPOINT": "::1"},
+            "RDZV_ENDPOINT=::1, expected HOST:PORT of one of the nodes, and [",
+        ),
+        (HAND | {"RDZV_ENDPOINT": "fe80::1:29400"}, "RDZV_ENDPOINT=fe80::1:29400, expected HOST:PORT"),
+        (HAND | {"RDZV_ENDPOINT": "[node0]:29400"}, "RDZV_ENDPOINT=[node0]:29400, expected HOST:PORT"),
+        (HAND | {"RDZV_ENDPOINT": "http://foo:29400"}, "RDZV_ENDPOINT=http://foo:29400, expected HOST:PORT"),
+        (HAND | {"RDZV_ENDPOINT": "foo bar:29400"}, "RDZV_ENDPOINT=foo bar:29400, expected HOST:PORT"),
+        (HAND | {"NODE_RANK": "1"}, "NODE_RANK=1 is not read: set PET_NODE_RANK=1, and NNODES to a n"),
+        ({"NODE_RANK": "1"}, "NODE_RANK=1 is not read"),
+        (by.sky(1, 2) | {"NODE_RANK": "0"}, "NODE_RANK=0, but SKYPILOT_NODE_RANK=1, expected the same"),
+        ({"PET_NODE_RANK": "1"}, "PET_NODE_RANK=1, but PET_NNODES is not set; set both"),
+        (
+            by.kubeflow(0, 2) | {"JOB_COMPLETION_INDEX": "1"},
+            "JOB_COMPLETION_INDEX=1, but PET_NODE_RANK=0, expected the same",
+        ),
         (HAND | {"RDZV_BACKEND": "foo"}, "RDZV_BACKEND=foo, expected c10d, etcd, etcd-v2"),
     ],
 )

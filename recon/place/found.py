@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from recon.place.group import Group, one_a_node, port_of
+from recon.place.group import Group, one_a_node, port_of, with_port
 from recon.place.slurm import slurm_step
 from recon.place.variables import Variables
 
@@ -21,11 +21,17 @@ def find_group(v: Variables) -> Group | None:
 
 def _kubeflow(v: Variables) -> Group | None:
     """The pods of a TrainJob, or of a PyTorchJob, whose operator sets torchrun's own variables."""
-    if "PET_NODE_RANK" not in v or "PET_NNODES" not in v or ":" in (v.get("PET_NNODES") or ""):
+    if "PET_NODE_RANK" not in v:
         return None
+    total = v.first("PET_NNODES", "NNODES")
+    if total is None:
+        raise v.complaint(f"PET_NODE_RANK={v.get('PET_NODE_RANK')}, but PET_NNODES is not set; set both")
+    if ":" in (v.get(total) or ""):
+        return None  # an elastic run: its nodes find their order where they meet
+    v.agreed("JOB_COMPLETION_INDEX", "PET_NODE_RANK")  # a TrainJob's pod has both
     host = v.get("PET_MASTER_ADDR")
-    endpoint = f"{host}:{v.port('PET_MASTER_PORT', PORT)}" if host else None
-    return one_a_node(v, "PET_NODE_RANK", "PET_NNODES", endpoint=endpoint, job=host)
+    endpoint = with_port(host, v.port("PET_MASTER_PORT", PORT)) if host else None
+    return one_a_node(v, "PET_NODE_RANK", total, endpoint=endpoint, job=host)
 
 
 def _kubernetes(v: Variables) -> Group | None:
@@ -47,7 +53,7 @@ def _sky(v: Variables) -> Group | None:
     if "SKYPILOT_NODE_RANK" not in v:
         return None
     host, job = (v.get("SKYPILOT_NODE_IPS") or "").split(), v.get("SKYPILOT_TASK_ID")
-    endpoint = f"{host[0]}:{PORT}" if host else None
+    endpoint = with_port(host[0], PORT) if host else None
     return one_a_node(v, "SKYPILOT_NODE_RANK", "SKYPILOT_NUM_NODES", endpoint=endpoint, job=job)
 
 

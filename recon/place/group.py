@@ -41,6 +41,11 @@ def port_of(job: str) -> int:
     return 20_000 + crc32(job.encode()) % 10_000  # below Linux's range for clients
 
 
+def with_port(host: str, port: int) -> str:
+    """HOST:PORT, with brackets around an address of IPv6."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
 def one_a_node(v: Variables, rank: str, total: str, **more: str | None) -> Group:
     """A group whose processes each have a machine, or a pod, to themselves."""
     number, size = v.place(rank, total)

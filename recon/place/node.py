@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recon.place.found import PORT, find_group
-from recon.place.group import Group
+from recon.place.group import Group, with_port
 from recon.place.slurm import refuse_batch_script
 from recon.place.variables import Variables, node_range
 
 _BACKENDS = ("c10d", "etcd", "etcd-v2")
+_ENDPOINT = re.compile(r"(?P<host>[\w.-]+|\[[\da-fA-F:.]*:[\da-fA-F:.]*\])(:(?P<port>\d+))?")
 _LAST_CALL_S = 30  # torch's own: how long MIN nodes wait for more
 _HINT = "see the first lines of launch/torchrun.sh"
 
@@ -91,6 +92,7 @@ def find_node(environ: Mapping[str, str], *, together: bool) -> Node:
         refuse_batch_script(v, "SLURM_NNODES")
         _refuse_alone(v)
     nodes = _nodes(v, told, group)
+    _refuse_node_rank(v, nodes, group)
     by = group.by if group else "NNODES" if "NNODES" in v else "PET_NNODES"
     node = {
         "nodes": nodes,
@@ -125,6 +127,18 @@ def _refuse_alone(v: Variables) -> None:
         raise v.complaint(f"{found} is set, but not NNODES, the number of nodes; set it, or unset {found}")
 
 
+def _refuse_node_rank(v: Variables, nodes: str, group: Group | None) -> None:
+    """Refuses NODE_RANK, which is not read, unless it says what is so anyway."""
+    number, rank = v.get("NODE_RANK"), group.rank if group else 0 if nodes == "1" else None
+    if number in (None, str(rank)):
+        return
+    if group:
+        raise v.complaint(f"NODE_RANK={number}, but {group.by}={rank}, expected the same; unset one")
+    raise v.complaint(
+        f"NODE_RANK={number} is not read: set PET_NODE_RANK={number}, and NNODES to a number; or unset it"
+    )
+
+
 def _one_of(v: Variables, name: str, default: str, pattern: str, expected: str) -> str:
     value = v.agreed(name, f"PET_{name}") or default
     if not re.fullmatch(pattern, value):
@@ -154,7 +168,8 @@ def _nodes(v: Variables, told: tuple[int, int] | None, group: Group | None) -> s
 
 def _meeting(v: Variables, nodes: str, group: Group | None) -> dict[str, str]:
     """Where the nodes of a run meet, and by which name they know each other."""
-    master = f"{v.get('MASTER_ADDR')}:{v.port('MASTER_PORT', PORT)}" if "MASTER_ADDR" in v else None
+    own = v.get("MASTER_ADDR")
+    master = with_port(own, v.port("MASTER_PORT", PORT)) if own else None
     endpoint = v.agreed("RDZV_ENDPOINT", "PET_RDZV_ENDPOINT") or (group and group.endpoint) or master
     job = v.agreed("RDZV_ID", "PET_RDZV_ID") or (group and group.job)
     if not job:
@@ -164,12 +179,13 @@ def _meeting(v: Variables, nodes: str, group: Group | None) -> dict[str, str]:
     backend = v.agreed("RDZV_BACKEND", "PET_RDZV_BACKEND") or "c10d"
     if backend == "static":
         backend = "c10d"  # which alone can restart, and finds the same nodes
-    host, colon, port = endpoint.rpartition(":")
-    if not colon or host.startswith("[") > host.endswith("]"):  # without a port, also an address of IPv6
-        host, port = endpoint, str(PORT)
-    labels = host.strip("[]").removesuffix(".").split(".")
+    found = _ENDPOINT.fullmatch(endpoint)
+    host, port = (found["host"], found["port"] or str(PORT)) if found else ("", "")
+    labels = host.removesuffix(".").split(".")
     if not 0 < _small(port) < 1 << 16 or not all(0 < len(label) < 64 for label in labels):
-        raise v.complaint(f"RDZV_ENDPOINT={endpoint}, expected HOST:PORT of one of the nodes")
+        raise v.complaint(
+            f"RDZV_ENDPOINT={endpoint}, expected HOST:PORT of one of the nodes, and [ADDRESS]:PORT for IPv6"
+        )
     if backend not in _BACKENDS:
         raise v.complaint(f"RDZV_BACKEND={backend}, expected {', '.join(_BACKENDS)}")
     return {"job": job, "endpoint": f"{host}:{port}", "backend": backend}
