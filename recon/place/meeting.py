@@ -11,13 +11,15 @@ import time
 
 from recon.base.errors import PeerError, UserError
 from recon.place.node import Node
-from recon.place.own import await_own, may_be_own
+from recon.place.own import await_own, may_be_own, read_up_to
 
 # What a client of torch's TCPStore says first, and its question for a sign of life: torch/csrc/distributed/
 # c10d/TCPStoreBackend.hpp. The answer is the number that the question ends with.
 _VALIDATE, _PING = 0, 13
 _MAGIC, _NUMBER = 0x3C85F7CE, 0x70616972
 _HELLO = struct.pack("=BIBI", _VALIDATE, _MAGIC, _PING, _NUMBER)
+# Ends a line, for servers that answer lines. To torch's store, which may only be late, it is another _PING.
+_LINES = b"\r\n\r\n\n"
 _ANSWER = struct.pack("=I", _NUMBER)
 
 
@@ -86,8 +88,12 @@ def _asked(host: str, port: int, deadline: float, *, hello: bool) -> str | None:
 def _greet(connection: socket.socket, where: str) -> None:
     try:
         connection.sendall(_HELLO)
-        with connection.makefile("rb") as stream:
-            answer = stream.read(len(_ANSWER))
+        try:
+            answer = read_up_to(connection, len(_ANSWER))
+        except TimeoutError:
+            connection.sendall(_LINES)
+            connection.settimeout(1)
+            answer = read_up_to(connection, len(_ANSWER))
     except OSError as error:
         raise _OtherServerError(f"no answer ({error})") from None
     if not answer:

@@ -10,6 +10,7 @@ import secrets
 import socket
 import sys
 import time
+from contextlib import suppress
 
 from recon.base.errors import PeerError, UserError
 from recon.place.node import Node
@@ -45,6 +46,12 @@ def may_be_own(host: str) -> bool:
         return _matches_machine_hostname(host)
     except socket.gaierror:  # this node's own name has no address
         return False
+
+
+def read_up_to(connection: socket.socket, count: int) -> bytes:
+    """The next bytes that come; fewer where the connection ends."""
+    with connection.makefile("rb") as stream:
+        return stream.read(count)
 
 
 def _listening(node: Node, port: int) -> socket.socket:
@@ -84,14 +91,8 @@ def _arrives(server: socket.socket, word: bytes) -> bool:
             found, _ = server.accept()
             with found:
                 found.settimeout(1)
-                if _begins(found, len(word)) == word:
-                    return True
+                with suppress(OSError):
+                    if read_up_to(found, len(word)) == word:
+                        return True
     except TimeoutError:  # nobody is left
         return False
-
-
-def _begins(connection: socket.socket, count: int) -> bytes:
-    try:
-        return connection.recv(count, socket.MSG_WAITALL)
-    except OSError:
-        return b""
