@@ -192,6 +192,22 @@ def test_the_first_node_knows_another_that_answers_by_its_name(monkeypatch: pyte
             local_address(node(*free_ports(1), number="0"))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs an abstract address of Linux")
+def test_of_two_first_nodes_that_start_together_the_late_one_is_told_before_torch_listens() -> None:
+    (port,) = free_ports(1)
+    late = (
+        "import os; from recon.place.meeting import local_address; from recon.place.node import find_node; "
+        "local_address(find_node(os.environ, together=True))"
+    )
+    variables = {"RDZV_ENDPOINT": f"127.0.0.1:{port}", **sky(0, 2)}
+    assert local_address(node(port, number="0")) is None  # nobody listens yet
+    ended = subprocess.run(
+        [sys.executable, "-c", late], env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+    assert f"PeerError: port {port} of this node, where all are to meet" in ended.stderr
+    assert local_address(node(port, number="0")) is None
+
+
 def test_help_needs_no_other_node() -> None:
     environ = {"PATH": os.environ["PATH"], "PYTHON": sys.executable, "NNODES": "2"}
     script = str(ROOT / "launch/torchrun.sh")

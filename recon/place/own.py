@@ -16,6 +16,7 @@ from recon.base.errors import PeerError, UserError
 from recon.place.node import Node
 
 _LOOK_S = 5.0
+_HELD: dict[int, socket.socket] = {}
 
 
 def await_own(node: Node, host: str, port: int) -> None:
@@ -57,6 +58,7 @@ def read_up_to(connection: socket.socket, count: int) -> bytes:
 def _listening(node: Node, port: int) -> socket.socket:
     """A server at the port as torch's store will be: at all addresses, of IPv6 too."""
     try:
+        _hold(port)
         if socket.has_dualstack_ipv6():
             return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
         return socket.create_server(("", port))
@@ -68,6 +70,24 @@ def _listening(node: Node, port: int) -> socket.socket:
                 "RDZV_ENDPOINT"
             ) from None
         raise UserError(f"can't listen at port {port}: {os.strerror(error.errno or 0)}") from None
+
+
+def _hold(port: int) -> None:
+    """Keeps other launchers from the port as long as this process lives; torch listens seconds later.
+
+    An abstract address of Linux: each network namespace has its own, as with ports, and no file stays.
+
+    Raises:
+        OSError: another launcher has the port.
+    """
+    if sys.platform == "linux" and port not in _HELD:
+        holder = socket.socket(socket.AF_UNIX)
+        try:
+            holder.bind(f"\0pairstream/port/{port}")
+        except OSError:
+            holder.close()
+            raise
+        _HELD[port] = holder
 
 
 def _elsewhere(server: socket.socket, host: str, port: int, limit_s: float) -> str | None:
