@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from train_data import make_dataset, steps_of, world
 
-from pack.adopt.replaced import replace_manifest
+from pack.adopt.written import replace_manifest
 from pack.dataset.dataset import open_dataset
 from pack.inspect.verify import verify
 from pack.shard.listed.table import ShardTable
