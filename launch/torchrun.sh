@@ -12,7 +12,7 @@
 # CPUs if there is no GPU. RDZV_TIMEOUT is how long nodes wait for each other at the start, 600 seconds by default.
 # Nodes compare NNODES and NPROC_PER_NODE where they meet, and refuse to start if these differ.
 # A node that is silent for NODE_TIMEOUT seconds (45) counts as gone. After a restart nodes wait for each other
-# for REJOIN_TIMEOUT seconds (60).
+# for REJOIN_TIMEOUT seconds (60); with NNODES=MIN:MAX at least 20, until a dead node no longer counts.
 # With MAX_RESTARTS=3, all ranks start again up to three times when a rank dies. They continue from the newest
 # checkpoint. Add --resume auto if a scheduler may start the job again: the new job then continues too. On
 # many nodes MAX_RESTARTS needs --resume auto as well: a node that comes back counts as a first start. If the node
