@@ -16,7 +16,7 @@ from recon.base.errors import PeerError, UserError
 from recon.place.node import Node
 
 _LOOK_S = 5.0
-_HELD: dict[int, socket.socket] = {}
+_HELD: set[int] = set()
 
 
 def await_own(node: Node, host: str, port: int) -> None:
@@ -87,7 +87,8 @@ def _hold(port: int) -> None:
         except OSError:
             holder.close()
             raise
-        _HELD[port] = holder
+        holder.detach()  # it stays open
+        _HELD.add(port)
 
 
 def _elsewhere(server: socket.socket, host: str, port: int, limit_s: float) -> str | None:
