@@ -26,6 +26,13 @@ PAIRS, STEPS = 20, 10
 SEEDS = range(PAIRS)
 
 
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A twelfth of the work of a training step."""
+    monkeypatch.setattr(network, "_CROP", 32)
+    monkeypatch.setattr(network, "_BATCH", 6)
+
+
 def controls(*halves: tuple[Pixels, Pixels]) -> WindowPairs:
     windows = [np.stack([one.transpose(2, 0, 1) for one in pair]) for pair in halves]
     return WindowPairs(windows=windows, names=[f"{number}.png" for number in range(len(halves))])

@@ -23,8 +23,15 @@ from pack.publish.packing import pack
 from recon.base.errors import UserError
 from recon.image.codec import Pixels, decode
 
-PAIRS, STEPS = 20, 8
-OTHERS = range(100, 112)
+PAIRS, STEPS = 12, 12
+OTHERS = range(100, 110)
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A twelfth of the work of a training step."""
+    monkeypatch.setattr(network, "_CROP", 32)
+    monkeypatch.setattr(network, "_BATCH", 6)
 
 
 def soft(pixels: Pixels) -> Pixels:
