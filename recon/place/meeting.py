@@ -6,10 +6,9 @@ a node that can't be reached.
 
 import socket
 import struct
-import sys
-import time
 
-from recon.base.errors import PeerError, UserError
+from recon.base.errors import UserError
+from recon.place.asking import Asking
 from recon.place.node import Node
 from recon.place.own import await_own, may_be_own, read_up_to
 
@@ -44,10 +43,10 @@ def local_address(node: Node) -> str | None:
     if node.is_host:
         await_own(node, host, int(port))
         return None
-    deadline, told = time.monotonic() + node.join_s, False
+    asking, is_usual = Asking(node.join_s), False
     while True:
         try:
-            return _asked(host, int(port), deadline, hello=node.backend == "c10d")
+            return _asked(host, int(port), asking.look_s, hello=node.backend == "c10d")
         except _OtherServerError as error:
             what, why = f"what listens at {node.endpoint} does not answer as nodes do", str(error)
         except socket.gaierror as error:  # a new pod's name may take a while
@@ -56,17 +55,12 @@ def local_address(node: Node) -> str | None:
             if node.backend != "c10d" or (node.rank is None and may_be_own(host)):
                 return None
             what, why = f"{node.endpoint} does not listen", str(error)
-            told = True  # that it will, later, is what is expected
-        if time.monotonic() > deadline:
-            cure = "is that node running, and does nothing else listen there?"
-            raise PeerError(f"{what} after {node.join_s} s ({why}); {cure}")
-        if not told:
-            sys.stderr.write(f"{what} yet ({why}), asking for {node.join_s} s\n")
-            told = True
-        time.sleep(1)
+            is_usual = True  # that it will, later, is what is expected
+        cure = "is that node running, and does nothing else listen there?"
+        asking.wait(what, why, cure, is_usual=is_usual)
 
 
-def _asked(host: str, port: int, deadline: float, *, hello: bool) -> str | None:
+def _asked(host: str, port: int, limit_s: float, *, hello: bool) -> str | None:
     """Connects to where all nodes meet; returns this node's address as it is seen there.
 
     With `hello`, it is to be torch's store, and gives a sign of life.
@@ -77,7 +71,6 @@ def _asked(host: str, port: int, deadline: float, *, hello: bool) -> str | None:
             before such a node.
         OSError: nothing listens.
     """
-    limit_s = max(0.1, min(5.0, deadline - time.monotonic()))
     with socket.create_connection((host, port), timeout=limit_s) as connection:
         if hello:
             _greet(connection, f"{host}:{port}")

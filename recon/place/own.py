@@ -9,13 +9,12 @@ import os
 import secrets
 import socket
 import sys
-import time
 from contextlib import suppress
 
 from recon.base.errors import PeerError, UserError
+from recon.place.asking import Asking
 from recon.place.node import Node
 
-_LOOK_S = 5.0
 _HELD: set[int] = set()
 
 
@@ -26,17 +25,12 @@ def await_own(node: Node, host: str, port: int) -> None:
         UserError: this node may not listen at the port.
         PeerError: the port is in use, or the endpoint leads elsewhere until the time is over.
     """
-    deadline, told = time.monotonic() + node.join_s, False
+    asking = Asking(node.join_s)
+    what = f"this node, {node.rank}, is where all are to meet, but {node.endpoint} does not lead here"
+    cure = "give all nodes a name or an address of node 0 in RDZV_ENDPOINT"
     with _listening(node, port) as server:
-        while why := _elsewhere(server, host, port, min(_LOOK_S, max(0.1, deadline - time.monotonic()))):
-            what = f"this node, {node.rank}, is where all are to meet, but {node.endpoint} does not lead here"
-            if time.monotonic() > deadline:
-                cure = "give all nodes a name or an address of node 0 in RDZV_ENDPOINT"
-                raise PeerError(f"{what} after {node.join_s} s ({why}); {cure}")
-            if not told:
-                sys.stderr.write(f"{what} yet ({why}), asking for {node.join_s} s\n")
-                told = True
-            time.sleep(1)
+        while why := _elsewhere(server, host, port, asking.look_s):
+            asking.wait(what, why, cure)
 
 
 def may_be_own(host: str) -> bool:
