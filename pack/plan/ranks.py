@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from recon.place.found import find_group
 from recon.place.ranks import told_rank
 from recon.place.slurm import refuse_batch_script, slurm_array
-from recon.place.variables import Variables, node_range
+from recon.place.variables import Variables, several_nodes
 
 _HINT = "pass --rank and --world_size, or --rank 0 --world_size 1 for a process on its own"
 
@@ -64,10 +64,9 @@ def _inner(v: Variables) -> Rank:
 
 def _refuse_nodes(v: Variables) -> None:
     """Refuses a number of nodes where nothing says which of them this is: each would pack all."""
-    if (told := node_range(v)) and told[1] > 1:
-        name = "NNODES" if "NNODES" in v else "PET_NNODES"
+    if told := several_nodes(v):
         raise v.complaint(
-            f"{name}={v.get(name)} does not tell which of the nodes this is, and each would pack all; "
+            f"{told} does not tell which of the nodes this is, and each would pack all; "
             "launch/pack.sh works where a scheduler numbers them"
         )
 

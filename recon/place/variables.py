@@ -97,3 +97,13 @@ def node_range(v: Variables) -> tuple[int, int] | None:
     if least > most:
         raise v.complaint(f"NNODES={told}, expected a number of nodes, or MIN:MAX")
     return least, most
+
+
+def several_nodes(v: Variables) -> str | None:
+    """``NNODES=2`` as it was told, where there may be more than one node; else None.
+
+    Raises:
+        UserError: see `node_range`.
+    """
+    name, told = v.first("NNODES", "PET_NNODES"), node_range(v)
+    return f"{name}={v.get(name or '')}" if told and told[1] > 1 else None

@@ -10,7 +10,7 @@ from recon.place.found import PORT, find_group
 from recon.place.group import Group
 from recon.place.ranks import Told, told_rank
 from recon.place.slurm import refuse_batch_script
-from recon.place.variables import Variables, node_range
+from recon.place.variables import Variables, node_range, several_nodes
 
 _HINT = "start all ranks by launch/torchrun.sh (or torchrun), or unset it for one process"
 _NO_JOB = "none"  # torchrun's default: all jobs without --rdzv-id have this name
@@ -116,10 +116,9 @@ def _of_group(v: Variables, group: Group) -> Launch:
 
 def _refuse_nodes(v: Variables) -> None:
     """Refuses a number of nodes without a launcher: each node would train alone, and write to one place."""
-    if (told := node_range(v)) and told[1] > 1:
-        name = "NNODES" if "NNODES" in v else "PET_NNODES"
+    if told := several_nodes(v):
         raise v.complaint(
-            f"{name}={v.get(name)}, but no RANK: this process would train alone; start launch/torchrun.sh on "
+            f"{told}, but no RANK: this process would train alone; start launch/torchrun.sh on "
             "each node, which joins them"
         )
 
