@@ -19,7 +19,7 @@ from pack.inspect.audit.measured.images import changed_share
 from pack.inspect.audit.networks import coding, network
 from pack.inspect.audit.networks.control import control
 from pack.inspect.audit.networks.network import SIDE
-from pack.inspect.audit.networks.pairs import WindowPairs, read_pairs
+from pack.inspect.audit.networks.pairs import Windows, read_pairs
 from recon.image.codec import Pixels, decode
 
 PAIRS, STEPS = 20, 10
@@ -33,12 +33,12 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "_BATCH", 6)
 
 
-def controls(*halves: tuple[Pixels, Pixels]) -> WindowPairs:
+def controls(*halves: tuple[Pixels, Pixels]) -> Windows:
     windows = [np.stack([one.transpose(2, 0, 1) for one in pair]) for pair in halves]
-    return WindowPairs(windows=windows, names=[f"{number}.png" for number in range(len(halves))])
+    return Windows(windows=windows, names=[f"{number}.png" for number in range(len(halves))])
 
 
-def found(pairs: WindowPairs, **options: int) -> Separation:
+def found(pairs: Windows, **options: int) -> Separation:
     area = coding.net_probe(pairs, **{"steps": STEPS} | options)
     assert area is not None
     return area
@@ -52,8 +52,8 @@ def recompressed(pixels: Pixels) -> Pixels:
     return unpacked(as_jpeg(pixels))
 
 
-def read(folder: Path, pairs: Iterable[tuple[str, bytes, bytes]]) -> WindowPairs:
-    result = WindowPairs()
+def read(folder: Path, pairs: Iterable[tuple[str, bytes, bytes]]) -> Windows:
+    result = Windows()
     for _ in read_pairs(result, [open_dataset(write_dataset(folder, pairs))], PAIRS, control):
         pass
     return result

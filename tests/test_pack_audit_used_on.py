@@ -17,8 +17,8 @@ from pack.inspect.audit.judge.separation import Separation, apart, area, right
 from pack.inspect.audit.measured.images import read_sample
 from pack.inspect.audit.networks import network, used_on
 from pack.inspect.audit.networks.network import SIDE
-from pack.inspect.audit.networks.pairs import WindowPairs
-from pack.inspect.audit.networks.used_on import Elsewhere, find, judge_elsewhere, quality_of, read_elsewhere
+from pack.inspect.audit.networks.pairs import Windows
+from pack.inspect.audit.networks.used_on import find, judge_elsewhere, quality_of, read_elsewhere
 from pack.publish.packing import pack
 from recon.base.errors import UserError
 from recon.image.codec import Pixels, decode
@@ -43,15 +43,16 @@ def window(pixels: Pixels) -> Pixels:
     return network.window(pixels)
 
 
-def dataset() -> WindowPairs:
+def dataset() -> Windows:
     reals = [photograph(seed) for seed in range(PAIRS)]
     windows = [np.stack([window(real), window(soft(real))]) for real in reals]
-    return WindowPairs(windows=windows, names=[f"{number}.png" for number in range(PAIRS)])
+    return Windows(windows=windows, names=[f"{number}.png" for number in range(PAIRS)])
 
 
-def elsewhere(*pixels: Pixels) -> Elsewhere:
-    return Elsewhere(
-        windows=list(map(window, pixels)), names=[f"{number}.png" for number in range(len(pixels))]
+def elsewhere(*pixels: Pixels) -> Windows:
+    return Windows(
+        windows=[window(one)[None] for one in pixels],
+        names=[f"{number}.png" for number in range(len(pixels))],
     )
 
 
@@ -90,7 +91,7 @@ def test_whole_interval_decides_and_few_photographs_leave_it_open(monkeypatch: p
 
 def test_pairs_of_equal_halves_say_nothing_of_other_photographs() -> None:
     pairs = dataset()
-    equal = WindowPairs(windows=[one[[0, 0]] for one in pairs.windows], names=pairs.names)
+    equal = Windows(windows=[one[[0, 0]] for one in pairs.windows], names=pairs.names)
     finding = judge_elsewhere(equal, elsewhere(*map(photograph, OTHERS)), "alike", 0.6, steps=2)
     assert finding.verdict == "shown"
     assert "says nothing" in finding.advice
@@ -103,7 +104,7 @@ def test_few_photographs_are_not_judged() -> None:
 
 def test_photographs_that_can_not_be_read_are_named_also_where_none_is_left(tmp_path: Path) -> None:
     (tmp_path / "c.png").write_bytes(b"no image")
-    found = Elsewhere()
+    found = Windows()
     for _ in read_elsewhere(found, find(str(tmp_path))):
         pass
     finding = judge_elsewhere(dataset(), found, "bad", 0.6, steps=STEPS)
@@ -117,12 +118,12 @@ def test_large_photograph_has_nine_windows_a_small_one_one_and_a_broken_one_none
     large = photograph(0, 2 * SIDE)
     for name, data in (("a", as_png(large)), ("b", as_png(photograph(1))), ("c", b"no image")):
         (tmp_path / f"{name}.png").write_bytes(data)
-    found = Elsewhere()
+    found = Windows()
     for _ in read_elsewhere(found, find(str(tmp_path))):
         pass
     assert found.names == ["a.png"] * 9 + ["b.png"]
-    assert np.array_equal(found.windows[0], large[:SIDE, :SIDE].transpose(2, 0, 1))
-    assert np.array_equal(found.windows[8], large[SIDE:, SIDE:].transpose(2, 0, 1))
+    assert np.array_equal(found.windows[0][0], large[:SIDE, :SIDE].transpose(2, 0, 1))
+    assert np.array_equal(found.windows[8][0], large[SIDE:, SIDE:].transpose(2, 0, 1))
     assert [cause.split(":")[0] for cause in found.causes] == ["c.png"]
 
 
@@ -136,12 +137,12 @@ def test_photographs_are_compressed_as_codec_both_has_compressed_those_of_the_da
     stored = {
         path: decode(pair.real, max_pixels=1 << 20).pixels for _, path, pair in read_sample([dataset], 2)
     }
-    found = Elsewhere()
+    found = Windows()
     for _ in read_elsewhere(found, find(str(photos)), quality_of(dataset)):
         pass
     assert len(found.windows) == 2
     for name, seen in zip(found.names, found.windows, strict=True):
-        assert np.array_equal(seen, window(stored[name]))
+        assert np.array_equal(seen[0], window(stored[name]))
 
 
 def test_area_between_samples_of_different_photographs_is_that_of_the_pairs_and_its_interval_wider() -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pack.inspect.audit.judge.nuisances import Finding
     from pack.inspect.audit.judge.probe import Probe
     from pack.inspect.audit.measured.images import Measurements
-    from pack.inspect.audit.networks.pairs import Halves, WindowPairs
+    from pack.inspect.audit.networks.pairs import Halves, Windows
 
 _PROG = "python -m pack.audit"
 
@@ -175,7 +175,7 @@ def _nets(config: AuditConfig, datasets: "list[Dataset]", elsewhere: "list[File]
         controls = _windows(config, datasets, control.control)
         found += [coding.judge_net(controls, config.bound, steps=network.STEPS)]
     if config.used_on is not None:
-        others = used_on.Elsewhere()
+        others = pairs.Windows()
         reading = used_on.read_elsewhere(others, elsewhere, used_on.quality_of(datasets[0]))
         for _ in progress(reading, total=len(elsewhere), unit="photographs", what=config.used_on):
             pass
@@ -185,14 +185,14 @@ def _nets(config: AuditConfig, datasets: "list[Dataset]", elsewhere: "list[File]
     return found
 
 
-def _windows(config: AuditConfig, datasets: "list[Dataset]", halves: "Halves") -> "WindowPairs":
+def _windows(config: AuditConfig, datasets: "list[Dataset]", halves: "Halves") -> "Windows":
     """Windows of a sample of the pairs."""
     from pack.inspect.audit.networks.network import PAIRS
-    from pack.inspect.audit.networks.pairs import WindowPairs, read_pairs
+    from pack.inspect.audit.networks.pairs import Windows, read_pairs
 
     fakes = max(one.manifest.fakes for one in datasets)
     samples = min(config.pairs, sum(one.manifest.pairs for one in datasets))
-    found, total = WindowPairs(), min(-(-PAIRS // fakes), samples)
+    found, total = Windows(), min(-(-PAIRS // fakes), samples)
     reading = read_pairs(found, datasets, total, halves)
     for _ in progress(reading, total=total, unit="pairs", what="pairs for networks"):
         pass

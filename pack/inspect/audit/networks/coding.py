@@ -8,15 +8,14 @@ Shapes: N pairs, 2 halves (real, fake), 3 channels, S pixels.
 """
 
 import numpy as np
-import torch
 
 from pack.inspect.audit.judge.nuisances import Finding
 from pack.inspect.audit.judge.separation import Separation, area
 from pack.inspect.audit.networks.network import STEPS, are_enough, cross_validated, scored
-from pack.inspect.audit.networks.pairs import WindowPairs
+from pack.inspect.audit.networks.pairs import Windows
 
 
-def judge_net(pairs: WindowPairs, bound: float, *, steps: int = STEPS, seed: int = 0) -> Finding:
+def judge_net(pairs: Windows, bound: float, *, steps: int = STEPS, seed: int = 0) -> Finding:
     """Trains the networks and says what they found; shows the progress.
 
     Args:
@@ -52,7 +51,7 @@ def _advice(found: Separation | None, verdict: str) -> str:
     return "a small network finds no more than this in the coding; a larger one may find more"
 
 
-def net_probe(pairs: WindowPairs, *, steps: int = STEPS, seed: int = 0) -> Separation | None:
+def net_probe(pairs: Windows, *, steps: int = STEPS, seed: int = 0) -> Separation | None:
     """The area under the ROC curve of networks that have not seen the photographs, see `judge_net`.
 
     Returns:
@@ -66,6 +65,5 @@ def net_probe(pairs: WindowPairs, *, steps: int = STEPS, seed: int = 0) -> Separ
         return Separation(value=0.5, low=0.5, high=0.5)
     logit_N2 = np.zeros(pairs_N23SS.shape[:2])
     for unseen_N, net in cross_validated(pairs_N23SS, photograph_N, steps, what="probe net", seed=seed):
-        for half in range(2):
-            logit_N2[unseen_N, half] = scored(net, torch.from_numpy(pairs_N23SS[unseen_N, half]))
+        logit_N2[unseen_N] = scored(net, pairs_N23SS[unseen_N])
     return area(logit_N2[:, 0], logit_N2[:, 1], 0.0, photograph_N)

@@ -113,11 +113,17 @@ def _batch(pairs_N23SS: Tensor) -> Tensor:
     return turned.flip(-1) if mirrored else turned
 
 
-def scored(net: nn.Module, windows_N3SS: Tensor) -> NDArray[np.float64]:
-    """(N,) logits of uint8 windows, above 0 for fake; equal windows at one place get equal logits."""
+def scored(net: nn.Module, windows_NP3SS: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(N, P) logits of windows, above 0 for fake.
+
+    Each half is in a call of its own, so that equal images get equal logits.
+    """
     with torch.inference_mode():
-        parts = [net(part).double() for part in torch.split(windows_N3SS, _BATCH)]
-    return np.asarray(torch.cat(parts))
+        halves = [
+            [net(part).double() for part in torch.split(half, _BATCH)]
+            for half in torch.from_numpy(windows_NP3SS).unbind(1)
+        ]
+    return np.asarray(torch.stack([torch.cat(half) for half in halves], dim=1))
 
 
 def _network() -> nn.Module:

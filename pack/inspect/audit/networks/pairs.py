@@ -24,15 +24,15 @@ Halves = Callable[[StoredPair | DamagedPair], tuple[Pixels, Pixels]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowPairs:
-    """Windows of pairs."""
+class Windows:
+    """Windows of pairs, or of photographs without a fake."""
 
     windows: list[NDArray[np.uint8]] = field(default_factory=list)
-    """Of each pair (2, 3, S, S): real, fake."""
+    """Of each pair (2, 3, S, S): real, fake; of a photograph alone (1, 3, S, S)."""
     names: list[str] = field(default_factory=list)
-    """The source path of each pair's photograph."""
+    """The source path of each one's photograph."""
     causes: list[str] = field(default_factory=list)
-    """Of each pair that is left out: why."""
+    """Of each that is left out: why."""
 
     def describe(self, kind: str) -> str:
         """A phrase for messages: ``24 KINDs, 1 left out: CAUSE``."""
@@ -40,11 +40,11 @@ class WindowPairs:
         return f"{counted(len(self.windows), kind)}{left_out}"
 
     def photographs(self) -> NDArray[np.int64]:
-        """(N,) number of each pair's photograph."""
+        """(N,) number of each one's photograph."""
         return photographs(self.names, [one[0].tobytes() for one in self.windows])
 
 
-def read_pairs(found: WindowPairs, datasets: Sequence[Dataset], count: int, halves: Halves) -> Iterator[None]:
+def read_pairs(found: Windows, datasets: Sequence[Dataset], count: int, halves: Halves) -> Iterator[None]:
     """Adds the pairs of at most `count` samples to `found`; yields after each sample.
 
     Raises:

@@ -10,11 +10,10 @@ Shapes: N pairs, 2 halves (real, fake), M windows of photographs from elsewhere,
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pack.base.items import File
@@ -25,7 +24,6 @@ from pack.inspect.audit.judge.separation import (
     Separation,
     apart,
     area,
-    photographs,
     share_below,
 )
 from pack.inspect.audit.measured.images import MAX_PIXELS, recoded, spread_evenly
@@ -37,7 +35,7 @@ from pack.inspect.audit.networks.network import (
     scored,
     window,
 )
-from pack.inspect.audit.networks.pairs import WindowPairs
+from pack.inspect.audit.networks.pairs import Windows
 from pack.sources.place import check_folder, images, located
 from recon.base.errors import RejectedImageError, UserError
 from recon.base.progress import counted
@@ -46,25 +44,16 @@ from recon.image.jpeg import standard_coding
 
 NAME = "used_on"
 UNLIKE = "UNLIKE"
-"""The verdict on photographs that are taken for fakes more often than those of the dataset."""
+"""The verdict on photographs that look more like fakes than those of the dataset.
+
+``unsure``: too few photographs to say whether they do; ``ok``: the whole interval is within the bound.
+"""
 
 STEPS = 600
 """Training steps of each network. With 200 the difference under ``--codec both``, whose traces are weak, was
 half of that with 800."""
 
 _LEAST_AREA = 0.7  # networks that tell the dataset's own classes less well say nothing of other photographs
-
-
-@dataclass(frozen=True, kw_only=True)
-class Elsewhere:
-    """Windows of photographs from elsewhere."""
-
-    windows: list[NDArray[np.uint8]] = field(default_factory=list)
-    """Of each (3, S, S)."""
-    names: list[str] = field(default_factory=list)
-    """The photograph of each."""
-    causes: list[str] = field(default_factory=list)
-    """Of each photograph that is left out: why."""
 
 
 def find(place: str) -> list[File]:
@@ -87,7 +76,7 @@ def quality_of(dataset: Dataset) -> int | None:
     return int(options["quality"]) if options.get("codec") == "both" else None
 
 
-def read_elsewhere(found: Elsewhere, files: list[File], quality: int | None = None) -> Iterator[None]:
+def read_elsewhere(found: Windows, files: list[File], quality: int | None = None) -> Iterator[None]:
     """Adds windows of the photographs to `found`, at most nine of each; yields after each photograph.
 
     Args:
@@ -113,9 +102,9 @@ def _compressed(picture: Picture, quality: int) -> Pixels:
 
 
 def _windows(pixels: Pixels) -> list[NDArray[np.uint8]]:
-    """Of the corners, the edges and the centre; only those that differ in a small image."""
+    """(1, 3, S, S) each: at corners, edges and centre; only those that differ in a small image."""
     rows, columns = ((0.0, 0.5, 1.0) if side >= 2 * SIDE else (0.5,) for side in pixels.shape[:2])
-    return [window(pixels, middle) for middle in product(rows, columns)]
+    return [window(pixels, middle)[None] for middle in product(rows, columns)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +122,7 @@ class _Called:
 
 
 def judge_elsewhere(
-    pairs: WindowPairs, others: Elsewhere, place: str, bound: float, *, steps: int = STEPS, seed: int = 0
+    pairs: Windows, others: Windows, place: str, bound: float, *, steps: int = STEPS, seed: int = 0
 ) -> Finding:
     """Trains the networks and says what they make of the photographs; shows the progress.
 
@@ -146,7 +135,7 @@ def judge_elsewhere(
         steps: training steps of each network.
         seed: of weights and batches; with equal seeds and threads the result is the same.
     """
-    photograph_N, photograph_M = pairs.photographs(), photographs(others.names, _hashes(others))
+    photograph_N, photograph_M = pairs.photographs(), others.photographs()
     if not are_enough(photograph_N) or len(np.unique(photograph_M)) < LEAST_PHOTOGRAPHS:
         advice = f"{counted(len(np.unique(photograph_M)), 'photograph')} of {place}{_left_out(others)}"
         return Finding(name=NAME, real="", fake="", verdict="too few", bound=bound, advice=advice)
@@ -177,16 +166,15 @@ def _verdict(found: Separation, bound: float) -> str:
 def _called(
     pairs_N23SS: NDArray[np.uint8],
     photograph_N: NDArray[np.int64],
-    others_M3SS: NDArray[np.uint8],
+    others_M13SS: NDArray[np.uint8],
     steps: int,
     seed: int,
 ) -> _Called:
     logit_N2, below_N = np.zeros(pairs_N23SS.shape[:2]), np.zeros(len(pairs_N23SS))
     logits_FM, above_FM = [], []
     for unseen_N, net in cross_validated(pairs_N23SS, photograph_N, steps, what=NAME, seed=seed):
-        for half in range(2):
-            logit_N2[unseen_N, half] = scored(net, torch.from_numpy(pairs_N23SS[unseen_N, half]))
-        logit_M = scored(net, torch.from_numpy(others_M3SS))
+        logit_N2[unseen_N] = scored(net, pairs_N23SS[unseen_N])
+        logit_M = scored(net, others_M13SS)[:, 0]
         # Only logits of one network can be compared.
         above_FM.append(share_below(logit_N2[unseen_N, 0], logit_M, 0.0))
         below_N[unseen_N] = 1 - share_below(logit_M, logit_N2[unseen_N, 0], 0.0)
@@ -213,11 +201,7 @@ def _advice(verdict: str, place: str, told: Separation) -> str:
     return f"to small networks, photographs of {place} look no more like fakes than the dataset's own"
 
 
-def _left_out(others: Elsewhere) -> str:
+def _left_out(others: Windows) -> str:
     if not others.causes:
         return ""
     return f"; {counted(len(others.causes), 'photograph')} left out: {others.causes[0]}"
-
-
-def _hashes(others: Elsewhere) -> list[bytes]:
-    return [one.tobytes() for one in others.windows]
