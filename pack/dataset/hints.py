@@ -83,7 +83,7 @@ class HintReader:
         except UserError as error:
             if not is_beside:
                 raise
-            raise UserError(f"{error}; {cure(self._store.url)}") from error
+            raise type(error)(f"{error}; {cure(self._store.url)}") from error
 
 
 def cure(url: str) -> str:
