@@ -10,7 +10,7 @@ it are decoded. An *entry point* is what decoding needs to begin at an MCU: the 
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.kernels.compiled import int64, kernel, part, pointer
+from recon.kernels.compiled import inlined, int64, kernel, part, pointer
 from recon.kernels.huffman import FOUND, LOOK, SLOW, VALUE, Bytes, Fast, Numbers
 
 Input = tuple[Bytes, int, Fast, Numbers]
@@ -52,7 +52,7 @@ def _more_slowly(data: Input, acc: int, left: int, place: int, lacking: int) -> 
     return acc, left, place, lacking
 
 
-@part
+@inlined
 def _more(data: Input, acc: int, left: int, place: int, lacking: int) -> Reader:
     """Brings the bits at hand to `ENOUGH`; behind the last ones zeros, which `lacking` counts."""
     scan, size, _, _ = data
@@ -81,7 +81,7 @@ def _long(slow: Numbers, acc: int, left: int, table: int) -> int:
     return 0
 
 
-@part
+@inlined
 def _symbol(
     data: Input, acc: int, left: int, place: int, lacking: int, table: int
 ) -> tuple[int, int, int, int, int]:
@@ -95,7 +95,7 @@ def _symbol(
     return found, acc, left - (found & 31), place, lacking
 
 
-@part
+@inlined
 def _value(acc: int, left: int, size: int) -> int:
     """The value of the next `size` bits, 0 to 15."""
     bits = acc >> (left - size) & ((1 << size) - 1)
@@ -104,7 +104,7 @@ def _value(acc: int, left: int, size: int) -> int:
     return bits + (is_positive - 1 & 1 - (1 << size))
 
 
-@part
+@inlined
 def _mcu(
     data: Input,
     reader: Numbers,

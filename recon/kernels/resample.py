@@ -7,10 +7,15 @@ rounded to a byte; the weights are fixed-point numbers. Source: Resample.c of Pi
     H x W of the source, w columns of the result, t taps
 """
 
+from typing import Any
+
 import numpy as np
+from numba.core import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from recon.kernels.compiled import int64, kernel, part, pointer
+from recon.kernels.lanes import Lanes, load, moved, sums
 
 Pixels = NDArray[np.uint8]
 Taps = NDArray[np.int32]
@@ -19,6 +24,7 @@ Size = tuple[int, int]
 Box = tuple[int, int, int, int]
 """Top, left, height and width."""
 
+_GROUP = 8  # pixels: their 24 bytes fill three of the processor's vectors
 _BITS = 22  # behind the point of a weight: PRECISION_BITS of Resample.c
 
 _i = np.int32
@@ -82,20 +88,65 @@ def _most(size: int, resized: int) -> int:
 
 @part
 def _byte(total: np.int32) -> np.uint8:
-    # The weights are not negative: no sum is below 0, nor above 255 but by rounding.
     return np.uint8(min(total >> _i(_BITS), _i(255)))
 
 
+def _folded(total: list[Lanes]) -> Lanes:
+    """Red, green and blue of 24 numbers, the colours in turn; and a fourth number without meaning."""
+    first = total[0] + total[1].picked(range(4, 12), total[2])
+    last = total[1].picked(range(4)) + total[2].picked(range(4, 8))
+    low, high = first.picked(range(4)), first.picked(range(4, 8))
+    half = low + low.picked(range(3, 7), high)
+    return half + high.picked(range(2, 6), last) + last.picked((1, 2, 3, 3))
+
+
+def _pixel(_: Any, line: Any, begin: Any, taps: Any, first: Any, groups: Any, out: Any, place: Any) -> Any:
+    def code(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        line, begin, taps, first, groups, out, place = arguments
+        line, taps = moved(builder, line, begin), moved(builder, taps, first)
+
+        def products(group: Any) -> list[Lanes]:
+            at = builder.mul(group, context.get_constant(types.int64, 3 * _GROUP))
+            levels, weights = moved(builder, line, at), moved(builder, taps, at)
+            octets = [(moved(builder, levels, place), moved(builder, weights, place)) for place in (0, 8, 16)]
+            return [load(builder, one, 8) * load(builder, other, 8) for one, other in octets]
+
+        total = _folded(sums(builder, groups, 3, products)) + (1 << (_BITS - 1))
+        # The weights are not negative: no sum is below 0, nor above 255 but by rounding.
+        (total >> _BITS).at_most(255).picked(range(3)).store_bytes(moved(builder, out, place))
+        return context.get_dummy_value()
+
+    return types.void(line, begin, taps, first, groups, out, place), code
+
+
+pixel: Any = intrinsic(_pixel)
+"""In a kernel: computes a pixel from a part of a line, `_GROUP` pixels of it at a time.
+
+Args: pointer to pixels, and the number of the first byte; pointer to the weight of each byte, and where those
+of this pixel begin; how many groups; pointer to the result, and where this pixel's bytes begin.
+"""
+
+
 @part
-def _sums(line: Pixels, taps: Taps, count: int) -> tuple[np.int32, np.int32, np.int32]:
-    """The weighted sums of some pixels' red, green and blue; arrays are pointers."""
-    red = green = blue = _i(1 << (_BITS - 1))
-    for k in range(count):
-        weight = taps[k]
-        red = _i(red + _i(_i(line[3 * k]) * weight))
-        green = _i(green + _i(_i(line[3 * k + 1]) * weight))
-        blue = _i(blue + _i(_i(line[3 * k + 2]) * weight))
-    return red, green, blue
+def _weights_of_bytes(
+    spans: NDArray[np.int64], taps: Taps, wide: int, begins: NDArray[np.int64], weights: Taps
+) -> None:
+    """Arranges weights for `pixel`: a group ends at the last pixel of a line at the latest.
+
+    Args:
+        spans: see `_weights`, from the first pixel of a line that is at hand.
+        taps: see there.
+        wide: pixels of a line that are at hand, `_GROUP` for each group at least.
+        begins: (w,) gets the first byte.
+        weights: (w, bytes) gets the weight of each byte.
+    """
+    most = weights.shape[1] // 3
+    for number in range(len(begins)):
+        begin = min(spans[number, 0], wide - most)
+        begins[number] = 3 * begin
+        for k in range(spans[number, 1]):
+            for channel in range(3):
+                weights[number, 3 * (spans[number, 0] - begin + k) + channel] = taps[number, k]
 
 
 @kernel("void(Array(u1, 3, 'C', True), i8, i8, i8, i8, u1[:,:,::1])")
@@ -110,16 +161,26 @@ def along_rows(source: Pixels, size: int, resized: int, origin: int, first: int,
         first: column of the whole result at which `out` begins.
         out: (H, w, 3) gets the result.
     """
-    columns = out.shape[1]
+    (rows, columns, _), wide = out.shape, source.shape[1]
     spans = np.empty((columns, 2), np.int64)
     taps = np.empty((columns, _most(size, resized)), np.int32)
     _weights(size, resized, first, spans, taps)
-    for row in range(source.shape[0]):
+    spans[:, 0] -= origin
+    groups = -(-taps.shape[1] // _GROUP)
+    short = max(groups * _GROUP - wide, 0)  # pixels that lines lack: they get some, of the weight 0
+    if short:
+        longer = np.zeros((rows, wide + short, 3), np.uint8)
+        longer[:, :wide] = source
+        source = longer
+    begins = np.empty(columns, np.int64)
+    weights = np.zeros((columns, 3 * groups * _GROUP), np.int32)
+    _weights_of_bytes(spans, taps, wide + short, begins, weights)
+    lines, factors, results = pointer(source), pointer(weights), pointer(out)
+    for row in range(rows):
         for number in range(columns):
-            line = pointer(source[row, spans[number, 0] - origin :])
-            sums = _sums(line, pointer(taps[number]), spans[number, 1])
-            for channel in range(3):
-                out[row, number, channel] = _byte(sums[channel])
+            begin = 3 * row * (wide + short) + begins[number]
+            to = 3 * (row * columns + number)
+            pixel(lines, begin, factors, number * weights.shape[1], groups, results, to)
 
 
 @kernel("void(Array(u1, 3, 'C', True), i8, i8, i8, i8, u1[:,:,::1])")

@@ -1,23 +1,27 @@
 """JPEG compression and decompression of one image in libjpeg-turbo's integer arithmetic.
 
 The entropy coding is left out, because it is lossless. `train.ops.jpeg` and `train.ops.dct` name the sources.
-All numbers are int32, so that SIMD code can do sixteen at a time.
+All numbers are int32, so that SIMD code can do several at a time.
 
-    C = RGB, H x W, h x w their halves rounded up, R = 8 lines of blocks next to each other
+    C = RGB, H x W, h x w their halves rounded up
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numba.core import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
-from recon.image.dct import HALF
-from recon.kernels.compiled import kernel, part
+from recon.kernels.compiled import kernel, part, pointer
+from recon.kernels.islow import forward, inverse, transposed
+from recon.kernels.lanes import Lanes, load, moved
 
 Plane = NDArray[np.int32]
 
 _i = np.int32  # around each result: numba would otherwise compute with int64
-_ROWS = np.array(HALF, np.int32)
-_COLUMNS = np.array([[HALF[u][k] for u in (0, 2, 4, 6, 1, 3, 5, 7)] for k in range(4)], np.int32)
 _NARROW = 4  # pixels: as in `train.ops.jpeg`
 
 
@@ -48,90 +52,54 @@ def _halve(full: Plane, rows: int, half: Plane) -> None:
             out[i] = _i(total + _i(1) + _i(i & 1)) >> _i(2)  # rounds halves down and up alternately
 
 
-@part
-def _turn(x_RW: Plane, more: np.int32, out_RW: Plane) -> None:
-    """Transposes each block and adds a number."""
-    for block in range(0, x_RW.shape[1], 8):
-        for column in range(8):
-            for row in range(8):
-                out_RW[column, block + row] = _i(x_RW[row, block + column] + more)
+def _coded(lines: Sequence[Lanes], steps: Sequence[Lanes]) -> list[Lanes]:
+    """The samples of a block, less 128, after the DCT, quantisation and the inverse of both."""
+    turned = forward(transposed(lines), 11)
+    levels = [
+        _quantised(line, step) for line, step in zip(forward(transposed(turned), 15), steps, strict=True)
+    ]
+    return transposed(inverse(transposed(inverse(levels, 11)), 18))
 
 
-@part
-def _dot(w: Plane, a: np.int32, b: np.int32, c: np.int32, d: np.int32) -> np.int32:
-    return _i(_i(w[0] * a) + _i(w[1] * b) + _i(w[2] * c) + _i(w[3] * d))
-
-
-@part
-def _forward(x: Plane, shift: np.int32, out: Plane) -> None:
-    """The DCT of each column, divided by 2**shift and rounded."""
-    half = _i(1) << _i(shift - 1)
-    for i in range(x.shape[1]):
-        s0, s1, s2, s3 = (
-            _i(x[0, i] + x[7, i]),
-            _i(x[1, i] + x[6, i]),
-            _i(x[2, i] + x[5, i]),
-            _i(x[3, i] + x[4, i]),
-        )
-        d0, d1, d2, d3 = (
-            _i(x[0, i] - x[7, i]),
-            _i(x[1, i] - x[6, i]),
-            _i(x[2, i] - x[5, i]),
-            _i(x[3, i] - x[4, i]),
-        )
-        for u in range(0, 8, 2):
-            out[u, i] = _i(_dot(_ROWS[u], s0, s1, s2, s3) + half) >> shift
-            out[u + 1, i] = _i(_dot(_ROWS[u + 1], d0, d1, d2, d3) + half) >> shift
-
-
-@part
-def _inverse(x: Plane, shift: np.int32, out: Plane) -> None:
-    """The inverse DCT of each column, divided by 2**shift and rounded."""
-    half = _i(1) << _i(shift - 1)
-    for i in range(x.shape[1]):
-        for k in range(4):
-            even = _i(_dot(_COLUMNS[k, :4], x[0, i], x[2, i], x[4, i], x[6, i]) + half)
-            odd = _dot(_COLUMNS[k, 4:], x[1, i], x[3, i], x[5, i], x[7, i])
-            out[k, i] = _i(even + odd) >> shift
-            out[7 - k, i] = _i(even - odd) >> shift
-
-
-@part
-def _quantise(x: Plane, steps: Plane) -> None:
-    """Quantises to multiples of the steps; `x` is 8 times the coefficients.
+def _quantised(line: Lanes, step: Lanes) -> Lanes:
+    """The nearest multiples of the steps; `line` is 8 times the coefficients.
 
     The float32 division is safe: its rounding never reaches the next integer.
     """
-    for row in range(8):
-        line, step = x[row], steps[row]
-        for i in range(line.size):
-            rounded = _i(_i(abs(line[i])) + _i(_i(4) * step[i]))
-            level = _i(_i(np.float32(rounded) / np.float32(_i(_i(8) * step[i]))) * step[i])
-            line[i] = level if line[i] >= _i(0) else _i(-level)
+    rounded = line.with_sign_of(line) + step * 4
+    return (rounded.over(step * 8) * step).with_sign_of(line)
+
+
+def _code_block(_: Any, samples: Any, place: Any, wide: Any, steps: Any) -> Any:
+    def code(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        samples, place, wide, steps = arguments
+        places = [moved(builder, samples, place)]
+        for _ in range(7):
+            places.append(moved(builder, places[-1], wide))
+        lines = [load(builder, place, 8) + -128 for place in places]
+        factors = [load(builder, moved(builder, steps, 8 * row), 8) for row in range(8)]
+        for line, place in zip(_coded(lines, factors), places, strict=True):
+            (line + 128).at_least(0).at_most(255).store(place)
+        return context.get_dummy_value()
+
+    return types.void(samples, place, wide, steps), code
+
+
+code_block: Any = intrinsic(_code_block)
+"""In a kernel: `train.ops.dct.code_blocks` of one block, in place.
+
+Args: pointer to the samples, where among them the block begins, and how far its lines are apart; pointer to
+its 64 steps.
+"""
 
 
 @part
 def _code_plane(x_HW: Plane, steps_88: Plane) -> None:
-    """`train.ops.dct.code_blocks` in place, for eight lines at a time."""
-    width = x_HW.shape[1]
-    lines, turned = np.empty((8, width), np.int32), np.empty((8, width), np.int32)
-    steps = np.empty((8, width), np.int32)
-    for i in range(width):
-        steps[:, i] = steps_88[:, i & 7]
+    """`train.ops.dct.code_blocks` in place."""
+    samples, steps, width = pointer(x_HW), pointer(steps_88), x_HW.shape[1]
     for top in range(0, x_HW.shape[0], 8):
-        part_RW = x_HW[top : top + 8]
-        _turn(part_RW, _i(-128), turned)
-        _forward(turned, _i(11), lines)
-        _turn(lines, _i(0), turned)
-        _forward(turned, _i(15), lines)
-        _quantise(lines, steps)
-        _inverse(lines, _i(11), turned)
-        _turn(turned, _i(0), lines)
-        _inverse(lines, _i(18), turned)
-        _turn(turned, _i(128), part_RW)
-        for row in range(8):
-            for i in range(width):
-                part_RW[row, i] = min(max(part_RW[row, i], _i(0)), _i(255))
+        for left in range(0, width, 8):
+            code_block(samples, top * width + left, width, steps)
 
 
 @part
