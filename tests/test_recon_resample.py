@@ -1,6 +1,7 @@
 """A part of a resized image has Pillow's pixels, and reads no more of the source than it depends on."""
 
 import numpy as np
+import pytest
 from conftest import photograph
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -41,6 +42,15 @@ def test_a_part_is_that_of_pillows_whole(
     box = box_in((high, wide), shares)
     expected = resize(pixels, high, wide)[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
     np.testing.assert_array_equal(part(pixels, (high, wide), box), expected)
+
+
+@pytest.mark.parametrize("width", range(1, 10))
+def test_a_part_narrower_than_what_is_summed_at_once_is_pillows(width: int) -> None:
+    pixels = photograph(30, width, 3)
+    for wide in (1, 3, 8, 20):
+        np.testing.assert_array_equal(
+            part(pixels, (12, wide), (0, 0, 12, wide)), resize(pixels, 12, wide), str(wide)
+        )
 
 
 def test_a_small_part_depends_on_a_small_part() -> None:

@@ -19,6 +19,7 @@ from train_data import PAIRS, assert_equal, make_dataset, steps_of, world
 from recon.base.errors import UserError
 from train.loader.loader import PairLoader
 from train.loader.messages import SLOTS
+from train.loader.packing import pickled
 from train.loader.transfer import Batch
 from train.stream.samples import Sample
 
@@ -241,6 +242,43 @@ def test_a_users_mistake_comes_as_one(tmp_path: Path) -> None:
     one.close()
 
 
-def test_it_does_without_torch() -> None:
-    result = python("import sys, train.loader.worker; assert 'torch' not in sys.modules")
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_started_before_the_loop_it_gives_the_same(loader: PairLoader, url: str, epoch: int) -> None:
+    loader.start()
+    pid = pid_of(loader)
+    loader.start()
+    (other,) = world(url, 1)
+    for one in (loader, other):
+        one.set_epoch(epoch)
+    assert_equal(steps_of([loader]), steps_of([other]))
+    assert pid_of(loader) == pid
+
+
+def test_started_before_the_loop_it_reads(loader: PairLoader) -> None:
+    loader.start()
+    assert loader._worker
+    wait_until(loader._worker._connection.poll)
+
+
+def test_started_before_the_loop_it_fails_in_the_loop(url: str) -> None:
+    (one,) = world(url, 1, workers=1, stages=[wds.map(fail)])
+    one.start()
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: planted at 0"):
+        list(one)
+    one.close()
+
+
+def test_it_does_without_what_is_slow_to_import(url: str, tmp_path: Path) -> None:
+    (one,) = world(url, 1)
+    plan = tmp_path / "plan"
+    plan.write_bytes(pickled(one.plan))
+    script = (
+        "import pickle, sys, train.loader.worker\n"
+        "plan = pickle.loads(open(sys.argv[1], 'rb').read())\n"
+        "from train.loader.reader import BatchReader\n"
+        "next(BatchReader(plan).batches(0, 0, plan.room.slot))\n"
+        "found = {'torch', 'pandas', 'scipy.ndimage', 'webdataset'} & set(sys.modules)\n"
+        "assert not found, found\n"
+    )
+    result = python(script, str(plan))
     assert result.returncode == 0, result.stderr

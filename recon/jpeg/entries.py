@@ -7,7 +7,7 @@ point how much its bit, and the predictor of each component, differ from those o
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.jpeg.coefficients import Entries, UndecodedError, coefficients, kernel_arguments, scan_of
+from recon.jpeg.coefficients import Coefficients, Entries, kernel_arguments, scan_of
 from recon.jpeg.frame import Frame, read_frame
 from recon.jpeg.turbo import decode_plain_jpeg
 from recon.kernels.entropy import FINE, find_entries
@@ -33,14 +33,11 @@ def entries_of(data: bytes, pixels: NDArray[np.uint8] | None = None) -> bytes | 
     expected = decode_plain_jpeg(data) if pixels is None else pixels
     if expected is None:
         return None
-    entries = _found(data, frame)
-    if entries is None:
+    found = _found(data, frame)
+    if found is None:
         return None
-    try:
-        found = coefficients(data, frame, entries, (0, 0, frame.height, frame.width)).pixels()
-    except UndecodedError:
-        return None
-    return _packed(entries, frame) if np.array_equal(found, expected) else None
+    entries, whole = found
+    return _packed(entries, frame) if np.array_equal(whole.pixels(), expected) else None
 
 
 def read_entries(packed: bytes, frame: Frame) -> Entries | None:
@@ -76,11 +73,16 @@ def _packed(entries: Entries, frame: Frame) -> bytes:
     return out[: write_varints(numbers, out)].tobytes()
 
 
-def _found(data: bytes, frame: Frame) -> Entries | None:
+def _found(data: bytes, frame: Frame) -> tuple[Entries, Coefficients] | None:
+    """The entry points, and the coefficients of the whole image, which are decoded with them."""
     high, wide = frame.mcus
     step = max(1, round(high * wide * _BYTES / max(1, len(data) - frame.scan)))
     count = -(-high * wide // step)
     entries = Entries(step=step, bits=np.zeros(count, np.int64), predictors=np.zeros((count, 4), np.int64))
-    arguments, _ = kernel_arguments(scan_of(data, frame), frame, step, (0, 0, high, wide))
-    state = find_entries(*arguments, entries.bits, entries.predictors)
-    return entries if state == FINE else None
+    mcus = (0, 0, high, wide)
+    arguments, count = kernel_arguments(scan_of(data, frame), frame, step, mcus)
+    blocks = np.empty((count, 64), np.int16)
+    if find_entries(*arguments, entries.bits, entries.predictors, blocks) != FINE:
+        return None
+    box = (0, 0, frame.height, frame.width)
+    return entries, Coefficients(frame=frame, box=box, mcus=mcus, blocks=blocks)

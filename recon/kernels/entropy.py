@@ -253,7 +253,7 @@ def decode_rectangle(
     return FINE
 
 
-@kernel("i8(Array(u1, 1, 'C', True), i8[::1], i8[:,::1], i4[::1], i8[:,::1], i8[::1], i8[:,::1])")
+@kernel("i8(Array(u1, 1, 'C', True), i8[::1], i8[:,::1], i4[::1], i8[:,::1], i8[::1], i8[:,::1], i2[:,::1])")
 def find_entries(
     scan: Bytes,
     where: Numbers,
@@ -262,14 +262,14 @@ def find_entries(
     slow: Numbers,
     entry_bits: Numbers,
     entry_predictors: Numbers,
+    blocks: NDArray[np.int16],
 ) -> int:
-    """Passes over a whole scan and fills in its entry points; arguments and result as in `decode_rectangle`.
+    """Decodes a whole scan and fills in its entry points; arguments and result as in `decode_rectangle`.
 
     Of `where`, the rectangle must be the whole image.
     """
     wide, restart, step, _, _, _, rows = where
     predictors, reader = np.zeros(4, np.int64), np.empty(4, np.int64)
-    blocks = np.empty(64, np.int16)
     data = (pointer(scan), scan.size, pointer(fast), pointer(slow))
     _start(data, pointer(reader), 0)
     for mcu in range(wide * rows):
@@ -282,7 +282,7 @@ def find_entries(
             entry_predictors[mcu // step] = predictors
         if not _mcu(
             *(data, pointer(reader), pointer(parts), parts.shape[0], pointer(predictors)),
-            *(pointer(NATURAL), -1, 0, pointer(blocks)),
+            *(pointer(NATURAL), mcu % wide, mcu // wide, pointer(blocks)),
         ):
             return BROKEN
     return FINE

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import correlate1d
 
 from recon.base.errors import RejectedImageError
 from recon.image.codec import Pixels, recompress
@@ -127,6 +126,8 @@ def _highpass(pixels: Pixels, _: Seen, *, sigma: float) -> Pixels:
     Source: `data_augment_hpf` of AlignedForensics (`--hpf_prob`): a kernel of int(7 sigma) taps, one more if
     that is even, and borders that mirror without repeating the last pixel. Here it is rounded to levels.
     """
+    from scipy.ndimage import correlate1d  # .2 s of each worker's start: only for those who filter
+
     radius = int(7 * sigma) // 2
     weights = gaussian_weights(sigma, radius)
     low = pixels.astype(np.float64)

@@ -57,8 +57,8 @@ class PairLoader:
         lanes: readers that work side by side (see `train.order`). Lanes, block and window change the order.
         block: pairs read together.
         window: blocks of a lane that are shuffled together: the shuffle window.
-        workers: 1 reads and decodes in a process beside this one, started at the first batch; 0 in
-            this one, to debug. Both give the same bytes.
+        workers: 1 reads and decodes in a process beside this one, started at the first batch or by `start`;
+            0 in this one, to debug. Both give the same bytes.
         threads: decoding threads.
         reads: requests to storage at once.
         read_ahead_mb: MiB read ahead of need. The loader holds about this, plus some 150 MiB, plus
@@ -192,6 +192,15 @@ class PairLoader:
                 # Another loop has taken the worker, and `self.epoch` and `self.step` are that one's now.
                 if loop != self._loops:
                     raise UserError("the loader was started anew while this loop still ran; use two loaders")
+
+    def start(self) -> None:
+        """Starts the worker on the current epoch now, so that it reads while the caller builds a model, say.
+
+        The first loop does it otherwise. With `workers=0` nothing can run beside the caller.
+        """
+        if self.workers and not self._worker:
+            self._worker = Worker(self.plan)
+            self._worker.start(self.epoch, self.step)
 
     def _batches(self, epoch: int, step: int) -> Generator[WindowBatch, None, None]:
         if self._worker and not self._worker.lives:  # a new loop is a new try

@@ -52,9 +52,16 @@ class Worker:
         theirs.close()  # the worker alone holds its end now, so that its death is heard at once
         os.close(memory)
         self._loop = 0
+        self._begun: tuple[int, int] | None = None
         # Not `__del__`: it also runs when the interpreter ends, before modules are taken apart.
         self._close = weakref.finalize(self, _end, self._process, self._connection)
         self._send(packed)
+
+    def start(self, epoch: int, step: int) -> None:
+        """Begins a loop: the worker fills the slots before `batches` is asked for the same."""
+        self._loop += 1
+        self._begun = epoch, step
+        self._send(pickle.dumps(Start(self._loop, epoch, step)))
 
     def batches(self, epoch: int, step: int) -> Generator[WindowBatch, None, None]:
         """The batches from a step of an epoch on; the windows of each hold until the next is asked for.
@@ -62,8 +69,9 @@ class Worker:
         Raises:
             UserError: what went wrong in the worker, or that it died.
         """
-        self._loop = loop = self._loop + 1
-        self._send(pickle.dumps(Start(loop, epoch, step)))
+        if self._begun != (epoch, step):
+            self.start(epoch, step)
+        self._begun, loop = None, self._loop
         while True:
             message = self._receive(loop)
             if isinstance(message, Ended):

@@ -90,6 +90,9 @@ def train(config: TrainConfig, *, launch: Launch = Launch(), stop: StopFlag | No
         checkpoint = find_checkpoint(config, world, launch)
         if checkpoint is not None and is_over(checkpoint, config):
             return tell_over(checkpoint, world, config.out)
+        if checkpoint is not None:
+            loader.load_state_dict(checkpoint["data"])
+        loader.start()  # it reads while the model is built
         run = _Run(config, world, loader, validation, stop, launch, checkpoint, lease)
         with closing(run.trainee), closing(run.log):
             run.epochs()
@@ -156,8 +159,7 @@ class _Run:
         self.profile = StepProfile(config.out, config.profile if world.is_first else 0)
 
     def _load(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the state of a checkpoint, except for the log files and the quarantine."""
-        self.loader.load_state_dict(checkpoint["data"])
+        """Restores the state of a checkpoint, except for the loader's, the log files and the quarantine."""
         self.trainee.load_weights(checkpoint)
         self.trainee.optimizer.load_state_dict(checkpoint["optimizer"])
         comparable = is_comparable(checkpoint, self.config)
