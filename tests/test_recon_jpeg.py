@@ -16,8 +16,16 @@ from recon.image.codec import decode_rgb
 from recon.image.jpeg import JpegCoding
 from recon.image.jpeg_write import write_jpeg
 from recon.jpeg import entries as module
-from recon.jpeg.coefficients import Box, Entries, UndecodedError, coefficients, needed_mcus, share
-from recon.jpeg.entries import entries_of, read_entries
+from recon.jpeg.coefficients import (
+    Box,
+    Entries,
+    UndecodedError,
+    coefficients,
+    needed_mcus,
+    scan_part,
+    share,
+)
+from recon.jpeg.entries import entries_of, open_entries, read_entries
 from recon.jpeg.frame import Frame, read_frame
 from recon.kernels.varints import MOST_BYTES, read_sums, write_varints
 
@@ -107,14 +115,45 @@ def test_a_part_decodes_its_own_rows_alone() -> None:
     data, frame, entries = opened(jpeg(480, 640, quality=92))
     box = (224, 320, 16, 16)
     assert needed_mcus(frame, box) == (13, 19, 3, 3)
-    assert 0 < share(frame, entries, box) < 0.03
-    assert share(frame, entries, (0, 0, 480, 640)) == 1
+    assert 0 < share(frame, entries.step, box) < 0.03
+    assert share(frame, entries.step, (0, 0, 480, 640)) == 1
     bits = entries.bits
     first, last = (bits[row * 40 // entries.step] // 8 + frame.scan for row in (12, 17))
     # Neither what lies before its rows matters, nor what lies behind them.
     hurt = data[: frame.scan] + b"\0" * (first - frame.scan) + data[first:last]
     expected = part_of(decode_rgb(data), box)
     np.testing.assert_array_equal(coefficients(hurt, frame, entries, box).pixels(), expected)
+
+
+def test_no_entry_points_are_read_behind_the_part() -> None:
+    data = jpeg(480, 640, quality=92)
+    packed, frame = entries_of(data), read_frame(data)
+    assert packed
+    assert frame
+    found = open_entries(packed, frame)
+    whole = read_entries(packed, frame)
+    assert found
+    assert whole
+    for box in ((0, 0, 16, 16), (224, 320, 16, 16), (100, 0, 30, 640), (479, 639, 1, 1), (0, 0, 480, 640)):
+        entries = found.until(box)
+        assert entries
+        np.testing.assert_array_equal(
+            coefficients(data, frame, entries, box).blocks, coefficients(data, frame, whole, box).blocks
+        )
+        assert scan_part(frame, entries, box, len(data)) == scan_part(frame, whole, box, len(data))
+    first = found.until((0, 0, 16, 16))
+    assert first
+    assert len(first.bits) < len(whole.bits) / 10
+
+
+def test_entries_that_are_too_few_or_too_many_are_of_another_image() -> None:
+    data = jpeg(100, 120)
+    packed, frame = entries_of(data), read_frame(data)
+    assert packed
+    assert frame
+    assert open_entries(packed, frame)
+    for other in (packed[:-1], packed + b"\0", packed + b"\x80", packed[:1], b""):
+        assert open_entries(other, frame) is None
 
 
 def _coding(progressive: bool) -> JpegCoding:
@@ -210,7 +249,7 @@ def test_sums_come_back(lines: list[tuple[int, int]]) -> None:
     assert read_sums(data, 2, first, rest)
     assert np.array_equal(np.column_stack([first, rest[:, 0]]), changes.cumsum(axis=0))
     assert not rest[:, 1:].any()
-    assert not read_sums(np.append(data, np.uint8(0)), 2, first, rest)
+    assert read_sums(np.append(data, np.uint8(0)), 2, first, rest)
     assert not read_sums(data[:-1], 2, first, rest)
 
 

@@ -30,7 +30,7 @@ class UndecodedError(Exception):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Entries:
-    """Entry points of a scan."""
+    """Entry points of a scan: all, or those from the first to the first behind the part to be decoded."""
 
     step: int
     """MCUs from one to the next."""
@@ -109,12 +109,23 @@ def scan_part(frame: Frame, entries: Entries, box: Box, size: int) -> tuple[int,
         box: the part.
         size: bytes of the file.
     """
-    top, left, high, wide = needed_mcus(frame, box)
-    row = frame.mcus[1]
-    first = (top * row + left) // entries.step
-    last = -(-((top + high - 1) * row + left + wide) // entries.step)
+    top, left, *_ = needed_mcus(frame, box)
+    first = (top * frame.mcus[1] + left) // entries.step
+    last = last_entry(frame, entries.step, box)
     stop = frame.scan + int(entries.bits[last]) // 8 + _AHEAD if last < len(entries.bits) else size
     return frame.scan + int(entries.bits[first]) // 8, min(stop, size)
+
+
+def last_entry(frame: Frame, step: int, box: Box) -> int:
+    """The number of the first entry point behind a part; the image may end before it.
+
+    Args:
+        frame: its header.
+        step: MCUs from one entry point to the next.
+        box: the part.
+    """
+    top, left, high, wide = needed_mcus(frame, box)
+    return -(-((top + high - 1) * frame.mcus[1] + left + wide) // step)
 
 
 def needed_mcus(frame: Frame, box: Box) -> Box:
@@ -174,8 +185,8 @@ def _parts(
     return np.array(parts, np.int64), first
 
 
-def share(frame: Frame, entries: Entries, box: Box) -> float:
+def share(frame: Frame, step: int, box: Box) -> float:
     """Which share of the MCUs of an image is decoded for a part, 0 to 1: each row from an entry point on."""
     *_, rows, columns = needed_mcus(frame, box)
     high, wide = frame.mcus
-    return rows * min(columns + entries.step / 2, wide) / (high * wide)
+    return rows * min(columns + step / 2, wide) / (high * wide)

@@ -4,10 +4,12 @@ The bytes are varints (`recon.kernels.varints`): MCUs from one entry point to th
 point how much its bit, and the predictor of each component, differ from those of the one before.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.jpeg.coefficients import Coefficients, Entries, kernel_arguments, scan_of
+from recon.jpeg.coefficients import Box, Coefficients, Entries, kernel_arguments, last_entry, scan_of
 from recon.jpeg.frame import Frame, read_frame
 from recon.jpeg.turbo import decode_plain_jpeg
 from recon.kernels.entropy import FINE, find_entries
@@ -40,19 +42,47 @@ def entries_of(data: bytes, pixels: NDArray[np.uint8] | None = None) -> bytes | 
     return _packed(entries, frame) if np.array_equal(whole.pixels(), expected) else None
 
 
-def read_entries(packed: bytes, frame: Frame) -> Entries | None:
-    """The entry points from their bytes; None if these are damaged, or belong to another image."""
-    step, data = _step(packed)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PackedEntries:
+    """Entry points as bytes, of which no more are read than a part needs."""
+
+    frame: Frame
+    """The header of the image."""
+    step: int
+    """MCUs from one to the next."""
+    numbers: NDArray[np.uint8]
+    """Their varints; there are as many as the image needs."""
+
+    def until(self, box: Box) -> Entries | None:
+        """Those from the first of the image to the first behind a part; None if they are damaged."""
+        count = min(last_entry(self.frame, self.step, box) + 1, _count(self.frame, self.step))
+        entries = Entries(
+            step=self.step, bits=np.empty(count, np.int64), predictors=np.zeros((count, 4), np.int64)
+        )
+        # Bits only rise, from 0 on; behind the last byte `decode_rectangle` is safe.
+        columns = 1 + self.frame.components
+        return entries if read_sums(self.numbers, columns, entries.bits, entries.predictors) else None
+
+
+def open_entries(packed: bytes, frame: Frame) -> PackedEntries | None:
+    """The entry points in their bytes; None if there are more or fewer than the image needs."""
+    step, numbers = _step(packed)
     if step < 1:
         return None
-    high, wide = frame.mcus
-    count = -(-high * wide // step)
-    if count * (1 + frame.components) > len(data):  # no memory for what damaged bytes promise
-        return None
-    entries = Entries(step=step, bits=np.empty(count, np.int64), predictors=np.zeros((count, 4), np.int64))
-    # Bits only rise, from 0 on; behind the last byte `decode_rectangle` is safe.
-    is_sound = read_sums(data, 1 + frame.components, entries.bits, entries.predictors)
-    return entries if is_sound else None
+    ends = np.count_nonzero(numbers < 128)  # before memory is taken for what damaged bytes promise
+    is_whole = ends == _count(frame, step) * (1 + frame.components) and numbers[-1] < 128
+    return PackedEntries(frame=frame, step=step, numbers=numbers) if is_whole else None
+
+
+def read_entries(packed: bytes, frame: Frame) -> Entries | None:
+    """All entry points from their bytes; None if these are damaged, or belong to another image."""
+    opened = open_entries(packed, frame)
+    return opened.until((0, 0, frame.height, frame.width)) if opened else None
+
+
+def _count(frame: Frame, step: int) -> int:
+    """How many entry points an image has."""
+    return -(-frame.mcus[0] * frame.mcus[1] // step)
 
 
 def _step(packed: bytes) -> tuple[int, NDArray[np.uint8]]:
@@ -77,7 +107,7 @@ def _found(data: bytes, frame: Frame) -> tuple[Entries, Coefficients] | None:
     """The entry points, and the coefficients of the whole image, which are decoded with them."""
     high, wide = frame.mcus
     step = max(1, round(high * wide * _BYTES / max(1, len(data) - frame.scan)))
-    count = -(-high * wide // step)
+    count = _count(frame, step)
     entries = Entries(step=step, bits=np.zeros(count, np.int64), predictors=np.zeros((count, 4), np.int64))
     mcus = (0, 0, high, wide)
     arguments, count = kernel_arguments(scan_of(data, frame), frame, step, mcus)

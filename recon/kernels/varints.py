@@ -36,13 +36,13 @@ def read_sums(
     """Reads lines of numbers, each of which says how much it differs from the one above it.
 
     Args:
-        data: the numbers, line after line.
+        data: the numbers, line after line; more may follow.
         columns: numbers in a line, 1 or more.
         first: (n,) gets the first of each line.
         rest: (n, c) gets the others, c is at least `columns` - 1.
 
     Returns:
-        Whether `data` holds exactly so many lines, and the first numbers begin with 0 and never fall.
+        Whether `data` holds so many lines, and the first numbers begin with 0 and never fall.
     """
     place = 0
     for line in range(first.size):
@@ -64,4 +64,4 @@ def read_sums(
                 return False
             else:
                 first[line] = change + (first[line - 1] if line else 0)
-    return place == data.size
+    return True

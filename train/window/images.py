@@ -12,6 +12,7 @@ from train.draws.boxes import Box
 
 if TYPE_CHECKING:
     from recon.jpeg.coefficients import Coefficients, Entries
+    from recon.jpeg.entries import PackedEntries
     from recon.jpeg.frame import Frame
 
 DEARER = 1.5
@@ -176,13 +177,16 @@ class Stored:
             return None
         from recon.jpeg.coefficients import UndecodedError, coefficients, share
 
-        frame, entries = self._partly
-        decoded = share(frame, entries, box)
+        frame, packed = self._partly
+        decoded = share(frame, packed.step, box)
         if decoded * self.parts * dearer > 1:
             return None
         self._watch.decoded(decoded)
         try:
             with self._watch.timer("entropy"):
+                entries = packed.until(box)
+                if entries is None:
+                    raise UndecodedError
                 first, data = self._part(frame, entries, box)
                 return coefficients(data, frame, entries, box, first)
         except UndecodedError:  # libjpeg-turbo decides whether the file or the hint is wrong
@@ -229,12 +233,12 @@ class Stored:
         return self._whole
 
 
-def _partly_decodable(data: bytes | Ranged, hint: Hint) -> "tuple[Frame, Entries] | None":
+def _partly_decodable(data: bytes | Ranged, hint: Hint) -> "tuple[Frame, PackedEntries] | None":
     """The header and the entry points of a file that has such."""
-    from recon.jpeg.entries import read_entries  # imports numba, which other datasets don't need
+    from recon.jpeg.entries import open_entries  # imports numba, which other datasets don't need
     from recon.jpeg.frame import read_frame
 
     frame = read_frame(data if isinstance(data, bytes) else data.head())
     assert hint.entries
-    entries = frame and read_entries(hint.entries, frame)
+    entries = frame and open_entries(hint.entries, frame)
     return (frame, entries) if frame and entries else None
