@@ -16,6 +16,8 @@ from recon.base.errors import PeerError, UnreachableError, UserError
 
 RANK = int(os.environ["RANK"])
 FIRST_START = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+# A file; a later start has another, or its ranks would leave because those before them were asked to.
+ASKED = "asked" if FIRST_START else f"asked-{os.environ['TORCHELASTIC_RESTART_COUNT']}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +42,8 @@ def wait(folder: Path) -> int:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if asked:
-            (folder / "asked").touch()
-        if (folder / "asked").exists():
+            (folder / ASKED).touch()
+        if (folder / ASKED).exists():
             return os.EX_TEMPFAIL
         if (folder / "killed").exists() and RANK:
             raise PeerError(f"rank {RANK} stops: another rank ended")
