@@ -58,22 +58,19 @@ class HintReader:
         def records(data: bytes | memoryview) -> list[memoryview | None]:
             return [places.record(row, memoryview(data), start) for row in rows]
 
-        def are_sound(data: bytes | memoryview) -> bool:
-            return all(record is not None for record in records(data))
+        def read(until: float) -> tuple[memoryview, list[memoryview | None]]:
+            data = self._read(name, start, length, until, is_beside=places.beside)
+            return data, records(data)
 
         if self._cache and (kept := self._cache.get(key)) is not None:
-            if len(kept) == length and are_sound(kept):
-                return records(kept)
+            if len(kept) == length and None not in (found := records(kept)):
+                return found
             self._cache.drop(key)  # harmed on the local disk, or of another index
-        data, whole = read_verified(
-            lambda until: self._read(name, start, length, until, is_beside=places.beside),
-            are_sound,
-            f"{self._store.url}/{name} bytes {start}-{start + length - 1}",
-            until,
-        )
+        where = f"{self._store.url}/{name} bytes {start}-{start + length - 1}"
+        (data, found), whole = read_verified(read, lambda one: None not in one[1], where, until)
         if self._cache and whole:
             self._cache.put(key, data)
-        return records(data)
+        return found
 
     def _read(self, name: str, start: int, length: int, until: float, *, is_beside: bool) -> memoryview:
         try:

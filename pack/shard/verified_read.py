@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from recon.base.errors import UserError
 
-Data = TypeVar("Data", bytes, memoryview)
+Data = TypeVar("Data")
 
 _SAME = 3  # equal reads in a row that prove damage in storage
 _MOST = 12  # reads
