@@ -198,7 +198,7 @@ def test_info_says_whether_pairs_have_hints(packed: Path, tmp_path: Path) -> Non
     assert info.describe(open_dataset(str(bare)))["counts"]["hints"] == {"no": 11}
 
 
-@pytest.mark.parametrize("harm", ["lost", "cut", "flipped", "longer"])
+@pytest.mark.parametrize("harm", ["lost", "cut", "flipped", "longer", "emptied", "begun otherwise"])
 def test_a_harmed_file_of_hints_is_told_and_written_anew(
     packed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, harm: str
 ) -> None:
@@ -210,6 +210,8 @@ def test_a_harmed_file_of_hints_is_told_and_written_anew(
         "cut": data[:-1],
         "flipped": data[:99] + bytes([data[99] ^ 1]) + data[100:],
         "longer": data + b"a",
+        "emptied": b"",
+        "begun otherwise": b"x" + data[1:],
     }
     if harm == "lost":
         path.unlink()

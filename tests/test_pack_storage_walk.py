@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pack_objects import DATA, put
 
+from pack.shard.manifest import read_manifest
 from pack.storage import FsspecStore, LocalStore, Store, open_store
 from recon.base.errors import MissingError, UserError
 
@@ -162,6 +163,9 @@ def test_what_is_no_regular_file_is_neither_read_nor_replaced(local: LocalStore,
     local.root.mkdir(exist_ok=True)
     make(local.root / "a.tar")
     assert not local.exists("a.tar")
+    make(local.root / "dataset.json")
+    with pytest.raises(UserError, match=r"dataset\.json is a pipe, a socket or a device, expected a file"):
+        read_manifest(local)
     for read in (local.size, local.read, lambda name: local.head(name, 1)):
         with pytest.raises(UserError, match=r"a\.tar is a pipe, a socket or a device, expected a file"):
             read("a.tar")

@@ -156,6 +156,23 @@ def test_entries_that_are_too_few_or_too_many_are_of_another_image() -> None:
         assert open_entries(other, frame) is None
 
 
+def test_entries_behind_the_end_of_a_file_decode_nothing() -> None:
+    data, box = jpeg(100, 120), (60, 60, 20, 20)
+    frame = read_frame(data)
+    assert frame
+    high, wide = frame.mcus
+    lines = np.zeros((high * wide, 4), np.int64)
+    lines[1:, 0] = 2**40
+    out = np.empty(MOST_BYTES * (lines.size + 1), np.uint8)
+    count = write_varints(np.array([1, *lines.ravel()]), out)
+    entries = read_entries(out[:count].tobytes(), frame)
+    assert entries
+    with pytest.raises(UndecodedError):
+        coefficients(data, frame, entries, box)
+    with pytest.raises(UndecodedError):
+        scan_part(frame, entries, box, len(data))
+
+
 def _coding(progressive: bool) -> JpegCoding:
     return JpegCoding(tables=((9,) * 64,) * 3, subsampling="4:4:0", progressive=progressive)
 
@@ -253,8 +270,8 @@ def test_sums_come_back(lines: list[tuple[int, int]]) -> None:
     assert not read_sums(data[:-1], 2, first, rest)
 
 
-@pytest.mark.parametrize("changes", [(1,), (0, -1), (0, 5, -2)])
-def test_places_that_fall_or_begin_above_0_are_damage(changes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("changes", [(1,), (0, -1), (0, 5, -2), (0, *[2**61] * 5)])
+def test_places_that_fall_or_begin_above_0_or_are_out_of_range_are_damage(changes: tuple[int, ...]) -> None:
     out = np.empty(MOST_BYTES * len(changes), np.uint8)
     data = out[: write_varints(np.array(changes, np.int64), out)]
     assert not read_sums(data, 1, np.empty(len(changes), np.int64), np.empty((len(changes), 0), np.int64))

@@ -69,9 +69,10 @@ def _in_shard(
         if table.schema.equals(hinted(table.schema)) and _are_whole(dataset, shard, present):
             on_pairs(entry.pairs)
             return entry
+        if not set(HINT_COLUMNS) <= set(table.column_names):
+            _refuse_foreign(store, hints_name(entry.name), present)
         hints = HintFile()
         places = [hints.add(own) for own in _computed(dataset, shard, on_pairs)]
-        _refuse_foreign(store, hints_name(entry.name), present)
         with store.publish(hints_name(entry.name)) as file:
             file.write(hints.to_bytes())
         if _has_places(table, places):

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from pack.storage.pins import Pins
 from pack.storage.retry import Retry
 from pack.storage.trouble import BusyError, reading, taken, warn_once, whole, writing
-from recon.base.errors import MissingError, UserError
+from recon.base.errors import UserError
 from recon.base.paths import exists, expanded, is_dir, is_file, is_special, make_folder, partial_name
 from recon.base.walk import Files, Leave, listing, tell_nobody, walk
 
@@ -130,12 +130,12 @@ def refuse_special(path: Path) -> None:
 
 
 def _regular(path: Path) -> os.stat_result:
-    """What the file system tells of a file; a MissingError or OSError if it can't be read as one."""
+    """What the file system tells of a file; a UserError or OSError if it can't be read as one."""
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(found.st_mode):
-        raise MissingError(f"{path} is a pipe, a socket or a device, expected a file")
+        raise UserError(f"{path} is a pipe, a socket or a device, expected a file")
     return found
 
 

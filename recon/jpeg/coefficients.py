@@ -108,12 +108,18 @@ def scan_part(frame: Frame, entries: Entries, box: Box, size: int) -> tuple[int,
         entries: its entry points.
         box: the part.
         size: bytes of the file.
+
+    Raises:
+        UndecodedError: the entry points lie behind the end of the file.
     """
     top, left, *_ = needed_mcus(frame, box)
     first = (top * frame.mcus[1] + left) // entries.step
     last = last_entry(frame, entries.step, box)
+    start = frame.scan + int(entries.bits[first]) // 8
     stop = frame.scan + int(entries.bits[last]) // 8 + _AHEAD if last < len(entries.bits) else size
-    return frame.scan + int(entries.bits[first]) // 8, min(stop, size)
+    if start >= size:
+        raise UndecodedError
+    return start, min(stop, size)
 
 
 def last_entry(frame: Frame, step: int, box: Box) -> int:

@@ -7,6 +7,7 @@ from recon.kernels.compiled import int64, kernel
 
 MOST_BYTES = 9
 """Of a number."""
+_MOST = 1 << 60  # of a sum; with one more change it is still an int64
 
 
 @kernel("i8(i8[::1], u1[::1])", nogil=False)
@@ -42,7 +43,8 @@ def read_sums(
         rest: (n, c) gets the others, c is at least `columns` - 1.
 
     Returns:
-        Whether `data` holds so many lines, and the first numbers begin with 0 and never fall.
+        Whether `data` holds so many lines, and the sums of the first numbers begin with 0, never fall, and
+        are at most 2**60.
     """
     place = 0
     for line in range(first.size):
@@ -60,8 +62,8 @@ def read_sums(
             change = value >> 1 ^ -(value & 1)
             if column:
                 rest[line, column - 1] = change + (rest[line - 1, column - 1] if line else 0)
-            elif change < 0 or (change and not line):
+                continue
+            first[line] = change + (first[line - 1] if line else 0)
+            if change < 0 or (change and not line) or first[line] > _MOST:
                 return False
-            else:
-                first[line] = change + (first[line - 1] if line else 0)
     return True
