@@ -17,6 +17,10 @@ from s3_site import site  # noqa: F401  # a fixture
 
 from recon.image.codec import Pixels
 
+# torch's threads that wait for each other sleep: busy waiting beside other tests took most of the CPU time.
+# OpenMP reads it as torch is imported, which no import above does; processes that tests start inherit it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 settings.register_profile("no deadlines", deadline=None)  # of an example: a busy machine takes any time
 settings.load_profile("no deadlines")
 
