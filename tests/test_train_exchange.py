@@ -22,7 +22,7 @@ from train.optim.config import OptimConfig
 from train.world.world import open_world
 
 PHOTOGRAPHS = ["astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"]
-STEPS, TILE, CROP = 60, 80, 48
+STEPS, TILE, CROP = 40, 64, 24
 
 
 @pytest.fixture(scope="module")
