@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,20 @@ def run_small(checkpoint: str, data: Path, out: Path, **options: Any) -> dict[st
     robustness(config_of(checkpoint, data, out, **options))
     found: dict[str, Any] = json.loads((out / "robustness.json").read_text())
     return found
+
+
+def run_forked(options: list[str], output: str, variables: dict[str, str]) -> None:
+    """The command, in a process that was forked to be a rank: two images a part; it writes to two files."""
+    from train import robustness as command
+    from train.evaluation.work import parts
+
+    for number, name in ((1, output), (2, str(Path(output).with_suffix(".err")))):
+        os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY), number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
+    os.environ.update(variables)
+    parts.PART = 2 * CELLS
+    sys.argv = ["train.robustness", *options]
+    command.main()
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:

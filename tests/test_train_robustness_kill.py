@@ -1,16 +1,14 @@
 """A robustness test that is killed goes on, ranks share it, and either way the files are the same bytes."""
 
 import json
-import os
-import subprocess
-import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import fork_server, meeting
 from killed_parts import Killed, kill_after
-from ports import free_ports
-from robustness_runs import CELLS, config_of, contents, run_small
+from robustness_runs import CELLS, config_of, contents, run_forked, run_small
 from scored_images import image_tree, png, put, untrained  # noqa: F401  # fixtures
 
 from train.evaluation import scored
@@ -74,29 +72,25 @@ def test_parts_of_another_grid_are_not_taken(
 def test_two_ranks_write_the_files_of_one(hurt: Path, tmp_path: Path, checkpoint: str) -> None:
     facts = run_small(checkpoint, hurt, tmp_path / "one")
     config = config_of(checkpoint, hurt, tmp_path / "two")
-    script = (
-        f"from train.evaluation.work import parts; parts.PART = {2 * CELLS}\n"
-        "from train.robustness import main; main()\n"
-    )
     options = ["--checkpoint", checkpoint, "--data", str(hurt), "--out", str(tmp_path / "two")]
     options += ["--device", "cpu", "--grid", config.grid, "--resamples", "20"]
-    [port] = free_ports(1)
-    ranks = []
-    for rank in range(2):
-        own = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": 2}
-        own |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-        ranks.append(
-            subprocess.Popen(
-                [sys.executable, "-c", script, *options],
-                env=os.environ | {name: str(value) for name, value in own.items()},
-                cwd=Path(__file__).parents[1],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    told = [rank.communicate() for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], told
+    files = [tmp_path / f"{rank}.out" for rank in range(2)]
+    with meeting() as place:
+        ranks: list[BaseProcess] = []
+        for rank in range(2):
+            own = place | {
+                "RANK": str(rank),
+                "WORLD_SIZE": "2",
+                "LOCAL_RANK": str(rank),
+                "LOCAL_WORLD_SIZE": "2",
+            }
+            arguments = (options, str(files[rank]), own)
+            ranks.append(fork_server().Process(target=run_forked, args=arguments))  # type: ignore[attr-defined]
+            ranks[-1].start()
+        for one in ranks:
+            one.join()
+    told = [(file.read_text(), file.with_suffix(".err").read_text()) for file in files]
+    assert [one.exitcode for one in ranks] == [0, 0], told
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
     assert json.loads((tmp_path / "two/robustness.json").read_text()) == facts
     assert (told[0][0], told[1][0]) == ((tmp_path / "one/table.md").read_text(), "")
