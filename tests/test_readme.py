@@ -114,7 +114,7 @@ def test_every_other_line_calls_what_is_there(words: list[str]) -> None:
 def quick_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the first way through the quick start was gone, line by line."""
     folder = tmp_path_factory.mktemp("readme")
-    for number in range(40):
+    for number in range(20):
         save(folder / f"photos/{number:02}.jpg", photograph(100, 112, number), quality=90)
     lines = [words for words in commands()[: commands().index(evaluate_line()) + 1] if module_of(words)]
     skipped = [words for words in lines if "fakes" in words or "tree" in words]  # other ways to pack
