@@ -82,9 +82,13 @@ def test_a_file_that_may_not_be_looked_for_is_one_line(
 def test_a_table_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = put(tmp_path / "list.csv", b"filename,typ\na.png,real\n")
 
-    def refuse(path: Path, *_: Any, **__: Any) -> Any:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    opened = os.open
 
-    monkeypatch.setattr(Path, "open", refuse)
+    def refuse(path: Any, *rest: Any, **more: Any) -> int:
+        if str(path) == str(table):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(UserError, match=r"no permission to read .*list\.csv"):
         open_source(str(table))
