@@ -69,6 +69,7 @@ def test_a_node_too_many_says_so_and_leaves_the_others_alone(tmp_path: Path) -> 
         until(lambda: len(one.started()) == 2)
         with launched("wait", tmp_path, "c", **third) as late:
             status, lines = late.ended()
+            assert one.process.is_alive()
             (tmp_path / "asked").touch()  # before the end of the block, which kills all that started here
             assert {one.ended()[0], other.ended()[0]} == {75}
         assert one.started(1) == []

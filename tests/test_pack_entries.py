@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import photograph, run, save
+from jpeg_entries import read_entries
 from pack_runs import Interruption, config, files
 from rewritten_indexes import Row, hinted_pairs, optional, unhinted, with_hints
 from several_fakes import pack_fakes, write_autoencoders
@@ -28,7 +29,7 @@ from pack.storage import LocalStore, open_store
 from recon.base.errors import UserError
 from recon.image.codec import decode_rgb
 from recon.image.colours import colours_of
-from recon.jpeg.entries import entries_of, read_entries
+from recon.jpeg.entries import entries_of
 from recon.jpeg.frame import read_frame
 
 

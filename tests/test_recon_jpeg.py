@@ -10,6 +10,7 @@ import simplejpeg
 from conftest import photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jpeg_entries import read_entries
 from PIL import Image
 
 from recon.image.codec import decode_rgb
@@ -25,7 +26,7 @@ from recon.jpeg.coefficients import (
     scan_part,
     share,
 )
-from recon.jpeg.entries import entries_of, open_entries, read_entries
+from recon.jpeg.entries import entries_of, open_entries
 from recon.jpeg.frame import Frame, read_frame
 from recon.kernels.varints import MOST_BYTES, read_sums, write_varints
 

@@ -9,11 +9,12 @@ import torch
 from conftest import photograph
 from hypothesis import given
 from hypothesis import strategies as st
+from jpeg_entries import read_entries
 from test_train_waiting import reads
 
 from recon.image.codec import Pixels
 from recon.jpeg.coefficients import Box, Coefficients, coefficients, needed_mcus
-from recon.jpeg.entries import entries_of, read_entries
+from recon.jpeg.entries import entries_of
 from recon.jpeg.frame import read_frame
 from train.ops.coded import CodedWindows, most_blocks
 from train.ops.decode import decode

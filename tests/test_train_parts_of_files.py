@@ -11,6 +11,7 @@ import pytest
 from conftest import photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jpeg_entries import read_entries
 from PIL import Image
 from rewritten_indexes import unhinted
 from test_recon_jpeg import jpeg
@@ -25,7 +26,7 @@ from pack.publish.packing import pack
 from pack.shard.hints import LARGE, PIECE
 from pack.storage import LocalStore
 from recon.jpeg.coefficients import coefficients, scan_part
-from recon.jpeg.entries import entries_of, read_entries
+from recon.jpeg.entries import entries_of
 from recon.jpeg.frame import read_frame
 from train.draws.config import AugmentConfig
 from train.stream.samples import Sample, sample_of

@@ -69,7 +69,7 @@ def _in_shard(
         if table.schema.equals(hinted(table.schema)) and _are_whole(dataset, shard, present):
             on_pairs(entry.pairs)
             return entry
-        if not set(HINT_COLUMNS) <= set(table.column_names):
+        if not _says_where(table):
             _refuse_foreign(store, hints_name(entry.name), present)
         hints = HintFile()
         places = [hints.add(own) for own in _computed(dataset, shard, on_pairs)]
@@ -121,9 +121,13 @@ def _of_rows(dataset: Dataset, shard: int, rows: range) -> list[list[Hint]]:
 
 
 def _has_places(table: pa.Table, places: list[dict[str, int]]) -> bool:
-    if not set(HINT_COLUMNS) <= set(table.column_names):
-        return False
-    return bool(table.select(HINT_COLUMNS).to_pylist() == [member_columns("hints", one) for one in places])
+    known = [member_columns("hints", one) for one in places]
+    return _says_where(table) and bool(table.select(HINT_COLUMNS).to_pylist() == known)
+
+
+def _says_where(table: pa.Table) -> bool:
+    """Whether an index names places of hints: then the file beside the tar is ours, however harmed."""
+    return set(HINT_COLUMNS) <= set(table.column_names)
 
 
 def _with_places(table: pa.Table, places: list[dict[str, int]], facts: dict[str, Any]) -> bytes:

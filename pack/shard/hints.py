@@ -37,7 +37,7 @@ class Hint:
     """What is known of an image, so that a part of it is enough to train on."""
 
     entries: bytes | None
-    """Where decoding can begin, for `recon.jpeg.entries.read_entries`; None if the whole must be decoded."""
+    """Where decoding can begin, for `recon.jpeg.entries.open_entries`; None if the whole must be decoded."""
     colours: bytes | None
     """For `recon.image.colours.read_colours`; None if unknown."""
     pieces: bytes | None = None

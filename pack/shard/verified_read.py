@@ -25,12 +25,12 @@ def read_verified(
 
     Args:
         read: reads once; gets `until`.
-        is_sound: checks the bytes of a read.
+        is_sound: checks what a read gave; of equal bytes all reads give equal things.
         what: name of the object or range, for the message.
         until: deadline for all reads together, by the clock of `time.monotonic`.
 
     Returns:
-        The bytes, and whether they are sound.
+        What was read, and whether it is sound.
 
     Raises:
         UserError: different unsound bytes came again and again, or the time is over: the storage or the

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.jpeg.coefficients import Box, Coefficients, Entries, kernel_arguments, last_entry, scan_of
+from recon.jpeg.coefficients import (
+    Box,
+    Coefficients,
+    Entries,
+    UndecodedError,
+    kernel_arguments,
+    last_entry,
+    scan_of,
+)
 from recon.jpeg.frame import Frame, read_frame
 from recon.jpeg.turbo import decode_plain_jpeg
 from recon.kernels.entropy import FINE, find_entries
@@ -53,15 +61,21 @@ class PackedEntries:
     numbers: NDArray[np.uint8]
     """Their varints; there are as many as the image needs."""
 
-    def until(self, box: Box) -> Entries | None:
-        """Those from the first of the image to the first behind a part; None if they are damaged."""
+    def until(self, box: Box) -> Entries:
+        """Those from the first of the image to the first behind a part.
+
+        Raises:
+            UndecodedError: they are damaged.
+        """
         count = min(last_entry(self.frame, self.step, box) + 1, _count(self.frame, self.step))
         entries = Entries(
             step=self.step, bits=np.empty(count, np.int64), predictors=np.zeros((count, 4), np.int64)
         )
         # Bits only rise, from 0 on; behind the last byte `decode_rectangle` is safe.
         columns = 1 + self.frame.components
-        return entries if read_sums(self.numbers, columns, entries.bits, entries.predictors) else None
+        if not read_sums(self.numbers, columns, entries.bits, entries.predictors):
+            raise UndecodedError
+        return entries
 
 
 def open_entries(packed: bytes, frame: Frame) -> PackedEntries | None:
@@ -72,12 +86,6 @@ def open_entries(packed: bytes, frame: Frame) -> PackedEntries | None:
     ends = np.count_nonzero(numbers < 128)  # before memory is taken for what damaged bytes promise
     is_whole = ends == _count(frame, step) * (1 + frame.components) and numbers[-1] < 128
     return PackedEntries(frame=frame, step=step, numbers=numbers) if is_whole else None
-
-
-def read_entries(packed: bytes, frame: Frame) -> Entries | None:
-    """All entry points from their bytes; None if these are damaged, or belong to another image."""
-    opened = open_entries(packed, frame)
-    return opened.until((0, 0, frame.height, frame.width)) if opened else None
 
 
 def _count(frame: Frame, step: int) -> int:

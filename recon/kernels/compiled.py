@@ -2,7 +2,8 @@
 
 Numba stores compiled code in `__pycache__` next to the source or, if that is read-only, in the user's cache.
 It compiles a kernel again when the kernel's own file changes, but not when a file changes from which that
-file imports. So all parts of a kernel are in its own file, and tables are arguments or never change.
+file imports. So all parts of a kernel are in its own file, and tables are arguments or never change; who
+changes what `recon.kernels.lanes` or `recon.kernels.islow` write must change the files of the kernels too.
 
 Floating-point code runs as it is written, without fused multiply-adds or reordering (numba's fastmath is
 off); otherwise the results would not be exact.

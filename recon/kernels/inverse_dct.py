@@ -13,8 +13,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from recon.kernels.compiled import kernel, pointer
-from recon.kernels.islow import inverse, transposed
-from recon.kernels.lanes import load, moved
+from recon.kernels.islow import inverse, levels, loaded, places, transposed
+from recon.kernels.lanes import moved
 
 Plane = NDArray[np.uint8]
 Lines = NDArray[np.int32]
@@ -25,16 +25,12 @@ def _block(_: Any, blocks: Any, number: Any, steps: Any, samples: Any, place: An
     def code(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         blocks, number, steps, samples, place, wide = arguments
         coefficients = moved(builder, blocks, builder.mul(number, context.get_constant(types.int64, 64)))
-        lines = [
-            load(builder, moved(builder, coefficients, 8 * row), 8)
-            * load(builder, moved(builder, steps, 8 * row), 8)
-            for row in range(8)
-        ]
+        quantised, factors = loaded(builder, coefficients, 8), loaded(builder, steps, 8)
+        lines = [line * factor for line, factor in zip(quantised, factors, strict=True)]
         turned = inverse(transposed(inverse(lines, 11)), 18)
-        to = moved(builder, samples, place)
-        for line in transposed(turned):
-            (line + 128).at_least(0).at_most(255).store_bytes(to)
-            to = moved(builder, to, wide)
+        to = places(builder, moved(builder, samples, place), wide)
+        for line, at in zip(levels(transposed(turned)), to, strict=True):
+            line.store_bytes(at)
         return context.get_dummy_value()
 
     return types.void(blocks, number, steps, samples, place, wide), code

@@ -6,8 +6,27 @@ Numba does not notice that this file changes: see `recon.kernels.lanes`.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-from recon.kernels.lanes import Lanes
+from recon.kernels.lanes import Lanes, load, moved
+
+
+def places(builder: Any, first: Any, distance: Any) -> list[Any]:
+    """Pointers to the eight lines of a block, which are so many numbers apart."""
+    found = [first]
+    while len(found) < 8:
+        found.append(moved(builder, found[-1], distance))
+    return found
+
+
+def loaded(builder: Any, first: Any, distance: Any) -> list[Lanes]:
+    """The lines of a block; see `places`."""
+    return [load(builder, place, 8) for place in places(builder, first, distance)]
+
+
+def levels(samples: Sequence[Lanes]) -> list[Lanes]:
+    """The samples after the inverse DCT as levels, 0 to 255."""
+    return [(line + 128).at_least(0).at_most(255) for line in samples]
 
 
 def transposed(lines: Sequence[Lanes]) -> list[Lanes]:

@@ -155,8 +155,7 @@ class Stored:
         if self._whole:
             return self._whole.size
         assert self._partly
-        frame, _ = self._partly
-        return frame.height, frame.width
+        return self._partly.frame.height, self._partly.frame.width
 
     def part(self, box: Box) -> Pixels:
         """The pixels of a part, decoded alone or cut out of all."""
@@ -177,7 +176,7 @@ class Stored:
             return None
         from recon.jpeg.coefficients import UndecodedError, coefficients, share
 
-        frame, packed = self._partly
+        packed, frame = self._partly, self._partly.frame
         decoded = share(frame, packed.step, box)
         if decoded * self.parts * dearer > 1:
             return None
@@ -185,8 +184,6 @@ class Stored:
         try:
             with self._watch.timer("entropy"):
                 entries = packed.until(box)
-                if entries is None:
-                    raise UndecodedError
                 first, data = self._part(frame, entries, box)
                 return coefficients(data, frame, entries, box, first)
         except UndecodedError:  # libjpeg-turbo decides whether the file or the hint is wrong
@@ -233,12 +230,11 @@ class Stored:
         return self._whole
 
 
-def _partly_decodable(data: bytes | Ranged, hint: Hint) -> "tuple[Frame, PackedEntries] | None":
-    """The header and the entry points of a file that has such."""
+def _partly_decodable(data: bytes | Ranged, hint: Hint) -> "PackedEntries | None":
+    """The entry points of a file that has such."""
     from recon.jpeg.entries import open_entries  # imports numba, which other datasets don't need
     from recon.jpeg.frame import read_frame
 
     frame = read_frame(data if isinstance(data, bytes) else data.head())
     assert hint.entries
-    entries = frame and open_entries(hint.entries, frame)
-    return (frame, entries) if frame and entries else None
+    return open_entries(hint.entries, frame) if frame else None

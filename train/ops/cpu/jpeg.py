@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from recon.image.codec import Pixels
 from recon.kernels.compiled import kernel, part, pointer
-from recon.kernels.islow import forward, inverse, transposed
-from recon.kernels.lanes import Lanes, load, moved
+from recon.kernels.islow import forward, inverse, levels, loaded, places, transposed
+from recon.kernels.lanes import Lanes, moved
 
 Plane = NDArray[np.int32]
 
@@ -55,10 +55,9 @@ def _halve(full: Plane, rows: int, half: Plane) -> None:
 def _coded(lines: Sequence[Lanes], steps: Sequence[Lanes]) -> list[Lanes]:
     """The samples of a block, less 128, after the DCT, quantisation and the inverse of both."""
     turned = forward(transposed(lines), 11)
-    levels = [
-        _quantised(line, step) for line, step in zip(forward(transposed(turned), 15), steps, strict=True)
-    ]
-    return transposed(inverse(transposed(inverse(levels, 11)), 18))
+    coefficients = zip(forward(transposed(turned), 15), steps, strict=True)
+    lossy = [_quantised(line, step) for line, step in coefficients]
+    return transposed(inverse(transposed(inverse(lossy, 11)), 18))
 
 
 def _quantised(line: Lanes, step: Lanes) -> Lanes:
@@ -73,13 +72,11 @@ def _quantised(line: Lanes, step: Lanes) -> Lanes:
 def _code_block(_: Any, samples: Any, place: Any, wide: Any, steps: Any) -> Any:
     def code(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         samples, place, wide, steps = arguments
-        places = [moved(builder, samples, place)]
-        for _ in range(7):
-            places.append(moved(builder, places[-1], wide))
-        lines = [load(builder, place, 8) + -128 for place in places]
-        factors = [load(builder, moved(builder, steps, 8 * row), 8) for row in range(8)]
-        for line, place in zip(_coded(lines, factors), places, strict=True):
-            (line + 128).at_least(0).at_most(255).store(place)
+        first = moved(builder, samples, place)
+        lines = [line - 128 for line in loaded(builder, first, wide)]
+        coded = levels(_coded(lines, loaded(builder, steps, 8)))
+        for line, at in zip(coded, places(builder, first, wide), strict=True):
+            line.store(at)
         return context.get_dummy_value()
 
     return types.void(samples, place, wide, steps), code
