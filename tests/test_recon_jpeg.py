@@ -28,6 +28,7 @@ from recon.jpeg.coefficients import (
 )
 from recon.jpeg.entries import entries_of, open_entries
 from recon.jpeg.frame import Frame, read_frame
+from recon.kernels.pixels import to_rgb
 from recon.kernels.varints import MOST_BYTES, read_sums, write_varints
 
 SAMPLINGS = ("4:4:4", "4:2:2", "4:2:0", "4:4:0", "grey")
@@ -97,6 +98,19 @@ def test_any_part_has_the_pixels_of_the_whole(
     for _ in range(3):
         box = data.draw(boxes(height, width))
         np.testing.assert_array_equal(coefficients(*found, box).pixels(), part_of(whole, box))
+
+
+@pytest.mark.parametrize("luma", [0, 1, 76, 127, 128, 201, 254, 255])
+def test_every_chroma_has_the_colours_of_the_formula(luma: int) -> None:
+    blue, red = np.meshgrid(np.arange(256), np.arange(256))
+    planes = [plane.astype(np.uint8) for plane in (np.full_like(blue, luma), blue, red)]
+    found = np.empty((256, 256, 3), np.uint8)
+    to_rgb(*planes, np.array([1, 1, 256, 256, 0, 0]), 0, 0, 0, 0, found)
+    # jdcolor.c of libjpeg-turbo, with its factors in units of 2**-16
+    b, r, half = blue - 128, red - 128, 1 << 15
+    sums = 91881 * r + half, -22554 * b - 46802 * r + half, 116130 * b + half
+    expected = np.stack([luma + (one >> 16) for one in sums], axis=-1).clip(0, 255)
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)

@@ -66,10 +66,15 @@ class Coefficients:
         if frame.components == 1:
             grey = planes[0][top - luma_y :, left - luma_x :][:height, :width]
             return np.repeat(grey[..., None], 3, axis=2)
+        luma, blue, red = planes
+        down, across, begins = frame.down, frame.across, (self.mcus[0] * 8, self.mcus[1] * 8)
+        if frame.is_narrow:
+            blue, red = (plane.repeat(down, 0).repeat(across, 1) for plane in (blue, red))
+            down, across, begins = 1, 1, (luma_y, luma_x)
         out = np.empty((height, width, 3), np.uint8)
-        begins = (self.mcus[0] * 8, self.mcus[1] * 8)
-        size = np.array((frame.down, frame.across, *frame.chroma_size, *begins), np.int64)
-        to_rgb(planes[0], planes[1], planes[2], size, luma_y, luma_x, top, left, out)
+        whole = -(-frame.height // down), -(-frame.width // across)
+        size = np.array((down, across, *whole, *begins), np.int64)
+        to_rgb(luma, blue, red, size, luma_y, luma_x, top, left, out)
         return out
 
 

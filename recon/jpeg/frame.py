@@ -60,6 +60,11 @@ class Frame:
         """Height and width of Cb and Cr in samples."""
         return -(-self.height // self.down), -(-self.width // self.across)
 
+    @property
+    def is_narrow(self) -> bool:
+        """Whether chroma has so few columns that libjpeg repeats its samples, down and across."""
+        return self.across == 2 and self.chroma_size[1] <= 2
+
 
 def read_frame(data: bytes) -> Frame | None:
     """Reads the header of a JPEG.

@@ -14,12 +14,12 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-_INT = ir.IntType(32)
+_INT, _SHORT = ir.IntType(32), ir.IntType(16)
 
 
 @dataclass(frozen=True)
 class Lanes:
-    """Several int32 side by side; overflows wrap around."""
+    """Several int32, or int16, side by side; overflows wrap around."""
 
     builder: Any
     """Of llvmlite: writes the code."""
@@ -32,7 +32,7 @@ class Lanes:
     def __sub__(self, other: "Lanes | int") -> "Lanes":
         return self._made(self.builder.sub(self.value, self._value(other)))
 
-    def __mul__(self, other: "Lanes | int") -> "Lanes":
+    def __mul__(self, other: "Lanes | int | Sequence[int]") -> "Lanes":
         return self._made(self.builder.mul(self.value, self._value(other)))
 
     def __xor__(self, other: "Lanes | int") -> "Lanes":
@@ -41,9 +41,21 @@ class Lanes:
     def __lshift__(self, bits: int) -> "Lanes":
         return self._made(self.builder.shl(self.value, self._value(bits)))
 
-    def __rshift__(self, bits: int) -> "Lanes":
+    def __rshift__(self, bits: "Lanes | int") -> "Lanes":
         """Divided by 2**bits, rounded down."""
         return self._made(self.builder.ashr(self.value, self._value(bits)))
+
+    def high(self, factor: int) -> "Lanes":
+        """Of int16: the products with a factor, over 2**16, rounded down."""
+        return (self.wide() * factor >> 16).narrow(16)
+
+    def wide(self) -> "Lanes":
+        """As int32."""
+        return self._made(self.builder.sext(self.value, self._vector(_INT)))
+
+    def narrow(self, bits: int) -> "Lanes":
+        """The lowest bits of each: 16 or, to be stored, 8."""
+        return self._made(self.builder.trunc(self.value, self._vector(ir.IntType(bits))))
 
     def with_sign_of(self, other: "Lanes") -> "Lanes":
         """The same, negated where the other is below 0."""
@@ -71,38 +83,57 @@ class Lanes:
 
     def store(self, pointer: Any) -> None:
         """Stores the numbers, side by side."""
-        kind = self.value.type.as_pointer()
-        self.builder.store(self.value, self.builder.bitcast(pointer, kind), align=4)
+        kind = self.value.type
+        self.builder.store(
+            self.value, self.builder.bitcast(pointer, kind.as_pointer()), align=kind.element.width // 8
+        )
 
     def store_bytes(self, pointer: Any) -> None:
         """Stores the lowest byte of each number, side by side."""
-        kind = ir.VectorType(ir.IntType(8), self.value.type.count)
-        self.builder.store(
-            self.builder.trunc(self.value, kind), self.builder.bitcast(pointer, kind.as_pointer()), align=1
-        )
+        self.narrow(8).store(pointer)
 
     def _chosen(self, order: str, other: Any) -> "Lanes":
         is_own = self.builder.icmp_signed(order, self.value, other)
         return self._made(self.builder.select(is_own, self.value, other))
 
+    def _vector(self, kind: Any) -> Any:
+        return ir.VectorType(kind, self.value.type.count)
+
     def _made(self, value: Any) -> "Lanes":
         return Lanes(self.builder, value)
 
-    def _value(self, other: "Lanes | int") -> Any:
+    def _value(self, other: "Lanes | int | Sequence[int]") -> Any:
         if isinstance(other, Lanes):
             return other.value
-        return ir.Constant(self.value.type, [other] * self.value.type.count)
+        numbers = [other] * self.value.type.count if isinstance(other, int) else list(other)
+        return ir.Constant(self.value.type, numbers)
 
 
 def load(builder: Any, pointer: Any, count: int) -> Lanes:
-    """Loads numbers of the pointer's kind: int32, int16 with their sign, or uint8."""
+    """Loads numbers of the pointer's kind as int32: int32, int16 with their sign, or uint8."""
+    return _loaded(builder, pointer, count, _INT)
+
+
+def load_shorts(builder: Any, pointer: Any, count: int) -> Lanes:
+    """Loads numbers of the pointer's kind as int16: int16 or uint8."""
+    return _loaded(builder, pointer, count, _SHORT)
+
+
+def _loaded(builder: Any, pointer: Any, count: int, to: Any) -> Lanes:
     bits = pointer.type.pointee.width
     kind = ir.VectorType(ir.IntType(bits), count)
     value = builder.load(builder.bitcast(pointer, kind.as_pointer()), align=bits // 8)
-    if bits < 32:
+    if bits < to.width:
         widened = builder.zext if bits == 8 else builder.sext
-        value = widened(value, ir.VectorType(_INT, count))
+        value = widened(value, ir.VectorType(to, count))
     return Lanes(builder, value)
+
+
+def shorts(builder: Any, number: Any, count: int) -> Lanes:
+    """LLVM's number, so many times, as int16."""
+    none = ir.Constant(ir.VectorType(_SHORT, count), ir.Undefined)
+    first = builder.insert_element(none, builder.trunc(number, _SHORT), ir.Constant(_INT, 0))
+    return Lanes(builder, first).picked([0] * count)
 
 
 def moved(builder: Any, pointer: Any, distance: Any) -> Any:
