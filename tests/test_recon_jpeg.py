@@ -27,7 +27,7 @@ from recon.jpeg.coefficients import (
     share,
 )
 from recon.jpeg.entries import entries_of, open_entries
-from recon.jpeg.frame import Frame, read_frame
+from recon.jpeg.frame import Frame, bare_header, read_frame
 from recon.kernels.pixels import to_rgb
 from recon.kernels.varints import MOST_BYTES, read_sums, write_varints
 
@@ -124,6 +124,19 @@ def test_each_part_of_a_larger_photograph_is_right(sampling: str, restart: int) 
         for left in range(0, 333, 47):
             box = (top, left, min(49, 250 - top), min(61, 333 - left))
             np.testing.assert_array_equal(coefficients(*found, box).pixels(), part_of(whole, box))
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_a_header_without_metadata_says_the_same(sampling: str) -> None:
+    more = {} if sampling == "4:4:0" else {"exif": b"Exif\0\0" + bytes(3000), "restart_marker_rows": 2}
+    file = jpeg(40, 50, sampling, **more)
+    bare, whole = read_frame(bare_header(file)), read_frame(file)
+    assert bare
+    assert whole
+    assert len(bare_header(file)) == bare.scan < 1000
+    for name, value in vars(whole).items():
+        if name != "scan":
+            np.testing.assert_equal(getattr(bare, name), value)
 
 
 def test_a_part_decodes_its_own_rows_alone() -> None:

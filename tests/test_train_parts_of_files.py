@@ -22,9 +22,11 @@ from pack.base.config import PackConfig
 from pack.dataset.cache import BlockCache
 from pack.dataset.dataset import Dataset
 from pack.dataset.pairs import DamagedPair, StoredPair
+from pack.inspect.verify import verify
 from pack.publish.packing import pack
 from pack.shard.hints import LARGE, PIECE
 from pack.storage import LocalStore
+from recon.jpeg import frame
 from recon.jpeg.coefficients import coefficients, scan_part
 from recon.jpeg.entries import entries_of
 from recon.jpeg.frame import read_frame
@@ -115,6 +117,43 @@ def test_a_small_window_takes_a_small_part_of_the_bytes(root: Path, monkeypatch:
     list(cuts(pair, None, 0))
     assert sum(taken) < dataset.index(0).span(0, 1)[1] / 3
     assert max(taken) < LARGE
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Where reads begin."""
+    read, found = LocalStore.read_range, list[int]()
+
+    def counted(store: LocalStore, name: str, start: int, *more: Any, **options: Any) -> memoryview:
+        found.append(start)
+        return read(store, name, start, *more, **options)
+
+    monkeypatch.setattr(LocalStore, "read_range", counted)
+    return found
+
+
+def test_a_window_takes_one_read_of_each_image(root: Path, starts: list[int]) -> None:
+    dataset = opened(root)
+    index, last = dataset.index(0), len(KINDS) - 1
+    starts.clear()
+    list(cuts(dataset.read_block(0, last, 1), None, 0))
+    # The hints, the JSON and, in the middle of each image, its window: they have its header.
+    assert len(starts) == 4
+    assert not {int(one) for one in index.offsets[last, :2]} & set(starts)
+
+
+def test_hints_without_headers_as_earlier_versions_wrote_them_do_too(
+    root: Path, tmp_path: Path, starts: list[int]
+) -> None:
+    out = unhinted(Path(shutil.copytree(root, tmp_path / "earlier")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frame, "bare_header", lambda _: b"")
+        adopt(IndexConfig(url=[str(out)], entries=True))
+    assert list(verify(Dataset(str(out)))) == []
+    starts.clear()
+    found = list(cuts(stored(opened(out)), None, 0))
+    assert {int(one) for one in opened(out).index(0).offsets[0, :2]} <= set(starts)
+    assert all(map(same, found, cuts(stored(opened(root)), None, 0)))
 
 
 def test_whoever_needs_bytes_gets_them(root: Path, tmp_path: Path) -> None:

@@ -43,7 +43,8 @@ class Ranged:
         self, name: str, where: str, size: int, pieces: Pieces, read: Read, until: Callable[[], float]
     ) -> None:
         self.name, self.size, self.scan = name, size, pieces.scan
-        self._where, self._crcs, self._read, self._until = where, pieces.crcs, read, until
+        self._where, self._crcs, self._header = where, pieces.crcs, pieces.header
+        self._read, self._until = read, until
         self._kept: tuple[int, memoryview] = 0, memoryview(b"")
         self.taken = 0
         """Bytes that were read so far."""
@@ -61,8 +62,8 @@ class Ranged:
         return self._kept
 
     def head(self) -> bytes:
-        """The file up to its first compressed byte; see `part`."""
-        return bytes(self.part(0, self.scan)[1][: self.scan])
+        """A header of the file, which may lack metadata; see `part` if no hint has it."""
+        return self._header or bytes(self.part(0, self.scan)[1][: self.scan])
 
     def whole(self) -> bytes:
         """The file; see `part`."""
@@ -132,7 +133,8 @@ class PartReader:
         if hint and hint.pieces:
             where = f"{url}: {index.members[column]} of {index.keys[row]}"
             read = partial(_read, self._store, name, offset)
-            return Ranged(index.members[column], where, size, read_pieces(hint.pieces), read, self._until)
+            pieces = read_pieces(hint.pieces, size)
+            return Ranged(index.members[column], where, size, pieces, read, self._until)
         data = self._store.read_range(name, offset, size)
         return bytes(data) if crc32(data) == index.crcs[row, column] else None
 

@@ -46,12 +46,14 @@ class Hint:
 
 @dataclass(frozen=True, kw_only=True)
 class Pieces:
-    """What lets readers check a part of a file alone."""
+    """What lets readers read and check a part of a file alone."""
 
     scan: int
     """The first compressed byte of a JPEG."""
     crcs: NDArray[np.uint32]
     """(n,) CRC-32 of each `PIECE` bytes of the file; the last piece may be shorter."""
+    header: bytes
+    """What `recon.jpeg.frame.bare_header` made of the file; empty in what earlier versions wrote."""
 
 
 def is_hint_file(store: Store, name: str) -> bool:
@@ -101,19 +103,30 @@ def read_hints(record: bytes | memoryview) -> list[Hint]:
     return hints
 
 
-def pieces_of(data: bytes, scan: int) -> bytes:
+def pieces_of(data: bytes, scan: int, header: bytes) -> bytes:
     """What `read_pieces` reads.
 
     Args:
         data: the file.
         scan: its first compressed byte.
+        header: see `Pieces`.
     """
     view = memoryview(data)
     numbers = [scan, *(crc32(view[at : at + PIECE]) for at in range(0, len(data), PIECE))]
-    return np.array(numbers, "<u4").tobytes()
+    return np.array(numbers, "<u4").tobytes() + header
 
 
-def read_pieces(packed: bytes) -> Pieces:
-    """The pieces of a file from their bytes, whose CRC-32 was right."""
-    scan, *_ = numbers = np.frombuffer(packed, "<u4")
-    return Pieces(scan=int(scan), crcs=numbers[1:])
+def read_pieces(packed: bytes, size: int) -> Pieces:
+    """The pieces of a file of so many bytes, from their bytes, whose CRC-32 was right."""
+    end = 4 + 4 * _count(size)
+    scan, *_ = numbers = np.frombuffer(packed[:end], "<u4")
+    return Pieces(scan=int(scan), crcs=numbers[1:], header=packed[end:])
+
+
+def equal_pieces(found: bytes | None, expected: bytes | None, size: int) -> bool:
+    """Whether packed pieces of a file are as expected; its header may lack, see `Pieces`."""
+    return found == expected or bool(found and expected and found == expected[: 4 + 4 * _count(size)])
+
+
+def _count(size: int) -> int:
+    return -(-size // PIECE)

@@ -78,9 +78,9 @@ def hint_of(data: bytes, pixels: Pixels | None = None) -> Hint:
         return Hint(entries=None, colours=colours)
     # Only for JPEGs: with its compiler it takes half a second and 130 MB of memory.
     from recon.jpeg.entries import entries_of
-    from recon.jpeg.frame import read_frame
+    from recon.jpeg.frame import bare_header, read_frame
 
     entries = entries_of(data, pixels_HW3)
     frame = read_frame(data) if entries and len(data) >= LARGE else None
-    pieces = pieces_of(data, frame.scan) if frame else None
+    pieces = pieces_of(data, frame.scan, bare_header(data)) if frame else None
     return Hint(entries=entries, colours=colours, pieces=pieces)

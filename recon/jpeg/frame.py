@@ -14,6 +14,7 @@ from recon.kernels.huffman import LOOK, SLOW, build_table
 _BASELINE = (0xC0, 0xC1)  # SOF0, SOF1: sequential, Huffman
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 _HUFFMAN, _QUANTISATION, _RESTART, _JFIF, _ADOBE = 0xC4, 0xDB, 0xDD, 0xE0, 0xEE
+_TABLES = (*_FRAMES, _HUFFMAN, _QUANTISATION, _RESTART, SCAN)
 _SAMPLINGS = ((1, 1), (2, 1), (1, 2), (2, 2))  # of luma, across and down; chroma has one sample for each
 
 
@@ -79,6 +80,18 @@ def read_frame(data: bytes) -> Frame | None:
         return _read(data)
     except (LookupError, ValueError):
         return None
+
+
+def bare_header(data: bytes) -> bytes:
+    """A JPEG of those segments alone that `read_frame` needs, up to the scan: without metadata."""
+    found = [data[:2]]
+    for marker, start, end in segments(data):
+        name = data[start + 4 : start + 9]
+        if marker in _TABLES or (marker, name) in ((_JFIF, b"JFIF\0"), (_ADOBE, b"Adobe")):
+            found.append(data[start:end])
+        if marker == SCAN:
+            break
+    return b"".join(found)
 
 
 def _read(data: bytes) -> Frame | None:

@@ -1,6 +1,7 @@
 """The images of a sample, of which no more is decoded than somebody asks for."""
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -235,6 +236,9 @@ def _partly_decodable(data: bytes | Ranged, hint: Hint) -> "PackedEntries | None
     from recon.jpeg.entries import open_entries  # imports numba, which other datasets don't need
     from recon.jpeg.frame import read_frame
 
-    frame = read_frame(data if isinstance(data, bytes) else data.head())
+    if isinstance(data, bytes):
+        frame = read_frame(data)
+    elif frame := read_frame(data.head()):
+        frame = replace(frame, scan=data.scan)  # a header without metadata is shorter
     assert hint.entries
     return open_entries(hint.entries, frame) if frame else None
