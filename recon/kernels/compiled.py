@@ -115,3 +115,18 @@ pointer: Any = intrinsic(_pointer)
 
 For parts that run once for each symbol: counting references to arrays would take most of their time.
 """
+
+
+def _kept(_: Any, arrays: Any) -> Any:
+    def nothing(context: Any, _builder: Any, _: Any, _arguments: Any) -> Any:
+        return context.get_dummy_value()
+
+    return types.void(arrays), nothing
+
+
+kept: Any = intrinsic(_kept)
+"""In a kernel: up to here these arrays, a tuple, are not freed.
+
+A `pointer` does not hold its array: numba frees an array that the kernel made after the last line that names
+it, which may come before the last one that uses the pointer.
+"""

@@ -14,7 +14,7 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from recon.kernels.compiled import kernel, part, pointer
+from recon.kernels.compiled import kept, kernel, part, pointer
 from recon.kernels.lanes import Lanes, load_shorts, moved, shorts
 
 Plane = NDArray[np.uint8]
@@ -198,3 +198,4 @@ def to_rgb(
         _line(line, cb, cr, y, down, across, room, levels)
         for i in range(3 * width):
             result[3 * row * width + i] = levels[3 * odd + i]
+    kept((own_luma, own_blue, own_red, own_rgb))

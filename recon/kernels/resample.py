@@ -14,7 +14,7 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from recon.kernels.compiled import int64, kernel, part, pointer
+from recon.kernels.compiled import int64, kept, kernel, part, pointer
 from recon.kernels.lanes import Lanes, load, moved, sums
 
 Pixels = NDArray[np.uint8]
@@ -181,6 +181,7 @@ def along_rows(source: Pixels, size: int, resized: int, origin: int, first: int,
             begin = 3 * row * (wide + short) + begins[number]
             to = 3 * (row * columns + number)
             pixel(lines, begin, factors, number * weights.shape[1], groups, results, to)
+    kept((source, weights))
 
 
 @kernel("void(Array(u1, 3, 'C', True), i8, i8, i8, i8, u1[:,:,::1])")
