@@ -43,6 +43,18 @@ def test_compiling_is_told_once_and_loading_is_not(module: Path, caplog: pytest.
     assert caplog.messages == [TOLD]
 
 
+def test_a_kernel_is_compiled_anew_when_its_file_or_what_kernels_import_changes(
+    module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded(module)
+    assert loaded(module).cache_hits
+    monkeypatch.setattr(compiled, "_folder_stamp", lambda: "another")
+    assert loaded(module).cache_misses
+    assert loaded(module).cache_hits
+    module.write_text(MODULE.replace("2 * number", "number + number"))
+    assert loaded(module).cache_misses
+
+
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])
 @pytest.mark.parametrize("kept", [0, 0.5])
 def test_a_damaged_file_is_compiled_anew_once(module: Path, kind: str, kept: float) -> None:

@@ -1,9 +1,9 @@
 """Compiles the kernels with numba.
 
 Numba stores compiled code in `__pycache__` next to the source or, if that is read-only, in the user's cache.
-It compiles a kernel again when the kernel's own file changes, but not when a file changes from which that
-file imports. So all parts of a kernel are in its own file, and tables are arguments or never change; who
-changes what `recon.kernels.lanes` or `recon.kernels.islow` write must change the files of the kernels too.
+A kernel is compiled again when its own file or a file of this folder changes, but not when another file
+changes from which it imports. So all parts of a kernel are in its own file or here, and tables are arguments
+or never change.
 
 Floating-point code runs as it is written, without fused multiply-adds or reordering (numba's fastmath is
 off); otherwise the results would not be exact.
@@ -11,12 +11,15 @@ off); otherwise the results would not be exact.
 
 import logging
 from collections.abc import Callable
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 from numba.core import types
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
@@ -60,8 +63,34 @@ def kernel(signature: str, *, nogil: bool = True) -> Callable[[Function], Functi
     return compiled
 
 
+_FunctionCache: Any = FunctionCache
+_IndexDataCacheFile: Any = IndexDataCacheFile
+
+
+@lru_cache(maxsize=1)
+def _folder_stamp() -> str:
+    """Changes when a file of this folder does."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return sha256(b"".join(sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+
+
+class _Cache(_FunctionCache):  # type: ignore[misc]
+    """Numba's, whose code is out of date too when a file of this folder has changed."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = _IndexDataCacheFile(
+            cache_path=self._cache_path,
+            filename_base=self._impl.filename_base,
+            source_stamp=(self._impl.locator.get_source_stamp(), _folder_stamp()),
+        )
+
+
 def _cached(signature: str, function: Function, nogil: bool) -> Any:
-    made: Any = numba.njit(signature, cache=True, nogil=nogil, **_OPTIONS)(function)
+    made: Any = numba.njit(nogil=nogil, **_OPTIONS)(function)
+    made._cache = _Cache(function)  # where numba's own `enable_caching` puts it
+    made.compile(signature)
+    made.disable_compile()
     if made.stats.cache_misses:
         _tell(function.__module__)
     return made
@@ -78,8 +107,7 @@ def _tell(module: str) -> None:
 def _anew(signature: str, function: Function, nogil: bool) -> Any:
     """Compiles in place of what the cache holds, or without a cache."""
     try:
-        cache: Any = FunctionCache
-        cache(function).flush()
+        _Cache(function).flush()
         return _cached(signature, function, nogil)
     except (RuntimeError, OSError):  # it can be written neither next to the source nor in the user's home
         return numba.njit(signature, nogil=nogil, **_OPTIONS)(function)

@@ -1,7 +1,4 @@
-"""Huffman tables of a JPEG (ITU-T T.81, F.2.2.3), prepared for decoding by `recon.kernels.entropy`.
-
-The numbers here are parts of that file's kernels too, which numba compiles again only when that file changes.
-"""
+"""Huffman tables of a JPEG (ITU-T T.81, F.2.2.3), prepared for decoding by `recon.kernels.entropy`."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,8 +1,6 @@
 """The "islow" DCT of libjpeg-turbo, in parts of kernels; the eight numbers of a line lie side by side.
 
 Sources: jfdctint.c and jidctint.c of libjpeg-turbo 3. All arithmetic is in int32.
-
-Numba does not notice that this file changes: see `recon.kernels.lanes`.
 """
 
 from collections.abc import Sequence

@@ -2,9 +2,6 @@
 
 Of plain loops numba makes SIMD code by itself, but of no transposes, and it stores all between two loops in
 memory. Functions here write LLVM's code: they run while a kernel is compiled, on its `builder`.
-
-Numba does not notice that this file changes: see `recon.kernels.compiled`. What changes here needs a change
-in the files of the kernels that use it.
 """
 
 from collections.abc import Callable, Sequence
