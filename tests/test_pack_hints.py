@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,16 @@ from pack.dataset.cache import BlockCache
 from pack.dataset.dataset import Dataset, iterate_pairs
 from pack.dataset.fakes import each_fake
 from pack.dataset.pairs import DamagedPair, Pairs, StoredPair
-from pack.shard.hints import MAGIC, Hint, packed_hints, read_hints
+from pack.shard.hints import (
+    MAGIC,
+    PIECE,
+    Hint,
+    equal_pieces,
+    packed_hints,
+    pieces_of,
+    read_hints,
+    read_pieces,
+)
 from recon.base.errors import UserError
 
 
@@ -185,3 +195,18 @@ def test_the_chosen_fake_brings_its_own_hints(beside: Path) -> None:
 def named(pair: StoredPair) -> dict[str, bytes]:
     """Its members, with the JSON that a pair of two fakes has."""
     return pair.members | {"json": b'{"more_fakes": [{"autoencoder": "b"}]}'}
+
+
+@given(st.binary(max_size=3 * PIECE), st.binary(min_size=1, max_size=9))
+def test_pieces_come_back_with_their_header(data: bytes, header: bytes) -> None:
+    packed = pieces_of(data, 7, header)
+    found = read_pieces(packed, len(data))
+    assert found.scan == 7
+    assert found.crcs.tolist() == [crc32(data[at : at + PIECE]) for at in range(0, len(data), PIECE)]
+    assert found.header.rstrip(b"\0") == header.rstrip(b"\0")
+    assert len(packed) % 4 == 0, "versions that know of no header take all for numbers"
+    bare = pieces_of(data, 7, b"")
+    assert read_pieces(bare, len(data)).header == b""
+    assert equal_pieces(bare, packed, len(data))
+    assert not equal_pieces(packed, bare, len(data))
+    assert not equal_pieces(packed, None, len(data))

@@ -139,6 +139,24 @@ def test_a_header_without_metadata_says_the_same(sampling: str) -> None:
             np.testing.assert_equal(getattr(bare, name), value)
 
 
+def test_a_header_without_metadata_has_no_thumbnail() -> None:
+    file = jpeg(40, 50)
+    assert file[2:6] == b"\xff\xe0\0\x10"
+    thumbnail = (
+        b"\xff\xe0" + (16 + 255 * 85 * 3).to_bytes(2, "big") + file[6:18] + b"\xff\x55" + bytes(255 * 85 * 3)
+    )
+    assert bare_header(file[:2] + thumbnail + file[20:]) == bare_header(file)
+
+
+def test_a_part_at_the_end_of_an_image_reads_nothing_of_what_follows_in_the_file() -> None:
+    file = jpeg(480, 640, quality=92) + bytes(1 << 20)
+    found, box = opened(file), (470, 630, 10, 10)
+    start, stop = scan_part(found[1], found[2], box, len(file))
+    assert stop - start < 1 << 16
+    part = coefficients(file[start:stop], *found[1:], box, start)
+    np.testing.assert_array_equal(part.pixels(), part_of(decode_rgb(file), box))
+
+
 def test_a_part_decodes_its_own_rows_alone() -> None:
     data, frame, entries = opened(jpeg(480, 640, quality=92))
     box = (224, 320, 16, 16)

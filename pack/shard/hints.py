@@ -53,7 +53,8 @@ class Pieces:
     crcs: NDArray[np.uint32]
     """(n,) CRC-32 of each `PIECE` bytes of the file; the last piece may be shorter."""
     header: bytes
-    """What `recon.jpeg.frame.bare_header` made of the file; empty in what earlier versions wrote."""
+    """What `recon.jpeg.frame.bare_header` made of the file, and up to 3 zeros; empty in what earlier versions
+    wrote."""
 
 
 def is_hint_file(store: Store, name: str) -> bool:
@@ -113,7 +114,8 @@ def pieces_of(data: bytes, scan: int, header: bytes) -> bytes:
     """
     view = memoryview(data)
     numbers = [scan, *(crc32(view[at : at + PIECE]) for at in range(0, len(data), PIECE))]
-    return np.array(numbers, "<u4").tobytes() + header
+    # Versions that know of no header take all for CRCs, of which they look at the first.
+    return np.array(numbers, "<u4").tobytes() + header + bytes(-len(header) % 4)
 
 
 def read_pieces(packed: bytes, size: int) -> Pieces:

@@ -21,6 +21,8 @@ Box = tuple[int, int, int, int]
 Arguments = tuple[Bytes, Numbers, Numbers, Fast, Numbers]
 
 
+_MOST_OF_BLOCK = 2 * 64 * (16 + 15) // 8 + 3
+"""Bytes: 64 symbols and values, each byte stuffed, and a marker of a restart."""
 _AHEAD = 64  # bytes that decoding may look at behind the last that it needs; a marker is there at most
 
 
@@ -121,7 +123,10 @@ def scan_part(frame: Frame, entries: Entries, box: Box, size: int) -> tuple[int,
     first = (top * frame.mcus[1] + left) // entries.step
     last = last_entry(frame, entries.step, box)
     start = frame.scan + int(entries.bits[first]) // 8
-    stop = frame.scan + int(entries.bits[last]) // 8 + _AHEAD if last < len(entries.bits) else size
+    behind = min(last, len(entries.bits) - 1)
+    stop = frame.scan + int(entries.bits[behind]) // 8 + _AHEAD
+    if behind < last:  # the part reaches to the end of the image, behind which much else may lie in the file
+        stop += (frame.mcus[0] * frame.mcus[1] - behind * entries.step) * frame.blocks * _MOST_OF_BLOCK
     if start >= size:
         raise UndecodedError
     return start, min(stop, size)

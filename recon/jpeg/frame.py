@@ -52,6 +52,11 @@ class Frame:
         return len(self.steps)
 
     @property
+    def blocks(self) -> int:
+        """How many blocks an MCU has."""
+        return self.down * self.across + self.components - 1
+
+    @property
     def mcus(self) -> tuple[int, int]:
         """How many MCUs a column has, and a row."""
         return -(-self.height // (8 * self.down)), -(-self.width // (8 * self.across))
@@ -87,7 +92,9 @@ def bare_header(data: bytes) -> bytes:
     found = [data[:2]]
     for marker, start, end in segments(data):
         name = data[start + 4 : start + 9]
-        if marker in _TABLES or (marker, name) in ((_JFIF, b"JFIF\0"), (_ADOBE, b"Adobe")):
+        if (marker, name) == (_JFIF, b"JFIF\0"):
+            found.append(b"\xff\xe0\0\x07JFIF\0")  # its thumbnail may have 64 KB
+        elif marker in _TABLES or (marker, name) == (_ADOBE, b"Adobe"):
             found.append(data[start:end])
         if marker == SCAN:
             break
