@@ -104,55 +104,49 @@ def test_windows_are_those_of_files_that_were_read_whole(root: Path, name: str) 
             assert same(found, expected)
 
 
-def test_a_small_window_takes_a_small_part_of_the_bytes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, taken = LocalStore.read_range, list[int]()
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Where each read of a file begins, and its length."""
+    read, found = LocalStore.read_range, list[tuple[int, int]]()
 
     def counted(store: LocalStore, name: str, start: int, length: int, **options: Any) -> memoryview:
-        taken.append(length)
+        found.append((start, length))
         return read(store, name, start, length, **options)
-
-    monkeypatch.setattr(LocalStore, "read_range", counted)
-    dataset = opened(root)
-    pair = dataset.read_block(0, 0, 1)
-    list(cuts(pair, None, 0))
-    assert sum(taken) < dataset.index(0).span(0, 1)[1] / 3
-    assert max(taken) < LARGE
-
-
-@pytest.fixture
-def starts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Where reads begin."""
-    read, found = LocalStore.read_range, list[int]()
-
-    def counted(store: LocalStore, name: str, start: int, *more: Any, **options: Any) -> memoryview:
-        found.append(start)
-        return read(store, name, start, *more, **options)
 
     monkeypatch.setattr(LocalStore, "read_range", counted)
     return found
 
 
-def test_a_window_takes_one_read_of_each_image(root: Path, starts: list[int]) -> None:
+def test_a_small_window_takes_a_small_part_of_the_bytes(root: Path, reads: list[tuple[int, int]]) -> None:
+    dataset = opened(root)
+    pair = dataset.read_block(0, 0, 1)
+    list(cuts(pair, None, 0))
+    taken = [length for _, length in reads]
+    assert sum(taken) < dataset.index(0).span(0, 1)[1] / 3
+    assert max(taken) < LARGE
+
+
+def test_a_window_takes_one_read_of_each_image(root: Path, reads: list[tuple[int, int]]) -> None:
     dataset = opened(root)
     index, last = dataset.index(0), len(KINDS) - 1
-    starts.clear()
+    reads.clear()
     list(cuts(dataset.read_block(0, last, 1), None, 0))
     # The hints, the JSON and, in the middle of each image, its window: they have its header.
-    assert len(starts) == 4
-    assert not {int(one) for one in index.offsets[last, :2]} & set(starts)
+    assert len(reads) == 4
+    assert not {int(one) for one in index.offsets[last, :2]} & {start for start, _ in reads}
 
 
 def test_hints_without_headers_as_earlier_versions_wrote_them_do_too(
-    root: Path, tmp_path: Path, starts: list[int]
+    root: Path, tmp_path: Path, reads: list[tuple[int, int]]
 ) -> None:
     out = unhinted(Path(shutil.copytree(root, tmp_path / "earlier")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(frame, "bare_header", lambda _: b"")
         adopt(IndexConfig(url=[str(out)], entries=True))
     assert list(verify(Dataset(str(out)))) == []
-    starts.clear()
+    reads.clear()
     found = list(cuts(stored(opened(out)), None, 0))
-    assert {int(one) for one in opened(out).index(0).offsets[0, :2]} <= set(starts)
+    assert {int(one) for one in opened(out).index(0).offsets[0, :2]} <= {start for start, _ in reads}
     assert all(map(same, found, cuts(stored(opened(root)), None, 0)))
 
 

@@ -120,15 +120,16 @@ def pieces_of(data: bytes, scan: int, header: bytes) -> bytes:
 
 def read_pieces(packed: bytes, size: int) -> Pieces:
     """The pieces of a file of so many bytes, from their bytes, whose CRC-32 was right."""
-    end = 4 + 4 * _count(size)
+    end = _before_header(size)
     scan, *_ = numbers = np.frombuffer(packed[:end], "<u4")
     return Pieces(scan=int(scan), crcs=numbers[1:], header=packed[end:])
 
 
 def equal_pieces(found: bytes | None, expected: bytes | None, size: int) -> bool:
     """Whether packed pieces of a file are as expected; its header may lack, see `Pieces`."""
-    return found == expected or bool(found and expected and found == expected[: 4 + 4 * _count(size)])
+    return found == expected or bool(found and expected and found == expected[: _before_header(size)])
 
 
-def _count(size: int) -> int:
-    return -(-size // PIECE)
+def _before_header(size: int) -> int:
+    """The bytes of packed pieces before the header: the scan's place, and a CRC-32 for each piece."""
+    return 4 + 4 * -(-size // PIECE)

@@ -5,6 +5,7 @@ n blocks, H x W pixels
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,14 +70,12 @@ class Coefficients:
             grey = planes[0][top - luma_y :, left - luma_x :][:height, :width]
             return np.repeat(grey[..., None], 3, axis=2)
         luma, blue, red = planes
-        down, across, begins = frame.down, frame.across, (self.mcus[0] * 8, self.mcus[1] * 8)
+        shape = (frame.down, frame.across, *frame.chroma_size, self.mcus[0] * 8, self.mcus[1] * 8)
         if frame.is_narrow:
-            blue, red = (plane.repeat(down, 0).repeat(across, 1) for plane in (blue, red))
-            down, across, begins = 1, 1, (luma_y, luma_x)
+            blue, red = (plane.repeat(frame.down, 0).repeat(frame.across, 1) for plane in (blue, red))
+            shape = (1, 1, frame.height, frame.width, luma_y, luma_x)
         out = np.empty((height, width, 3), np.uint8)
-        whole = -(-frame.height // down), -(-frame.width // across)
-        size = np.array((down, across, *whole, *begins), np.int64)
-        to_rgb(luma, blue, red, size, luma_y, luma_x, top, left, out)
+        to_rgb(luma, blue, red, np.array(shape, np.int64), luma_y, luma_x, top, left, out)
         return out
 
 
@@ -126,7 +125,8 @@ def scan_part(frame: Frame, entries: Entries, box: Box, size: int) -> tuple[int,
     behind = min(last, len(entries.bits) - 1)
     stop = frame.scan + int(entries.bits[behind]) // 8 + _AHEAD
     if behind < last:  # the part reaches to the end of the image, behind which much else may lie in the file
-        stop += (frame.mcus[0] * frame.mcus[1] - behind * entries.step) * frame.blocks * _MOST_OF_BLOCK
+        blocks = sum(map(prod, _blocks_of(frame.components, frame.down, frame.across)))
+        stop += (frame.mcus[0] * frame.mcus[1] - behind * entries.step) * blocks * _MOST_OF_BLOCK
     if start >= size:
         raise UndecodedError
     return start, min(stop, size)

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.image.formats.segments import SCAN, segments
+from recon.image.formats.segments import SCAN, Segment, segments
 from recon.kernels.entropy import NATURAL
 from recon.kernels.huffman import LOOK, SLOW, build_table
 
@@ -15,6 +15,7 @@ _BASELINE = (0xC0, 0xC1)  # SOF0, SOF1: sequential, Huffman
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 _HUFFMAN, _QUANTISATION, _RESTART, _JFIF, _ADOBE = 0xC4, 0xDB, 0xDD, 0xE0, 0xEE
 _TABLES = (*_FRAMES, _HUFFMAN, _QUANTISATION, _RESTART, SCAN)
+_NAMES = {_JFIF: b"JFIF\0", _ADOBE: b"Adobe"}  # with which the content of these segments begins
 _SAMPLINGS = ((1, 1), (2, 1), (1, 2), (2, 2))  # of luma, across and down; chroma has one sample for each
 
 
@@ -52,11 +53,6 @@ class Frame:
         return len(self.steps)
 
     @property
-    def blocks(self) -> int:
-        """How many blocks an MCU has."""
-        return self.down * self.across + self.components - 1
-
-    @property
     def mcus(self) -> tuple[int, int]:
         """How many MCUs a column has, and a row."""
         return -(-self.height // (8 * self.down)), -(-self.width // (8 * self.across))
@@ -89,21 +85,24 @@ def read_frame(data: bytes) -> Frame | None:
 
 def bare_header(data: bytes) -> bytes:
     """A JPEG of those segments alone that `read_frame` needs, up to the scan: without metadata."""
-    found = [data[:2]]
-    for marker, start, end in segments(data):
-        name = data[start + 4 : start + 9]
-        if (marker, name) == (_JFIF, b"JFIF\0"):
-            found.append(b"\xff\xe0\0\x07JFIF\0")  # its thumbnail may have 64 KB
-        elif marker in _TABLES or (marker, name) == (_ADOBE, b"Adobe"):
-            found.append(data[start:end])
+    # Of JFIF the name is enough: its thumbnail may have 64 KB.
+    found = [b"\xff\xe0\0\x07JFIF\0" if one[0] == _JFIF else data[one[1] : one[2]] for one in _needed(data)]
+    return data[:2] + b"".join(found)
+
+
+def _needed(data: bytes) -> Iterator[Segment]:
+    """The segments that say how to decode, up to the scan."""
+    for segment in segments(data):
+        marker, start, end = segment
+        if marker in _TABLES or (marker in _NAMES and data.startswith(_NAMES[marker], start + 4, end)):
+            yield segment
         if marker == SCAN:
-            break
-    return b"".join(found)
+            return
 
 
 def _read(data: bytes) -> Frame | None:
     frame, quantisation, huffman, restart, colour = b"", b"", b"", 0, None
-    for marker, start, end in segments(data):
+    for marker, start, end in _needed(data):
         content = data[start + 4 : end]
         if marker == SCAN:
             return _frame(frame, quantisation, huffman, restart, colour, content, end)
@@ -117,9 +116,9 @@ def _read(data: bytes) -> Frame | None:
             huffman += content
         elif marker == _RESTART:
             restart = int.from_bytes(content[:2], "big")
-        elif marker == _JFIF and content[:5] == b"JFIF\0":
+        elif marker == _JFIF:
             colour = True
-        elif marker == _ADOBE and content[:5] == b"Adobe" and colour is None:
+        elif colour is None:  # Adobe's
             colour = content[11] == 1
     return None
 

@@ -70,6 +70,11 @@ class Lanes:
         places = ir.Constant(ir.VectorType(_INT, len(lanes)), list(lanes))
         return self._made(self.builder.shuffle_vector(self.value, (other or self).value, places))
 
+    def in_turn(self, other: "Lanes") -> "Lanes":
+        """A number of the own, one of the other, and so on."""
+        count = self.value.type.count
+        return self.picked([place // 2 + count * (place % 2) for place in range(2 * count)], other)
+
     def at_least(self, least: int) -> "Lanes":
         """The larger of each number and this one."""
         return self._chosen(">", self._value(least))

@@ -37,8 +37,7 @@ def _rgb(luma: Lanes, blue: Lanes, red: Lanes) -> list[Lanes]:
         ((one + one).high(factor) + 1) >> 1 for one, factor in ((red, 26345), (blue, -14942))
     )
     # Products of neighbours are added, for which processors have an instruction (pmaddwd).
-    in_turn = [place // 2 + _GROUP * (place % 2) for place in range(2 * _GROUP)]
-    products = blue.picked(in_turn, red).wide() * ([-22554, 18734] * _GROUP)
+    products = blue.in_turn(red).wide() * ([-22554, 18734] * _GROUP)
     total = products.picked(range(0, 2 * _GROUP, 2)) + products.picked(range(1, 2 * _GROUP, 2))
     more_green = ((total + 32768) >> 16).narrow(16)
     levels = (luma + red + more_red, luma - red + more_green, luma + blue + blue + more_blue)
@@ -59,8 +58,7 @@ def _doubled(builder: Any, line: Any, begin: Any, rounding: list[Any]) -> Lanes:
     first = moved(builder, line, builder.lshr(begin, begin.type(1)))
     left, middle, right = (load_shorts(builder, moved(builder, first, place), half) for place in range(3))
     most = middle * 3
-    levels = most + left + even >> shift, most + right + odd >> shift
-    return levels[0].picked([place // 2 + half * (place % 2) for place in range(_GROUP)], levels[1]) - 128
+    return (most + left + even >> shift).in_turn(most + right + odd >> shift) - 128
 
 
 def _pixels_by(upsampled: Any) -> Any:
